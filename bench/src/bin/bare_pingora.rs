@@ -1,0 +1,2 @@
+//! A bare Pingora proxy to measure against.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Shows the claims of the project, one command each.
+fn main() {}

@@ -1,0 +1,1 @@
+//! How do bytes get in, get to a replica and get back?

@@ -1,0 +1,1 @@
+//! What may this account still spend on this model in this minute?

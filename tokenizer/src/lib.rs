@@ -1,0 +1,1 @@
+//! What will this request weigh, and how much of it is already cached?

@@ -1,0 +1,154 @@
+//! A copy of the state for people: metrics, the admin API, the console, and tests.
+
+use std::time::Duration;
+
+use crate::decision::Reason;
+use crate::offer::ReplicaId;
+use crate::tier::{PerTier, Tier};
+
+/// The state of a deployment at one moment.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Snapshot {
+    /// Every replica, in the order of the configuration.
+    pub replicas: Vec<ReplicaSnapshot>,
+    /// What waits, by tier.
+    pub queue: PerTier<QueueSnapshot>,
+    /// Saturation of the least full replica in service; 1 when none is.
+    pub saturation: f64,
+    /// Whether some replica in service is open, by tier.
+    pub open: PerTier<bool>,
+    /// What has happened since the start.
+    pub counters: Counters,
+    /// What must be zero when nothing is running and nothing waits.
+    pub at_rest: AtRest,
+}
+
+/// One replica.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ReplicaSnapshot {
+    /// Which.
+    pub id: ReplicaId,
+    /// Dispatched, unfinished requests.
+    pub active: u32,
+    /// Those of them that have a token.
+    pub with_token: u32,
+    /// The concurrency limit in force, requests.
+    pub limit: f64,
+    /// Uncached prompt tokens sent whose first token has not come.
+    pub backlog_tokens: u64,
+    /// KV tokens in use, own count or scraped.
+    pub kv_tokens: u64,
+    /// KV tokens that it has, when known.
+    pub kv_capacity_tokens: Option<u64>,
+    /// max(KV, places), 1 = at the limit.
+    pub saturation: f64,
+    /// Whether requests are sent to it.
+    pub healthy: bool,
+    /// Whether an operator drained it.
+    pub drained: bool,
+    /// Prefill rate in tokens per second, when known.
+    pub prefill_rate: Option<f64>,
+    /// Smoothed time per token, when known.
+    pub gap: Option<Duration>,
+    /// Time since the last engine metrics, when there were any.
+    pub scrape_age: Option<Duration>,
+}
+
+/// What waits in a tier.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct QueueSnapshot {
+    /// Requests.
+    pub requests: u32,
+    /// Uncached prompt tokens.
+    pub tokens: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+    /// Wait of the oldest.
+    pub oldest_wait: Duration,
+    /// The accounts with the most waiting tokens per weight, at most ten: account, requests, tokens.
+    pub top_accounts: Vec<(u64, u32, u64)>,
+}
+
+/// What has happened since the start. Only grows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Requests admitted, by the tier in which they were served, each once.
+    pub admitted: PerTier<u64>,
+    /// Requests that had to wait at least once.
+    pub waited: PerTier<u64>,
+    /// Requests shed, by tier and reason.
+    pub shed: PerTier<ShedCounts>,
+    /// Active requests taken back before their first token.
+    pub withdrawn: u64,
+    /// Requests sent again after a failure.
+    pub retries: u64,
+    /// Priority requests served as regular because of `share_max`.
+    pub downgraded: u64,
+    /// Calls about a request that is not, or no longer, known: 0 unless the caller has a fault.
+    pub unknown_ids: u64,
+}
+
+/// Shed requests by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ShedCounts([u64; Reason::ALL.len()]);
+
+impl ShedCounts {
+    /// How many were shed for `reason`.
+    #[must_use]
+    pub fn of(&self, reason: Reason) -> u64 {
+        self.0.get(reason as usize).copied().unwrap_or_default()
+    }
+
+    /// How many were shed for any reason.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    pub(crate) fn count(&mut self, reason: Reason) {
+        if let Some(count) = self.0.get_mut(reason as usize) {
+            *count += 1;
+        }
+    }
+}
+
+/// Sums over the whole state. All are zero when every request has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AtRest {
+    /// Requests known: waiting or active.
+    pub requests: u64,
+    /// Active requests of all replicas.
+    pub active: u64,
+    /// Active requests that have a token.
+    pub with_token: u64,
+    /// Backlog of all replicas, tokens.
+    pub backlog_tokens: u64,
+    /// Own count of KV tokens of all replicas.
+    pub kv_tokens: u64,
+    /// Waiting requests.
+    pub queued_requests: u64,
+    /// Waiting tokens.
+    pub queued_tokens: u64,
+    /// Waiting bytes.
+    pub queued_bytes: u64,
+    /// Verdicts not yet taken.
+    pub verdicts: u64,
+    /// Places still booked for withdrawn requests.
+    pub booked: u64,
+}
+
+impl AtRest {
+    /// Whether everything is zero.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Snapshot {
+    /// The shed requests of `tier`.
+    #[must_use]
+    pub fn shed(&self, tier: Tier) -> u64 {
+        self.counters.shed[tier].total()
+    }
+}

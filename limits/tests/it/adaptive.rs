@@ -8,9 +8,9 @@ use crate::common::*;
 fn a_limit_in_use_grows_by_a_quarter_every_quarter_of_an_hour() {
     let mut budget = adaptive(1_000, 1_000, 10_000);
 
-    for minute in 0..32 {
-        let limit = budget.view(secs(minute * 60)).prompt.limit;
-        spend_prompt(&mut budget, secs(minute * 60), limit / 2 + 1);
+    for second in 0..32 * 60 {
+        let limit = budget.view(secs(second)).prompt.limit;
+        spend_prompt(&mut budget, secs(second), limit / 100);
     }
 
     let changes: Vec<_> = budget

@@ -1,0 +1,58 @@
+"""Runs all checks against each kind of engine at hand and counts them.
+
+    python main.py --tidegate PROGRAM --logs FOLDER [--llama-server PROGRAM --llama-model FILE]
+
+One line per check, then `N passed, N failed`; exit 0 if none failed.
+"""
+
+import argparse
+import pathlib
+import shutil
+import signal
+import sys
+
+import openai
+
+import answers
+import breaks
+import checks
+import refusals
+import servers
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tidegate", required=True, type=pathlib.Path)
+    parser.add_argument("--logs", required=True, type=pathlib.Path, help="written anew on each run")
+    parser.add_argument("--llama-server", type=pathlib.Path)
+    parser.add_argument("--llama-model", type=pathlib.Path)
+    parser.add_argument("--only", default="", help="only the checks whose sentence holds this")
+    return parser.parse_args()
+
+
+def main():
+    given = arguments()
+    # Ends like an exception does, so that every `with` stops its programs.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped: out of time"))
+    shutil.rmtree(given.logs, ignore_errors=True)
+    given.logs.mkdir(parents=True)
+
+    kinds = [servers.Simulated(given.tidegate)]
+    if given.llama_server:
+        kinds.append(servers.Llama(given.llama_server, given.llama_model))
+
+    print(f"openai {openai.__version__}", flush=True)
+    # The order is that of the files: `refusals` spends an account's minute first and waits for it last.
+    to_run = refusals.FIRST + answers.ALL + breaks.ALL + refusals.ALL
+    tally = checks.Tally()
+    for kind in kinds:
+        with servers.House(given.tidegate, kind, given.logs / kind.name) as house:
+            for check in to_run:
+                if given.only in check.sentence and kind.can(check.needs):
+                    tally.run(check, house)
+    print(f"{tally.passed} passed, {tally.failed} failed", flush=True)
+    sys.exit(1 if tally.failed or not tally.passed else 0)
+
+
+if __name__ == "__main__":
+    main()

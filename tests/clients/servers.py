@@ -1,0 +1,253 @@
+"""The house under test: two engines and the gateway before them, on free ports of loopback, stopped by their ids."""
+
+import hashlib
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+
+import openai
+
+START_SECONDS_MAX = 30
+STOP_SECONDS_MAX = 10
+CALL_SECONDS_MAX = 45
+
+MODEL = "tiny"
+# The same engines behind a fixed limit of two places per replica: easy to overload.
+NARROW_MODEL = "tiny-narrow"
+NARROW_PLACES = 2
+
+# What each account is there for. A key is what a client sends; the config holds its digest.
+ACCOUNTS = {
+    "entitled": "may use both tiers, regular unless it asks",
+    "always-priority": "gets priority without asking",
+    "regular-only": "may not use priority",
+    "large": "sends large prompts",
+    "untouched": "has spent nothing, so that its limits can be read",
+    "small": "has a tiny budget of generated tokens",
+}
+TIERS = {"entitled": ["priority", "regular"], "always-priority": ["priority", "regular"]}
+DEFAULT_TIER = {"always-priority": "priority"}
+SMALL_GENERATED_PER_MINUTE = 240
+
+
+def key_of(account):
+    return f"tg-test-{account}"
+
+
+class Program:
+    """One process that we started, with its output in a file."""
+
+    def __init__(self, command, log, cwd):
+        self.log = log
+        self.output = open(log, "wb")
+        self.process = subprocess.Popen([str(part) for part in command], stdout=self.output, stderr=subprocess.STDOUT, cwd=cwd)
+
+    def said(self, pattern):
+        """The first group of `pattern` in what the program printed, once it is there."""
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while time.monotonic() < deadline:
+            found = re.search(pattern, self.log.read_text(errors="replace"))
+            if found:
+                return found.group(1)
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        tail = self.log.read_text(errors="replace")[-1500:]
+        raise RuntimeError(f"{self.log.stem} did not say {pattern!r}; exit {self.process.poll()}; it said:\n{tail}")
+
+    def stop(self):
+        """Ends it, asking first. The exit status, or `None` where asking did not help."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return None
+        finally:
+            self.output.close()
+
+
+class Simulated:
+    """`tidegate engine`: answers of a given length and pace, and faults on demand."""
+
+    name = "simulated"
+    engine = "vllm"
+    served_model = MODEL
+
+    def __init__(self, tidegate):
+        self.tidegate = tidegate
+
+    def can(self, needs):
+        return True
+
+    def start(self, folder, number):
+        command = [self.tidegate, "engine", "--address", "127.0.0.1:0", "--profile", "instant", "--model", MODEL]
+        program = Program(command, folder / f"engine-{number}.log", folder)
+        return program, lambda: program.said(r"listening on (http://[0-9.:]+)")
+
+    def exactly(self, tokens):
+        """What makes an answer that long."""
+        return {"max_tokens": tokens, "user": f"sim:output={tokens}"}
+
+    def slowly(self):
+        """What makes an answer take about a second."""
+        return {"max_tokens": 20, "user": "sim:output=20,gap=50ms"}
+
+
+class Llama:
+    """A real llama-server with a tiny random model."""
+
+    name = "llama"
+    engine = "llamacpp"
+    served_model = "tiny"
+
+    def __init__(self, server, model):
+        self.server = server.resolve()
+        self.model = model.resolve()
+
+    def can(self, needs):
+        return not needs
+
+    def start(self, folder, number):
+        port = free_port()
+        command = [self.server, "-m", self.model, "--alias", self.served_model, "--host", "127.0.0.1", "--port", port]
+        command += ["-c", 16384, "-np", 4, "-t", 1, "--metrics", "--slots", "--jinja"]
+        program = Program(command, folder / f"engine-{number}.log", folder)
+
+        def address():
+            url = f"http://127.0.0.1:{port}"
+            wait_for(f"{url}/health", program)
+            return url
+
+        return program, address
+
+    def exactly(self, tokens):
+        return {"max_tokens": tokens, "extra_body": {"ignore_eos": True}}
+
+    def slowly(self):
+        return self.exactly(3000)
+
+
+class House:
+    """Two engines of one kind and a gateway; a client for each account; all answers that came by."""
+
+    def __init__(self, tidegate, kind, folder):
+        self.tidegate = tidegate
+        self.kind = kind
+        self.folder = folder
+        self.programs = []
+        self.seen = []
+        self.notes = {}
+
+    def __enter__(self):
+        self.folder.mkdir(parents=True)
+        try:
+            engines = [self.kind.start(self.folder, number) for number in (1, 2)]
+            self.programs += [program for program, _ in engines]
+            replicas = [address() for _, address in engines]
+            config = self.folder / "tidegate.yaml"
+            config.write_text(config_text(self.kind, replicas))
+            gateway = Program([self.tidegate, "serve", "--config", config], self.folder / "gateway.log", self.folder)
+            self.programs.append(gateway)
+            self.url = gateway.said(r"listening on (http://[0-9.:]+)")
+            self.admin = gateway.said(r"admin on (http://[0-9.:]+)")
+            wait_for(f"{self.admin}/readyz", gateway)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        # The gateway first, so that it does not see its engines go.
+        for program in reversed(self.programs):
+            program.stop()
+
+    def client(self, account, prefix="", retries=0):
+        """The SDK, speaking as `account`. Each HTTP answer is noted in `seen`, retried ones too."""
+        note = lambda response: self.seen.append(Answer(response))
+        return openai.OpenAI(
+            api_key=key_of(account),
+            base_url=f"{self.url}{prefix}/v1",
+            max_retries=retries,
+            timeout=CALL_SECONDS_MAX,
+            http_client=openai.DefaultHttpxClient(event_hooks={"response": [note]}),
+        )
+
+    def ask(self, account, text="Say something.", prefix="", retries=0, model=MODEL, **more):
+        """One chat completion."""
+        with self.client(account, prefix, retries) as client:
+            return client.chat.completions.create(model=model, messages=[{"role": "user", "content": text}], **more)
+
+    def stream(self, account, **more):
+        """All chunks of one streamed chat completion."""
+        with self.client(account) as client:
+            messages = [{"role": "user", "content": "Say something."}]
+            return list(client.chat.completions.create(model=MODEL, messages=messages, stream=True, **more))
+
+    def last(self):
+        """The last HTTP answer that came by."""
+        return self.seen[-1]
+
+
+class Answer:
+    """The head of an HTTP answer, and when it came."""
+
+    def __init__(self, response):
+        self.at = time.monotonic()
+        self.status = response.status_code
+        self.headers = response.headers
+
+
+def config_text(kind, replicas):
+    """The gateway's config: what has a default is left to it."""
+    listed = ", ".join(f'"{replica}"' for replica in replicas)
+    lines = [
+        f'listen: {{ address: "127.0.0.1:{free_port()}" }}',
+        f'admin: {{ address: "127.0.0.1:{free_port()}" }}',
+        "deployments:",
+        f"  - {{ name: open, engine: {kind.engine}, replicas: [{listed}], slo: {{ ttft_ms: 2000, tpot_ms: 100 }} }}",
+        f"  - {{ name: narrow, engine: {kind.engine}, replicas: [{listed}], slo: {{ ttft_ms: 2000, tpot_ms: 100 }}, "
+        f"limit: {NARROW_PLACES} }}",
+        "models:",
+        f"  - {{ name: {MODEL}, deployments: [open], served_model: {kind.served_model} }}",
+        f"  - {{ name: {NARROW_MODEL}, deployments: [narrow], served_model: {kind.served_model} }}",
+        "accounts:",
+    ]
+    for account in ACCOUNTS:
+        digest = hashlib.sha256(key_of(account).encode()).hexdigest()
+        tiers = ", ".join(TIERS.get(account, ["regular"]))
+        lines.append(f"  - id: {account}")
+        lines.append(f'    keys: ["sha256:{digest}"]')
+        lines.append(f"    tiers: [{tiers}]")
+        lines.append(f"    default_tier: {DEFAULT_TIER.get(account, 'regular')}")
+        if account == "small":
+            start = f"{{ prompt: 3600000, uncached_prompt: 900000, generated: {SMALL_GENERATED_PER_MINUTE} }}"
+            lines.append(f"    limits: [{{ model: {MODEL}, start: {start} }}]")
+    return "\n".join(lines) + "\n"
+
+
+def free_port():
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(url, program):
+    """Returns once `url` answers 200."""
+    deadline = time.monotonic() + START_SECONDS_MAX
+    fault = None
+    while time.monotonic() < deadline and program.process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except OSError as error:
+            fault = error
+        time.sleep(0.05)
+    raise RuntimeError(f"{url} did not answer 200: {fault}")

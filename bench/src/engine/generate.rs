@@ -1,0 +1,378 @@
+//! Answers a request for generation: reads it, lets the fault of its choice happen, and gives it to the engine.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+
+use super::answer::{self, Reported, Shape};
+use super::fault::{Fault, FaultError, MARKER};
+use super::model::Refusal;
+use super::shell::{Ask, End, Job, Progress, Shared};
+use super::stream::{Play, Stopped, break_off};
+use super::text;
+use super::transport::{AnswerBody, Reset};
+use super::truth::Record;
+use super::wire::{Api, Body};
+use crate::clock;
+
+/// Largest request body, bytes.
+const BODY_MAX: usize = 64 << 20;
+
+/// Most choices of one request.
+const CHOICES_MAX: u32 = 128;
+
+/// The wall time of "created" fields is made up: this, plus the time since the start.
+const CREATED_BASE_S: u64 = 1_795_320_000;
+
+type Answer = Response<AnswerBody>;
+
+/// A request that is not served, as the engine answers it.
+struct Refused {
+    status: StatusCode,
+    body: String,
+}
+
+impl Refused {
+    fn bad(message: &str) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, body: answer::error(400, "BadRequestError", message) }
+    }
+}
+
+impl From<FaultError> for Refused {
+    fn from(error: FaultError) -> Self {
+        Self::bad(&error.to_string())
+    }
+}
+
+/// What was asked, checked.
+struct Wanted {
+    shape: Shape,
+    ask: Ask,
+    stream: bool,
+    include_usage: bool,
+    finish: &'static str,
+}
+
+pub(super) async fn generate(
+    shared: &Arc<Shared>,
+    reset: Reset,
+    api: Api,
+    request: Request<Incoming>,
+) -> Answer {
+    let (head, body) = request.into_parts();
+    let mut job = Job::open(shared, record(shared, &head));
+    let request_id = head.headers.get("x-request-id").cloned();
+    let Ok(body) = Limited::new(body, BODY_MAX).collect().await.map(http_body_util::Collected::to_bytes)
+    else {
+        return plain(job, &Refused::bad("the body is too large or broke off"), None);
+    };
+    let parsed = match Body::parse(&body) {
+        Ok(parsed) => parsed,
+        Err(error) => return plain(job, &Refused::bad(&error.to_string()), None),
+    };
+    job.describe(parsed.stream == Some(true), &body);
+    let fault = match choose_fault(shared, &head, &parsed) {
+        Ok(fault) => fault,
+        Err(error) => return plain(job, &error.into(), None),
+    };
+    if fault.die {
+        shared.end(true);
+        std::future::pending::<()>().await;
+    }
+    if let Some(delay) = fault.delay {
+        tokio::time::sleep(delay).await;
+    }
+    if fault.hang == Some(0) {
+        std::future::pending::<()>().await;
+    }
+    if let Some(status) = fault.status {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        let refused = Refused { status, body: answer::busy(status.as_u16()) };
+        return plain(job, &refused, fault.retry_after);
+    }
+    let wanted = match want(shared, api, &parsed, &fault, request_id.as_ref()) {
+        Ok(wanted) => wanted,
+        Err(refused) => return plain(job, &refused, None),
+    };
+    let mut answer = serve(&mut job, wanted, &fault, reset).await.finish(job);
+    if fault.echo_headers {
+        echo(&head.headers, answer.headers_mut());
+    }
+    if let Some(id) = request_id {
+        answer.headers_mut().insert("x-request-id", id);
+    }
+    answer
+}
+
+/// An answer that still has to be paired with the job that it ends.
+enum Served {
+    Now(Refused),
+    Whole { answer: Answer, tokens: u64 },
+    Broken { answer: Answer, body: tokio::sync::mpsc::Sender<std::io::Result<Bytes>>, part: Bytes },
+    Streams { answer: Answer, play: Box<Play>, tx: super::transport::ChunkSender },
+}
+
+impl Served {
+    /// Hands the job to whoever ends it.
+    fn finish(self, job: Job) -> Answer {
+        match self {
+            Self::Now(refused) => plain(job, &refused, None),
+            Self::Whole { answer, tokens } => {
+                job.status(answer.status().as_u16());
+                job.sent(tokens, 1);
+                job.finish(if tokens > 0 { End::Finished } else { End::Refused });
+                answer
+            }
+            Self::Broken { answer, body, part } => {
+                job.status(200);
+                tokio::spawn(async move {
+                    let sent = body.send(Ok(part)).await;
+                    match sent {
+                        Ok(()) => {
+                            let _: Result<(), Stopped> = break_off(&body).await;
+                            job.finish(End::Broken);
+                        }
+                        Err(_) => drop(job),
+                    }
+                });
+                answer
+            }
+            Self::Streams { answer, play, tx } => {
+                job.status(200);
+                tokio::spawn(play.run(job, tx));
+                answer
+            }
+        }
+    }
+}
+
+async fn serve(job: &mut Job, wanted: Wanted, fault: &Fault, reset: Reset) -> Served {
+    let Wanted { shape, ask, stream, include_usage, finish } = wanted;
+    let (prompt_tokens, output_tokens, choices) = (ask.prompt_tokens, ask.output_tokens, ask.choices);
+    let progress = match job.submit(ask) {
+        Ok(progress) => progress,
+        Err(refusal) => return refuse(&refusal, stream),
+    };
+    let config = &job.shared.config;
+    let report_cached = config.prompt_tokens_details;
+    if stream {
+        let chunk_tokens = config.chunk_tokens();
+        let play = Play::new(
+            shape,
+            fault.clone(),
+            reset,
+            progress,
+            prompt_tokens,
+            output_tokens,
+            finish,
+            chunk_tokens,
+            include_usage,
+            report_cached,
+        );
+        let (tx, body) = AnswerBody::chunks();
+        let answer = head(StatusCode::OK, "text/event-stream; charset=utf-8", fault, body);
+        return Served::Streams { answer, play: Box::new(play), tx };
+    }
+    let Some(cached) = completed(progress, choices as usize).await else {
+        return Served::Now(Refused::bad("the engine stopped"));
+    };
+    let completion = i64::from(output_tokens) * i64::from(choices);
+    let usage = Reported {
+        prompt: i64::from(prompt_tokens),
+        completion,
+        cached: report_cached.then_some(i64::from(cached)),
+    };
+    let lengths = vec![(output_tokens, finish); choices as usize];
+    let body = shape.whole(&lengths, (!fault.no_usage).then(|| usage.under(fault)));
+    whole(body, fault, &reset, completion as u64)
+}
+
+fn refuse(refusal: &Refusal, stream: bool) -> Served {
+    match refusal {
+        Refusal::TooLarge { .. } => Served::Now(Refused::bad(&refusal.to_string())),
+        // As vLLM does it: a stream's head is out already, so the refusal is its first event.
+        Refusal::Busy { .. } if stream => {
+            let body = AnswerBody::whole(format!("data: {}\n\n{}", answer::busy(503), answer::DONE));
+            let answer = head(StatusCode::OK, "text/event-stream; charset=utf-8", &Fault::default(), body);
+            Served::Whole { answer, tokens: 0 }
+        }
+        Refusal::Busy { .. } => {
+            Served::Now(Refused { status: StatusCode::SERVICE_UNAVAILABLE, body: answer::busy(503) })
+        }
+    }
+}
+
+/// A complete body, or what a fault leaves of it.
+fn whole(mut body: String, fault: &Fault, reset: &Reset, tokens: u64) -> Served {
+    if fault.garbage {
+        body = String::from("<html>garbage \u{FFFD} {\"usage\":");
+    }
+    if let Some(bytes) = fault.huge_line {
+        body.push_str(&" ".repeat(bytes));
+    }
+    let mut bytes = body.into_bytes();
+    if fault.gzip {
+        let mut gzip = super::gzip::Gzip::new();
+        let mut packed = super::gzip::HEAD.to_vec();
+        packed.extend(gzip.piece(&bytes));
+        packed.extend(gzip.end());
+        bytes = packed;
+    }
+    let json = "application/json";
+    let (keep, claim) = match (fault.broken_at(), fault.wrong_length) {
+        (Some((at, _)), _) => ((at as usize).min(bytes.len()), bytes.len()),
+        (None, Some(more)) => (bytes.len(), bytes.len() + more as usize),
+        (None, None) => {
+            return Served::Whole {
+                answer: head(StatusCode::OK, json, fault, AnswerBody::whole(bytes)),
+                tokens,
+            };
+        }
+    };
+    if fault.reset.is_some() {
+        reset.set();
+    }
+    bytes.truncate(keep);
+    let (tx, body) = AnswerBody::chunks();
+    let mut answer = head(StatusCode::OK, json, fault, body);
+    answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(claim));
+    Served::Broken { answer, body: tx, part: Bytes::from(bytes) }
+}
+
+async fn completed(mut progress: watch::Receiver<Progress>, choices: usize) -> Option<u32> {
+    progress.wait_for(|progress| progress.finished == choices).await.ok().map(|progress| progress.cached)
+}
+
+fn record(shared: &Shared, head: &http::request::Parts) -> Record {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = if shared.config.record_requests {
+        head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+    } else {
+        Vec::new()
+    };
+    Record {
+        request_id: head.headers.get("x-request-id").map(text),
+        path: head.uri.path().to_owned(),
+        headers,
+        ..Record::default()
+    }
+}
+
+fn choose_fault(shared: &Shared, head: &http::request::Parts, body: &Body<'_>) -> Result<Fault, FaultError> {
+    let from_header = head.headers.get("x-sim-fault").map(|value| value.to_str().unwrap_or("(not text)"));
+    let from_user = body.user.as_deref().and_then(|user| user.strip_prefix(MARKER));
+    match from_header.or(from_user) {
+        Some(list) => list.parse(),
+        None => Ok(shared.core().standing.next().unwrap_or_default()),
+    }
+}
+
+fn want(
+    shared: &Shared,
+    api: Api,
+    body: &Body<'_>,
+    fault: &Fault,
+    request_id: Option<&HeaderValue>,
+) -> Result<Wanted, Refused> {
+    let config = &shared.config;
+    let model = body.model.as_deref().unwrap_or(&config.model);
+    if model != config.model && !config.any_model {
+        let message = format!("The model `{model}` does not exist.");
+        let body = answer::error(404, "NotFoundError", &message);
+        return Err(Refused { status: StatusCode::NOT_FOUND, body });
+    }
+    let stream = body.stream == Some(true);
+    if body.stream_options.is_some() && !stream {
+        return Err(Refused::bad("Stream options can only be defined when `stream=True`."));
+    }
+    let choices = body.n.unwrap_or(1);
+    if !(1..=CHOICES_MAX).contains(&choices) {
+        return Err(Refused::bad("n must be between 1 and 128"));
+    }
+    let block_tokens = if config.profile.prefix_cache { config.profile.block_tokens } else { 0 };
+    let prompt = body.prompt(api, block_tokens).map_err(Refused::bad)?;
+    let context = config.context();
+    let room = context.saturating_sub(prompt.tokens);
+    let output_max = body.output_max();
+    if room == 0 || output_max.is_some_and(|max| max > room || max == 0) {
+        let message = format!(
+            "This model's maximum context length is {context} tokens. However, you requested {} output tokens and \
+             your prompt contains {} input tokens.",
+            output_max.unwrap_or(1),
+            prompt.tokens
+        );
+        return Err(Refused::bad(&message));
+    }
+    let seed = body.seed.map_or(prompt.seed ^ config.seed, i64::cast_unsigned);
+    let natural = fault.output.unwrap_or_else(|| text::natural_length(seed));
+    let natural = if body.ignore_eos == Some(true) && fault.output.is_none() { u32::MAX } else { natural };
+    let output = natural.min(output_max.unwrap_or(room)).min(room);
+    let id = match request_id.and_then(|id| id.to_str().ok()) {
+        Some(id) => id.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect(),
+        None => format!("{:016x}", text::mix(seed ^ clock::now().as_nanos() as u64)),
+    };
+    let options = body.stream_options.unwrap_or_default();
+    let tool = if api == Api::Chat { body.forced_tool() } else { None };
+    Ok(Wanted {
+        finish: if output < natural {
+            "length"
+        } else if tool.is_some() {
+            "tool_calls"
+        } else {
+            "stop"
+        },
+        shape: Shape {
+            api,
+            id: format!("{}-{id}", if api == Api::Chat { "chatcmpl" } else { "cmpl" }),
+            model: model.to_owned(),
+            created: CREATED_BASE_S + clock::now().as_secs(),
+            seed,
+            tool,
+            continuous_usage: stream && !fault.no_usage && options.continuous_usage_stats == Some(true),
+        },
+        ask: Ask {
+            prompt_tokens: prompt.tokens,
+            output_tokens: output,
+            choices,
+            block_hashes: prompt.block_hashes,
+        },
+        stream,
+        include_usage: options.include_usage == Some(true),
+    })
+}
+
+fn head(status: StatusCode, content_type: &'static str, fault: &Fault, body: AnswerBody) -> Answer {
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::SERVER, HeaderValue::from_static("uvicorn"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if fault.gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    answer
+}
+
+/// Ends the job with an error body.
+fn plain(job: Job, refused: &Refused, retry_after: Option<u32>) -> Answer {
+    job.status(refused.status.as_u16());
+    job.finish(End::Refused);
+    let body = AnswerBody::whole(refused.body.clone());
+    let mut answer = head(refused.status, "application/json", &Fault::default(), body);
+    if let Some(seconds) = retry_after {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    answer
+}
+
+fn echo(from: &http::HeaderMap, to: &mut http::HeaderMap) {
+    for (name, value) in from {
+        if let Ok(name) = http::HeaderName::try_from(format!("x-echo-{name}")) {
+            to.append(name, value.clone());
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Plays one streamed answer into a connection: preamble, a chunk per step, usage, `[DONE]`, and the faults between.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::answer::{self, Chunk, DONE, Reported, Shape};
+use super::fault::Fault;
+use super::gzip::{self, Gzip};
+use super::shell::{End, Job, Progress};
+use super::transport::{ChunkSender, Reset};
+
+/// Time for a client to read what was written before the connection is broken under it.
+const BREAK_AFTER: Duration = Duration::from_millis(5);
+
+/// Why an answer stopped before its end.
+pub(super) enum Stopped {
+    /// The client is gone.
+    Disconnected,
+    /// A fault said so, and did it.
+    Broken,
+}
+
+/// Everything that a streamed answer needs.
+pub(super) struct Play {
+    pub(super) shape: Shape,
+    pub(super) fault: Fault,
+    pub(super) reset: Reset,
+    pub(super) progress: watch::Receiver<Progress>,
+    pub(super) prompt_tokens: u32,
+    pub(super) output_tokens: u32,
+    pub(super) finish: &'static str,
+    /// Tokens per chunk.
+    pub(super) chunk_tokens: u32,
+    pub(super) include_usage: bool,
+    pub(super) report_cached: bool,
+    /// Chunks sent so far.
+    chunks: u32,
+    gzip: Option<Gzip>,
+}
+
+impl Play {
+    #[expect(clippy::too_many_arguments, reason = "named fields at the one call would say the same twice")]
+    pub(super) fn new(
+        shape: Shape,
+        fault: Fault,
+        reset: Reset,
+        progress: watch::Receiver<Progress>,
+        prompt_tokens: u32,
+        output_tokens: u32,
+        finish: &'static str,
+        chunk_tokens: u32,
+        include_usage: bool,
+        report_cached: bool,
+    ) -> Self {
+        let gzip = fault.gzip.then(Gzip::new);
+        Self {
+            shape,
+            fault,
+            reset,
+            progress,
+            prompt_tokens,
+            output_tokens,
+            finish,
+            chunk_tokens,
+            include_usage,
+            report_cached,
+            chunks: 0,
+            gzip,
+        }
+    }
+
+    /// Plays to the end, or to where the client leaves: a closed channel ends it at once, also between steps.
+    pub(super) async fn run(mut self, job: Job, tx: ChunkSender) {
+        let stopped = tokio::select! {
+            biased;
+            () = tx.closed() => Err(Stopped::Disconnected),
+            played = self.play(&job, &tx) => played,
+        };
+        match stopped {
+            Ok(()) => job.finish(End::Finished),
+            Err(Stopped::Broken) => job.finish(End::Broken),
+            Err(Stopped::Disconnected) => drop(job),
+        }
+    }
+
+    async fn play(&mut self, job: &Job, tx: &ChunkSender) -> Result<(), Stopped> {
+        if self.gzip.is_some() {
+            raw(tx, gzip::HEAD.to_vec()).await?;
+        }
+        let choices = self.progress.borrow().tokens.len();
+        let mut sent = vec![0_u32; choices];
+        let mut opened = self.fault.role_in_first;
+        loop {
+            let progress = self.progress.borrow_and_update().clone();
+            if !opened && progress.tokens.iter().any(|tokens| *tokens > 0) {
+                opened = true;
+                self.open(tx, choices).await?;
+            }
+            for (choice, (sent, exist)) in (0..).zip(sent.iter_mut().zip(&progress.tokens)) {
+                while *sent < *exist {
+                    let to = sent.saturating_add(self.chunk_tokens).min(*exist);
+                    self.chunk(job, tx, choice, *sent, to).await?;
+                    *sent = to;
+                }
+            }
+            if progress.finished == choices {
+                let completion = sent.iter().map(|tokens| i64::from(*tokens)).sum();
+                return self.close(tx, completion, progress.cached).await;
+            }
+            if self.progress.changed().await.is_err() {
+                return Err(Stopped::Disconnected);
+            }
+        }
+    }
+
+    async fn open(&mut self, tx: &ChunkSender, choices: usize) -> Result<(), Stopped> {
+        if self.fault.stream_error == Some(0) {
+            return self.error_event(tx).await;
+        }
+        for choice in 0..choices as u32 {
+            if let Some(event) = self.shape.opening(choice, self.running(0)) {
+                self.write(tx, event).await?;
+            }
+        }
+        self.faults_after(tx).await
+    }
+
+    async fn chunk(
+        &mut self,
+        job: &Job,
+        tx: &ChunkSender,
+        choice: u32,
+        from: u32,
+        to: u32,
+    ) -> Result<(), Stopped> {
+        let chunk = Chunk {
+            choice,
+            from,
+            to,
+            finish: (to == self.output_tokens).then_some(self.finish),
+            role: self.fault.role_in_first && from == 0,
+            running: self.running(to),
+        };
+        if let Some(gap) = self.fault.gap.filter(|_| self.chunks > 0) {
+            tokio::time::sleep(gap).await;
+        }
+        let event = self.shape.content(&chunk);
+        self.write(tx, event).await?;
+        job.sent(u64::from(to - from), 1);
+        self.chunks += 1;
+        self.faults_after(tx).await
+    }
+
+    /// The faults that wait for a number of chunks.
+    async fn faults_after(&mut self, tx: &ChunkSender) -> Result<(), Stopped> {
+        let chunks = self.chunks;
+        if self.fault.hang == Some(chunks) {
+            std::future::pending::<()>().await;
+        }
+        if let Some((_, reset)) = self.fault.broken_at().filter(|(at, _)| *at == chunks) {
+            if reset {
+                self.reset.set();
+            }
+            return break_off(tx).await;
+        }
+        if chunks > 0 && self.fault.stream_error == Some(chunks) {
+            return self.error_event(tx).await;
+        }
+        if chunks == 1 && self.fault.garbage {
+            self.write(tx, "data: {\"id\": garbage \u{FFFD}}}}\n\n".to_owned()).await?;
+        }
+        if let Some(bytes) = self.fault.huge_line.filter(|_| chunks == 1) {
+            let mut event = self.shape.content(&Chunk {
+                choice: 0,
+                from: 0,
+                to: 0,
+                finish: None,
+                role: false,
+                running: self.running(1),
+            });
+            let at = event.find("\"\"").map_or(event.len(), |at| at + 1);
+            event.insert_str(at, &"x".repeat(bytes));
+            self.write(tx, event).await?;
+        }
+        Ok(())
+    }
+
+    async fn error_event(&mut self, tx: &ChunkSender) -> Result<(), Stopped> {
+        let error = answer::busy(self.fault.error_code.unwrap_or(503));
+        self.write(tx, format!("data: {error}\n\n{DONE}")).await?;
+        self.end_gzip(tx).await?;
+        Err(Stopped::Broken)
+    }
+
+    async fn close(&mut self, tx: &ChunkSender, completion: i64, cached: u32) -> Result<(), Stopped> {
+        if self.include_usage && !self.fault.no_usage {
+            let usage = Reported {
+                prompt: i64::from(self.prompt_tokens),
+                completion,
+                cached: self.report_cached.then_some(i64::from(cached)),
+            };
+            let event = self.shape.usage(usage.under(&self.fault));
+            self.write(tx, event).await?;
+        }
+        if !self.fault.no_done {
+            self.write(tx, DONE.to_owned()).await?;
+        }
+        if self.fault.after_done {
+            self.write(tx, "data: {\"after\":\"done\"}\n\n: more\n\n".to_owned()).await?;
+        }
+        self.end_gzip(tx).await
+    }
+
+    fn running(&self, completion: u32) -> Reported {
+        let prompt = i64::from(self.prompt_tokens);
+        Reported { prompt, completion: i64::from(completion), cached: None }.under(&self.fault)
+    }
+
+    async fn write(&mut self, tx: &ChunkSender, event: String) -> Result<(), Stopped> {
+        let bytes = match &mut self.gzip {
+            Some(gzip) => gzip.piece(event.as_bytes()),
+            None => event.into_bytes(),
+        };
+        if !self.fault.split_utf8 {
+            return raw(tx, bytes).await;
+        }
+        let inside = bytes.iter().position(|byte| byte & 0xC0 == 0x80).unwrap_or(bytes.len() / 2);
+        let (first, second) = bytes.split_at(inside);
+        raw(tx, first.to_vec()).await?;
+        raw(tx, second.to_vec()).await
+    }
+
+    async fn end_gzip(&mut self, tx: &ChunkSender) -> Result<(), Stopped> {
+        match &self.gzip {
+            Some(gzip) => raw(tx, gzip.end()).await,
+            None => Ok(()),
+        }
+    }
+}
+
+async fn raw(tx: &ChunkSender, bytes: Vec<u8>) -> Result<(), Stopped> {
+    tx.send(Ok(Bytes::from(bytes))).await.map_err(|_| Stopped::Disconnected)
+}
+
+/// Ends the connection after what was sent has left.
+pub(super) async fn break_off(tx: &ChunkSender) -> Result<(), Stopped> {
+    let permit = tx.reserve().await.map_err(|_| Stopped::Disconnected)?;
+    tokio::time::sleep(BREAK_AFTER).await;
+    permit.send(Err(io::Error::other("broken off on purpose")));
+    Err(Stopped::Broken)
+}

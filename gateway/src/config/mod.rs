@@ -1,0 +1,298 @@
+//! The config: one YAML file, checked as a whole, turned into types that cannot be wrong.
+//!
+//! ```text
+//! text ── tree ──► values with places ── check ──► JSON ── serde ──► *File structs ── resolve ──► Config
+//!          │ `${VAR}` filled in           │ against the schema            │ references, names, bounds
+//!          └──────────── faults ──────────┴───────────── faults ──────────┴──► Faults, in the file's order
+//! ```
+//!
+//! A key is defined once, as a field of a `…File` struct (or of a block that needs no second shape): its
+//! name, bounds, default and the reason for it are there, and the schema for editors is made from it.
+//!
+//! # Guarantees
+//!
+//! - All faults of a file are reported together; what is wrong in one place hides nothing in another.
+//! - No input, however broken, makes it panic, recurse deeply or take more than linear time and memory.
+//! - A loaded [`Config`] refers only to things that exist; names, ids, keys and servers are unique.
+//! - Secrets are in files, and neither `Debug`, a fault nor [`redacted`] shows them.
+
+mod account;
+mod check;
+mod deployment;
+mod durations;
+mod expand;
+mod faults;
+mod limits;
+mod listen;
+mod model;
+mod process;
+mod redacted;
+mod replica;
+mod resolve;
+mod size;
+mod suggest;
+mod tier;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde::Deserialize;
+use serde_json::Value;
+
+pub use account::{Account, LimitOverride, OnForbiddenTier, SpendingTier};
+pub use deployment::{Ceilings, Deployment, Ejection, Engine, Queue, Retry, Scrape, Slo, Timeouts};
+pub use faults::{FAULTS_MAX, Fault, Faults};
+pub use limits::{Bounds, Growth, LimitPolicy, Limits, Meters, MetersFile, Shrink, SizeCeilings, TierShare};
+pub use listen::{Listen, ListenLimits, Shutdown, Tls};
+pub use model::{Model, Route, SizeClass};
+pub use process::{AccessLog, Admin, Log, LogFormat, LogLevel, State};
+pub use redacted::redacted;
+pub use replica::{Host, ReplicaUrl, ReplicaUrlError, is_allowed};
+pub use resolve::Secret;
+pub use tier::{Tier, Tiers};
+pub use tree::{DEPTH_MAX, NODES_MAX};
+
+use crate::keys::KeyTable;
+use faults::{At, Report};
+use resolve::{ReadFile, Resolver};
+
+/// Largest config file, bytes: 10,000 accounts need about 2 MiB.
+pub const CONFIG_BYTES_MAX: usize = 4 << 20;
+
+/// A config in which everything that is named exists and every number is within its bounds.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where customers connect.
+    pub listen: Listen,
+    /// Where operators connect.
+    pub admin: Admin,
+    /// Model servers, in the order of the file.
+    pub deployments: Vec<Arc<Deployment>>,
+    /// What customers can ask for, in the order of the file.
+    pub models: Vec<Arc<Model>>,
+    /// The models by name and alias.
+    pub model_names: HashMap<Arc<str>, Arc<Model>>,
+    /// The customers, in the order of the file.
+    pub accounts: Vec<Arc<Account>>,
+    /// The customers by the digests of their keys, disabled ones too.
+    pub keys: KeyTable<Arc<Account>>,
+    /// Where budgets start, how they move and how far.
+    pub limits: Limits,
+    /// Where limits outlive the process.
+    pub state: State,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// The config of Tidegate.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(title = "Tidegate config")]
+#[serde(default, deny_unknown_fields)]
+struct ConfigFile {
+    /// Where customers connect.
+    listen: listen::ListenFile,
+    /// Where operators connect: health, metrics, console, admin API.
+    admin: process::AdminFile,
+    /// Model servers that serve the same thing and share one queue.
+    #[schemars(required, length(min = 1, max = 1000))]
+    deployments: Option<Vec<deployment::DeploymentFile>>,
+    /// The names that customers ask for, and the deployments that answer to them.
+    #[schemars(required, length(min = 1, max = 10_000))]
+    models: Option<Vec<model::ModelFile>>,
+    /// The customers: who may use what, how fast and in which tier.
+    #[schemars(required, length(min = 1, max = 1_000_000))]
+    accounts: Option<Vec<account::AccountFile>>,
+    /// Where the accounts' budgets start, how they move and how far.
+    limits: Limits,
+    /// Where limits outlive the process.
+    state: process::StateFile,
+    /// What is logged, and where to.
+    log: process::LogFile,
+}
+
+impl Config {
+    /// Reads a config file, the environment that it refers to, and the files that it names.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the file at once, in its order; a file that cannot be read is one fault.
+    pub fn load(path: &Path) -> Result<Self, Faults> {
+        let origin = path.display().to_string();
+        let text = read_text(path).map_err(|message| Faults::of_file(&origin, message))?;
+        parse(&text, &origin, &|name| std::env::var(name).ok(), Some(&|path| std::fs::read(path)))
+    }
+
+    /// Judges a text. Files that it names are neither read nor missed. `origin` is the file's name: faults
+    /// are reported under it, and relative paths start at its folder.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the text at once, in its order.
+    pub fn parse(text: &str, origin: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Faults> {
+        parse(text, origin, env, None)
+    }
+
+    /// The model that is meant by a name or alias. O(1).
+    pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
+        self.model_names.get(name)
+    }
+}
+
+/// The JSON Schema of the config (draft 7), as `tidegate schema` prints it.
+pub fn schema_json() -> String {
+    serde_json::to_string_pretty(&*SCHEMA).unwrap_or_default()
+}
+
+/// Without references: the checker walks it beside the file, and editors show each key's own description.
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+    let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
+    let mut schema = settings.into_generator().into_root_schema_for::<ConfigFile>().to_value();
+    tidy(&mut schema);
+    schema
+});
+
+/// Takes out defaults that only say "none", and lets the entries of a secret list be secret as well.
+fn tidy(schema: &mut Value) {
+    let secret = schema.get("x-secret").cloned();
+    if let (Some(secret), Some(Value::Object(items))) = (secret, schema.get_mut("items")) {
+        items.insert("x-secret".to_owned(), secret);
+    }
+    match schema {
+        Value::Object(keywords) => {
+            let says_nothing =
+                keywords.get("default").is_some_and(|one| one.is_null() || *one == serde_json::json!({}));
+            if says_nothing {
+                keywords.remove("default");
+            }
+            keywords.values_mut().for_each(tidy);
+        }
+        Value::Array(parts) => parts.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+    // One byte more than allowed, so that a file that grows while it is read is noticed too.
+    let read = file.take(CONFIG_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| format!("cannot be read: {error}"))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let line =
+            error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|b| **b == b'\n').count();
+        format!("is not UTF-8 (line {}); save it as UTF-8", line + 1)
+    })
+}
+
+fn parse(
+    text: &str,
+    origin: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    read_file: Option<ReadFile<'_>>,
+) -> Result<Config, Faults> {
+    if text.len() > CONFIG_BYTES_MAX {
+        return Err(Faults::of_file(origin, format!("is larger than {CONFIG_BYTES_MAX} bytes")));
+    }
+    let mut report = Report::default();
+    let Some(tree) = tree::read(text, env, &mut report) else {
+        return Err(report.into_faults(origin).unwrap_or_else(|| unreadable(origin)));
+    };
+    let empty = matches!(tree.kind, tree::Kind::Empty);
+    let checked = if empty { None } else { check::check(&tree, &SCHEMA, &At::FILE, &mut report) };
+    if empty {
+        let what = "is empty; it needs at least deployments, models and accounts";
+        report.at_place(tree.place, &At::FILE, what);
+    }
+    let file: ConfigFile =
+        match serde_json::from_value(checked.unwrap_or(Value::Object(serde_json::Map::new()))) {
+            Ok(file) => file,
+            Err(error) => {
+                // Schema and types are made from one definition, so this is a defect of ours: say so, but serve
+                // the operator with what is known.
+                report.at_place(tree.place, &At::FILE, format!("cannot be used: {error}"));
+                ConfigFile::default()
+            }
+        };
+    let folder = Path::new(origin).parent().unwrap_or(Path::new("")).to_owned();
+    let mut resolver = Resolver { file: &tree, report, folder, env, read_file };
+    let config = file.resolve(&mut resolver);
+    match resolver.report.into_faults(origin) {
+        Some(faults) => Err(faults),
+        None => Ok(config),
+    }
+}
+
+fn unreadable(origin: &str) -> Faults {
+    Faults::of_file(origin, "cannot be used".to_owned())
+}
+
+impl ConfigFile {
+    fn resolve(self, resolver: &mut Resolver<'_>) -> Config {
+        let listen = self.listen.resolve(resolver);
+        let admin = self.admin.resolve(resolver, listen.address);
+        self.limits.judge(resolver);
+
+        let mut seen = deployment::Seen::default();
+        let files = self.deployments.unwrap_or_default().into_iter().enumerate();
+        let deployments: Vec<Arc<Deployment>> =
+            files.map(|(nth, file)| Arc::new(file.resolve(nth, &mut seen, resolver))).collect();
+
+        let account_files = self.accounts.unwrap_or_default();
+        let ids: BTreeSet<Arc<str>> =
+            account_files.iter().filter_map(|file| file.id.as_deref().map(Arc::from)).collect();
+        let mut known = model::Known { deployments: &deployments, accounts: &ids, names: HashMap::new() };
+        let files = self.models.unwrap_or_default().into_iter().enumerate();
+        let models: Vec<Arc<Model>> =
+            files.map(|(nth, file)| Arc::new(file.resolve(nth, &mut known, resolver))).collect();
+        let model_names = names(&models);
+
+        let own_names =
+            model_names.iter().map(|(name, model)| (Arc::clone(name), Arc::clone(&model.name))).collect();
+        let mut known = account::Known { models: &own_names, ids: HashMap::new(), keys: HashMap::new() };
+        let files = account_files.into_iter().enumerate();
+        let accounts: Vec<Arc<Account>> =
+            files.map(|(nth, file)| Arc::new(file.resolve(nth, &mut known, resolver))).collect();
+
+        Config {
+            listen,
+            admin,
+            keys: keys(&accounts),
+            deployments,
+            models,
+            model_names,
+            accounts,
+            limits: self.limits,
+            state: self.state.resolve(resolver),
+            log: self.log.resolve(resolver),
+        }
+    }
+}
+
+fn names(models: &[Arc<Model>]) -> HashMap<Arc<str>, Arc<Model>> {
+    let mut names = HashMap::new();
+    for model in models {
+        for name in std::iter::once(&model.name).chain(&model.aliases) {
+            names.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(model));
+        }
+    }
+    names
+}
+
+fn keys(accounts: &[Arc<Account>]) -> KeyTable<Arc<Account>> {
+    let mut table = KeyTable::default();
+    for account in accounts {
+        for key in &account.keys {
+            // A key in two accounts was reported as a fault; the first keeps it here.
+            drop(table.insert(*key, Arc::clone(account)));
+        }
+    }
+    table
+}

@@ -1,0 +1,259 @@
+//! `models`: the names that customers ask for, and the deployments that answer to them, in order.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::deployment::Deployment;
+use super::faults::{At, Shown};
+use super::resolve::Resolver;
+use super::suggest::nearest;
+use super::tier::{Tier, Tiers};
+
+/// A model as customers know it.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Its name, unique among names and aliases.
+    pub name: Arc<str>,
+    /// Other names that mean the same.
+    pub aliases: Vec<Arc<str>>,
+    /// Where it is served, in the order in which requests are offered; never empty.
+    pub routes: Vec<Route>,
+    /// What the model servers call it.
+    pub served_model: Arc<str>,
+    /// Sets the ceilings of the accounts' limits.
+    pub size_class: SizeClass,
+    /// The context window, tokens: the model's own, else the smallest of its deployments, if all have one.
+    pub context: Option<u32>,
+    /// Tokens that an answer is expected to have before anything is known.
+    pub default_output: u32,
+}
+
+/// One of a model's deployments, with whom it takes.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The deployment.
+    pub deployment: Arc<Deployment>,
+    /// The tiers that it takes.
+    pub tiers: Tiers,
+    /// The accounts that it takes, by id; `None` is all.
+    pub accounts: Option<BTreeSet<Arc<str>>>,
+    /// Its share beside the other deployments.
+    pub weight: u32,
+}
+
+impl Route {
+    /// Whether it takes requests of an account in a tier. O(log accounts).
+    pub fn takes(&self, tier: Tier, account: &str) -> bool {
+        self.tiers.contains(tier) && self.accounts.as_ref().is_none_or(|accounts| accounts.contains(account))
+    }
+}
+
+/// How large a model is: larger ones have lower ceilings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SizeClass {
+    /// Below 600 billion parameters.
+    Small,
+    /// From 600 billion, below 1,600 billion parameters.
+    Medium,
+    /// From 1,600 billion parameters, or unknown.
+    #[default]
+    Large,
+}
+
+impl SizeClass {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Small, Self::Medium, Self::Large];
+
+    /// Its name in the config.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Medium => "medium",
+            Self::Large => "large",
+        }
+    }
+}
+
+/// A model as customers know it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ModelFile {
+    /// The name that customers ask for: letters, digits and - . _ : / @.
+    #[schemars(required, length(min = 1, max = 256))]
+    name: Option<String>,
+    /// Other names that mean the same model.
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    aliases: Vec<String>,
+    /// Deployments that serve it, in the order in which requests are offered to them.
+    #[schemars(required, length(min = 1, max = 64))]
+    deployments: Option<Vec<RouteFile>>,
+    /// What the model servers call it. Default: the name itself.
+    #[schemars(length(min = 1, max = 512))]
+    served_model: Option<String>,
+    /// How large the model is, which sets the ceilings of the limits. Default large, which has the lowest.
+    size_class: SizeClass,
+    /// The context window, tokens. Default: the smallest of its deployments, if each of them has one.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    context: Option<u32>,
+    /// Tokens that an answer is expected to have until the model has answered a few times. Default 256.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    default_output: Option<u32>,
+}
+
+/// A deployment's name, or the name with whom it takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum RouteFile {
+    /// The name of a deployment that takes everybody.
+    Name(#[schemars(length(min = 1, max = 128))] String),
+    /// A deployment and whom it takes.
+    Full(RouteFields),
+}
+
+/// A deployment and whom it takes.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct RouteFields {
+    /// The deployment's name.
+    #[schemars(required, length(min = 1, max = 128))]
+    name: Option<String>,
+    /// Tiers that it takes. Default: all.
+    #[schemars(length(min = 1, max = 8))]
+    tiers: Option<Vec<Tier>>,
+    /// Accounts that it takes, by id. Default: all.
+    #[schemars(length(min = 1, max = 100_000), inner(length(min = 1, max = 128)))]
+    accounts: Option<Vec<String>>,
+    /// Its share beside the others. Default 1.
+    #[schemars(range(min = 1, max = 1000))]
+    weight: Option<u32>,
+}
+
+/// Output tokens expected of a model that has not answered yet: between a chat answer and a summary.
+const DEFAULT_OUTPUT: u32 = 256;
+
+/// What models may refer to, and the names that are taken.
+pub(crate) struct Known<'a> {
+    pub(crate) deployments: &'a [Arc<Deployment>],
+    pub(crate) accounts: &'a BTreeSet<Arc<str>>,
+    /// Names and aliases so far, with the model that has them.
+    pub(crate) names: HashMap<Arc<str>, usize>,
+}
+
+impl ModelFile {
+    pub(crate) fn resolve(self, nth: usize, known: &mut Known<'_>, resolver: &mut Resolver<'_>) -> Model {
+        let list = At::FILE.key("models");
+        let at = list.item(nth);
+        let name: Arc<str> = self.name.unwrap_or_default().into();
+        claim(&name, nth, &at.key("name"), known, resolver);
+        let mut aliases = Vec::new();
+        let aliases_at = at.key("aliases");
+        for (place, alias) in self.aliases.into_iter().enumerate() {
+            let alias: Arc<str> = alias.into();
+            claim(&alias, nth, &aliases_at.item(place), known, resolver);
+            aliases.push(alias);
+        }
+        let mut routes: Vec<Route> = Vec::new();
+        let routes_at = at.key("deployments");
+        for (place, route) in self.deployments.unwrap_or_default().into_iter().enumerate() {
+            let at = routes_at.item(place);
+            let Some(route) = route.fields().resolve(&at, known, resolver) else { continue };
+            if routes.iter().any(|other| Arc::ptr_eq(&other.deployment, &route.deployment)) {
+                resolver.fault(&at, format!("`{}` is listed twice; keep one", Shown(&route.deployment.name)));
+            }
+            routes.push(route);
+        }
+        let smallest = routes.iter().map(|route| route.deployment.context).min().flatten();
+        if let (Some(own), Some(served)) = (self.context, smallest)
+            && own > served
+        {
+            let fault = format!("must not exceed the context of its deployments ({served}), is {own}");
+            resolver.fault(&at.key("context"), fault);
+        }
+        Model {
+            served_model: self.served_model.map_or_else(|| Arc::clone(&name), Arc::from),
+            name,
+            aliases,
+            routes,
+            size_class: self.size_class,
+            context: self.context.or(smallest),
+            default_output: self.default_output.unwrap_or(DEFAULT_OUTPUT),
+        }
+    }
+}
+
+fn claim(name: &Arc<str>, nth: usize, at: &At<'_>, known: &mut Known<'_>, resolver: &mut Resolver<'_>) {
+    if name.is_empty() {
+        return;
+    }
+    resolver.name(at, name, "-._:/@");
+    match known.names.get(name) {
+        Some(first) => {
+            let fault =
+                format!("`{}` is a name or alias of models[{first}] already; names must differ", Shown(name));
+            resolver.fault(at, fault);
+        }
+        None => {
+            known.names.insert(Arc::clone(name), nth);
+        }
+    }
+}
+
+impl RouteFile {
+    fn fields(self) -> RouteFields {
+        match self {
+            Self::Name(name) => RouteFields { name: Some(name), ..RouteFields::default() },
+            Self::Full(fields) => fields,
+        }
+    }
+}
+
+impl RouteFields {
+    fn resolve(self, at: &At<'_>, known: &Known<'_>, resolver: &mut Resolver<'_>) -> Option<Route> {
+        let accounts = self.accounts.map(|ids| {
+            let list = at.key("accounts");
+            ids.iter()
+                .enumerate()
+                .filter_map(|(nth, id)| account(id, &list.item(nth), known, resolver))
+                .collect()
+        });
+        let name = self.name.filter(|name| !name.is_empty())?;
+        let Some(deployment) = known.deployments.iter().find(|one| *one.name == *name) else {
+            let name_at = at.key("name");
+            let at = if name_at.find(resolver.file).is_some() { &name_at } else { at };
+            let names = known.deployments.iter().map(|one| &*one.name);
+            resolver.fault(at, unknown("deployment", &name, names));
+            return None;
+        };
+        Some(Route {
+            deployment: Arc::clone(deployment),
+            tiers: self.tiers.map_or(Tiers::ALL, |tiers| Tiers::of(&tiers)),
+            accounts,
+            weight: self.weight.unwrap_or(1),
+        })
+    }
+}
+
+fn account(id: &str, at: &At<'_>, known: &Known<'_>, resolver: &mut Resolver<'_>) -> Option<Arc<str>> {
+    let found = known.accounts.get(id).cloned();
+    if found.is_none() && !id.is_empty() {
+        resolver.fault(at, unknown("account", id, known.accounts.iter().map(|id| &**id)));
+    }
+    found
+}
+
+/// How many names are compared for a suggestion: a wrong file must not become a slow one.
+const SUGGESTED_FROM_MAX: usize = 1_000;
+
+/// What to say of a reference that leads nowhere.
+pub(crate) fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let meant = nearest(name, known.filter(|name| !name.is_empty()).take(SUGGESTED_FROM_MAX));
+    let hint = match meant {
+        Some(meant) => format!("did you mean `{}`?", Shown(meant)),
+        None => format!("define it under `{what}s`, or remove it here"),
+    };
+    format!("no {what} is called `{}`; {hint}", Shown(name))
+}

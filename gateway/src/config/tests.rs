@@ -1,3 +1,5 @@
+//! Whole files: what is accepted, what a person is told, what is shown again.
+
 use super::*;
 
 const SMALLEST: &str = include_str!("../../../deploy/examples/smallest.yaml");

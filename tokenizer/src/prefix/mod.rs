@@ -1,0 +1,8 @@
+//! What is cached already, and where.
+
+mod index;
+mod keys;
+mod lru;
+
+pub use index::{KNOWLEDGE_AGE_MAX, PrefixIndex, PrefixIndexConfig, PrefixMatch, REPLICAS_PER_BLOCK_MAX};
+pub use keys::{PrefixHasher, PrefixKeys};

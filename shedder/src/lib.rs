@@ -5,8 +5,16 @@
 
 mod config;
 mod decision;
+mod gap;
+mod health;
 mod machine;
 mod offer;
+mod prefill;
+mod queue;
+mod recent;
+mod replica;
+mod requests;
+mod retry;
 mod snapshot;
 mod tier;
 
@@ -15,4 +23,7 @@ pub use decision::{Decision, Permit, Reason, Rejection, Verdict};
 pub use machine::Shedder;
 pub use offer::{Failure, Finished, Offer, ReplicaId, RequestId, Scrape, StreamProgress, Uncached};
 pub use snapshot::{AtRest, Counters, QueueSnapshot, ReplicaSnapshot, ShedCounts, Snapshot};
+#[cfg(test)]
+mod tests;
+
 pub use tier::{PerTier, Tier};

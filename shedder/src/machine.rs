@@ -1,225 +1,199 @@
-//! The state machine, first form: places under a fixed limit, strict tiers, deadlines.
+//! The state machine of one deployment: its state, and what all of its parts need.
 
-use std::collections::{BTreeMap, VecDeque};
+mod admit;
+mod control;
+mod placement;
+mod predict;
+mod progress;
+mod view;
+mod wait;
+mod withdraw;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::{
-    Config, Decision, Failure, Finished, Offer, PerTier, Permit, Reason, Rejection, ReplicaConfig, ReplicaId,
-    RequestId, Scrape, Snapshot, StreamProgress, Tier, Verdict,
-};
+use crate::config::{Config, ReplicaConfig};
+use crate::decision::{Reason, Rejection, Verdict};
+use crate::offer::{Offer, ReplicaId, RequestId};
+use crate::queue::TierQueue;
+use crate::recent::Recent;
+use crate::replica::{Block, Replica, Terms};
+use crate::requests::Requests;
+use crate::retry::{RetryBudget, retry_after};
+use crate::snapshot::Counters;
+use crate::tier::{PerTier, Tier};
+
+/// The TTFT target when none is configured.
+const TTFT_DEFAULT: Duration = Duration::from_secs(2);
+/// Rates are taken over this span, and over no less than a second after the start.
+const RATE_SPAN: Duration = Duration::from_secs(5);
 
 /// Decides about every request of one deployment. See the crate's front page.
 #[derive(Debug)]
 pub struct Shedder {
     config: Config,
-    replicas: Vec<(ReplicaId, u32, bool)>,
-    requests: BTreeMap<RequestId, (Offer, Option<ReplicaId>, Duration)>,
-    queue: PerTier<VecDeque<RequestId>>,
+    replicas: Vec<Replica>,
+    requests: Requests,
+    queues: PerTier<TierQueue>,
+    /// Waiting requests by the end of their wait.
+    deadlines: BTreeSet<(Duration, RequestId)>,
     verdicts: VecDeque<Verdict>,
-    next: u64,
+    /// Why the first of each tier could not start when it was last tried.
+    blocked: PerTier<Option<Block>>,
+    active: PerTier<u32>,
+    started: Recent,
+    refused: PerTier<Recent>,
+    retries: RetryBudget,
+    priority_seen: Option<Duration>,
+    pressure: Option<(f64, Duration)>,
+    floor_credit: f64,
+    tokens_per_chunk: f64,
+    born: Duration,
+    forgot: Duration,
+    offers: u64,
     closed: bool,
-    counters: crate::Counters,
+    counters: Counters,
 }
 
 impl Shedder {
-    /// A deployment with these replicas, with nothing running and nothing waiting.
+    /// A deployment with these replicas, with nothing running and nothing waiting. Allocates.
     #[must_use]
-    pub fn new(_now: Duration, config: Config, replicas: &[ReplicaConfig]) -> Self {
+    pub fn new(now: Duration, config: Config, replicas: &[ReplicaConfig]) -> Self {
+        let config = sane(config);
         Self {
+            replicas: replicas.iter().map(|replica| Replica::new(now, &config, replica)).collect(),
             config,
-            replicas: replicas.iter().map(|r| (r.id, 0, false)).collect(),
-            requests: BTreeMap::new(),
-            queue: PerTier::default(),
+            requests: Requests::new(),
+            queues: PerTier::default(),
+            deadlines: BTreeSet::new(),
             verdicts: VecDeque::new(),
-            next: 0,
+            blocked: PerTier::default(),
+            active: PerTier::default(),
+            started: Recent::over(RATE_SPAN),
+            refused: PerTier::from_fn(|_| Recent::over(Duration::from_secs(10))),
+            retries: RetryBudget::new(),
+            priority_seen: None,
+            pressure: None,
+            floor_credit: 0.0,
+            tokens_per_chunk: 1.0,
+            born: now,
+            forgot: now,
+            offers: 0,
             closed: false,
-            counters: crate::Counters::default(),
+            counters: Counters::default(),
         }
     }
 
-    /// Asks for a place.
-    pub fn offer(&mut self, now: Duration, offer: Offer) -> Decision {
-        if self.closed || self.replicas.iter().all(|r| r.2) {
-            let reason = if self.closed { Reason::Draining } else { Reason::NoReplica };
-            return Decision::Shed(self.reject(now, &offer, reason));
-        }
-        let id = RequestId(self.next);
-        self.next += 1;
-        if let Some(replica) = self.room(offer.tier) {
-            self.requests.insert(id, (offer, Some(replica), now));
-            return Decision::Admit(self.take(id, replica, offer.tier));
-        }
-        let waiting: usize = Tier::ALL.iter().map(|&t| self.queue[t].len()).sum();
-        if waiting >= self.config.queue.requests as usize {
-            let none = self.config.queue.requests == 0;
-            let reason = if none { Reason::Saturated } else { Reason::QueueFull };
-            return Decision::Shed(self.reject(now, &offer, reason));
-        }
-        let slo = self.config.slo.map_or(Duration::from_secs(2), |s| s.ttft);
-        let due = offer.arrived + slo.mul_f64(if offer.tier == Tier::Priority { 0.85 } else { 0.6 });
-        self.requests.insert(id, (offer, None, offer.deadline.map_or(due, |d| d.min(due))));
-        self.queue[offer.tier].push_back(id);
-        self.counters.waited[offer.tier] += 1;
-        Decision::Wait(id)
-    }
-
-    fn room(&self, tier: Tier) -> Option<ReplicaId> {
-        if tier.above().chain([tier]).any(|t| !self.queue[t].is_empty()) {
-            return None;
-        }
-        self.fits(tier)
-    }
-
-    fn fits(&self, tier: Tier) -> Option<ReplicaId> {
-        let limit = self.config.fixed_limit.unwrap_or(self.config.limit_start);
-        let places = ((self.config.ceilings[tier] * limit) as u32).max(1);
-        let open = self.replicas.iter().filter(|r| !r.2 && r.1 < places);
-        open.min_by_key(|r| r.1).map(|r| r.0)
-    }
-
-    fn take(&mut self, id: RequestId, replica: ReplicaId, tier: Tier) -> Permit {
-        self.counters.admitted[tier] += 1;
-        self.replicas.iter_mut().filter(|r| r.0 == replica).for_each(|r| r.1 += 1);
-        Permit { id, replica, tier }
-    }
-
-    fn reject(&mut self, now: Duration, offer: &Offer, reason: Reason) -> Rejection {
-        self.counters.shed[offer.tier].count(reason);
-        Rejection {
-            reason,
-            tier: offer.tier,
-            retry_after: Some(Duration::from_secs(1)),
-            predicted_wait: None,
-            predicted_wait_max: Duration::ZERO,
-            waited: now.saturating_sub(offer.arrived),
-            saturation: 1.0,
-            ceiling: self.config.ceilings[offer.tier],
-            queued: 0,
-        }
-    }
-
-    fn release(&mut self, id: RequestId) {
-        if let Some((offer, place, _)) = self.requests.remove(&id) {
-            match place {
-                Some(on) => {
-                    self.replicas.iter_mut().filter(|r| r.0 == on).for_each(|r| r.1 = r.1.saturating_sub(1))
-                }
-                None => self.queue[offer.tier].retain(|&other| other != id),
-            }
-        }
-    }
-
-    fn pump(&mut self, now: Duration) {
-        let due: Vec<_> = self
-            .requests
-            .iter()
-            .filter(|(_, r)| r.1.is_none() && r.2 <= now)
-            .map(|(&id, r)| (id, r.0))
-            .collect();
-        for (id, offer) in due {
-            self.release(id);
-            let rejection = self.reject(now, &offer, Reason::QueueTimeout);
-            self.verdicts.push_back(Verdict::Shed(id, rejection));
-        }
-        for tier in Tier::ALL {
-            while let (Some(&id), Some(replica)) = (self.queue[tier].front(), self.fits(tier)) {
-                self.queue[tier].pop_front();
-                if let Some(request) = self.requests.get_mut(&id) {
-                    request.1 = Some(replica);
-                }
-                let permit = self.take(id, replica, tier);
-                self.verdicts.push_back(Verdict::Admit(permit));
-            }
-        }
-    }
-
-    /// The request's bytes went to its replica.
-    pub fn dispatched(&mut self, _now: Duration, _id: RequestId) {}
-
-    /// The first generated content came.
-    pub fn first_token(&mut self, _now: Duration, _id: RequestId) {}
-
-    /// The request was answered.
-    pub fn finish(&mut self, now: Duration, id: RequestId, _how: &Finished) {
-        self.release(id);
-        self.pump(now);
-    }
-
-    /// The client is gone; waiting or active, the request ends.
-    pub fn cancel(&mut self, now: Duration, id: RequestId) {
-        self.release(id);
-        self.pump(now);
-    }
-
-    /// The replica failed before the first token. `None`: not to be tried again.
-    pub fn failed(&mut self, now: Duration, id: RequestId, _why: Failure) -> Option<Decision> {
-        self.release(id);
-        self.pump(now);
-        None
-    }
-
-    /// An engine's own metrics.
-    pub fn observe(&mut self, _now: Duration, _replica: ReplicaId, _scrape: &Scrape) {}
-
-    /// The result of an active health probe.
-    pub fn probe(&mut self, _now: Duration, _replica: ReplicaId, _healthy: bool) {}
-
-    /// To be called every 250 ms; afterwards nothing is due.
-    pub fn tick(&mut self, now: Duration, _harvest: &[StreamProgress]) {
-        self.pump(now);
-    }
-
-    /// The next verdict. To be drained after every call that changes something.
+    /// The next verdict. To be drained after every call that changes something. O(1).
     pub fn poll_verdict(&mut self) -> Option<Verdict> {
         self.verdicts.pop_front()
     }
 
-    /// The earliest moment at which `tick` has something to do besides its rhythm.
+    /// The earliest moment at which a wait ends, so that the caller may tick earlier than in its rhythm.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
-        self.requests.values().filter(|r| r.1.is_none()).map(|r| r.2).min()
+        self.deadlines.first().map(|&(at, _)| at)
     }
 
-    /// The wait that `offer` would meet.
-    #[must_use]
-    pub fn predict_wait(&self, _now: Duration, _offer: &Offer) -> Duration {
-        Duration::ZERO
+    fn ttft_target(&self) -> Duration {
+        self.config.slo.map_or(TTFT_DEFAULT, |slo| slo.ttft)
     }
 
-    /// Takes a replica out of service, or back, without touching what runs on it.
-    pub fn set_drained(&mut self, now: Duration, replica: ReplicaId, drained: bool) {
-        self.replicas.iter_mut().filter(|r| r.0 == replica).for_each(|r| r.2 = drained);
-        self.pump(now);
+    /// The longest predicted wait with which a request is let in, and the longest real one.
+    fn waits_max(&self, tier: Tier) -> (Duration, Duration) {
+        let (predicted, real) = match tier {
+            Tier::Priority => (0.75, 0.85),
+            Tier::Regular => (0.45, 0.60),
+        };
+        (self.ttft_target().mul_f64(predicted), self.ttft_target().mul_f64(real))
     }
 
-    /// Changes the ceilings.
-    pub fn set_ceilings(&mut self, now: Duration, ceilings: PerTier<f64>) {
-        self.config.ceilings = ceilings;
-        self.pump(now);
+    fn terms(&self, now: Duration) -> Terms {
+        let gone = self.pressure.filter(|&(_, until)| now < until).map_or(0.0, |(share, _)| share);
+        Terms { ceilings: self.config.ceilings, capacity: 1.0 - gone }
     }
 
-    /// Pretends until `until` that `share` of the capacity is gone.
-    pub fn set_pressure(&mut self, _now: Duration, _share: f64, _until: Duration) {}
+    fn replica_mut(&mut self, id: ReplicaId) -> Option<&mut Replica> {
+        self.replicas.iter_mut().find(|replica| replica.id == id)
+    }
 
-    /// Replaces the list of replicas; what runs on removed ones runs on.
-    pub fn set_replicas(&mut self, _now: Duration, _replicas: &[ReplicaConfig]) {}
+    fn replica(&self, id: ReplicaId) -> Option<&Replica> {
+        self.replicas.iter().find(|replica| replica.id == id)
+    }
 
-    /// Ends admission: everything waiting, and everything offered from now on, is shed as draining.
-    pub fn close(&mut self, now: Duration) {
-        self.closed = true;
-        for tier in Tier::ALL {
-            while let Some(id) = self.queue[tier].pop_front() {
-                if let Some((offer, _, _)) = self.requests.remove(&id) {
-                    let rejection = self.reject(now, &offer, Reason::Draining);
-                    self.verdicts.push_back(Verdict::Shed(id, rejection));
-                }
-            }
+    /// Dispatches per second lately.
+    fn start_rate(&self, now: Duration) -> f64 {
+        let age = now.saturating_sub(self.born).clamp(Duration::from_secs(1), RATE_SPAN);
+        f64::from(self.started.sum(now)) / age.as_secs_f64()
+    }
+
+    /// Saturation of the least full replica in service.
+    fn saturation(&self, now: Duration) -> f64 {
+        let terms = self.terms(now);
+        let in_service = self.replicas.iter().filter(|replica| self.serves(replica, now));
+        in_service.map(|replica| replica.saturation(now, terms)).min_by(f64::total_cmp).unwrap_or(1.0)
+    }
+
+    /// Counts a refusal and gathers what explains it.
+    fn reject(
+        &mut self,
+        now: Duration,
+        offer: &Offer,
+        reason: Reason,
+        waited: Duration,
+        predicted: Option<Duration>,
+    ) -> Rejection {
+        let tier = offer.tier;
+        let refused = self.refused[tier].sum(now);
+        self.refused[tier].count(now, 1);
+        self.counters.shed[tier].count(reason);
+        let wait = predicted.unwrap_or(Duration::ZERO);
+        let queued =
+            Tier::ALL.iter().filter(|&&t| t <= tier).map(|&t| self.queues[t].totals().requests).sum();
+        Rejection {
+            reason,
+            tier,
+            retry_after: match reason {
+                // The client's own deadline passes whether it comes back or not.
+                Reason::Deadline => None,
+                Reason::Draining => Some(Duration::from_secs(1)),
+                // A replica needs a probe or two to come back.
+                Reason::NoReplica => Some(Duration::from_secs(5)),
+                _ => Some(retry_after(tier, wait, refused, self.start_rate(now))),
+            },
+            predicted_wait: predicted,
+            predicted_wait_max: self.waits_max(tier).0,
+            waited,
+            saturation: self.saturation(now),
+            ceiling: self.config.ceilings[tier],
+            queued,
         }
     }
+}
 
-    /// A copy of the state. Allocates.
-    #[must_use]
-    pub fn snapshot(&self, _now: Duration) -> Snapshot {
-        Snapshot { counters: self.counters.clone(), ..Snapshot::default() }
+/// Brings what makes no sense into range.
+fn sane(mut config: Config) -> Config {
+    config.ceilings = sane_ceilings(config.ceilings);
+    config.limit_start = finite_or(config.limit_start, 64.0).clamp(1.0, crate::gap::LIMIT_MAX);
+    config.fixed_limit = config.fixed_limit.filter(|limit| limit.is_finite()).map(|limit| limit.max(1.0));
+    config.regular_floor = finite_or(config.regular_floor, 0.0).clamp(0.0, 0.5);
+    config.share_max = config.share_max.filter(|share| share.is_finite()).map(|share| share.clamp(0.0, 1.0));
+    for tier in Tier::ALL {
+        config.queue.share[tier] = finite_or(config.queue.share[tier], 1.0).clamp(0.0, 1.0);
     }
+    config
+}
+
+/// A lower tier never has more than a higher one: it would be served while the higher waits.
+fn sane_ceilings(mut ceilings: PerTier<f64>) -> PerTier<f64> {
+    let mut above = 1.0;
+    for tier in Tier::ALL {
+        ceilings[tier] = finite_or(ceilings[tier], above).clamp(0.0, above);
+        above = ceilings[tier];
+    }
+    ceilings
+}
+
+fn finite_or(value: f64, other: f64) -> f64 {
+    if value.is_finite() { value } else { other }
 }

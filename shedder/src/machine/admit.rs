@@ -1,0 +1,259 @@
+//! Admission: the answer to an offer, and who is next when a place becomes free.
+//!
+//! A tier that is closed waits; nothing is shed because it is closed. At arrival a request is only refused
+//! when it could not be served in time: by prediction, by its own deadline, because the queue is full, or
+//! because no replica is in service.
+
+use std::time::Duration;
+
+use super::Shedder;
+use crate::decision::{Decision, Permit, Reason, Verdict};
+use crate::offer::{Offer, RequestId};
+use crate::replica::Block;
+use crate::requests::{Active, Request, Stage};
+use crate::tier::Tier;
+
+use super::placement::Placed;
+
+/// First requests of so many accounts are tried when those before them are too large to start now.
+const HEADS_MAX: usize = 16;
+/// Without a prefill rate an unseen prefill is taken to last this part of the TTFT target.
+const UNSEEN_OF_TARGET: f64 = 0.25;
+
+impl Shedder {
+    /// Asks for a place. O(log n + replicas); does not allocate on the way to `Admit`.
+    pub fn offer(&mut self, now: Duration, offer: Offer) -> Decision {
+        self.expire(now);
+        let request = self.judge(now, offer);
+        let offer = request.offer;
+        if offer.tier == Tier::Priority {
+            self.priority_seen = Some(now);
+        }
+        if let Some(reason) = self.out_of_service(now) {
+            return Decision::Shed(self.reject(now, &offer, reason, Duration::ZERO, None));
+        }
+        if request.until_client && request.wait_until <= now {
+            return Decision::Shed(self.reject(now, &offer, Reason::Deadline, Duration::ZERO, None));
+        }
+        self.relatch(now);
+        let block = match self.place_newcomer(now, &request) {
+            Ok(placed) => {
+                let id = self.requests.insert(request);
+                return Decision::Admit(self.start(now, id, placed));
+            }
+            Err(block) => block,
+        };
+        if let Some((reason, wait)) = self.too_late(now, &request, block) {
+            return Decision::Shed(self.reject(now, &offer, reason, Duration::ZERO, wait));
+        }
+        if !self.make_room(now, &request) {
+            let nothing_waits = self.config.queue.requests == 0;
+            let reason = if nothing_waits { Reason::Saturated } else { Reason::QueueFull };
+            return Decision::Shed(self.reject(now, &offer, reason, Duration::ZERO, None));
+        }
+        let id = self.requests.insert(request);
+        self.enqueue(now, id);
+        self.withdraw(now);
+        Decision::Wait(id)
+    }
+
+    /// The request as it will be treated: its tier, and when its wait ends.
+    fn judge(&mut self, now: Duration, mut offer: Offer) -> Request {
+        offer.arrived = offer.arrived.min(now);
+        if offer.tier == Tier::Priority && self.priority_share_is_full(now) {
+            offer.tier = Tier::Regular;
+            self.counters.downgraded += 1;
+        }
+        self.offers += 1;
+        let mut request = Request {
+            offer,
+            seq: self.offers,
+            wait_until: offer.arrived.saturating_add(self.waits_max(offer.tier).1),
+            until_client: false,
+            waited: Duration::ZERO,
+            retried: false,
+            withdrawn: false,
+            admitted_before: false,
+            waited_before: false,
+            avoid: None,
+            stage: Stage::Waiting(now),
+        };
+        self.heed_client(now, &mut request);
+        request
+    }
+
+    /// A client's deadline is one for the first token: its prefill has to fit in front of it.
+    pub(super) fn heed_client(&self, now: Duration, request: &mut Request) {
+        let Some(deadline) = request.offer.deadline else { return };
+        let prefill = self.own_prefill(now, &request.offer).unwrap_or(Duration::ZERO);
+        let latest = deadline.saturating_sub(prefill);
+        if latest < request.wait_until {
+            request.wait_until = latest;
+            request.until_client = true;
+        }
+    }
+
+    fn priority_share_is_full(&self, now: Duration) -> bool {
+        let Some(share) = self.config.share_max else { return false };
+        let terms = self.terms(now);
+        let serving = self.replicas.iter().filter(|replica| self.serves(replica, now));
+        let places: f64 = serving.map(|replica| replica.limit_now(now, terms)).sum();
+        let held = self.active.priority + self.queues.priority.totals().requests;
+        f64::from(held) >= (share * places).floor().max(1.0)
+    }
+
+    fn out_of_service(&self, now: Duration) -> Option<Reason> {
+        if self.closed {
+            Some(Reason::Draining)
+        } else if self.replicas.iter().any(|replica| self.serves(replica, now)) {
+            None
+        } else {
+            Some(Reason::NoReplica)
+        }
+    }
+
+    /// A place for a newcomer, if nobody who could use it waits: an empty queue, or one in which every
+    /// first request is too large to start now.
+    fn place_newcomer(&mut self, now: Duration, request: &Request) -> Result<Placed, Block> {
+        let tier = request.offer.tier;
+        if let Some(above) = tier.above().find(|&above| !self.queues[above].is_empty()) {
+            return Err(self.blocked[above].unwrap_or(Block::Backlog));
+        }
+        let queue = &self.queues[tier];
+        if !queue.is_empty() {
+            let block = self.blocked[tier].unwrap_or(Block::Places);
+            let stuck = block == Block::Backlog && queue.accounts_waiting() <= HEADS_MAX;
+            if !stuck || queue.waits(request.offer.account) {
+                return Err(block);
+            }
+        }
+        let placed = self.place(now, request, tier);
+        if let Err(block) = placed {
+            self.note_blocked(now, tier, block);
+        }
+        placed
+    }
+
+    fn note_blocked(&mut self, now: Duration, tier: Tier, block: Block) {
+        self.blocked[tier] = Some(block);
+        if block == Block::Places {
+            let terms = self.terms(now);
+            for replica in &mut self.replicas {
+                if replica.room(now, terms, tier) == Err(Block::Places) {
+                    replica.limit.on_wanted();
+                }
+            }
+        }
+    }
+
+    /// Ends waits that are over, then starts whatever can start. To be called after every change.
+    pub(super) fn pump(&mut self, now: Duration) {
+        self.expire(now);
+        self.relatch(now);
+        while let Some((id, placed)) = self.next_start(now) {
+            self.dequeue(now, id);
+            let permit = self.start(now, id, placed);
+            self.verdicts.push_back(Verdict::Admit(permit));
+            self.relatch(now);
+        }
+        self.withdraw(now);
+    }
+
+    /// The next request to start, strictly by tier: while a higher tier waits, for whatever reason, a
+    /// lower one waits too, except for its floor.
+    fn next_start(&mut self, now: Duration) -> Option<(RequestId, Placed)> {
+        if self.floor_credit >= 1.0 && !self.queues.priority.is_empty() {
+            // Its turn: regular may fill the place that priority could have had.
+            if let Ok(Some(next)) = self.next_of(now, Tier::Regular, Tier::Priority) {
+                self.floor_credit -= 1.0;
+                return Some(next);
+            }
+        }
+        for tier in Tier::ALL {
+            match self.next_of(now, tier, tier) {
+                Ok(Some(next)) => {
+                    self.credit_floor();
+                    return Some(next);
+                }
+                Ok(None) => self.blocked[tier] = None,
+                Err(block) => {
+                    self.note_blocked(now, tier, block);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn credit_floor(&mut self) {
+        if !self.queues.priority.is_empty() && !self.queues.regular.is_empty() {
+            self.floor_credit = (self.floor_credit + self.config.regular_floor).min(1.0);
+        }
+    }
+
+    /// The next request of `tier`, placed by the rights of `rights`.
+    fn next_of(&self, now: Duration, tier: Tier, rights: Tier) -> Result<Option<(RequestId, Placed)>, Block> {
+        let mut blocked = None;
+        for id in self.queues[tier].heads().take(HEADS_MAX) {
+            let Some(request) = self.requests.get(id) else { continue };
+            match self.place(now, request, rights) {
+                Ok(placed) => return Ok(Some((id, placed))),
+                // Only a smaller request could do better than one that is too large.
+                Err(Block::Backlog) => blocked = Some(Block::Backlog),
+                Err(block) => return Err(block),
+            }
+        }
+        blocked.map_or(Ok(None), Err)
+    }
+
+    /// Gives `id` a place.
+    pub(super) fn start(&mut self, now: Duration, id: RequestId, placed: Placed) -> Permit {
+        let unseen = self.ttft_target().mul_f64(UNSEEN_OF_TARGET);
+        let mut permit = Permit { id, replica: placed.replica, tier: Tier::Regular };
+        let Some(replica) = self.replicas.iter_mut().find(|replica| replica.id == placed.replica) else {
+            return permit;
+        };
+        let Some(request) = self.requests.get_mut(id) else { return permit };
+        let offer = request.offer;
+        permit.tier = offer.tier;
+        let output = if offer.has_output { offer.expected_output / 2 } else { 0 };
+        let kv = u64::from(placed.uncached) + u64::from(output);
+        let ttft = replica.prefill.rate(now).map(|rate| {
+            let tokens = replica.backlog as f64 + f64::from(placed.uncached);
+            seconds(replica.prefill.overhead() + tokens / rate)
+        });
+        request.stage = Stage::Active(Active {
+            replica: placed.replica,
+            since: now,
+            sent: None,
+            uncached: placed.uncached,
+            backlog: placed.uncached,
+            kv,
+            alone: replica.backlog == 0,
+            ttft,
+            unseen_until: now + ttft.unwrap_or(unseen),
+            token: false,
+            generated: 0.0,
+            charged: 0,
+            overdue: false,
+        });
+        replica.start(placed.uncached, kv);
+        let first = !std::mem::replace(&mut request.admitted_before, true);
+        self.counters.admitted[offer.tier] += u64::from(first);
+        self.active[offer.tier] += 1;
+        self.queues[offer.tier].start(offer.account, offer.weight, placed.uncached);
+        self.started.count(now, 1);
+        self.retries.on_dispatched(now);
+        permit
+    }
+
+    pub(super) fn relatch(&mut self, now: Duration) {
+        let terms = self.terms(now);
+        self.replicas.iter_mut().for_each(|replica| replica.relatch(now, terms));
+    }
+}
+
+/// Seconds as a duration; what is out of range is very long.
+pub(super) fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.clamp(0.0, 1e6)).unwrap_or(Duration::from_secs(1_000_000))
+}

@@ -1,0 +1,156 @@
+//! What comes from outside of requests: time, engine metrics, probes, and the operator.
+
+use std::time::Duration;
+
+use super::{Shedder, finite_or, sane_ceilings};
+use crate::config::ReplicaConfig;
+use crate::decision::Reason;
+use crate::offer::{ReplicaId, RequestId, Scrape, StreamProgress};
+use crate::queue::OUTPUT_PRICE;
+use crate::replica::Replica;
+use crate::tier::{PerTier, Tier};
+
+const FORGET_EVERY: Duration = Duration::from_secs(10);
+
+impl Shedder {
+    /// To be called every 250 ms with what the streams did since the last call; afterwards nothing is due.
+    /// O(requests + harvest).
+    pub fn tick(&mut self, now: Duration, harvest: &[StreamProgress]) {
+        self.release_unseen(now);
+        self.release_booked(now);
+        self.note_late(now);
+        self.replicas.iter_mut().for_each(Replica::begin_harvest);
+        harvest.iter().for_each(|progress| self.harvest(now, progress));
+        self.replicas.iter_mut().for_each(|replica| replica.step(now));
+        self.replicas.retain(|replica| !replica.retired || replica.active > 0);
+        if now.saturating_sub(self.forgot) >= FORGET_EVERY {
+            self.forgot = now;
+            Tier::ALL.into_iter().for_each(|tier| self.queues[tier].forget_idle());
+        }
+        self.pump(now);
+    }
+
+    /// Prompts whose first token nobody sees stop counting as backlog when they should be computed.
+    fn release_unseen(&mut self, now: Duration) {
+        for request in self.requests.iter_mut() {
+            let unseen = request.offer.has_output && !request.offer.streaming;
+            let Some(active) = request.active_mut() else { continue };
+            if unseen && active.backlog > 0 && active.unseen_until <= now {
+                let (on, backlog) = (active.replica, std::mem::take(&mut active.backlog));
+                if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.id == on) {
+                    replica.release_backlog(backlog);
+                    replica.prefill.on_unseen(backlog);
+                }
+            }
+        }
+    }
+
+    /// A first token that has not come in twice its time shows as much as one that came late.
+    fn note_late(&mut self, now: Duration) {
+        let late = |shedder: &Self| -> Option<(RequestId, ReplicaId)> {
+            let mut late = shedder.requests.iter().filter_map(|(id, request)| {
+                let active = request.active()?;
+                let waits = request.offer.streaming && !active.token && !active.overdue;
+                let fresh = shedder.replica(active.replica).is_some_and(|r| active.since >= r.queue_seen);
+                (waits && fresh && shedder.is_late(active, now)).then_some((id, active.replica))
+            });
+            late.next()
+        };
+        // Each one found moves `queue_seen` of its replica on, so this ends after one round per replica.
+        while let Some((id, on)) = late(self) {
+            if let Some(active) = self.requests.get_mut(id).and_then(|request| request.active_mut()) {
+                active.overdue = true;
+            }
+            if let Some(replica) = self.replica_mut(on) {
+                replica.on_engine_queue(now);
+            }
+        }
+    }
+
+    fn harvest(&mut self, now: Duration, progress: &StreamProgress) {
+        let tokens_per_chunk = self.tokens_per_chunk;
+        let Some(request) = self.requests.get_mut(progress.id) else { return };
+        let offer = request.offer;
+        let Some(active) = request.active_mut() else { return };
+        active.generated += f64::from(progress.chunks) * tokens_per_chunk;
+        let owed = (OUTPUT_PRICE as f64 * active.generated) as u64;
+        let charge = owed.saturating_sub(active.charged);
+        active.charged = owed;
+        let grown =
+            u64::from(active.uncached) + (active.generated as u64).max(u64::from(offer.expected_output / 2));
+        let grown = grown.max(active.kv);
+        let more = grown - active.kv;
+        active.kv = grown;
+        let on = active.replica;
+        if let Some(replica) = self.replica_mut(on) {
+            replica.kv += more;
+            replica.health.on_progress(now);
+            if progress.gaps > 0 {
+                let (seconds, tokens) =
+                    (progress.gap_sum.as_secs_f64(), f64::from(progress.gaps) * tokens_per_chunk);
+                let in_prefill = replica.harvest_in_prefill;
+                replica.limit.on_gaps(now, seconds, tokens, progress.gaps, in_prefill);
+            }
+        }
+        self.queues[offer.tier].charge(offer.account, charge as i64);
+    }
+
+    /// An engine's own metrics. O(log n + replicas).
+    pub fn observe(&mut self, now: Duration, replica: ReplicaId, scrape: &Scrape) {
+        if let Some(replica) = self.replica_mut(replica) {
+            replica.observe(now, scrape);
+        }
+        self.pump(now);
+    }
+
+    /// The result of an active health probe. A replica whose streams flow stays in service.
+    pub fn probe(&mut self, now: Duration, replica: ReplicaId, healthy: bool) {
+        if let Some(replica) = self.replica_mut(replica) {
+            replica.health.on_probe(now, healthy);
+        }
+        self.pump(now);
+    }
+
+    /// Takes a replica out of service, or back, without touching what runs on it.
+    pub fn set_drained(&mut self, now: Duration, replica: ReplicaId, drained: bool) {
+        if let Some(replica) = self.replica_mut(replica) {
+            replica.drained = drained;
+        }
+        self.pump(now);
+    }
+
+    /// Changes the ceilings. What runs above a lowered one runs on.
+    pub fn set_ceilings(&mut self, now: Duration, ceilings: PerTier<f64>) {
+        self.config.ceilings = sane_ceilings(ceilings);
+        self.pump(now);
+    }
+
+    /// Pretends until `until` that `share` (0 … 1) of the places, the memory and the prefill rate is gone.
+    pub fn set_pressure(&mut self, now: Duration, share: f64, until: Duration) {
+        self.pressure = Some((finite_or(share, 0.0).clamp(0.0, 1.0), until));
+        self.pump(now);
+    }
+
+    /// Replaces the list of replicas. Those that stay keep what they learnt; what runs on removed ones
+    /// runs on.
+    pub fn set_replicas(&mut self, now: Duration, replicas: &[ReplicaConfig]) {
+        for known in &mut self.replicas {
+            let wanted = replicas.iter().find(|wanted| wanted.id == known.id);
+            known.retired = wanted.is_none();
+            known.slots_max = wanted.map_or(known.slots_max, |wanted| wanted.slots_max);
+        }
+        for wanted in replicas {
+            if self.replica(wanted.id).is_none() {
+                self.replicas.push(Replica::new(now, &self.config, wanted));
+            }
+        }
+        self.replicas.retain(|replica| !replica.retired || replica.active > 0);
+        self.pump(now);
+    }
+
+    /// Ends admission: everything waiting, and everything offered from now on, is shed as draining.
+    pub fn close(&mut self, now: Duration) {
+        self.closed = true;
+        self.shed_all(now, Reason::Draining);
+    }
+}

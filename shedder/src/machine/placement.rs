@@ -1,0 +1,144 @@
+//! The choice of a replica, made when a request starts and not when it arrives.
+//!
+//! ```text
+//! score = predicted TTFT on the tokens not cached there + ½ · TTFT target · saturation
+//!         − 1/20 · TTFT target where its session was before
+//! ```
+//!
+//! The smallest score among the replicas that are open and whose backlog the request fits. The second term
+//! is what keeps a system prompt that everybody shares from gathering everybody on the one replica that
+//! computed it first: once that replica is fuller by what the prompt is worth, another one learns it too.
+//!
+//! A prompt larger than its tier's backlog cap fits nowhere. For priority it goes to a replica whose own
+//! backlog is under the cap. For regular, moreover, another replica must stay under half of priority's cap,
+//! or, when there is no other, no priority may have come for 10 s. A deployment with nothing running takes
+//! one request of any size.
+
+use std::time::Duration;
+
+use super::Shedder;
+use crate::health::Service;
+use crate::offer::{Offer, ReplicaId};
+use crate::replica::{Block, Replica, Terms};
+use crate::requests::Request;
+use crate::tier::Tier;
+
+/// A replica that nothing is known of computes about this many prompt tokens per second; only used to
+/// compare replicas, never to predict a wait.
+const RATE_GUESS: f64 = 5_000.0;
+const SATURATION_WEIGHT: f64 = 0.5;
+const AFFINITY_WEIGHT: f64 = 0.05;
+const PRIORITY_ABSENT: Duration = Duration::from_secs(10);
+
+/// Where a request is to start.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Placed {
+    pub(super) replica: ReplicaId,
+    /// Prompt tokens to compute there.
+    pub(super) uncached: u32,
+}
+
+impl Shedder {
+    /// Whether `replica` takes requests. When all that are enlisted are ejected, ejecting has failed as a
+    /// diagnosis and all of them serve.
+    pub(super) fn serves(&self, replica: &Replica, now: Duration) -> bool {
+        match replica.service(now) {
+            Service::In | Service::HalfOpen => true,
+            Service::Out => replica.is_enlisted() && self.all_ejected(now),
+        }
+    }
+
+    fn all_ejected(&self, now: Duration) -> bool {
+        self.replicas.iter().all(|replica| replica.service(now) == Service::Out)
+    }
+
+    /// The best replica for `request` by the rights of `tier`, or why there is none.
+    pub(super) fn place(&self, now: Duration, request: &Request, tier: Tier) -> Result<Placed, Block> {
+        let terms = self.terms(now);
+        let guess = self.mean_rate(now).unwrap_or(RATE_GUESS);
+        let mut best: Option<(f64, Placed)> = None;
+        let mut blocked = Block::NoReplica;
+        for replica in &self.replicas {
+            if !self.may_use(now, replica, request) {
+                continue;
+            }
+            let uncached = request.offer.uncached.on(replica.id);
+            if let Err(block) = self.fits(now, terms, replica, tier, uncached) {
+                blocked = blocked.min(block);
+                continue;
+            }
+            let score = self.score(now, terms, replica, &request.offer, uncached, guess);
+            if best.is_none_or(|(least, _)| score < least) {
+                best = Some((score, Placed { replica: replica.id, uncached }));
+            }
+        }
+        best.map(|(_, placed)| placed).ok_or(blocked)
+    }
+
+    fn score(
+        &self,
+        now: Duration,
+        terms: Terms,
+        replica: &Replica,
+        offer: &Offer,
+        uncached: u32,
+        guess: f64,
+    ) -> f64 {
+        let target = self.ttft_target().as_secs_f64();
+        let rate = replica.prefill.rate(now).unwrap_or(guess);
+        let ttft = (replica.backlog as f64 + f64::from(uncached)) / rate;
+        let here = offer.affinity == Some(replica.id);
+        ttft + SATURATION_WEIGHT * target * replica.saturation(now, terms)
+            - if here { AFFINITY_WEIGHT * target } else { 0.0 }
+    }
+
+    /// Half-open replicas get one request, and none that must not fail; a request that failed somewhere
+    /// goes elsewhere while there is an elsewhere.
+    fn may_use(&self, now: Duration, replica: &Replica, request: &Request) -> bool {
+        if !self.serves(replica, now) {
+            return false;
+        }
+        let precious = request.retried || request.offer.tier == Tier::Priority;
+        let elsewhere =
+            || self.replicas.iter().any(|other| other.id != replica.id && other.service(now) == Service::In);
+        if replica.service(now) == Service::HalfOpen && (replica.active > 0 || (precious && elsewhere())) {
+            return false;
+        }
+        request.avoid != Some(replica.id) || !elsewhere()
+    }
+
+    fn fits(
+        &self,
+        now: Duration,
+        terms: Terms,
+        replica: &Replica,
+        tier: Tier,
+        uncached: u32,
+    ) -> Result<(), Block> {
+        let idle = self.active.iter().all(|(_, &active)| active == 0);
+        if idle && !replica.health.is_busy(now) {
+            return Ok(());
+        }
+        replica.room(now, terms, tier)?;
+        let cap = replica.backlog_cap(tier);
+        let own = u64::from(uncached);
+        let fits = if own <= cap {
+            replica.backlog + own <= cap
+        } else {
+            replica.backlog < cap && (tier == Tier::Priority || self.leaves_room_for_priority(now, replica))
+        };
+        if fits { Ok(()) } else { Err(Block::Backlog) }
+    }
+
+    fn leaves_room_for_priority(&self, now: Duration, replica: &Replica) -> bool {
+        let mut others = self
+            .replicas
+            .iter()
+            .filter(|other| other.id != replica.id && other.service(now) == Service::In)
+            .peekable();
+        if others.peek().is_none() {
+            return self.priority_seen.is_none_or(|at| now.saturating_sub(at) >= PRIORITY_ABSENT);
+        }
+        others.any(|other| other.backlog < other.backlog_cap(Tier::Priority) / 2)
+    }
+}

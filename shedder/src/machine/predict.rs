@@ -1,0 +1,134 @@
+//! The predicted wait W of a request that cannot start at once.
+//!
+//! ```text
+//! W = max( tokens ahead / Σ prefill rates + least (backlog / prefill rate),
+//!          requests ahead / dispatches per second of the last 5 s      where places or KV are short )
+//! ```
+//!
+//! The sums are over the replicas in service. Ahead of a request is everything of a higher tier, what its
+//! own account has waiting, and of every other account of its tier no more than its fair share meanwhile:
+//! an account is not refused for a queue that another one filled. The request's own prefill is not waiting.
+//! While no prefill rate is known the first term is left out; a replica whose rate is unknown counts as the
+//! mean of the others. An empty queue before an idle replica is no wait at all.
+
+use std::time::Duration;
+
+use super::Shedder;
+use super::admit::seconds;
+use crate::decision::Reason;
+use crate::offer::Offer;
+use crate::replica::Block;
+use crate::requests::Request;
+use crate::tier::Tier;
+
+/// Both terms of W.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Prediction {
+    /// By prompt tokens; `None` while no rate is known.
+    tokens: Option<f64>,
+    /// By places; `None` when they are not what is short.
+    places: Option<f64>,
+}
+
+impl Prediction {
+    fn seconds(self) -> Option<f64> {
+        match (self.tokens, self.places) {
+            (Some(tokens), Some(places)) => Some(tokens.max(places)),
+            (tokens, places) => tokens.or(places),
+        }
+    }
+}
+
+impl Shedder {
+    /// The wait that `offer` would meet; zero when it would start at once or nothing can be said, the
+    /// longest duration when no replica is in service. Nothing is changed. O(log n + replicas).
+    #[must_use]
+    pub fn predict_wait(&self, now: Duration, offer: &Offer) -> Duration {
+        if self.closed || !self.replicas.iter().any(|replica| self.serves(replica, now)) {
+            return Duration::MAX;
+        }
+        let block =
+            Tier::ALL.into_iter().filter(|&tier| tier <= offer.tier).find_map(|tier| self.blocked[tier]);
+        self.prediction(now, offer, block).seconds().map_or(Duration::ZERO, seconds)
+    }
+
+    /// Whether waiting is pointless, and by which prediction.
+    pub(super) fn too_late(
+        &self,
+        now: Duration,
+        request: &Request,
+        block: Block,
+    ) -> Option<(Reason, Option<Duration>)> {
+        let offer = &request.offer;
+        let prediction = self.prediction(now, offer, Some(block));
+        let wait = prediction.seconds().map(seconds);
+        let left = request.wait_until.saturating_sub(now);
+        if left.is_zero() {
+            let reason = if request.until_client { Reason::Deadline } else { Reason::QueueTimeout };
+            return Some((reason, wait));
+        }
+        let most = self.waits_max(offer.tier).0;
+        let wait = wait?;
+        if request.until_client && wait > left && wait <= most {
+            Some((Reason::Deadline, Some(wait)))
+        } else if wait > most {
+            let by_places = prediction.places.unwrap_or(0.0) >= prediction.tokens.unwrap_or(0.0);
+            Some((if by_places { Reason::Saturated } else { Reason::Predicted }, Some(wait)))
+        } else {
+            None
+        }
+    }
+
+    fn prediction(&self, now: Duration, offer: &Offer, block: Option<Block>) -> Prediction {
+        let (tokens, requests) = self.ahead_of(offer);
+        let mut serving = self.replicas.iter().filter(|replica| self.serves(replica, now));
+        if requests == 0 && serving.any(|replica| replica.active == 0) {
+            return Prediction { tokens: Some(0.0), places: None };
+        }
+        let capacity = self.terms(now).capacity.max(0.01);
+        let by_tokens = self.mean_rate(now).map(|mean| {
+            let rates = self.replicas.iter().filter(|replica| self.serves(replica, now)).map(|replica| {
+                let rate = capacity * replica.prefill.rate(now).unwrap_or(mean);
+                (rate, replica.backlog as f64 / rate)
+            });
+            let (sum, least) =
+                rates.fold((0.0, f64::INFINITY), |(sum, least), (rate, wait)| (sum + rate, wait.min(least)));
+            tokens as f64 / sum + least
+        });
+        let short = matches!(block, Some(Block::Places | Block::Memory));
+        let by_places = (short && requests > 0).then(|| requests as f64 / self.start_rate(now).max(1e-3));
+        Prediction { tokens: by_tokens, places: by_places }
+    }
+
+    /// Tokens and requests that will be served before a newcomer.
+    fn ahead_of(&self, offer: &Offer) -> (u64, u64) {
+        let own = u64::from(offer.uncached.least());
+        let (mut tokens, mut requests) = self.queues[offer.tier].ahead_of(offer.account, offer.weight, own);
+        for above in offer.tier.above() {
+            let totals = self.queues[above].totals();
+            tokens = tokens.saturating_add(totals.tokens);
+            requests += u64::from(totals.requests);
+        }
+        (tokens, requests)
+    }
+
+    /// The mean prefill rate of the replicas whose rate is known.
+    pub(super) fn mean_rate(&self, now: Duration) -> Option<f64> {
+        let (mut sum, mut count) = (0.0, 0.0);
+        for rate in self.replicas.iter().filter_map(|replica| replica.prefill.rate(now)) {
+            sum += rate;
+            count += 1.0;
+        }
+        (count > 0.0).then(|| sum / count)
+    }
+
+    /// How long its own prompt takes on an idle replica, when that is known.
+    pub(super) fn own_prefill(&self, now: Duration, offer: &Offer) -> Option<Duration> {
+        let serving = self.replicas.iter().filter(|replica| self.serves(replica, now));
+        let times = serving.filter_map(|replica| {
+            let tokens = f64::from(offer.uncached.on(replica.id));
+            replica.prefill.rate(now).map(|rate| tokens / rate)
+        });
+        times.min_by(f64::total_cmp).map(seconds)
+    }
+}

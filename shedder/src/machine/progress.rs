@@ -1,0 +1,243 @@
+//! What a dispatched request does: bytes sent, first token, end, cancellation, failure.
+//!
+//! A call about a request that is not known, or not in that stage any more, changes nothing and is counted:
+//! late calls happen when two ends of a request race.
+
+use std::time::Duration;
+
+use super::Shedder;
+use super::admit::seconds;
+use crate::decision::{Decision, Reason, Verdict};
+use crate::offer::{Failure, Finished, RequestId};
+use crate::queue::OUTPUT_PRICE;
+use crate::requests::{Active, Request, Stage};
+
+/// A first token is late when it takes twice its prediction and this, which is scheduling noise.
+const LATE_BEYOND: Duration = Duration::from_millis(250);
+/// Without a prefill rate a first token is predicted after this part of the TTFT target.
+const TTFT_OF_TARGET: f64 = 0.5;
+const CHUNKS_MIN: u32 = 8;
+const TOKENS_PER_CHUNK_MAX: f64 = 64.0;
+/// An answer with fewer tokens says more about its prompt than about its gaps.
+const ANSWER_TOKENS_MIN: u32 = 8;
+
+impl Shedder {
+    /// The request's bytes went to its replica. O(1).
+    pub fn dispatched(&mut self, now: Duration, id: RequestId) {
+        let Some(request) = self.requests.get_mut(id) else { return self.counters.unknown_ids += 1 };
+        let visible = request.offer.streaming || !request.offer.has_output;
+        let Some(active) = request.active_mut() else { return };
+        active.unseen_until += now.saturating_sub(active.since);
+        if active.sent.replace(now).is_none() && visible {
+            let (on, uncached) = (active.replica, active.uncached);
+            if let Some(replica) = self.replica_mut(on) {
+                replica.prefill.on_sent(now, uncached);
+            }
+        }
+    }
+
+    /// The first generated content came. Frees the request's part of the backlog. O(log n + replicas).
+    pub fn first_token(&mut self, now: Duration, id: RequestId) {
+        let Some(request) = self.requests.get_mut(id) else { return self.counters.unknown_ids += 1 };
+        let visible = request.offer.streaming || !request.offer.has_output;
+        let Some(active) = request.active_mut() else { return };
+        if std::mem::replace(&mut active.token, true) {
+            return;
+        }
+        let seen = *active;
+        active.backlog = 0;
+        let late = self.is_late(&seen, now);
+        if let Some(replica) = self.replica_mut(seen.replica) {
+            replica.release_backlog(seen.backlog);
+            replica.on_token(now);
+            replica.health.on_success(now, seen.sent.unwrap_or(seen.since));
+            if let Some(sent) = seen.sent.filter(|_| visible) {
+                replica.prefill.on_first_token(now, seen.uncached, now.saturating_sub(sent), seen.alone);
+            }
+            if late && seen.since >= replica.queue_seen {
+                replica.on_engine_queue(now);
+            }
+        }
+        self.pump(now);
+    }
+
+    /// Whether a first token at `now` means that the engine kept the request in a queue of its own.
+    pub(super) fn is_late(&self, active: &Active, now: Duration) -> bool {
+        let Some(sent) = active.sent else { return false };
+        let budget = self.replica(active.replica).map_or(0, |replica| replica.step_budget());
+        // A long prompt on an engine of unknown speed may take any time.
+        if active.ttft.is_none() && active.uncached > budget {
+            return false;
+        }
+        let predicted = active.ttft.unwrap_or(self.ttft_target().mul_f64(TTFT_OF_TARGET));
+        now.saturating_sub(sent) > 2 * predicted + LATE_BEYOND
+    }
+
+    /// The request was answered, well or badly: its place is free. O(log n + replicas).
+    pub fn finish(&mut self, now: Duration, id: RequestId, how: &Finished) {
+        let Some(request) = self.requests.get(id).copied() else { return self.counters.unknown_ids += 1 };
+        if let Stage::Active(active) = request.stage {
+            self.learn_from(now, &request, &active, how);
+            self.settle_fairness(&request, &active, how);
+        }
+        self.release(now, id);
+        self.pump(now);
+    }
+
+    fn learn_from(&mut self, now: Duration, request: &Request, active: &Active, how: &Finished) {
+        let offer = &request.offer;
+        if how.content_chunks >= CHUNKS_MIN && how.generated > 0 {
+            let ratio = f64::from(how.generated) / f64::from(how.content_chunks);
+            self.tokens_per_chunk += 0.05 * (ratio.clamp(1.0, TOKENS_PER_CHUNK_MAX) - self.tokens_per_chunk);
+        }
+        let answered = active.token || !offer.has_output || how.generated > 0;
+        let Some(replica) = self.replica_mut(active.replica) else { return };
+        let sent = active.sent.unwrap_or(active.since);
+        if answered {
+            replica.health.on_success(now, sent);
+        }
+        if !offer.has_output && !active.token {
+            let first_byte = now.saturating_sub(sent);
+            if let Some(predicted) = active.ttft {
+                replica.limit.on_first_byte(now, first_byte.as_secs_f64() / (2.0 * predicted.as_secs_f64()));
+            }
+            if active.sent.is_some() {
+                replica.prefill.on_first_token(now, active.uncached, first_byte, active.alone);
+            }
+        }
+        let Some(duration) = how.duration_of_answer else { return };
+        if !offer.streaming && offer.has_output && how.generated >= ANSWER_TOKENS_MIN {
+            let decode = duration.saturating_sub(active.ttft.unwrap_or(Duration::ZERO));
+            replica.limit.on_answer(now, decode.as_secs_f64() / f64::from(how.generated), duration);
+        }
+    }
+
+    /// Corrects what the account was charged to what the engine reports.
+    fn settle_fairness(&mut self, request: &Request, active: &Active, how: &Finished) {
+        let offer = &request.offer;
+        let output = OUTPUT_PRICE * i64::from(how.generated) - active.charged as i64;
+        let prompt = how
+            .cached
+            .map_or(0, |cached| i64::from(offer.prompt.saturating_sub(cached)) - i64::from(active.uncached));
+        self.queues[offer.tier].charge(offer.account, output + prompt);
+    }
+
+    /// The client is gone; waiting or active, the request ends and what it held is free. O(log n + replicas).
+    pub fn cancel(&mut self, now: Duration, id: RequestId) {
+        if self.requests.get(id).is_none() {
+            return self.counters.unknown_ids += 1;
+        }
+        self.release(now, id);
+        self.pump(now);
+    }
+
+    /// Takes a request out of wherever it is and forgets it.
+    fn release(&mut self, now: Duration, id: RequestId) {
+        match self.requests.get(id).map(|request| request.stage) {
+            Some(Stage::Waiting(_)) => self.dequeue(now, id),
+            Some(Stage::Active(active)) => self.vacate(now, id, &active),
+            None => {}
+        }
+        self.requests.remove(id);
+    }
+
+    /// Gives back what an active request holds on its replica.
+    pub(super) fn vacate(&mut self, now: Duration, id: RequestId, active: &Active) {
+        let Some(offer) = self.requests.get(id).map(|request| request.offer) else { return };
+        let visible = offer.streaming || !offer.has_output;
+        if let Some(replica) = self.replica_mut(active.replica) {
+            replica.end(active.backlog, active.kv, active.token);
+            if active.sent.is_some() && visible && !active.token {
+                replica.prefill.on_gone(now, active.uncached);
+            }
+        }
+        self.active[offer.tier] = self.active[offer.tier].saturating_sub(1);
+        self.queues[offer.tier].end(offer.account);
+    }
+
+    /// The replica failed, before the first token or after it. The place is given back and the failure
+    /// counts against the replica. `Some`: what becomes of the request, which goes on under the same id
+    /// unless it is shed; `None`: it is over, and the answer is the caller's (502, 504, or a broken stream).
+    ///
+    /// A request is sent again once, by the retry budget unless it is priority, at the head of its account's
+    /// queue, and the time lost on the replica is added to the time that it may wait.
+    pub fn failed(&mut self, now: Duration, id: RequestId, why: Failure) -> Option<Decision> {
+        let Some(request) = self.requests.get(id).copied() else {
+            self.counters.unknown_ids += 1;
+            return None;
+        };
+        let Stage::Active(active) = request.stage else { return Some(Decision::Wait(id)) };
+        self.vacate(now, id, &active);
+        self.blame(now, &active, why);
+        let busy = matches!(why, Failure::Busy { .. });
+        if active.token || request.retried || self.closed || !self.retries.take(now, request.offer.tier) {
+            self.requests.remove(id);
+            let refusal = (busy && !active.token).then(|| {
+                let reason = if self.closed { Reason::Draining } else { Reason::Saturated };
+                Decision::Shed(self.reject(now, &request.offer, reason, request.waited, None))
+            });
+            self.pump(now);
+            return refusal;
+        }
+        self.counters.retries += 1;
+        // What it did not get it does not pay for.
+        self.queues[request.offer.tier].charge(request.offer.account, -i64::from(active.uncached));
+        if let Some(request) = self.requests.get_mut(id) {
+            request.retried = true;
+            request.avoid = Some(active.replica);
+            request.until_client = false;
+            request.wait_until = request.wait_until.saturating_add(now.saturating_sub(active.since));
+        }
+        self.wait_again(now, id);
+        Some(self.take_verdict_of(id).unwrap_or(Decision::Wait(id)))
+    }
+
+    /// Puts an active request back into the queue and lets whoever can start.
+    fn wait_again(&mut self, now: Duration, id: RequestId) {
+        if let Some(mut request) = self.requests.get(id).copied() {
+            self.heed_client(now, &mut request);
+            if let Some(known) = self.requests.get_mut(id) {
+                *known = request;
+            }
+        }
+        self.enqueue(now, id);
+        self.pump(now);
+    }
+
+    /// A verdict about `id` that the call which is running has just made, as its answer.
+    fn take_verdict_of(&mut self, id: RequestId) -> Option<Decision> {
+        let index = self.verdicts.iter().position(|verdict| match verdict {
+            Verdict::Admit(permit) => permit.id == id,
+            Verdict::Shed(shed, _) => *shed == id,
+            Verdict::Withdraw(_) => false,
+        })?;
+        match self.verdicts.remove(index)? {
+            Verdict::Admit(permit) => Some(Decision::Admit(permit)),
+            Verdict::Shed(_, rejection) => Some(Decision::Shed(rejection)),
+            Verdict::Withdraw(_) => None,
+        }
+    }
+
+    fn blame(&mut self, now: Duration, active: &Active, why: Failure) {
+        let enlisted = self.replicas.iter().filter(|replica| replica.is_enlisted()).count();
+        let ejected = |replica: &&crate::replica::Replica| {
+            replica.is_enlisted() && replica.health.is_ejected() && replica.id != active.replica
+        };
+        let ejected = self.replicas.iter().filter(ejected).count();
+        let Some(replica) = self.replica_mut(active.replica) else { return };
+        if matches!(why, Failure::Busy { .. }) {
+            replica.limit.on_loss();
+        }
+        // A stream that was begun before the replica was taken out says nothing new.
+        if replica.health.on_failure(now, why) && ejected < enlisted / 2 {
+            replica.health.eject(now);
+        }
+    }
+
+    /// How long after its dispatch a request may be taken back at all.
+    pub(super) fn half_prefill(&self, active: &Active) -> Option<Duration> {
+        let replica = self.replica(active.replica)?;
+        let rate = replica.prefill.rate(active.since)?;
+        Some(seconds(f64::from(active.uncached) / rate / 2.0))
+    }
+}

@@ -1,0 +1,83 @@
+//! The snapshot of a running deployment.
+
+use std::time::Duration;
+
+use super::Shedder;
+use crate::health::Service;
+use crate::snapshot::{AtRest, QueueSnapshot, ReplicaSnapshot, Snapshot};
+use crate::tier::{PerTier, Tier};
+
+const TOP_ACCOUNTS: usize = 10;
+
+impl Shedder {
+    /// A copy of the state. Allocates; O(replicas + waiting).
+    #[must_use]
+    pub fn snapshot(&self, now: Duration) -> Snapshot {
+        let terms = self.terms(now);
+        Snapshot {
+            replicas: self.replica_snapshots(now),
+            queue: PerTier::from_fn(|tier| self.queue_snapshot(now, tier)),
+            saturation: self.saturation(now),
+            open: PerTier::from_fn(|tier| {
+                let mut serving = self.replicas.iter().filter(|replica| self.serves(replica, now));
+                !self.closed && serving.any(|replica| replica.room(now, terms, tier).is_ok())
+            }),
+            counters: self.counters.clone(),
+            at_rest: self.at_rest(),
+        }
+    }
+
+    fn replica_snapshots(&self, now: Duration) -> Vec<ReplicaSnapshot> {
+        let terms = self.terms(now);
+        let snapshots = self.replicas.iter().map(|replica| {
+            let (kv, capacity) = replica.kv_now(now);
+            ReplicaSnapshot {
+                id: replica.id,
+                active: replica.active,
+                with_token: replica.with_token,
+                limit: replica.limit_now(now, terms),
+                backlog_tokens: replica.backlog,
+                kv_tokens: kv as u64,
+                kv_capacity_tokens: capacity.map(|tokens| tokens as u64),
+                saturation: replica.saturation(now, terms),
+                healthy: replica.service(now) != Service::Out,
+                drained: replica.drained,
+                prefill_rate: replica.prefill.rate(now),
+                gap: replica.limit.gap(),
+                scrape_age: replica.scrape_age(now),
+            }
+        });
+        snapshots.collect()
+    }
+
+    fn queue_snapshot(&self, now: Duration, tier: Tier) -> QueueSnapshot {
+        let queue = &self.queues[tier];
+        let totals = queue.totals();
+        QueueSnapshot {
+            requests: totals.requests,
+            tokens: totals.tokens,
+            bytes: totals.bytes,
+            oldest_wait: queue.oldest().map_or(Duration::ZERO, |at| now.saturating_sub(at)),
+            top_accounts: queue.top(TOP_ACCOUNTS),
+        }
+    }
+
+    fn at_rest(&self) -> AtRest {
+        let sum = |of: fn(&crate::replica::Replica) -> u64| self.replicas.iter().map(of).sum();
+        let queued = |of: fn(crate::queue::Totals) -> u64| {
+            self.queues.iter().map(|(_, queue)| of(queue.totals())).sum()
+        };
+        AtRest {
+            requests: self.requests.count(),
+            active: sum(|replica| u64::from(replica.active)),
+            with_token: sum(|replica| u64::from(replica.with_token)),
+            backlog_tokens: sum(|replica| replica.backlog),
+            kv_tokens: sum(|replica| replica.kv),
+            queued_requests: queued(|totals| u64::from(totals.requests)),
+            queued_tokens: queued(|totals| totals.tokens),
+            queued_bytes: queued(|totals| totals.bytes),
+            verdicts: self.verdicts.len() as u64,
+            booked: sum(|replica| replica.booked.len() as u64),
+        }
+    }
+}

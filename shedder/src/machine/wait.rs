@@ -1,0 +1,127 @@
+//! Waiting: into the queue, out of it, room in it, and the end of a wait.
+//!
+//! A full queue is not a reason to refuse whoever matters more. The newcomer displaces the youngest request
+//! of the account with the most waiting tokens per weight in the lowest tier below its own; within its own
+//! tier it displaces only an account that has more waiting than its own would have. So one account that
+//! fills the queue pays for it itself.
+
+use std::time::Duration;
+
+use super::Shedder;
+use crate::config::QueueBounds;
+use crate::decision::{Reason, Verdict};
+use crate::offer::RequestId;
+use crate::queue::Totals;
+use crate::requests::{Request, Stage};
+use crate::tier::Tier;
+
+fn within(totals: Totals, bounds: &QueueBounds, share: f64) -> bool {
+    f64::from(totals.requests) <= share * f64::from(bounds.requests)
+        && totals.tokens as f64 <= share * bounds.tokens as f64
+        && totals.bytes as f64 <= share * bounds.bytes as f64
+}
+
+impl Shedder {
+    /// Puts a known request into the queue, from now on waiting.
+    pub(super) fn enqueue(&mut self, now: Duration, id: RequestId) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        request.stage = Stage::Waiting(now);
+        let first = !std::mem::replace(&mut request.waited_before, true);
+        let request = *request;
+        let tier = request.offer.tier;
+        self.counters.waited[tier] += u64::from(first);
+        self.deadlines.insert((request.wait_until, id));
+        self.queues[tier].push(request.place(), request.offer.weight, request.held(id));
+    }
+
+    /// Takes a waiting request out of the queue, still known.
+    pub(super) fn dequeue(&mut self, now: Duration, id: RequestId) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        request.waited = request.waited_at(now);
+        request.stage = Stage::Waiting(now);
+        self.deadlines.remove(&(request.wait_until, id));
+        let (place, tier) = (request.place(), request.offer.tier);
+        self.queues[tier].remove(place);
+    }
+
+    /// Sheds a waiting request: its verdict is on the way, and it is no longer known.
+    pub(super) fn shed(&mut self, now: Duration, id: RequestId, reason: Reason) {
+        self.dequeue(now, id);
+        if let Some(request) = self.requests.remove(id) {
+            let wait = (reason != Reason::Draining).then(|| self.predict_wait(now, &request.offer));
+            let wait = wait.filter(|&wait| wait < Duration::MAX);
+            let rejection = self.reject(now, &request.offer, reason, request.waited, wait);
+            self.verdicts.push_back(Verdict::Shed(id, rejection));
+        }
+    }
+
+    /// Ends the waits that are over at `now`.
+    pub(super) fn expire(&mut self, now: Duration) {
+        while let Some(&(until, id)) = self.deadlines.first() {
+            if until > now {
+                return;
+            }
+            let by_client = self.requests.get(id).is_some_and(|request| request.until_client);
+            let served = self.replicas.iter().any(|replica| self.serves(replica, now));
+            let reason = match (by_client, served) {
+                (true, _) => Reason::Deadline,
+                (false, true) => Reason::QueueTimeout,
+                (false, false) => Reason::NoReplica,
+            };
+            self.shed(now, id, reason);
+            // The slot is gone either way, or this would not end.
+            self.deadlines.remove(&(until, id));
+        }
+    }
+
+    /// Makes room in the queue for `request`, by displacement where needed. Whether there is room.
+    pub(super) fn make_room(&mut self, now: Duration, request: &Request) -> bool {
+        let tier = request.offer.tier;
+        let own = Totals {
+            requests: 1,
+            tokens: u64::from(request.offer.uncached.least()),
+            bytes: request.offer.bytes,
+        };
+        loop {
+            let bounds = self.config.queue;
+            let in_tier = self.queues[tier].totals().plus(own);
+            let kept = tier.above().map(|above| self.queues[above].totals()).fold(in_tier, Totals::plus);
+            let all = tier.below().map(|below| self.queues[below].totals()).fold(kept, Totals::plus);
+            // What would remain if every lower tier gave way.
+            let own_tier_is_full =
+                !within(in_tier, &bounds, bounds.share[tier]) || !within(kept, &bounds, 1.0);
+            let victim = if own_tier_is_full {
+                self.heavier_account(request)
+            } else if within(all, &bounds, 1.0) {
+                return true;
+            } else {
+                tier.below().find_map(|below| self.queues[below].heaviest()).map(|(_, _, id)| id)
+            };
+            match victim {
+                Some(id) => self.shed(now, id, Reason::Displaced),
+                None => return false,
+            }
+        }
+    }
+
+    /// The youngest request of an account that has more waiting than the newcomer's would have.
+    fn heavier_account(&self, request: &Request) -> Option<RequestId> {
+        let offer = &request.offer;
+        let queue = &self.queues[offer.tier];
+        let tokens = u64::from(offer.uncached.least());
+        let (load, account, id) = queue.heaviest()?;
+        let newcomer = queue.load_with(offer.account, offer.weight, tokens);
+        (account != offer.account && load > newcomer).then_some(id)
+    }
+
+    /// Sheds everything that waits.
+    pub(super) fn shed_all(&mut self, now: Duration, reason: Reason) {
+        for tier in Tier::ALL {
+            loop {
+                let first = self.queues[tier].heads().next();
+                let Some(id) = first else { break };
+                self.shed(now, id, reason);
+            }
+        }
+    }
+}

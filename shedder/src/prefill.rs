@@ -1,0 +1,192 @@
+//! The prefill rate: how many prompt tokens a replica computes per second, learnt from first tokens.
+//!
+//! A sample is the tokens of all prompts whose first token came, over the time in which at least one
+//! considerable prompt was waiting for its own. Small or cached prompts teach nothing: their time to
+//! first token is overhead, and an hour of them would teach a rate of a few hundred tokens per second.
+//! So a sample needs 1,024 tokens drained in one go, beginning with a prompt of at least 256, and the time
+//! to first token of a tiny prompt is taken off where the replica was idle before.
+//!
+//! ```text
+//! rate += 0.2 · (sample − rate)
+//! no sample for 30 s:  rate in force = rate · 2^((age − 30 s) / 30 s)
+//! ```
+//!
+//! The drift is the way back: a rate learnt too low would otherwise refuse the very prompts that could
+//! correct it. Unknown means unknown: nothing is predicted until the first sample.
+//!
+//! Cost: O(1), nothing allocates.
+
+use std::time::Duration;
+
+/// A prompt with fewer uncached tokens does not open an interval.
+const TEACHES_MIN: u32 = 256;
+const SAMPLE_MIN: u64 = 1_024;
+const TINY_MAX: u32 = 64;
+const DRIFT_AFTER: f64 = 30.0;
+const DRIFT_DOUBLINGS_MAX: f64 = 10.0;
+/// What a first token takes beside the prompt while nothing else is known: network and one engine step.
+const OVERHEAD: f64 = 0.05;
+
+/// The prefill rate of one replica.
+#[derive(Debug, Clone)]
+pub(crate) struct PrefillRate {
+    rate: Option<f64>,
+    learnt: Duration,
+    /// Considerable prompts without a first token.
+    open: u32,
+    since: Duration,
+    from_idle: bool,
+    drained: u64,
+    tiny: Option<f64>,
+}
+
+impl PrefillRate {
+    pub(crate) fn new(now: Duration) -> Self {
+        Self { rate: None, learnt: now, open: 0, since: now, from_idle: false, drained: 0, tiny: None }
+    }
+
+    /// Tokens per second in force at `now`.
+    pub(crate) fn rate(&self, now: Duration) -> Option<f64> {
+        let age = now.saturating_sub(self.learnt).as_secs_f64();
+        let doublings = ((age - DRIFT_AFTER) / DRIFT_AFTER).clamp(0.0, DRIFT_DOUBLINGS_MAX);
+        self.rate.map(|rate| rate * doublings.exp2())
+    }
+
+    /// Seconds to first token beside the prompt itself.
+    pub(crate) fn overhead(&self) -> f64 {
+        self.tiny.unwrap_or(OVERHEAD)
+    }
+
+    /// A prompt with `uncached` tokens was sent, whose first token will be seen.
+    pub(crate) fn on_sent(&mut self, now: Duration, uncached: u32) {
+        if uncached < TEACHES_MIN {
+            return;
+        }
+        if self.open == 0 {
+            self.since = now;
+            self.from_idle = true;
+            self.drained = 0;
+        }
+        self.open += 1;
+    }
+
+    /// Its first token came after `ttft`; `alone` when nothing else was being computed.
+    pub(crate) fn on_first_token(&mut self, now: Duration, uncached: u32, ttft: Duration, alone: bool) {
+        if uncached <= TINY_MAX && alone {
+            let seconds = ttft.as_secs_f64();
+            self.tiny = Some(self.tiny.map_or(seconds, |tiny| tiny + 0.2 * (seconds - tiny)));
+        }
+        if self.open == 0 {
+            return;
+        }
+        self.drained += u64::from(uncached);
+        if self.drained >= SAMPLE_MIN {
+            self.sample(now);
+        }
+        self.close(now, uncached, false);
+    }
+
+    /// Prompt tokens that were computed unseen, as predicted: part of the work, never the end of a sample.
+    pub(crate) fn on_unseen(&mut self, uncached: u32) {
+        if self.open > 0 {
+            self.drained += u64::from(uncached);
+        }
+    }
+
+    /// A prompt ended without a first token: how much of it was computed is unknown.
+    pub(crate) fn on_gone(&mut self, now: Duration, uncached: u32) {
+        self.close(now, uncached, true);
+    }
+
+    fn close(&mut self, now: Duration, uncached: u32, restart: bool) {
+        if uncached >= TEACHES_MIN {
+            self.open = self.open.saturating_sub(1);
+            if restart {
+                self.since = now;
+                self.from_idle = false;
+                self.drained = 0;
+            }
+        }
+    }
+
+    fn sample(&mut self, now: Duration) {
+        let overhead = if self.from_idle { self.tiny.unwrap_or(0.0) } else { 0.0 };
+        let seconds = now.saturating_sub(self.since).as_secs_f64() - overhead;
+        if seconds >= 0.001 {
+            let sample = self.drained as f64 / seconds;
+            self.rate = Some(self.rate(now).map_or(sample, |rate| rate + 0.2 * (sample - rate)));
+            self.learnt = now;
+        }
+        self.since = now;
+        self.from_idle = false;
+        self.drained = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn learnt(rate: u32) -> PrefillRate {
+        let mut prefill = PrefillRate::new(at(0));
+        prefill.on_sent(at(0), rate);
+        prefill.on_first_token(at(1_000), rate, at(1_000), true);
+        prefill
+    }
+
+    #[test]
+    fn one_long_prompt_teaches_its_rate() {
+        assert_eq!(learnt(4_000).rate(at(1_000)), Some(4_000.0));
+    }
+
+    /// An hour of cached prompts must not teach a rate that later refuses every uncached one.
+    #[test]
+    fn cached_prompts_teach_nothing() {
+        let mut prefill = learnt(8_000);
+
+        for n in 0..100_000_u64 {
+            prefill.on_sent(at(1_000 + n * 10), 20);
+            prefill.on_first_token(at(1_009 + n * 10), 20, at(100), false);
+        }
+
+        assert!(prefill.rate(at(1_001_009)).is_some_and(|rate| rate >= 8_000.0), "{prefill:?}");
+    }
+
+    #[test]
+    fn a_rate_without_samples_drifts_up_twofold_each_half_minute() {
+        let prefill = learnt(2_000);
+
+        assert_eq!(prefill.rate(at(31_000)), Some(2_000.0));
+        assert_eq!(prefill.rate(at(61_000)), Some(4_000.0));
+        assert_eq!(prefill.rate(at(91_000)), Some(8_000.0));
+        assert!(prefill.rate(at(100_000_000)).is_some_and(f64::is_finite));
+    }
+
+    #[test]
+    fn overhead_of_a_tiny_prompt_is_taken_off_where_the_replica_was_idle() {
+        let mut prefill = PrefillRate::new(at(0));
+        prefill.on_sent(at(0), 8);
+        prefill.on_first_token(at(100), 8, at(100), true);
+
+        prefill.on_sent(at(1_000), 2_000);
+        prefill.on_first_token(at(2_100), 2_000, at(1_100), true);
+
+        assert_eq!(prefill.rate(at(2_100)).map(f64::round), Some(2_000.0));
+    }
+
+    #[test]
+    fn a_prompt_that_ends_without_a_token_spoils_no_sample() {
+        let mut prefill = learnt(4_000);
+        prefill.on_sent(at(2_000), 50_000);
+        prefill.on_gone(at(60_000), 50_000);
+
+        prefill.on_sent(at(60_000), 4_000);
+        prefill.on_first_token(at(61_000), 4_000, at(1_000), true);
+
+        assert!(prefill.rate(at(61_000)).is_some_and(|rate| rate >= 3_999.0), "{prefill:?}");
+    }
+}

@@ -1,0 +1,1 @@
+//! Random operations beside a reference model: the guarantees of the front page.

@@ -1,0 +1,314 @@
+//! What the policy promises, one sentence each.
+
+use super::*;
+
+/// Regular traffic must give way before priority traffic feels anything.
+#[test]
+fn regular_waits_while_priority_is_still_admitted() {
+    let t0 = ms(0);
+    let mut shedder = shedder(fixed(100), 1);
+    run_many(&mut shedder, t0, REGULAR, 85);
+
+    let regular = shedder.offer(t0, offer(t0, REGULAR));
+    ticket(regular);
+    let priority = shedder.offer(t0, offer(t0, PRIORITY));
+
+    permit(priority);
+}
+
+#[test]
+fn without_a_queue_a_closed_tier_is_refused_as_saturated() {
+    let t0 = ms(0);
+    let queue = QueueBounds { requests: 0, ..QueueBounds::default() };
+    let mut shedder = shedder(Config { queue, ..fixed(20) }, 1);
+    run_many(&mut shedder, t0, REGULAR, 17);
+
+    let refusal = rejection(shedder.offer(t0, offer(t0, REGULAR)));
+
+    assert_eq!(refusal.reason, Reason::Saturated, "85 % of 20 is regular's ceiling");
+    assert_eq!(refusal.ceiling, 0.85);
+    permit(shedder.offer(t0, offer(t0, PRIORITY)));
+}
+
+#[test]
+fn a_closed_tier_reopens_only_a_twentieth_below_its_ceiling() {
+    let t0 = ms(0);
+    let mut shedder = shedder(fixed(100), 1);
+    let running = run_many(&mut shedder, t0, REGULAR, 85);
+    let waiting = ticket(shedder.offer(t0, offer(t0, REGULAR)));
+
+    for permit in &running[..5] {
+        shedder.finish(t0, permit.id, &done(10));
+    }
+    assert_eq!(verdicts(&mut shedder), [], "80 are running");
+    shedder.finish(t0, running[5].id, &done(10));
+
+    assert!(matches!(verdicts(&mut shedder)[..], [Verdict::Admit(permit)] if permit.id == waiting));
+}
+
+/// An engine with four slots must never be given a regular request for the last one.
+#[test]
+fn a_four_slot_engine_keeps_its_last_slot_for_priority() {
+    let t0 = ms(0);
+    let mut shedder = shedder(Config { slots_max: Some(4), ..chat_slo() }, 1);
+    run_many(&mut shedder, t0, REGULAR, 3);
+
+    ticket(shedder.offer(t0, offer(t0, REGULAR)));
+    permit(shedder.offer(t0, offer(t0, PRIORITY)));
+    ticket(shedder.offer(t0, offer(t0, PRIORITY)));
+
+    assert_eq!(shedder.snapshot(t0).replicas[0].active, 4);
+}
+
+#[test]
+fn an_engine_that_reports_its_slots_is_never_given_more() {
+    let t0 = ms(0);
+    let mut shedder = shedder(chat_slo(), 1);
+    shedder.observe(t0, ReplicaId(0), &Scrape { slots: Some(1), ..Scrape::default() });
+
+    permit(shedder.offer(t0, offer(t0, REGULAR)));
+
+    ticket(shedder.offer(t0, offer(t0, PRIORITY)));
+}
+
+/// The own prefill is not waiting: an idle replica serves any prompt, however long it takes.
+#[test]
+fn an_idle_replica_never_sheds_a_long_prompt() {
+    for count in 1..4 {
+        for tier in Tier::ALL {
+            let now = ms(1_000);
+            let mut shedder = taught(chat_slo(), count);
+
+            permit(shedder.offer(now, sized(200_000, offer(now, tier))));
+        }
+    }
+}
+
+#[test]
+fn a_long_regular_prompt_leaves_another_replica_to_priority() {
+    let now = ms(1_000);
+    let mut shedder = taught(fixed(50), 2);
+    permit(shedder.offer(now, sized(20_000, offer(now, REGULAR))));
+
+    ticket(shedder.offer(now, sized(20_000, of_account(2, offer(now, REGULAR)))));
+
+    permit(shedder.offer(now, sized(20_000, offer(now, PRIORITY))));
+}
+
+#[test]
+fn on_a_single_replica_a_long_regular_prompt_waits_until_priority_has_been_away() {
+    let mut shedder = shedder(fixed(50), 1);
+    run(&mut shedder, ms(0), offer(ms(0), PRIORITY));
+
+    ticket(shedder.offer(ms(1_000), sized(20_000, offer(ms(1_000), REGULAR))));
+
+    permit(shedder.offer(ms(10_000), sized(20_000, of_account(2, offer(ms(10_000), REGULAR)))));
+}
+
+/// What cannot start now because it is too long must not stop others of its tier.
+#[test]
+fn a_prompt_too_long_to_start_does_not_block_the_tier() {
+    let now = ms(500);
+    let mut shedder = taught(fixed(50), 1);
+    run(&mut shedder, now, offer(now, PRIORITY));
+    ticket(shedder.offer(now, sized(20_000, offer(now, REGULAR))));
+
+    permit(shedder.offer(now, of_account(2, offer(now, REGULAR))));
+}
+
+#[test]
+fn with_an_unknown_prefill_rate_nothing_is_predicted_and_caps_hold() {
+    let t0 = ms(0);
+    let mut shedder = shedder(fixed(50), 1);
+    permit(shedder.offer(t0, sized(2_000, offer(t0, REGULAR))));
+    permit(shedder.offer(t0, sized(2_000, offer(t0, REGULAR))));
+
+    let third = shedder.offer(t0, sized(2_000, offer(t0, REGULAR)));
+
+    ticket(third);
+    assert_eq!(
+        shedder.snapshot(t0).replicas[0].backlog_tokens,
+        4_000,
+        "two steps of 2,048 are regular's cap"
+    );
+    permit(shedder.offer(t0, sized(4_000, offer(t0, PRIORITY))));
+}
+
+/// Cached prompts leave nothing to wait for, and nothing that could refuse one.
+#[test]
+fn all_cached_traffic_is_bounded_by_places_alone() {
+    let t0 = ms(0);
+    let mut shedder = shedder(fixed(40), 1);
+    let cached = Offer { prompt: 50_000, ..sized(0, offer(t0, REGULAR)) };
+    (0..34).for_each(|_| {
+        let permit = permit(shedder.offer(t0, cached));
+        shedder.dispatched(t0, permit.id);
+    });
+
+    ticket(shedder.offer(t0, cached));
+
+    let snapshot = shedder.snapshot(t0);
+    assert_eq!((snapshot.replicas[0].active, snapshot.replicas[0].backlog_tokens), (34, 0));
+    assert_eq!(snapshot.replicas[0].prefill_rate, None);
+}
+
+#[test]
+fn a_request_is_shed_at_arrival_when_the_prompts_ahead_take_too_long() {
+    let now = ms(500);
+    let mut shedder = taught(fixed(50), 1);
+    // 8,000 tokens at 5,000 per second are 1.6 s: more than either tier may wait.
+    permit(shedder.offer(now, sized(8_000, offer(now, PRIORITY))));
+
+    let refusal = rejection(shedder.offer(now, sized(1_000, offer(now, REGULAR))));
+
+    assert_eq!(refusal.reason, Reason::Predicted);
+    assert_eq!(refusal.predicted_wait, Some(ms(1_600)));
+    assert_eq!(refusal.predicted_wait_max, ms(900));
+    assert_eq!(rejection(shedder.offer(now, sized(1_000, offer(now, PRIORITY)))).reason, Reason::Predicted);
+}
+
+#[test]
+fn a_queued_account_is_not_refused_for_the_queue_of_another() {
+    let now = ms(500);
+    let mut shedder = taught(fixed(50), 1);
+    permit(shedder.offer(now, sized(4_000, offer(now, REGULAR))));
+    for _ in 0..100 {
+        shedder.offer(now, sized(500, of_account(2, offer(now, REGULAR))));
+    }
+
+    assert_eq!(
+        rejection(shedder.offer(now, sized(500, of_account(2, offer(now, REGULAR))))).reason,
+        Reason::Predicted
+    );
+    permit_or_ticket(shedder.offer(now, sized(50, of_account(3, offer(now, REGULAR)))));
+}
+
+fn permit_or_ticket(decision: Decision) {
+    assert!(!matches!(decision, Decision::Shed(_)), "{decision:?}");
+}
+
+#[test]
+fn waiting_ends_with_a_refusal_that_says_how_long_it_was() {
+    let t0 = ms(0);
+    let mut shedder = shedder(fixed(1), 1);
+    run(&mut shedder, t0, offer(t0, REGULAR));
+    let regular = ticket(shedder.offer(t0, offer(t0, REGULAR)));
+    let priority = ticket(shedder.offer(t0, offer(t0, PRIORITY)));
+
+    assert_eq!(shedder.next_due(), Some(ms(1_200)));
+    shedder.tick(ms(1_200), &[]);
+    let first = verdicts(&mut shedder);
+    shedder.tick(ms(1_700), &[]);
+    let second = verdicts(&mut shedder);
+
+    let [Verdict::Shed(id, refusal)] = first[..] else { panic!("{first:?}") };
+    assert_eq!((id, refusal.reason, refusal.waited), (regular, Reason::QueueTimeout, ms(1_200)));
+    let [Verdict::Shed(id, refusal)] = second[..] else { panic!("{second:?}") };
+    assert_eq!((id, refusal.reason, refusal.waited), (priority, Reason::QueueTimeout, ms(1_700)));
+}
+
+#[test]
+fn a_non_streaming_prompt_leaves_the_backlog_when_it_should_be_computed() {
+    let now = ms(500);
+    let mut shedder = taught(fixed(50), 1);
+    let silent = Offer { streaming: false, ..sized(4_000, offer(now, REGULAR)) };
+    let permit = permit(shedder.offer(now, silent));
+    shedder.dispatched(now, permit.id);
+
+    shedder.tick(ms(1_000), &[]);
+    assert_eq!(shedder.snapshot(ms(1_000)).replicas[0].backlog_tokens, 4_000);
+    shedder.tick(ms(1_500), &[]);
+
+    assert_eq!(shedder.snapshot(ms(1_500)).replicas[0].backlog_tokens, 0, "4,000 tokens at 5,000 per second");
+    assert_eq!(shedder.snapshot(ms(1_500)).replicas[0].active, 1);
+}
+
+#[test]
+fn priority_beyond_its_share_is_served_as_regular_and_says_so() {
+    let t0 = ms(0);
+    let mut shedder = shedder(Config { share_max: Some(0.5), ..fixed(10) }, 1);
+
+    let tiers: Vec<_> = (0..8).map(|_| run(&mut shedder, t0, offer(t0, PRIORITY)).tier).collect();
+
+    assert_eq!(tiers[..5], [PRIORITY; 5]);
+    assert_eq!(tiers[5..], [REGULAR; 3]);
+    assert_eq!(shedder.snapshot(t0).counters.downgraded, 3);
+}
+
+#[test]
+fn pressure_takes_capacity_away_and_gives_it_back() {
+    let t0 = ms(0);
+    let mut shedder = shedder(fixed(20), 1);
+    shedder.set_pressure(t0, 0.5, ms(60_000));
+    run_many(&mut shedder, t0, REGULAR, 8);
+
+    ticket(shedder.offer(t0, offer(t0, REGULAR)));
+    shedder.tick(ms(60_000), &[]);
+
+    permit(shedder.offer(ms(60_000), offer(ms(60_000), REGULAR)));
+}
+
+#[test]
+fn after_close_everything_that_waits_or_comes_is_draining() {
+    let t0 = ms(0);
+    let mut shedder = shedder(fixed(1), 1);
+    let running = run(&mut shedder, t0, offer(t0, REGULAR));
+    let waiting = ticket(shedder.offer(t0, offer(t0, PRIORITY)));
+
+    shedder.close(t0);
+
+    let drained = verdicts(&mut shedder);
+    assert!(
+        matches!(drained[..], [Verdict::Shed(id, refusal)] if id == waiting && refusal.reason == Reason::Draining)
+    );
+    assert_eq!(rejection(shedder.offer(t0, offer(t0, PRIORITY))).reason, Reason::Draining);
+    shedder.finish(t0, running.id, &done(5));
+    assert!(shedder.snapshot(t0).at_rest.is_zero());
+}
+
+#[test]
+fn replicas_can_be_replaced_under_load() {
+    let t0 = ms(0);
+    let mut shedder = shedder(fixed(2), 1);
+    let old = run_many(&mut shedder, t0, PRIORITY, 2);
+    let waiting = ticket(shedder.offer(t0, offer(t0, PRIORITY)));
+
+    shedder.set_replicas(t0, &[ReplicaConfig::new(ReplicaId(7))]);
+
+    let started = verdicts(&mut shedder);
+    assert!(
+        matches!(started[..], [Verdict::Admit(permit)] if permit.id == waiting && permit.replica == ReplicaId(7))
+    );
+    old.iter().for_each(|permit| shedder.finish(t0, permit.id, &done(1)));
+    shedder.tick(t0, &[]);
+    assert_eq!(shedder.snapshot(t0).replicas.len(), 1);
+}
+
+/// 85 % of nothing is one: a deployment whose only place is taken by nobody serves regular traffic.
+#[test]
+fn one_place_serves_every_tier() {
+    let t0 = ms(0);
+    let mut shedder = shedder(fixed(1), 1);
+
+    permit(shedder.offer(t0, offer(t0, REGULAR)));
+
+    ticket(shedder.offer(t0, offer(t0, PRIORITY)));
+}
+
+#[test]
+fn late_calls_about_ended_requests_change_nothing_but_a_counter() {
+    let t0 = ms(0);
+    let mut shedder = shedder(fixed(2), 1);
+    let permit = run(&mut shedder, t0, offer(t0, REGULAR));
+    shedder.finish(t0, permit.id, &done(5));
+
+    shedder.finish(t0, permit.id, &done(5));
+    shedder.cancel(t0, permit.id);
+    shedder.first_token(t0, permit.id);
+    assert_eq!(shedder.failed(t0, permit.id, Failure::Reset), None);
+
+    let snapshot = shedder.snapshot(t0);
+    assert_eq!(snapshot.counters.unknown_ids, 4);
+    assert!(snapshot.at_rest.is_zero());
+    assert_ne!(run(&mut shedder, t0, offer(t0, REGULAR)).id, permit.id, "an id is never given twice");
+}

@@ -30,7 +30,8 @@ fn dead_links(path: &str, text: &str, headings: &dyn Fn(&str) -> Option<BTreeSet
 /// Where the links of a document point to, with the line; code is not searched.
 fn targets(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
-    for (line, prose) in prose_lines(text) {
+    for (line, written) in unfenced_lines(text) {
+        let prose = without_code(written);
         for (opening, closing) in [("](", ')'), ("src=\"", '"'), ("href=\"", '"')] {
             for piece in prose.split(opening).skip(1) {
                 let target = piece.split([closing, ' ']).next().unwrap_or_default();
@@ -45,18 +46,23 @@ fn targets(text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// The lines of a document outside code blocks, without their inline code, numbered from 1.
-fn prose_lines(text: &str) -> Vec<(usize, String)> {
+/// The lines of a document outside code blocks, numbered from 1.
+pub(super) fn unfenced_lines(text: &str) -> Vec<(usize, &str)> {
     let mut fenced = false;
     let mut found = Vec::new();
     for (index, line) in text.lines().enumerate() {
         if line.trim_start().starts_with("```") {
             fenced = !fenced;
         } else if !fenced {
-            found.push((index + 1, line.split('`').step_by(2).collect::<Vec<_>>().join("`")));
+            found.push((index + 1, line));
         }
     }
     found
+}
+
+/// A line without its inline code.
+fn without_code(line: &str) -> String {
+    line.split('`').step_by(2).collect::<Vec<_>>().join("`")
 }
 
 /// The path of `link` seen from the folder of `path`, without `.` and `..`.
@@ -77,8 +83,7 @@ fn beside(path: &str, link: &str) -> String {
 
 /// The anchors of a document's headings, as the common hosts make them: lower case, spaces to `-`, signs dropped.
 fn anchors(text: &str) -> BTreeSet<String> {
-    let unfenced: BTreeSet<usize> = prose_lines(text).into_iter().map(|(line, _)| line).collect();
-    let lines = text.lines().enumerate().filter(|(index, _)| unfenced.contains(&(index + 1)));
+    let lines = unfenced_lines(text).into_iter();
     let headings =
         lines.filter_map(|(_, line)| line.strip_prefix('#')).map(|line| line.trim_start_matches('#').trim());
     headings

@@ -12,11 +12,13 @@
 //! | `shape` | a first sentence per file, short functions, short files, no silenced lints |
 //! | `tree` | seven folders, no path of a machine, no unfinished marks |
 //! | `links` | each local link of the documents leads somewhere |
+//! | `map` | paths in the documents exist, `ARCHITECTURE.md` names each module |
 //!
 //! The scanners read words, not meanings. They stop mistakes, not malice.
 
 mod dependencies;
 mod links;
+mod map;
 mod purity;
 mod shape;
 mod source;

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// The seven folders, each with a question that it answers in `ARCHITECTURE.md`.
-const FOLDERS: [&str; 7] = ["limits", "shedder", "tokenizer", "gateway", "bench", "tests", "deploy"];
+pub(super) const FOLDERS: [&str; 7] =
+    ["limits", "shedder", "tokenizer", "gateway", "bench", "tests", "deploy"];
 
 /// What else a Rust repository has: the manifest, the documents, the configuration of its tools.
 const KNOWN: [&str; 17] = [

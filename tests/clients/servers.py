@@ -15,7 +15,7 @@ STOP_SECONDS_MAX = 10
 CALL_SECONDS_MAX = 45
 
 MODEL = "tiny"
-# The same engines behind a fixed limit of two places per replica: easy to overload.
+# The same engines with two places per replica, of which regular requests may hold one: easy to overload.
 NARROW_MODEL = "tiny-narrow"
 NARROW_PLACES = 2
 
@@ -30,7 +30,9 @@ ACCOUNTS = {
 }
 TIERS = {"entitled": ["priority", "regular"], "always-priority": ["priority", "regular"]}
 DEFAULT_TIER = {"always-priority": "priority"}
-SMALL_GENERATED_PER_MINUTE = 240
+# Tokens per minute of the small account: where it starts, and how far it may grow.
+SMALL_GENERATED = 240
+SMALL_GENERATED_MAX = 300
 
 
 def key_of(account):
@@ -88,7 +90,7 @@ class Simulated:
     def start(self, folder, number):
         command = [self.tidegate, "engine", "--address", "127.0.0.1:0", "--profile", "instant", "--model", MODEL]
         program = Program(command, folder / f"engine-{number}.log", folder)
-        return program, lambda: program.said(r"listening on (http://[0-9.:]+)")
+        return program, lambda: program.said(r"\bon (http://[0-9.:]+)")
 
     def exactly(self, tokens):
         """What makes an answer that long."""
@@ -212,7 +214,7 @@ def config_text(kind, replicas):
         "deployments:",
         f"  - {{ name: open, engine: {kind.engine}, replicas: [{listed}], slo: {{ ttft_ms: 2000, tpot_ms: 100 }} }}",
         f"  - {{ name: narrow, engine: {kind.engine}, replicas: [{listed}], slo: {{ ttft_ms: 2000, tpot_ms: 100 }}, "
-        f"limit: {NARROW_PLACES} }}",
+        f"slots_max: {NARROW_PLACES}, limit: {NARROW_PLACES} }}",
         "models:",
         f"  - {{ name: {MODEL}, deployments: [open], served_model: {kind.served_model} }}",
         f"  - {{ name: {NARROW_MODEL}, deployments: [narrow], served_model: {kind.served_model} }}",
@@ -226,8 +228,8 @@ def config_text(kind, replicas):
         lines.append(f"    tiers: [{tiers}]")
         lines.append(f"    default_tier: {DEFAULT_TIER.get(account, 'regular')}")
         if account == "small":
-            start = f"{{ prompt: 3600000, uncached_prompt: 900000, generated: {SMALL_GENERATED_PER_MINUTE} }}"
-            lines.append(f"    limits: [{{ model: {MODEL}, start: {start} }}]")
+            bounds = f"start: {{ generated: {SMALL_GENERATED} }}, ceiling: {{ generated: {SMALL_GENERATED_MAX} }}"
+            lines.append(f"    limits: [{{ model: {MODEL}, {bounds} }}]")
     return "\n".join(lines) + "\n"
 
 

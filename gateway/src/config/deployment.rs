@@ -8,11 +8,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::durations::millis;
 use super::faults::{At, Shown};
 use super::replica::ReplicaUrl;
 use super::resolve::{Resolver, Secret};
-use super::size::Bytes;
+use super::settings::{Ceilings, Ejection, Queue, Retry, Scrape, ScrapeFile, Timeouts};
 
 /// Model servers that serve the same thing and share one queue.
 #[derive(Debug, Clone)]
@@ -25,21 +24,21 @@ pub struct Deployment {
     pub replicas: Vec<ReplicaUrl>,
     /// What is promised; a target that is absent is learnt.
     pub slo: Slo,
-    /// Requests that a replica starts with, and keeps while its limit is not adapted. Never above `slots_max`.
-    pub limit: u32,
+    /// Holds the requests at once on a replica at this number; `None` learns them. Never above `slots_max`.
+    pub limit: Option<u32>,
     /// Most requests that a replica may ever hold.
     pub slots_max: Option<u32>,
     /// The context window, tokens.
     pub context: Option<u32>,
     /// Tokens that a replica's KV cache holds.
     pub kv_tokens: Option<u64>,
-    /// Tokens of prompt that a replica works on in one step.
-    pub step_tokens: u32,
+    /// Tokens of prompt that a replica works on in one step, if the operator says so.
+    pub step_tokens: Option<u32>,
     /// Shares of the limit that each tier may fill.
     pub ceilings: Ceilings,
     /// Largest share of the limit for priority, above which it is served as regular.
     pub priority_share_max: Option<f64>,
-    /// Share of the limit that regular keeps.
+    /// Share of all starts that regular keeps while priority waits.
     pub regular_share_min: f64,
     /// Bounds of the queue.
     pub queue: Queue,
@@ -137,7 +136,7 @@ pub(crate) struct DeploymentFile {
     replicas: Option<Vec<String>>,
     /// What is promised. Without it the targets are learnt: 2,000 ms to the first token, and 2.5 times the gap between tokens that was seen at light load.
     slo: SloFile,
-    /// Requests at once with which a replica starts, and which it keeps while its limit is not adapted. Default 64: small for a large GPU, survivable for a small one. Lowered to `slots_max`.
+    /// Holds the requests at once on a replica at this number. Default: learnt from the gaps between tokens, starting at 64, within seconds; a fixed number is right for one mix of requests only.
     #[schemars(range(min = 1, max = 1024))]
     limit: Option<u32>,
     /// Most requests at once that a replica may ever be given; the engine's own number of slots (`max_num_seqs`, `-np`). Default: what the engine reports, else 1,024.
@@ -149,7 +148,7 @@ pub(crate) struct DeploymentFile {
     /// Tokens that the KV cache of one replica holds. Default: what the engine reports, else unknown and left out of the saturation.
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
     kv_tokens: Option<u64>,
-    /// Tokens of prompt that a replica works on in one step (`max_num_batched_tokens`). Default 2,048, vLLM's own on most GPUs; vLLM uses 8,192 on those with 70 GiB or more.
+    /// Tokens of prompt that a replica works on in one step (`max_num_batched_tokens`). Default: what the engine reports, else 2,048, vLLM's own on most GPUs; it uses 8,192 on those with 70 GiB or more.
     #[schemars(range(min = 16, max = 10_000_000))]
     step_tokens: Option<u32>,
     /// Shares of a replica's limit that each tier may fill.
@@ -157,8 +156,8 @@ pub(crate) struct DeploymentFile {
     /// Largest share of the limit for priority; above it priority is served, and billed, as regular. Default: none. A tier sold to everybody is worth nothing.
     #[schemars(range(min = 0.01, max = 1.0))]
     priority_share_max: Option<f64>,
-    /// Share of the limit that regular keeps whatever priority wants. Default 0: priority comes first.
-    #[schemars(range(min = 0.0, max = 0.9))]
+    /// Share of all starts that regular keeps while priority waits. Default 0: priority comes first.
+    #[schemars(range(min = 0.0, max = 0.5))]
     regular_share_min: f64,
     /// Bounds of the queue.
     queue: Queue,
@@ -190,171 +189,6 @@ struct SloFile {
     #[schemars(range(min = 1, max = 60_000))]
     tpot_ms: Option<u64>,
 }
-
-/// Shares of a replica's limit that each tier may fill.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Ceilings {
-    /// Share for priority. Default 1: all of it.
-    #[schemars(range(min = 0.01, max = 1.0))]
-    pub priority: f64,
-    /// Share for regular. Default 0.85: the last 15 % wait for priority, so that it never waits for regular.
-    #[schemars(range(min = 0.01, max = 1.0))]
-    pub regular: f64,
-}
-
-impl Default for Ceilings {
-    fn default() -> Self {
-        Self { priority: 1.0, regular: 0.85 }
-    }
-}
-
-/// Bounds of a deployment's queue. They bound memory; how long anyone waits is bounded by prediction.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Queue {
-    /// Requests that may wait. Default 2,048: more than can be served within any target.
-    #[schemars(range(min = 0, max = 1_000_000))]
-    pub requests: u32,
-    /// Prompt tokens that may wait. Default 8,000,000: 400 replica-seconds of a fast prefill.
-    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
-    pub tokens: u64,
-    /// Bytes of bodies that may wait. Default 512MiB: a quarter of `listen.limits.inflight_bytes`.
-    #[schemars(with = "Bytes", range(min = 1024, max = 1_099_511_627_776_u64))]
-    pub bytes: u64,
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self { requests: 2_048, tokens: 8_000_000, bytes: 512 << 20 }
-    }
-}
-
-/// How the servers' own metrics are read. They correct what is known from the traffic; nothing needs them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scrape {
-    /// How often.
-    pub interval: Duration,
-    /// How long an answer may take.
-    pub timeout: Duration,
-    /// The path behind the replica's base path; `None` if nothing is read.
-    pub path: Option<String>,
-}
-
-/// How the servers' own metrics are read.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-struct ScrapeFile {
-    /// How often, ms. Default 1,000: a page has about 60 KB, and between two of them the own traffic is known.
-    #[serde(rename = "interval_ms", with = "millis")]
-    #[schemars(with = "u64", range(min = 100, max = 60_000))]
-    interval: Duration,
-    /// How long an answer may take, ms. Default 1,000; a busy server is late, not dead.
-    #[serde(rename = "timeout_ms", with = "millis")]
-    #[schemars(with = "u64", range(min = 50, max = 60_000))]
-    timeout: Duration,
-    /// The path, or `off`. Default: the engine's own (/metrics; trtllm: /prometheus/metrics; ollama, openai: off).
-    #[schemars(length(min = 1, max = 1024))]
-    path: Option<String>,
-}
-
-impl Default for ScrapeFile {
-    fn default() -> Self {
-        Self { interval: Duration::from_secs(1), timeout: Duration::from_secs(1), path: None }
-    }
-}
-
-/// How long each step towards a server may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Timeouts {
-    /// Connecting, TLS included, ms. Default 1,000: inside one site it takes milliseconds.
-    #[serde(rename = "connect_ms", with = "millis")]
-    #[schemars(with = "u64", range(min = 10, max = 60_000))]
-    pub connect: Duration,
-    /// Until the first token, ms. Default 120,000: the longest prompt on a busy engine.
-    #[serde(rename = "first_token_ms", with = "millis")]
-    #[schemars(with = "u64", range(min = 100, max = 3_600_000))]
-    pub first_token: Duration,
-    /// Between two tokens, ms. Default 60,000: longer than a preempted request waits to be computed again.
-    #[serde(rename = "between_tokens_ms", with = "millis")]
-    #[schemars(with = "u64", range(min = 100, max = 3_600_000))]
-    pub between_tokens: Duration,
-    /// Writing the request, ms. Default 10,000.
-    #[serde(rename = "write_ms", with = "millis")]
-    #[schemars(with = "u64", range(min = 100, max = 600_000))]
-    pub write: Duration,
-    /// How long an unused connection is kept, ms. Default 4,000: vLLM's server closes after 5,000, and a request sent at that moment would be lost.
-    #[serde(rename = "idle_ms", with = "millis")]
-    #[schemars(with = "u64", range(min = 0, max = 3_600_000))]
-    pub idle: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(1),
-            first_token: Duration::from_secs(120),
-            between_tokens: Duration::from_secs(60),
-            write: Duration::from_secs(10),
-            idle: Duration::from_secs(4),
-        }
-    }
-}
-
-/// When a failing server is left out, and when it is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Ejection {
-    /// Failures in a row that leave a server out. Default 3: one reset is chance.
-    #[schemars(range(min = 1, max = 1000))]
-    pub failures: u32,
-    /// Time until one request tries it again, ms. Default 1,000, doubled with each failed trial.
-    #[serde(rename = "probe_ms", with = "millis")]
-    #[schemars(with = "u64", range(min = 50, max = 600_000))]
-    pub probe: Duration,
-    /// Longest time between two trials, ms. Default 30,000.
-    #[serde(rename = "probe_max_ms", with = "millis")]
-    #[schemars(with = "u64", range(min = 50, max = 3_600_000))]
-    pub probe_max: Duration,
-    /// Largest share of the servers that is left out. Default 0.5: if more fail, the fault is probably elsewhere, and the rest would break under the load.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub share_max: f64,
-}
-
-impl Default for Ejection {
-    fn default() -> Self {
-        Self {
-            failures: 3,
-            probe: Duration::from_secs(1),
-            probe_max: Duration::from_secs(30),
-            share_max: 0.5,
-        }
-    }
-}
-
-/// How many requests may be sent again after a failure before their first token.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Retry {
-    /// As a share of the running requests. Default 0.2: more would turn a failure into an overload.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub share: f64,
-    /// So many at least, whatever the share says. Default 3.
-    #[schemars(range(min = 0, max = 1000))]
-    pub min: u32,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self { share: 0.2, min: 3 }
-    }
-}
-
-/// The step budget of an engine that does not say, tokens: vLLM's default on most GPUs.
-const STEP_TOKENS: u32 = 2_048;
-/// The limit that a replica starts with, requests.
-const LIMIT: u32 = 64;
 
 /// What was seen in the deployments before: names and servers must not appear twice.
 #[derive(Default)]
@@ -408,7 +242,7 @@ impl DeploymentFile {
             },
             context: self.context,
             kv_tokens: self.kv_tokens,
-            step_tokens: self.step_tokens.unwrap_or(STEP_TOKENS),
+            step_tokens: self.step_tokens,
             ceilings: self.ceilings,
             priority_share_max: self.priority_share_max,
             regular_share_min: self.regular_share_min,
@@ -459,26 +293,15 @@ fn replica(
     Some(url)
 }
 
-fn limit(limit: Option<u32>, slots_max: Option<u32>, at: &At<'_>, resolver: &mut Resolver<'_>) -> u32 {
+fn limit(
+    limit: Option<u32>,
+    slots_max: Option<u32>,
+    at: &At<'_>,
+    resolver: &mut Resolver<'_>,
+) -> Option<u32> {
     let slots = slots_max.unwrap_or(u32::MAX);
     if let Some(limit) = limit.filter(|limit| *limit > slots) {
         resolver.fault(&at.key("limit"), format!("must not exceed slots_max ({slots}), is {limit}"));
     }
-    limit.unwrap_or(LIMIT).min(slots)
-}
-
-impl ScrapeFile {
-    fn resolve(self, engine: Engine, at: &At<'_>, resolver: &mut Resolver<'_>) -> Scrape {
-        let path = match self.path.as_deref() {
-            None => engine.metrics_path().map(str::to_owned),
-            Some("off" | "false") => None,
-            Some(path) => {
-                if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-                    resolver.fault(&at.key("path"), "must be a path that starts with /, or off");
-                }
-                Some(path.to_owned())
-            }
-        };
-        Scrape { interval: self.interval, timeout: self.timeout, path }
-    }
+    limit
 }

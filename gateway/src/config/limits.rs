@@ -15,6 +15,7 @@
 
 use std::time::Duration;
 
+use ::limits::TOKENS_PER_MINUTE_MAX;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,13 +30,13 @@ use super::resolve::Resolver;
 #[serde(deny_unknown_fields)]
 pub struct Meters {
     /// Every input token, cached or not.
-    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
+    #[schemars(range(min = 1, max = TOKENS_PER_MINUTE_MAX))]
     pub prompt: u64,
     /// Input tokens that were not cached.
-    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
+    #[schemars(range(min = 1, max = TOKENS_PER_MINUTE_MAX))]
     pub uncached_prompt: u64,
     /// Output tokens, reasoning included.
-    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
+    #[schemars(range(min = 1, max = TOKENS_PER_MINUTE_MAX))]
     pub generated: u64,
 }
 
@@ -45,15 +46,15 @@ pub struct Meters {
 pub struct MetersFile {
     /// Every input token, cached or not, per minute.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
+    #[schemars(range(min = 1, max = TOKENS_PER_MINUTE_MAX))]
     pub prompt: Option<u64>,
     /// Input tokens that were not cached, per minute.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
+    #[schemars(range(min = 1, max = TOKENS_PER_MINUTE_MAX))]
     pub uncached_prompt: Option<u64>,
     /// Output tokens, reasoning included, per minute.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
+    #[schemars(range(min = 1, max = TOKENS_PER_MINUTE_MAX))]
     pub generated: Option<u64>,
 }
 
@@ -94,7 +95,7 @@ impl Meters {
     }
 
     fn scaled(self, share: f64) -> Self {
-        let scale = |tokens: u64| ((tokens as f64 * share) as u64).max(1);
+        let scale = |tokens: u64| ((tokens as f64 * share) as u64).clamp(1, TOKENS_PER_MINUTE_MAX);
         Self {
             prompt: scale(self.prompt),
             uncached_prompt: scale(self.uncached_prompt),
@@ -193,11 +194,11 @@ impl SizeCeilings {
     }
 }
 
-/// The share of the ceiling that each spending tier may reach. The whole ceiling from tier 3 on is published practice; the shares below it are ours.
+/// The share of the ceiling that each spending tier may reach. Published practice is the whole ceiling from tier 3 on, less below and more for unlimited spending; how much less and more is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TierShare {
-    /// Spending tier 1. Default 0.25: still above every default start.
+    /// Spending tier 1. Default 0.25: large models still have room to grow by half.
     #[serde(rename = "1")]
     #[schemars(range(min = 0.001, max = 1000.0))]
     pub one: f64,
@@ -213,17 +214,17 @@ pub struct TierShare {
     #[serde(rename = "4")]
     #[schemars(range(min = 0.001, max = 1000.0))]
     pub four: f64,
-    /// Spending tier unlimited. Default 1.
+    /// Spending tier unlimited. Default 2.
     #[schemars(range(min = 0.001, max = 1000.0))]
     pub unlimited: f64,
-    /// Spending tier enterprise. Default 1: what a contract promises beyond it is a ceiling of the account's own.
+    /// Spending tier enterprise. Default 4; a contract that promises more is a ceiling of the account's own.
     #[schemars(range(min = 0.001, max = 1000.0))]
     pub enterprise: f64,
 }
 
 impl Default for TierShare {
     fn default() -> Self {
-        Self { one: 0.25, two: 0.5, three: 1.0, four: 1.0, unlimited: 1.0, enterprise: 1.0 }
+        Self { one: 0.25, two: 0.5, three: 1.0, four: 1.0, unlimited: 2.0, enterprise: 4.0 }
     }
 }
 
@@ -249,7 +250,7 @@ pub struct Growth {
     #[schemars(range(min = 0.01, max = 1.0))]
     pub use_over: f64,
     /// What the limit is multiplied with. Default 1.25: with the wait below it doubles in 47 minutes.
-    #[schemars(range(min = 1.0, max = 100.0))]
+    #[schemars(range(min = 1.0, max = 11.0))]
     pub factor: f64,
     /// Least time since the last change, minutes. Default 15.
     #[serde(rename = "every_minutes", with = "minutes")]
@@ -280,8 +281,8 @@ pub struct Shrink {
     #[serde(rename = "every_hours", with = "hours")]
     #[schemars(with = "u64", range(min = 1, max = 8760))]
     pub every: Duration,
-    /// Full days that are looked back on. Default 3.
-    #[schemars(range(min = 1, max = 30))]
+    /// Full days that are looked back on. Default 3, the most that is remembered.
+    #[schemars(range(min = 1, max = 3))]
     pub days: u32,
     /// Share of the lowered limit that this use must stay under. Default 0.5, where growth would begin again.
     #[schemars(range(min = 0.01, max = 1.0))]
@@ -315,10 +316,24 @@ impl Limits {
                 }
             }
         }
-        if self.shrink.use_under >= self.growth.use_over {
+        if self.shrink.use_under > self.growth.use_over {
             let fault =
-                format!("must be below growth.use_over ({}), or limits would swing", self.growth.use_over);
+                format!("must not exceed growth.use_over ({}), or limits would swing", self.growth.use_over);
             resolver.fault(&at.key("shrink").key("use_under"), fault);
+        }
+        let (growth, shrink) = (at.key("growth"), at.key("shrink"));
+        let shares = [
+            (growth.key("use_over"), self.growth.use_over),
+            (growth.key("factor"), self.growth.factor),
+            (shrink.key("use_under"), self.shrink.use_under),
+            (shrink.key("factor"), self.shrink.factor),
+            (shrink.key("unless_over"), self.shrink.unless_over),
+        ];
+        for (at, share) in shares {
+            // The rule counts in whole percent, so that it is exact.
+            if (share * 100.0 - (share * 100.0).round()).abs() > 1e-6 {
+                resolver.fault(&at, format!("must be in steps of 0.01, is {share}"));
+            }
         }
     }
 

@@ -29,6 +29,7 @@ mod process;
 mod redacted;
 mod replica;
 mod resolve;
+mod settings;
 mod size;
 mod suggest;
 mod tier;
@@ -48,7 +49,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub use account::{Account, LimitOverride, OnForbiddenTier, SpendingTier};
-pub use deployment::{Ceilings, Deployment, Ejection, Engine, Queue, Retry, Scrape, Slo, Timeouts};
+pub use deployment::{Deployment, Engine, Slo};
 pub use faults::{FAULTS_MAX, Fault, Faults};
 pub use limits::{Bounds, Growth, LimitPolicy, Limits, Meters, MetersFile, Shrink, SizeCeilings, TierShare};
 pub use listen::{Listen, ListenLimits, Shutdown, Tls};
@@ -57,6 +58,7 @@ pub use process::{AccessLog, Admin, Log, LogFormat, LogLevel, State};
 pub use redacted::redacted;
 pub use replica::{Host, ReplicaUrl, ReplicaUrlError, is_allowed};
 pub use resolve::Secret;
+pub use settings::{Ceilings, Ejection, Queue, Retry, Scrape, Timeouts};
 pub use tier::{Tier, Tiers};
 pub use tree::{DEPTH_MAX, NODES_MAX};
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokenizer::{Vocabulary, Weights};
 
 use super::deployment::Deployment;
 use super::faults::{At, Shown};
@@ -29,6 +30,10 @@ pub struct Model {
     pub context: Option<u32>,
     /// Tokens that an answer is expected to have before anything is known.
     pub default_output: u32,
+    /// The vocabulary for exact counts; `None` estimates.
+    pub vocabulary: Option<Vocabulary>,
+    /// What parts of a request other than text weigh until the engine's counts have taught it.
+    pub weights: Weights,
 }
 
 /// One of a model's deployments, with whom it takes.
@@ -102,6 +107,74 @@ pub(crate) struct ModelFile {
     /// Tokens that an answer is expected to have until the model has answered a few times. Default 256.
     #[schemars(range(min = 1, max = 1_000_000))]
     default_output: Option<u32>,
+    /// The model's vocabulary, for exact counts of short prompts. Default: none, and tokens are estimated and learnt from the engine's own counts.
+    vocabulary: Option<VocabularyName>,
+    /// What parts of a request other than text weigh, until the engine's own counts have taught it.
+    weights: WeightsFile,
+}
+
+/// Vocabularies whose tables are built in.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum VocabularyName {
+    /// gpt-4o, gpt-4.1, gpt-5 and the o-series.
+    O200kBase,
+    /// gpt-oss.
+    O200kHarmony,
+    /// gpt-4, gpt-3.5-turbo and the text-embedding models.
+    Cl100kBase,
+    /// Older code models.
+    P50kBase,
+    /// gpt-2 and gpt-3.
+    R50kBase,
+}
+
+impl From<VocabularyName> for Vocabulary {
+    fn from(name: VocabularyName) -> Self {
+        match name {
+            VocabularyName::O200kBase => Self::O200kBase,
+            VocabularyName::O200kHarmony => Self::O200kHarmony,
+            VocabularyName::Cl100kBase => Self::Cl100kBase,
+            VocabularyName::P50kBase => Self::P50kBase,
+            VocabularyName::R50kBase => Self::R50kBase,
+        }
+    }
+}
+
+/// What parts of a request other than text weigh, until the engine's own counts have taught it.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct WeightsFile {
+    /// Tokens around the messages: the template's own words. Default 8: common templates have 4 to 25.
+    #[schemars(range(min = 0.0, max = 100_000.0))]
+    per_request: f64,
+    /// Tokens around one message: its role and its end mark. Default 4, as ChatML and Llama 3 have it.
+    #[schemars(range(min = 0.0, max = 1000.0))]
+    per_message: f64,
+    /// Bytes of tool JSON that make one token. Default 3.9, measured on JSON schemas.
+    #[schemars(range(min = 1.0, max = 12.0))]
+    bytes_per_tool_token: f64,
+    /// Tokens of one image. Default 1,024: 896 × 896 pixels at one token per 28 × 28. Fixed-grid models have 576.
+    #[schemars(range(min = 0.0, max = 1_000_000.0))]
+    per_image: f64,
+    /// Tokens of any other part, such as audio. Default 500: 20 s at 25 tokens a second.
+    #[schemars(range(min = 0.0, max = 1_000_000.0))]
+    per_other_part: f64,
+}
+
+impl Default for WeightsFile {
+    fn default() -> Self {
+        let Weights { per_request, per_message, bytes_per_tool_token, per_image, per_other_part } =
+            Weights::default();
+        Self { per_request, per_message, bytes_per_tool_token, per_image, per_other_part }
+    }
+}
+
+impl From<WeightsFile> for Weights {
+    fn from(file: WeightsFile) -> Self {
+        let WeightsFile { per_request, per_message, bytes_per_tool_token, per_image, per_other_part } = file;
+        Self { per_request, per_message, bytes_per_tool_token, per_image, per_other_part }
+    }
 }
 
 /// A deployment's name, or the name with whom it takes.
@@ -181,6 +254,8 @@ impl ModelFile {
             size_class: self.size_class,
             context: self.context.or(smallest),
             default_output: self.default_output.unwrap_or(DEFAULT_OUTPUT),
+            vocabulary: self.vocabulary.map(Vocabulary::from),
+            weights: self.weights.into(),
         }
     }
 }

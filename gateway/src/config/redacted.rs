@@ -93,6 +93,14 @@ fn model(one: &Model) -> Value {
         "size_class": one.size_class,
         "context": one.context,
         "default_output": one.default_output,
+        "vocabulary": one.vocabulary.map(|one| format!("{one:?}")),
+        "weights": {
+            "per_request": one.weights.per_request,
+            "per_message": one.weights.per_message,
+            "bytes_per_tool_token": one.weights.bytes_per_tool_token,
+            "per_image": one.weights.per_image,
+            "per_other_part": one.weights.per_other_part,
+        },
     })
 }
 

@@ -1,0 +1,196 @@
+//! The blocks of a deployment: ceilings, queue, scraping, timeouts, ejection and retries.
+//!
+//! None of them needs to be set on any engine.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::deployment::Engine;
+use super::durations::millis;
+use super::faults::At;
+use super::resolve::Resolver;
+use super::size::Bytes;
+
+/// Shares of a replica's limit that each tier may fill.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ceilings {
+    /// Share for priority. Default 1: all of it.
+    #[schemars(range(min = 0.01, max = 1.0))]
+    pub priority: f64,
+    /// Share for regular. Default 0.85: the last 15 % wait for priority, so that it never waits for regular.
+    #[schemars(range(min = 0.01, max = 1.0))]
+    pub regular: f64,
+}
+
+impl Default for Ceilings {
+    fn default() -> Self {
+        Self { priority: 1.0, regular: 0.85 }
+    }
+}
+
+/// Bounds of a deployment's queue. They bound memory; how long anyone waits is bounded by prediction.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queue {
+    /// Requests that may wait. Default 10,000: far more than any deployment starts within a second. 0: nothing waits.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub requests: u32,
+    /// Prompt tokens that may wait. Default 16,777,216: many seconds of the fastest prefill.
+    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
+    pub tokens: u64,
+    /// Bytes of bodies that may wait. Default 512MiB: a quarter of `listen.limits.inflight_bytes`.
+    #[schemars(with = "Bytes", range(min = 1024, max = 1_099_511_627_776_u64))]
+    pub bytes: u64,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        let shedder::QueueBounds { requests, tokens, bytes, .. } = shedder::QueueBounds::default();
+        Self { requests, tokens, bytes }
+    }
+}
+
+/// How the servers' own metrics are read. They correct what is known from the traffic; nothing needs them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scrape {
+    /// How often.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// The path behind the replica's base path; `None` if nothing is read.
+    pub path: Option<String>,
+}
+
+/// How the servers' own metrics are read.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ScrapeFile {
+    /// How often, ms. Default 1,000: a page has about 60 KB, and between two of them the own traffic is known.
+    #[serde(rename = "interval_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 100, max = 60_000))]
+    interval: Duration,
+    /// How long an answer may take, ms. Default 1,000; a busy server is late, not dead.
+    #[serde(rename = "timeout_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 50, max = 60_000))]
+    timeout: Duration,
+    /// The path, or `off`. Default: the engine's own (/metrics; trtllm: /prometheus/metrics; ollama, openai: off).
+    #[schemars(length(min = 1, max = 1024))]
+    path: Option<String>,
+}
+
+impl Default for ScrapeFile {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(1), timeout: Duration::from_secs(1), path: None }
+    }
+}
+
+/// How long each step towards a server may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// Connecting, TLS included, ms. Default 1,000: inside one site it takes milliseconds.
+    #[serde(rename = "connect_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 10, max = 60_000))]
+    pub connect: Duration,
+    /// Until the first token, ms. Default 120,000: the longest prompt on a busy engine.
+    #[serde(rename = "first_token_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 100, max = 3_600_000))]
+    pub first_token: Duration,
+    /// Between two tokens, ms. Default 60,000: longer than a preempted request waits to be computed again.
+    #[serde(rename = "between_tokens_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 100, max = 3_600_000))]
+    pub between_tokens: Duration,
+    /// The whole answer where it does not stream, so that its first byte comes with its last, ms. Default 600,000, as long as the common SDKs wait.
+    #[serde(rename = "answer_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 100, max = 86_400_000))]
+    pub answer: Duration,
+    /// Writing the request, ms. Default 10,000.
+    #[serde(rename = "write_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 100, max = 600_000))]
+    pub write: Duration,
+    /// How long an unused connection is kept, ms. Default 4,000: vLLM's server closes after 5,000, and a request sent at that moment would be lost.
+    #[serde(rename = "idle_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 0, max = 3_600_000))]
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            first_token: Duration::from_secs(120),
+            between_tokens: Duration::from_secs(60),
+            answer: Duration::from_secs(600),
+            write: Duration::from_secs(10),
+            idle: Duration::from_secs(4),
+        }
+    }
+}
+
+/// When a failing server is left out, and when it is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ejection {
+    /// Failures in a row that leave a server out. Default 3: one reset is chance.
+    #[schemars(range(min = 1, max = 1000))]
+    pub failures: u32,
+    /// Time until one request tries it again, ms. Default 1,000, doubled with each failed trial.
+    #[serde(rename = "probe_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 50, max = 600_000))]
+    pub probe: Duration,
+    /// Longest time between two trials, ms. Default 30,000.
+    #[serde(rename = "probe_max_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 50, max = 3_600_000))]
+    pub probe_max: Duration,
+    /// Largest share of the servers that is left out. Default 0.5: if more fail, the fault is probably elsewhere, and the rest would break under the load.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub share_max: f64,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Self {
+            failures: 3,
+            probe: Duration::from_secs(1),
+            probe_max: Duration::from_secs(30),
+            share_max: 0.5,
+        }
+    }
+}
+
+/// How many requests may be sent again after a failure before their first token.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// As a share of the running requests. Default 0.2: more would turn a failure into an overload.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub share: f64,
+    /// So many at least, whatever the share says. Default 3.
+    #[schemars(range(min = 0, max = 1000))]
+    pub min: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { share: 0.2, min: 3 }
+    }
+}
+
+impl ScrapeFile {
+    pub(crate) fn resolve(self, engine: Engine, at: &At<'_>, resolver: &mut Resolver<'_>) -> Scrape {
+        let path = match self.path.as_deref() {
+            None => engine.metrics_path().map(str::to_owned),
+            Some("off" | "false") => None,
+            Some(path) => {
+                if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+                    resolver.fault(&at.key("path"), "must be a path that starts with /, or off");
+                }
+                Some(path.to_owned())
+            }
+        };
+        Scrape { interval: self.interval, timeout: self.timeout, path }
+    }
+}

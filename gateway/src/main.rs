@@ -1,2 +1,7 @@
-//! The one binary.
-fn main() {}
+//! The one binary, `tidegate`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gateway::cli::run()
+}

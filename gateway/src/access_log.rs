@@ -1,0 +1,138 @@
+//! One line of JSON for each request: who, what, where, how long, how many tokens. No prompts, no keys.
+
+use crate::clock;
+use crate::config;
+use crate::record::Record;
+use serde::Serialize;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::time::Duration;
+
+/// Where lines go.
+#[derive(Debug)]
+pub struct AccessLog {
+    sink: Option<BufWriter<Sink>>,
+}
+
+#[derive(Debug)]
+enum Sink {
+    Stdout(io::Stdout),
+    File(File),
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Sink::Stdout(stdout) => stdout.write(bytes),
+            Sink::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Sink::Stdout(stdout) => stdout.flush(),
+            Sink::File(file) => file.flush(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    msg: &'static str,
+    request_id: &'a str,
+    client_request_id: Option<&'a str>,
+    traceparent: Option<&'a str>,
+    account: Option<&'a str>,
+    model: Option<&'a str>,
+    api: Option<&'static str>,
+    tier: Option<&'static str>,
+    stream: bool,
+    status: u16,
+    reason: Option<&'static str>,
+    deployment: Option<&'a str>,
+    replica: Option<u16>,
+    body_bytes: u64,
+    weighed_prompt_tokens: u32,
+    prompt_tokens: Option<u64>,
+    cached_tokens: Option<u64>,
+    uncached_tokens: Option<u64>,
+    generated_tokens: Option<u64>,
+    usage_missing: bool,
+    queue_ms: f64,
+    ttft_ms: Option<f64>,
+    total_ms: f64,
+    retries: u32,
+    withdrawals: u32,
+    client_retry: u32,
+    client_gone: bool,
+}
+
+impl AccessLog {
+    /// Opens the log as configured.
+    ///
+    /// # Errors
+    /// When the file cannot be opened for appending.
+    pub fn open(config: &config::AccessLog) -> io::Result<Self> {
+        let sink = match config {
+            config::AccessLog::Off => None,
+            config::AccessLog::Stdout => Some(Sink::Stdout(io::stdout())),
+            config::AccessLog::File(path) => Some(Sink::File(OpenOptions::new().create(true).append(true).open(path)?)),
+        };
+        Ok(AccessLog { sink: sink.map(|sink| BufWriter::with_capacity(64 << 10, sink)) })
+    }
+
+    /// Writes a line into the buffer. A full disk costs lines, never requests.
+    pub fn write(&mut self, record: &Record) {
+        let Some(sink) = &mut self.sink else { return };
+        if serde_json::to_writer(&mut *sink, &line(record)).is_ok() {
+            let _ = sink.write_all(b"\n");
+        }
+    }
+
+    /// Writes the buffer out.
+    pub fn flush(&mut self) {
+        if let Some(sink) = &mut self.sink {
+            let _ = sink.flush();
+        }
+    }
+}
+
+fn line(record: &Record) -> Line<'_> {
+    let used = record.used;
+    Line {
+        time: clock::rfc3339(record.arrived_wall),
+        msg: "request",
+        request_id: &record.id,
+        client_request_id: record.client_id.as_deref(),
+        traceparent: record.trace.as_ref().and_then(|trace| trace.to_str().ok()),
+        account: record.account.as_deref(),
+        model: record.model.as_deref(),
+        api: record.api.map(|api| api.path()),
+        tier: record.tier.map(config::Tier::name),
+        stream: record.stream,
+        status: record.status,
+        reason: Some(record.reason).filter(|reason| !reason.is_empty()),
+        deployment: record.deployment.as_deref(),
+        replica: record.replica,
+        body_bytes: record.body_bytes,
+        weighed_prompt_tokens: record.weighed_prompt,
+        prompt_tokens: used.map(|used| used.prompt),
+        cached_tokens: record.cached,
+        uncached_tokens: used.map(|used| used.uncached_prompt),
+        generated_tokens: used.map(|used| used.generated),
+        usage_missing: record.usage_missing,
+        queue_ms: milliseconds(record.queued),
+        ttft_ms: record.first_token.map(|at| milliseconds(at.saturating_sub(record.arrived))),
+        total_ms: milliseconds(record.ended.saturating_sub(record.arrived)),
+        retries: record.retries,
+        withdrawals: record.withdrawals,
+        client_retry: record.client_retry,
+        client_gone: record.client_gone,
+    }
+}
+
+/// Milliseconds with three decimals.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}

@@ -1,0 +1,121 @@
+//! What happens to finished requests, off their way: access log, metrics, the list of the last refusals.
+//!
+//! One thread takes records from a bounded channel. A request that finds the channel full drops its record and
+//! counts the drop.
+
+use crate::access_log::AccessLog;
+use crate::clock;
+use crate::metrics::RequestMetrics;
+use crate::record::Record;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Records that may wait: half a second of a busy gateway.
+const RECORDS_MAX: usize = 16_384;
+/// How long the log may keep lines to itself.
+const FLUSH_EVERY: Duration = Duration::from_millis(200);
+/// Refusals that are remembered for operators.
+pub const REFUSALS_MAX: usize = 200;
+
+/// The side that requests see.
+#[derive(Debug)]
+pub struct Accounts {
+    sender: Sender<Message>,
+    dropped: AtomicU64,
+    refusals: Arc<Mutex<VecDeque<Record>>>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Finished(Box<Record>),
+    Flush(Sender<()>),
+}
+
+impl Accounts {
+    /// Starts the thread. It ends when the last handle is dropped.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn start(log: AccessLog, metrics: RequestMetrics) -> io::Result<Arc<Self>> {
+        let (sender, receiver) = bounded(RECORDS_MAX);
+        let refusals = Arc::new(Mutex::new(VecDeque::new()));
+        let kept = Arc::clone(&refusals);
+        std::thread::Builder::new()
+            .name("accounting".to_owned())
+            .spawn(move || run(&receiver, log, metrics, &kept))?;
+        Ok(Arc::new(Accounts { sender, dropped: AtomicU64::new(0), refusals }))
+    }
+
+    /// Hands a record over. Never blocks.
+    pub fn send(&self, record: Record) {
+        if self.sender.try_send(Message::Finished(Box::new(record))).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until everything handed over so far is counted and written, at most `patience`.
+    pub fn flush(&self, patience: Duration) {
+        let (done, written) = bounded(1);
+        if self.sender.send_timeout(Message::Flush(done), patience).is_ok() {
+            let _ = written.recv_timeout(patience);
+        }
+    }
+
+    /// Records dropped because the log was too slow.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// The last refusals, newest first. Allocates.
+    #[must_use]
+    pub fn last_refusals(&self) -> Vec<Record> {
+        self.refusals.lock().iter().rev().cloned().collect()
+    }
+}
+
+fn run(
+    receiver: &Receiver<Message>,
+    mut log: AccessLog,
+    mut metrics: RequestMetrics,
+    refusals: &Mutex<VecDeque<Record>>,
+) {
+    let mut flushed = clock::now();
+    loop {
+        let asked = match receiver.recv_timeout(FLUSH_EVERY) {
+            Ok(Message::Finished(record)) => {
+                metrics.count(&record);
+                log.write(&record);
+                remember(refusals, *record);
+                None
+            }
+            Ok(Message::Flush(done)) => Some(done),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        if asked.is_some() || clock::now() >= flushed + FLUSH_EVERY {
+            metrics.flush();
+            log.flush();
+            flushed = clock::now();
+        }
+        if let Some(done) = asked {
+            let _ = done.send(());
+        }
+    }
+    log.flush();
+}
+
+fn remember(refusals: &Mutex<VecDeque<Record>>, record: Record) {
+    if matches!(record.status, 429 | 502..=504) {
+        let mut refusals = refusals.lock();
+        if refusals.len() == REFUSALS_MAX {
+            refusals.pop_front();
+        }
+        refusals.push_back(record);
+    }
+}

@@ -1,0 +1,6 @@
+//! The operators' side: health, metrics, state; on its own listener and its own thread.
+
+mod routes;
+mod server;
+
+pub use server::start;

@@ -1,0 +1,57 @@
+//! The admin listener: hyper on one thread of its own, so that nothing asked here can slow a request.
+
+use crate::admin::routes;
+use crate::gateway::Gateway;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Connections at once. Operators and scrapers are few.
+const CONNECTIONS_MAX: usize = 64;
+/// Longest time for a request's head.
+const HEADER_TIME: Duration = Duration::from_secs(5);
+
+/// Serves `listener` on a new thread.
+///
+/// # Errors
+/// When the thread or its runtime is not to be had.
+pub fn start(listener: TcpListener, gateway: Arc<Gateway>, metrics: PrometheusHandle) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        runtime.block_on(accept(listener, gateway, metrics));
+    })?;
+    Ok(())
+}
+
+async fn accept(listener: TcpListener, gateway: Arc<Gateway>, metrics: PrometheusHandle) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let (gateway, metrics) = (Arc::clone(&gateway), metrics.clone());
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let response = routes::answer(&gateway, &metrics, &request);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIME)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            drop(place);
+        });
+    }
+}

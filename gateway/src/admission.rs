@@ -1,0 +1,274 @@
+//! One deployment's gate: the shedder behind its mutex, and the requests that wait for its verdicts.
+//!
+//! The shedder decides and knows nothing of tasks. Here each waiting request has a channel, each admitted one a
+//! [`Place`] whose drop gives the place back, and whatever the shedder says after a change is delivered before
+//! the lock is let go. The lock is held for microseconds and never across an await.
+//!
+//! A verdict may cross with a client that leaves. Then the ticket's drop cancels by id, and the shedder takes
+//! back what it had just given: cancelling an id that is over is a no-op.
+
+use crate::clock;
+use crate::harvest::Live;
+use parking_lot::Mutex;
+use shedder::{Decision, Failure, Finished, Offer, Permit, Rejection, RequestId, Shedder, Verdict};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// The gate of one deployment.
+#[derive(Debug)]
+pub struct Gate {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shedder: Shedder,
+    /// Bounded by the shedder's queue.
+    waiting: HashMap<RequestId, Waiting>,
+    /// Admitted requests; bounded by the sum of the replicas' limits.
+    live: HashMap<RequestId, Arc<Live>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    sender: oneshot::Sender<Outcome>,
+    live: Arc<Live>,
+}
+
+/// What a waiting request hears.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It may go.
+    Admitted(Permit),
+    /// It is refused.
+    Shed(Rejection),
+}
+
+/// The answer to an offer.
+#[derive(Debug)]
+pub enum Admission {
+    /// Go now.
+    Admitted(Place),
+    /// Wait.
+    Waiting(Ticket),
+    /// Refused.
+    Shed(Rejection),
+}
+
+impl Gate {
+    /// A gate around `shedder`.
+    #[must_use]
+    pub fn new(shedder: Shedder) -> Arc<Self> {
+        Arc::new(Gate { inner: Mutex::new(Inner { shedder, waiting: HashMap::new(), live: HashMap::new() }) })
+    }
+
+    /// Offers a request. `live` is what the harvest reads of it while it runs.
+    pub fn offer(self: &Arc<Self>, offer: Offer, live: Arc<Live>) -> Admission {
+        let mut inner = self.inner.lock();
+        let decision = inner.shedder.offer(clock::now(), offer);
+        let admission = self.admission(&mut inner, decision, live);
+        inner.deliver();
+        admission
+    }
+
+    fn admission(self: &Arc<Self>, inner: &mut Inner, decision: Decision, live: Arc<Live>) -> Admission {
+        match decision {
+            Decision::Admit(permit) => {
+                inner.live.insert(permit.id, Arc::clone(&live));
+                Admission::Admitted(Place { gate: Arc::clone(self), permit, live, held: true })
+            }
+            Decision::Wait(id) => {
+                let (sender, receiver) = oneshot::channel();
+                inner.waiting.insert(id, Waiting { sender, live: Arc::clone(&live) });
+                Admission::Waiting(Ticket { gate: Arc::clone(self), id, receiver, live, open: true })
+            }
+            Decision::Shed(rejection) => Admission::Shed(rejection),
+        }
+    }
+
+    /// Changes the shedder and delivers what follows from it.
+    pub fn with<R>(&self, change: impl FnOnce(&mut Shedder) -> R) -> R {
+        let mut inner = self.inner.lock();
+        let result = change(&mut inner.shedder);
+        inner.deliver();
+        result
+    }
+
+    /// Reads the shedder. Nothing may change, so nothing is delivered.
+    pub fn read<R>(&self, read: impl FnOnce(&Shedder) -> R) -> R {
+        read(&self.inner.lock().shedder)
+    }
+
+    /// The admitted requests, for the harvest. Allocates once per call.
+    #[must_use]
+    pub fn live(&self) -> Vec<(RequestId, Arc<Live>)> {
+        self.inner.lock().live.iter().map(|(id, live)| (*id, Arc::clone(live))).collect()
+    }
+
+    /// Waiting and admitted requests as the gate counts them: zero at rest.
+    #[must_use]
+    pub fn outstanding(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        (inner.waiting.len(), inner.live.len())
+    }
+}
+
+impl Inner {
+    fn deliver(&mut self) {
+        while let Some(verdict) = self.shedder.poll_verdict() {
+            match verdict {
+                Verdict::Admit(permit) => {
+                    let heard = self.waiting.remove(&permit.id).is_some_and(|waiting| {
+                        self.live.insert(permit.id, waiting.live);
+                        waiting.sender.send(Outcome::Admitted(permit)).is_ok()
+                    });
+                    if !heard {
+                        // The client left between the verdict and its delivery.
+                        self.live.remove(&permit.id);
+                        self.shedder.cancel(clock::now(), permit.id);
+                    }
+                }
+                Verdict::Shed(id, rejection) => {
+                    if let Some(waiting) = self.waiting.remove(&id) {
+                        let _ = waiting.sender.send(Outcome::Shed(rejection));
+                    }
+                }
+                Verdict::Withdraw(id) => match self.live.remove(&id) {
+                    Some(live) => {
+                        let (sender, receiver) = oneshot::channel();
+                        live.withdraw(receiver);
+                        self.waiting.insert(id, Waiting { sender, live });
+                    }
+                    None => self.shedder.cancel(clock::now(), id),
+                },
+            }
+        }
+    }
+
+    fn end(&mut self, id: RequestId) {
+        self.live.remove(&id);
+        self.waiting.remove(&id);
+    }
+}
+
+/// A place in the queue. Dropping it leaves the queue.
+#[derive(Debug)]
+pub struct Ticket {
+    gate: Arc<Gate>,
+    id: RequestId,
+    receiver: oneshot::Receiver<Outcome>,
+    live: Arc<Live>,
+    open: bool,
+}
+
+impl Ticket {
+    /// The verdict. Cancel-safe: may be dropped and called again.
+    ///
+    /// # Errors
+    /// The rejection, when the request was shed while it waited.
+    pub async fn verdict(&mut self) -> Result<Place, Rejection> {
+        match (&mut self.receiver).await {
+            Ok(Outcome::Admitted(permit)) => {
+                self.open = false;
+                Ok(Place { gate: Arc::clone(&self.gate), permit, live: Arc::clone(&self.live), held: true })
+            }
+            Ok(Outcome::Shed(rejection)) => {
+                self.open = false;
+                Err(rejection)
+            }
+            // Every ticket gets a verdict before its sender goes; a lost one must not hang a client.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.open {
+            let mut inner = self.gate.inner.lock();
+            inner.end(self.id);
+            inner.shedder.cancel(clock::now(), self.id);
+            inner.deliver();
+        }
+    }
+}
+
+/// A place on a replica. Dropping it gives the place back as cancelled; [`Place::finish`] as answered.
+#[derive(Debug)]
+pub struct Place {
+    gate: Arc<Gate>,
+    permit: Permit,
+    live: Arc<Live>,
+    held: bool,
+}
+
+impl Place {
+    /// Where, for whom and in which tier.
+    #[must_use]
+    pub fn permit(&self) -> Permit {
+        self.permit
+    }
+
+    /// What the harvest reads.
+    #[must_use]
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// The request's bytes went to the replica.
+    pub fn dispatched(&self) {
+        self.gate.with(|shedder| shedder.dispatched(clock::now(), self.permit.id));
+    }
+
+    /// The first generated content came.
+    pub fn first_token(&self) {
+        self.gate.with(|shedder| shedder.first_token(clock::now(), self.permit.id));
+    }
+
+    /// The request was answered.
+    pub fn finish(mut self, how: &Finished) {
+        self.held = false;
+        let mut inner = self.gate.inner.lock();
+        inner.end(self.permit.id);
+        inner.shedder.finish(clock::now(), self.permit.id, how);
+        inner.deliver();
+    }
+
+    /// The replica failed before the first token. `None`: not to be tried again, and the place is given back.
+    #[must_use]
+    pub fn failed(mut self, why: Failure) -> Option<Admission> {
+        self.held = false;
+        let mut inner = self.gate.inner.lock();
+        inner.end(self.permit.id);
+        let decision = inner.shedder.failed(clock::now(), self.permit.id, why);
+        let admission =
+            decision.map(|decision| self.gate.admission(&mut inner, decision, Arc::clone(&self.live)));
+        inner.deliver();
+        admission
+    }
+
+    /// The shedder took the place back; the request waits again.
+    #[must_use]
+    pub fn withdrawn(mut self, receiver: oneshot::Receiver<Outcome>) -> Ticket {
+        self.held = false;
+        Ticket {
+            gate: Arc::clone(&self.gate),
+            id: self.permit.id,
+            receiver,
+            live: Arc::clone(&self.live),
+            open: true,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.held {
+            let mut inner = self.gate.inner.lock();
+            inner.end(self.permit.id);
+            inner.shedder.cancel(clock::now(), self.permit.id);
+            inner.deliver();
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! One attempt to answer a request on one replica, and what follows from how it ends.
+//!
+//! Until the first token a failure can be mended elsewhere without the client noticing; the shedder says
+//! whether it may be. An engine's overload is back-pressure, its silence or death a fault of the replica, and
+//! a client's mistake that only the engine sees is the client's: none of them is mistaken for another.
+
+use crate::admission::{Admission, Place};
+use crate::api::upstream_error::{UpstreamError, is_busy_status};
+use crate::clock;
+use crate::edge::client::{Client, Stop};
+use crate::explain;
+use crate::memory::MemoryGuard;
+use crate::path::Request;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::relay::{Answered, Broken, Relay, SILENCE_MAX, UpstreamFault};
+use crate::settle;
+use crate::state::Deployment;
+use crate::upstream::exchange::{Exchange, ExchangeError, Outgoing};
+use crate::upstream::replica::Replica;
+use bytes::BytesMut;
+use http::header;
+use shedder::Failure;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Most bytes of an engine's error body that are read.
+const ERROR_BODY_MAX: usize = 64 << 10;
+/// Longest time for them.
+const ERROR_BODY_TIME: Duration = Duration::from_secs(2);
+
+/// One attempt.
+pub struct Attempt<'a, 'r, 's> {
+    /// The request.
+    pub request: &'a Request<'r>,
+    /// Where it is served.
+    pub deployment: &'a Arc<Deployment>,
+    /// Its client.
+    pub client: &'a mut Client<'s>,
+    /// What is written of it.
+    pub record: &'a mut Record,
+    /// The bytes it holds.
+    pub memory: &'a mut MemoryGuard,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The client has its answer.
+    Answered,
+    /// The request is over.
+    Stopped(Stop),
+    /// It may be tried again.
+    Again(Admission),
+}
+
+/// A failure before the first token.
+enum Fault {
+    Stop(Stop),
+    Upstream(UpstreamFault),
+    /// The engine refused the request itself.
+    Refused(Refusal),
+}
+
+impl Attempt<'_, '_, '_> {
+    /// Sends the request to the place's replica and relays the answer.
+    pub async fn run(mut self, place: Place) -> Ended {
+        let Some(replica) = self.deployment.replicas.get(usize::from(place.permit().replica.0)).cloned() else {
+            return self.after_fault(place, &UpstreamFault::Exchange(ExchangeError::Connect("no such replica".into())));
+        };
+        let mut exchange = match self.open(&replica, &place).await {
+            Ok(exchange) => exchange,
+            Err(Fault::Stop(stop)) => return Ended::Stopped(stop),
+            Err(Fault::Upstream(fault)) => return self.after_fault(place, &fault),
+            Err(Fault::Refused(refusal)) => return self.after_refusal(place, refusal),
+        };
+        let mut answered = Answered::default();
+        let relayed = self.relay(&mut exchange, &place, &mut answered).await;
+        match relayed {
+            Ok(()) => {
+                settle::answered(self.request, self.deployment, place, &answered, true, self.record);
+                exchange.release(&self.request.gateway.connector).await;
+                Ended::Answered
+            }
+            Err(Broken::Stopped(stop)) => {
+                // Closing the connection is what tells the engine to stop.
+                drop(exchange);
+                if answered.first_token.is_some() {
+                    settle::answered(self.request, self.deployment, place, &answered, false, self.record);
+                }
+                Ended::Stopped(stop)
+            }
+            Err(Broken::Upstream(fault)) => self.after_fault(place, &fault),
+            Err(Broken::Withdrawn(receiver)) => {
+                self.request.live.ledger().set_started(false);
+                self.record.withdrawn();
+                Ended::Again(Admission::Waiting(place.withdrawn(receiver)))
+            }
+        }
+    }
+
+    /// Sends the request and reads the head of the answer. A kept connection that was dead is replaced once.
+    async fn open(&mut self, replica: &Arc<Replica>, place: &Place) -> Result<Exchange, Fault> {
+        let outgoing = self.outgoing();
+        let gateway = self.request.gateway;
+        for attempt in 0..2 {
+            let send = Exchange::send(&gateway.connector, replica, &self.deployment.timeouts, &outgoing);
+            let mut exchange = self.watched(send).await?.map_err(exchange_fault)?;
+            if attempt == 0 {
+                self.request.live.ledger().set_started(true);
+                self.record.dispatched(clock::now());
+                place.dispatched();
+            }
+            let timeout = if self.request.call.stream {
+                self.deployment.timeouts.first_token
+            } else {
+                self.deployment.timeouts.answer
+            };
+            let stale = exchange.is_reused() && attempt == 0;
+            match self.watched(tokio::time::timeout(timeout, exchange.read_head())).await? {
+                Ok(Ok(200)) => return Ok(exchange),
+                Ok(Ok(status)) => return Err(self.read_error(status, &mut exchange).await?),
+                Ok(Err(ExchangeError::Broken(_))) if stale => {}
+                Ok(Err(e)) => return Err(exchange_fault(e)),
+                Err(_) => return Err(exchange_fault(ExchangeError::Timeout)),
+            }
+        }
+        Err(exchange_fault(ExchangeError::Broken("the connection closed".to_owned())))
+    }
+
+    fn outgoing(&self) -> Outgoing {
+        let call = self.request.call;
+        Outgoing {
+            path: call.api.path(),
+            request_id: self.client.envelope.id.clone(),
+            trace: self.record.trace.clone(),
+            stream: call.stream,
+            body: call.forwarded(&self.request.model.config.served_model),
+        }
+    }
+
+    /// Waits for `work` while the client is watched; a stream that is silent for long gets comments.
+    async fn watched<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Fault> {
+        let mut work = std::pin::pin!(work);
+        let mut silence_end = clock::now() + SILENCE_MAX;
+        loop {
+            let left = silence_end.saturating_sub(clock::now());
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = self.client.gone() => return Err(Fault::Stop(Stop::Gone)),
+                () = tokio::time::sleep(left), if self.request.call.stream => {
+                    self.client.keep_alive().await.map_err(Fault::Stop)?;
+                    silence_end = clock::now() + SILENCE_MAX;
+                }
+            }
+        }
+    }
+
+    async fn relay(
+        &mut self,
+        exchange: &mut Exchange,
+        place: &Place,
+        answered: &mut Answered,
+    ) -> Result<(), Broken> {
+        let streams = exchange
+            .headers()
+            .and_then(|headers| headers.get(header::CONTENT_TYPE))
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let request = self.request;
+        let (deployment, record, memory) = (self.deployment, &mut *self.record, &mut *self.memory);
+        let relay = Relay {
+            client: self.client,
+            exchange,
+            live: &request.live,
+            tier: openai_tier(place.permit().tier),
+            usage_asked: request.call.usage_asked,
+            timeouts: &deployment.timeouts,
+            dispatched: record.dispatched_at(),
+            answered,
+        };
+        if !streams {
+            return relay.whole(200).await;
+        }
+        let first_token = || {
+            place.first_token();
+            record.first_token(clock::now());
+            settle::prompt_is_cached(request, deployment, place, None);
+            // The body will not be sent again.
+            memory.release();
+        };
+        relay.stream(first_token).await
+    }
+
+    /// What an answer with another status than 200 means.
+    async fn read_error(&mut self, status: u16, exchange: &mut Exchange) -> Result<Fault, Fault> {
+        let mut body = BytesMut::new();
+        let read = async {
+            while let Ok(Some(piece)) = exchange.read_body().await {
+                body.extend_from_slice(&piece);
+                if body.len() > ERROR_BODY_MAX {
+                    break;
+                }
+            }
+        };
+        let _ = self.watched(tokio::time::timeout(ERROR_BODY_TIME, read)).await?;
+        body.truncate(ERROR_BODY_MAX);
+        let error = UpstreamError::from_body(status, &body);
+        if matches!(status, 400 | 404 | 413 | 422) {
+            // The engine saw what we could not: the client's mistake, in its words.
+            return Ok(Fault::Refused(Refusal::bad(error.message)));
+        }
+        Ok(Fault::Upstream(UpstreamFault::Reported(error)))
+    }
+
+    /// The replica failed before its first token: elsewhere, if the shedder allows it.
+    fn after_fault(&mut self, place: Place, fault: &UpstreamFault) -> Ended {
+        self.request.live.ledger().set_started(false);
+        let failure = failure_of(fault);
+        let busy = matches!(failure, Failure::Busy { .. });
+        self.record.upstream_failed(self.deployment, place.permit(), failure);
+        match place.failed(failure) {
+            Some(Admission::Shed(rejection)) if busy => Ended::Stopped(explain::shed(&rejection).into()),
+            Some(Admission::Shed(_)) => Ended::Stopped(fault.refusal().into()),
+            Some(admission) => {
+                self.record.retried(self.deployment);
+                Ended::Again(admission)
+            }
+            None if busy => Ended::Stopped(explain::upstream_busy().into()),
+            None => Ended::Stopped(fault.refusal().into()),
+        }
+    }
+
+    /// The engine refused the request itself: no fault of the replica, nothing was computed.
+    fn after_refusal(&mut self, place: Place, refusal: Refusal) -> Ended {
+        place.finish(&shedder::Finished::default());
+        self.request.live.ledger().release();
+        Ended::Stopped(refusal.into())
+    }
+}
+
+fn exchange_fault(e: ExchangeError) -> Fault {
+    Fault::Upstream(UpstreamFault::Exchange(e))
+}
+
+fn failure_of(fault: &UpstreamFault) -> Failure {
+    match fault {
+        UpstreamFault::Exchange(ExchangeError::Connect(_)) => Failure::Connect,
+        UpstreamFault::Exchange(ExchangeError::Timeout) => Failure::Timeout,
+        UpstreamFault::Exchange(ExchangeError::Broken(_)) => Failure::Reset,
+        UpstreamFault::Reported(error) if error.busy || error.status.is_some_and(is_busy_status) => {
+            Failure::Busy { retry_after: None }
+        }
+        UpstreamFault::Reported(_) => Failure::Reset,
+    }
+}
+
+/// The served tier as OpenAI's API calls it.
+#[must_use]
+pub fn openai_tier(tier: shedder::Tier) -> &'static str {
+    match tier {
+        shedder::Tier::Priority => "priority",
+        shedder::Tier::Regular => "default",
+    }
+}
+

@@ -1,0 +1,153 @@
+//! The account's side of a request: its budgets, and a ledger entry that settles itself.
+//!
+//! A [`Ledger`] is made by a successful reservation in all three meters. While the request runs it is charged;
+//! at the end it is settled by the engine's usage, or by what was counted when there is none. If nobody
+//! settles it (client gone, panic, shutdown), its drop does, so a reservation cannot leak.
+
+use crate::clock;
+use limits::{Ask, Budget, BudgetConfig, MeterView, PerMeter, Refusal, Reservation, Used};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The budget of one account on one model, behind its mutex.
+#[derive(Debug)]
+pub struct BudgetCell {
+    /// The account's id, for logs and metrics.
+    pub account: Arc<str>,
+    /// The public model name, for logs and metrics.
+    pub model: Arc<str>,
+    budget: Mutex<Budget>,
+}
+
+impl BudgetCell {
+    /// A fresh budget.
+    #[must_use]
+    pub fn new(account: Arc<str>, model: Arc<str>, config: BudgetConfig) -> Arc<Self> {
+        Arc::new(BudgetCell { account, model, budget: Mutex::new(Budget::new(clock::now(), config)) })
+    }
+
+    /// Works on the budget under its lock; microseconds only.
+    pub fn with<R>(&self, work: impl FnOnce(&mut Budget) -> R) -> R {
+        work(&mut self.budget.lock())
+    }
+
+    /// What the meters show now.
+    #[must_use]
+    pub fn view(&self) -> PerMeter<MeterView> {
+        self.with(|budget| budget.view(clock::now()))
+    }
+
+    /// Reserves in all three meters or in none; in both cases with the meters as they are afterwards.
+    ///
+    /// # Errors
+    /// Which meter refused, and when it would not.
+    pub fn reserve(
+        self: &Arc<Self>,
+        ask: &Ask,
+        prompt: Prompt,
+    ) -> (Result<Arc<Ledger>, Refusal>, PerMeter<MeterView>) {
+        let now = clock::now();
+        let mut budget = self.budget.lock();
+        let reserved = budget.reserve(now, ask);
+        let view = budget.view(now);
+        drop(budget);
+        let ledger = reserved.map(|reservation| {
+            Arc::new(Ledger {
+                cell: Arc::clone(self),
+                prompt,
+                reservation: Mutex::new(Some(reservation)),
+                generated: AtomicU64::new(0),
+                started: AtomicBool::new(false),
+            })
+        });
+        (ledger, view)
+    }
+}
+
+/// Prompt tokens of one request as weighed at admission.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prompt {
+    /// All of them.
+    pub tokens: u64,
+    /// Those that the best replica did not have cached.
+    pub uncached: u64,
+    /// Tokens that one content chunk of this deployment usually carries.
+    pub tokens_per_chunk: f64,
+}
+
+/// One request's entry in its account's budget.
+#[derive(Debug)]
+pub struct Ledger {
+    cell: Arc<BudgetCell>,
+    prompt: Prompt,
+    reservation: Mutex<Option<Reservation>>,
+    /// Tokens charged as generated so far.
+    generated: AtomicU64,
+    /// Whether an engine has begun to work on the prompt.
+    started: AtomicBool,
+}
+
+impl Ledger {
+    /// The budget this is charged to.
+    #[must_use]
+    pub fn cell(&self) -> &Arc<BudgetCell> {
+        &self.cell
+    }
+
+    /// The prompt as weighed.
+    #[must_use]
+    pub fn prompt(&self) -> Prompt {
+        self.prompt
+    }
+
+    /// Whether an engine works on the prompt. Taken back when the engine itself gave up before a token.
+    pub fn set_started(&self, started: bool) {
+        self.started.store(started, Ordering::Relaxed);
+    }
+
+    /// The first token came: the prompt's tokens flow now. Idempotent.
+    pub fn charge_prompt(&self) {
+        if let Some(reservation) = self.reservation.lock().as_mut() {
+            self.cell.budget.lock().charge_prompt(clock::now(), reservation);
+        }
+    }
+
+    /// `chunks` content chunks came.
+    pub fn charge_chunks(&self, now: Duration, chunks: u32) {
+        let tokens = (f64::from(chunks) * self.prompt.tokens_per_chunk).round() as u64;
+        if let Some(reservation) = self.reservation.lock().as_mut() {
+            self.generated.fetch_add(tokens, Ordering::Relaxed);
+            self.cell.budget.lock().charge_generated(now, reservation, tokens);
+        }
+    }
+
+    /// The end, by the best proof there is.
+    pub fn settle(&self, used: &Used) {
+        if let Some(reservation) = self.reservation.lock().take() {
+            self.cell.budget.lock().settle(clock::now(), reservation, used);
+        }
+    }
+
+    /// The end without any use: shed, or left while it waited.
+    pub fn release(&self) {
+        if let Some(reservation) = self.reservation.lock().take() {
+            self.cell.budget.lock().release(clock::now(), reservation);
+        }
+    }
+}
+
+impl Drop for Ledger {
+    /// Nobody settled: the client left, or the request panicked. What was counted is charged; a prompt that an
+    /// engine had begun is charged whole, or leaving early would be the way to prefill for nothing.
+    fn drop(&mut self) {
+        let generated = self.generated.load(Ordering::Relaxed);
+        if generated > 0 || self.started.load(Ordering::Relaxed) {
+            let Prompt { tokens, uncached, .. } = self.prompt;
+            self.settle(&Used { prompt: tokens, uncached_prompt: uncached, generated, finished: false });
+        } else {
+            self.release();
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The command line: which command, and with what exit code.
+//!
+//! `0` it went well, `1` it ran and failed, `2` it was called wrongly or its config is wrong.
+
+mod check;
+mod keys;
+mod serve;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The exit code of a wrong call or a wrong config.
+const USAGE: u8 = 2;
+
+/// An inference gateway with tiered load shedding for self-hosted model servers.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = "Without a command: `tidegate demo`, on loopback only.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    #[command(after_help = "Example: tidegate serve --config tidegate.yaml")]
+    Serve(ConfigArgument),
+    /// Report every fault of a config, with key and line. Exit code 0 or 2.
+    #[command(after_help = "Example: tidegate check --config tidegate.yaml")]
+    Check(ConfigArgument),
+    /// Print the JSON Schema of the config, for editors.
+    #[command(after_help = "Example: tidegate schema > tidegate.schema.json\n\
+        Then, as the first line of the config: # yaml-language-server: $schema=tidegate.schema.json")]
+    Schema,
+    /// Run one simulated model server: OpenAI's API, vLLM's metric names.
+    Engine(bench::engine::cli::EngineArgs),
+    /// API keys.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example: tidegate completions bash > /etc/bash_completion.d/tidegate")]
+    Completions {
+        /// bash, zsh, fish, elvish or powershell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// The config file of a command.
+#[derive(Debug, clap::Args)]
+struct ConfigArgument {
+    /// The config file, YAML.
+    #[arg(long, short, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    config: PathBuf,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    match Arguments::parse().command {
+        Some(Command::Serve(config)) => serve::run(&config.config),
+        Some(Command::Check(config)) => check::run(&config.config),
+        Some(Command::Schema) => check::schema(),
+        Some(Command::Engine(arguments)) => engine(arguments),
+        Some(Command::Keys(command)) => keys::run(&command),
+        Some(Command::Completions { shell }) => completions(shell),
+        None => ExitCode::from(USAGE),
+    }
+}
+
+fn engine(arguments: bench::engine::cli::EngineArgs) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = runtime.and_then(|runtime| runtime.block_on(bench::engine::cli::run(arguments)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => failed(&format!("the simulated engine stopped: {e}")),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> ExitCode {
+    use clap::CommandFactory as _;
+    clap_complete::generate(shell, &mut Arguments::command(), "tidegate", &mut std::io::stdout());
+    ExitCode::SUCCESS
+}
+
+/// Says on standard error why the command failed.
+#[expect(clippy::print_stderr, reason = "this is what a person at the terminal reads")]
+fn failed(message: &str) -> ExitCode {
+    eprintln!("tidegate: {message}");
+    ExitCode::FAILURE
+}
+
+/// Prints a line of a command's result.
+#[expect(clippy::print_stdout, reason = "this is the command's result")]
+fn say(line: &str) {
+    println!("{line}");
+}

@@ -1,0 +1,24 @@
+//! `tidegate serve`.
+
+use super::{check, failed, say};
+use crate::config::Config;
+use crate::{logging, serve};
+use std::path::Path;
+use std::process::ExitCode;
+
+pub(super) fn run(path: &Path) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(faults) => return check::refuse(&faults),
+    };
+    logging::start(&config.log);
+    match serve::prepare(config) {
+        Ok(prepared) => {
+            say(&format!("listening on http://{}", prepared.address));
+            say(&format!("admin on http://{}", prepared.admin_address));
+            prepared.run();
+            ExitCode::SUCCESS
+        }
+        Err(e) => failed(&e.to_string()),
+    }
+}

@@ -1,0 +1,181 @@
+//! The client's side of one request: watched while it waits, answered once.
+//!
+//! A stream's head is held back until the first token, so that an overload can still become a status. If the
+//! client has seen nothing for a while it gets its head and comments, because proxies on the way cut silent
+//! connections; from then on errors come as frames inside the stream.
+
+use crate::api::{Api, error};
+use crate::edge::respond::{self, Envelope};
+use crate::refusal::Refusal;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Version};
+use pingora::ErrorType;
+use pingora::protocols::http::ServerSession;
+
+/// Why a request ends without an answer of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// Refused; the client is to be told.
+    Refused(Refusal),
+    /// The client is gone, or no longer reads.
+    Gone,
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Stop::Refused(refusal)
+    }
+}
+
+/// Bytes after a body that are read and ignored; old clients send a CRLF. More is no client.
+const STRAY_BYTES_MAX: u32 = 64;
+
+/// A comment of the event-stream format: ignored by every SDK, seen by every proxy.
+const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+
+/// One request's client.
+pub struct Client<'s> {
+    session: &'s mut ServerSession,
+    /// What the answer's head will show.
+    pub envelope: Envelope,
+    /// Whose error shape it expects.
+    pub api: Option<Api>,
+    head_sent: bool,
+    /// Whether the connection may serve another request.
+    reusable: bool,
+    stray: u32,
+}
+
+impl<'s> Client<'s> {
+    /// The client of a session whose head was read.
+    pub fn new(session: &'s mut ServerSession) -> Self {
+        Client { session, envelope: Envelope::new(), api: None, head_sent: false, reusable: true, stray: 0 }
+    }
+
+    /// The session, to read from.
+    pub fn session(&mut self) -> &mut ServerSession {
+        self.session
+    }
+
+    /// Whether anything of the answer was sent.
+    #[must_use]
+    pub fn head_sent(&self) -> bool {
+        self.head_sent
+    }
+
+    /// Whether the connection may serve another request.
+    #[must_use]
+    pub fn reusable(&self) -> bool {
+        self.reusable
+    }
+
+    /// The connection ends with this request.
+    pub fn close_after(&mut self) {
+        self.reusable = false;
+        self.session.set_keepalive(None);
+    }
+
+    /// Resolves when the client is gone. To be called after the body was read. Cancel-safe.
+    pub async fn gone(&mut self) {
+        loop {
+            match self.session.read_body_or_idle(true).await {
+                Err(e) if *e.etype() == ErrorType::ConnectError && self.stray < STRAY_BYTES_MAX => {
+                    self.stray += 1;
+                    self.close_after();
+                }
+                Ok(Some(_)) if self.stray < STRAY_BYTES_MAX => self.stray += 1,
+                _ => {
+                    self.reusable = false;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Answers with a whole body.
+    ///
+    /// # Errors
+    /// [`Stop::Gone`] when it could not be written.
+    pub async fn answer(&mut self, status: u16, content_type: &HeaderValue, body: Bytes) -> Result<(), Stop> {
+        let head = respond::answer_head(&self.envelope, status, content_type, body.len());
+        self.write_answer(head, body).await
+    }
+
+    /// Tells the client of a refusal, as an answer or, when the stream has begun, inside it.
+    pub async fn refuse(&mut self, refusal: &Refusal) {
+        let told = if self.head_sent {
+            self.break_off(refusal).await
+        } else {
+            match respond::refusal(&self.envelope, self.api, refusal) {
+                Ok((head, body)) => self.write_answer(Ok(head), body).await,
+                Err(_) => Err(Stop::Gone),
+            }
+        };
+        if told.is_err() {
+            self.reusable = false;
+        }
+    }
+
+    async fn write_answer(
+        &mut self,
+        head: pingora::Result<pingora::http::ResponseHeader>,
+        body: Bytes,
+    ) -> Result<(), Stop> {
+        self.head_sent = true;
+        let head = Box::new(head.map_err(|_| Stop::Gone)?);
+        let result = self.session.write_response_header(head).await;
+        self.written(result)?;
+        let body = if self.session.req_header().method == Method::HEAD { Bytes::new() } else { body };
+        let result = self.session.write_response_body(body, true).await;
+        self.written(result)
+    }
+
+    /// Sends a stream's head.
+    ///
+    /// # Errors
+    /// [`Stop::Gone`] when it could not be written.
+    pub async fn begin_stream(&mut self) -> Result<(), Stop> {
+        self.head_sent = true;
+        let request = self.session.req_header();
+        let chunked = !self.session.is_http2() && request.version == Version::HTTP_11;
+        let head = Box::new(respond::stream_head(&self.envelope, chunked).map_err(|_| Stop::Gone)?);
+        let result = self.session.write_response_header(head).await;
+        self.written(result)
+    }
+
+    /// Sends a comment, after the head if that was not sent yet.
+    ///
+    /// # Errors
+    /// [`Stop::Gone`] when it could not be written.
+    pub async fn keep_alive(&mut self) -> Result<(), Stop> {
+        if !self.head_sent {
+            self.begin_stream().await?;
+        }
+        self.write(Bytes::from_static(KEEP_ALIVE), false).await
+    }
+
+    /// Sends a piece of a stream.
+    ///
+    /// # Errors
+    /// [`Stop::Gone`] when it could not be written in time.
+    pub async fn write(&mut self, bytes: Bytes, end: bool) -> Result<(), Stop> {
+        let result = self.session.write_response_body(bytes, end).await;
+        self.written(result)
+    }
+
+    /// Ends a stream that has begun with the API's error frame, and the connection without a clean end.
+    async fn break_off(&mut self, refusal: &Refusal) -> Result<(), Stop> {
+        self.reusable = false;
+        let frame = error::stream_frame(self.api.unwrap_or(Api::Chat), refusal);
+        self.write(frame, false).await?;
+        self.session.shutdown().await;
+        Ok(())
+    }
+
+    fn written(&mut self, result: pingora::Result<()>) -> Result<(), Stop> {
+        result.map_err(|_| {
+            self.reusable = false;
+            Stop::Gone
+        })
+    }
+}

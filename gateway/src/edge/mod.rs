@@ -1,0 +1,12 @@
+//! Where connections arrive: structural checks, routes, keep-alive, and what is allowed to pass.
+
+pub mod app;
+pub mod client;
+pub mod connections;
+pub mod credential;
+pub mod filter;
+pub mod head;
+pub mod idle;
+pub mod models;
+pub mod respond;
+pub mod route;

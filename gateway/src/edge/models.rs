@@ -1,0 +1,115 @@
+//! `GET /v1/models`: what this account may use. And the refusals of paths and models that do not exist.
+
+use crate::edge::client::{Client, Stop};
+use crate::refusal::{Reason, Refusal};
+use crate::state::{Account, Model, Snapshot};
+use bytes::Bytes;
+use http::HeaderValue;
+use serde::Serialize;
+use std::sync::Arc;
+
+#[derive(Serialize)]
+struct List<'a> {
+    object: &'static str,
+    data: Vec<Entry<'a>>,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_model_len: Option<u32>,
+}
+
+/// Answers `GET /v1/models` and `GET /v1/models/{id}`.
+///
+/// # Errors
+/// 404 for a model that this account does not see, or the client is gone.
+pub async fn answer(
+    snapshot: &Snapshot,
+    account: &Account,
+    client: &mut Client<'_>,
+    id: Option<&str>,
+) -> Result<(), Stop> {
+    let body = match id {
+        None => {
+            let usable = snapshot.config.models.iter().filter(|model| account.config.may_use(&model.name));
+            let data = usable.map(|model| entry(&model.name, model.context, snapshot.built)).collect();
+            serde_json::to_vec(&List { object: "list", data })
+        }
+        Some(id) => {
+            let id = decoded(id);
+            let model = usable(snapshot, account, &id).ok_or_else(|| unknown(&id))?;
+            serde_json::to_vec(&entry(&id, model.config.context, snapshot.built))
+        }
+    };
+    let json = HeaderValue::from_static("application/json");
+    client.answer(200, &json, Bytes::from(body.unwrap_or_default())).await
+}
+
+/// The refusal of a path that does not exist.
+#[must_use]
+pub fn no_such_path() -> Refusal {
+    let message = "No such path. GET /v1/models lists the models; POST /v1/chat/completions talks to one.";
+    Refusal::new(Reason::NotFound, message)
+}
+
+/// The refusal of a path with another method than those `allowed`.
+#[must_use]
+pub fn wrong_method(allowed: &'static str) -> Refusal {
+    Refusal::new(Reason::MethodNotAllowed(allowed), format!("This path takes {allowed} only."))
+}
+
+fn entry(id: &str, context: Option<u32>, created: u64) -> Entry<'_> {
+    Entry { id, object: "model", created, owned_by: "tidegate", max_model_len: context }
+}
+
+fn usable<'s>(snapshot: &'s Snapshot, account: &Account, id: &str) -> Option<&'s Arc<Model>> {
+    snapshot.models.get(id).filter(|model| account.config.may_use(&model.config.name))
+}
+
+/// Percent-decodes a path segment; what is not UTF-8 then is no model's name.
+fn decoded(id: &str) -> String {
+    let mut bytes = Vec::with_capacity(id.len());
+    let mut rest = id.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let hex = tail.get(..2).and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok());
+        match (byte, hex) {
+            (b'%', Some(decoded)) => {
+                bytes.push(decoded);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The refusal of a model that does not exist.
+#[must_use]
+pub fn unknown(model: &str) -> Refusal {
+    let shown: String = model.chars().filter(|c| !c.is_control()).take(80).collect();
+    Refusal::new(
+        Reason::ModelNotFound,
+        format!("The model `{shown}` does not exist here. GET /v1/models lists those that do."),
+    )
+    .param("model")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_percent_decoded() {
+        assert_eq!(decoded("meta%2Fllama"), "meta/llama");
+        assert_eq!(decoded("100%"), "100%");
+        assert_eq!(decoded("%zz%41"), "%zzA");
+    }
+}

@@ -1,0 +1,253 @@
+//! What every answer carries: ids, limits, retry advice; and how heads are written.
+//!
+//! The client gets headers from a fixed list only. Nothing of an engine's head is copied but the content type,
+//! so no engine's secret or framing can leak through.
+
+use crate::api::{Api, error};
+use crate::entropy;
+use crate::refusal::{Reason, Refusal, Retry};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, header};
+use limits::{MeterView, PerMeter};
+use pingora::http::ResponseHeader;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID_SHORT: HeaderName = HeaderName::from_static("request-id");
+const QUEUE_MS: HeaderName = HeaderName::from_static("x-tidegate-queue-ms");
+const REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
+const DEPLOYMENT: HeaderName = HeaderName::from_static("x-tidegate-deployment");
+const REPLICA: HeaderName = HeaderName::from_static("x-tidegate-replica");
+const OVER_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-over-limit");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const LIMITS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens-prompt"),
+    HeaderName::from_static("x-ratelimit-limit-tokens-cache-adjusted-prompt"),
+    HeaderName::from_static("x-ratelimit-limit-tokens-generated"),
+];
+const REMAINING: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-remaining-tokens-prompt"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens-cache-adjusted-prompt"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens-generated"),
+];
+
+/// What is known of a request that its answer's head shows.
+#[derive(Debug)]
+pub struct Envelope {
+    /// Our id of the request.
+    pub id: HeaderValue,
+    /// The meters after this request's reservation, as soon as account and model are known.
+    pub meters: Option<PerMeter<MeterView>>,
+    /// Time spent waiting here, all waits summed.
+    pub queued: Duration,
+    /// Deployment and replica, when the configuration shows them.
+    pub served_by: Option<(String, String)>,
+}
+
+impl Envelope {
+    /// The envelope of a new request.
+    #[must_use]
+    pub fn new() -> Self {
+        let id = format!("req_{:016x}{:016x}", entropy::bits(), entropy::bits());
+        Envelope {
+            id: HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("req_0")),
+            meters: None,
+            queued: Duration::ZERO,
+            served_by: None,
+        }
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn id_text(&self) -> &str {
+        self.id.to_str().unwrap_or_default()
+    }
+
+    fn write(&self, head: &mut ResponseHeader) -> pingora::Result<()> {
+        head.insert_header(REQUEST_ID, &self.id)?;
+        head.insert_header(REQUEST_ID_SHORT, &self.id)?;
+        head.insert_header(QUEUE_MS, self.queued.as_millis() as usize)?;
+        if let Some(meters) = &self.meters {
+            write_limits(head, meters)?;
+        }
+        if let Some((deployment, replica)) = &self.served_by {
+            head.insert_header(DEPLOYMENT, deployment.as_str())?;
+            head.insert_header(REPLICA, replica.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+impl Default for Envelope {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The limit headers. Limits and what remains in tokens per second, rounded down; the structured fields in
+/// tokens per minute and exact.
+fn write_limits(head: &mut ResponseHeader, meters: &PerMeter<MeterView>) -> pingora::Result<()> {
+    let mut policy = String::with_capacity(128);
+    let mut state = String::with_capacity(96);
+    for (((meter, view), limit), remaining) in meters.iter().zip(LIMITS).zip(REMAINING) {
+        head.insert_header(limit, (view.limit / 60) as usize)?;
+        head.insert_header(remaining, (view.remaining / 60) as usize)?;
+        let separator = if policy.is_empty() { "" } else { ", " };
+        let name = meter.name();
+        let seconds = view.until_half.as_millis().div_ceil(1000);
+        let _ = write!(policy, "{separator}\"{name}\";q={};qu=\"token\";w=60", view.limit);
+        let _ = write!(state, "{separator}\"{name}\";r={};t={seconds}", view.remaining);
+    }
+    head.insert_header(POLICY, policy)?;
+    head.insert_header(RATE_LIMIT, state)?;
+    Ok(())
+}
+
+/// The head of an answer with a known length.
+///
+/// # Errors
+/// When a value is no header value.
+pub fn answer_head(
+    envelope: &Envelope,
+    status: u16,
+    content_type: &HeaderValue,
+    length: usize,
+) -> pingora::Result<ResponseHeader> {
+    let mut head = ResponseHeader::build_no_case(status, Some(16))?;
+    head.insert_header(header::CONTENT_TYPE, content_type)?;
+    head.insert_header(header::CONTENT_LENGTH, length)?;
+    envelope.write(&mut head)?;
+    Ok(head)
+}
+
+/// The head of a stream.
+///
+/// # Errors
+/// When a value is no header value.
+pub fn stream_head(envelope: &Envelope, chunked: bool) -> pingora::Result<ResponseHeader> {
+    let mut head = ResponseHeader::build_no_case(200, Some(16))?;
+    head.insert_header(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")?;
+    head.insert_header(header::CACHE_CONTROL, "no-cache")?;
+    if chunked {
+        head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    envelope.write(&mut head)?;
+    Ok(head)
+}
+
+/// Head and body of a refusal.
+///
+/// # Errors
+/// When a value is no header value.
+pub fn refusal(
+    envelope: &Envelope,
+    api: Option<Api>,
+    refusal: &Refusal,
+) -> pingora::Result<(ResponseHeader, Bytes)> {
+    let body = error::body(api, refusal);
+    let json = HeaderValue::from_static("application/json");
+    let mut head = answer_head(envelope, refusal.reason.status(), &json, body.len())?;
+    head.insert_header(REASON, refusal.reason.name())?;
+    match refusal.reason {
+        Reason::Unauthenticated => head.insert_header(header::WWW_AUTHENTICATE, "Bearer")?,
+        Reason::MethodNotAllowed(allowed) => head.insert_header(header::ALLOW, allowed)?,
+        reason if reason.status() == 429 => head.insert_header(OVER_LIMIT, "yes")?,
+        _ => {}
+    }
+    write_retry(&mut head, refusal.reason, refusal.retry)?;
+    Ok((head, body))
+}
+
+fn write_retry(head: &mut ResponseHeader, reason: Reason, retry: Retry) -> pingora::Result<()> {
+    match retry {
+        Retry::NotApplicable => {}
+        Retry::Never => head.insert_header(SHOULD_RETRY, "false")?,
+        Retry::After(wait) => {
+            let wait = if reason.status() == 429 { entropy::spread_up(wait) } else { entropy::spread_around(wait) };
+            // A whole second at least, a minute at most: SDKs ignore or misread what lies outside.
+            let milliseconds = wait.as_millis().clamp(1, 60_000) as usize;
+            head.insert_header(RETRY_AFTER_MS, milliseconds)?;
+            head.insert_header(header::RETRY_AFTER, milliseconds.div_ceil(1000))?;
+            head.insert_header(SHOULD_RETRY, "true")?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(limit: u64, remaining: u64, until_half_ms: u64) -> MeterView {
+        MeterView {
+            limit,
+            floor: limit,
+            ceiling: limit,
+            used: limit - remaining,
+            reserved: 0,
+            debt: 0,
+            remaining,
+            until_half: Duration::from_millis(until_half_ms),
+        }
+    }
+
+    fn envelope() -> Envelope {
+        Envelope {
+            meters: Some(PerMeter {
+                prompt: view(3_600_000, 3_599_999, 0),
+                uncached_prompt: view(900_000, 900_000, 0),
+                generated: view(36_000, 59, 2_001),
+            }),
+            ..Envelope::new()
+        }
+    }
+
+    fn text<'a>(head: &'a ResponseHeader, name: &str) -> &'a str {
+        head.headers.get(name).map_or("-", |value| value.to_str().unwrap())
+    }
+
+    #[test]
+    fn limits_are_per_second_and_the_structured_fields_per_minute() {
+        let head = answer_head(&envelope(), 200, &HeaderValue::from_static("application/json"), 2).unwrap();
+        assert_eq!(text(&head, "x-ratelimit-limit-tokens-prompt"), "60000");
+        assert_eq!(text(&head, "x-ratelimit-limit-tokens-cache-adjusted-prompt"), "15000");
+        assert_eq!(text(&head, "x-ratelimit-limit-tokens-generated"), "600");
+        assert_eq!(text(&head, "x-ratelimit-remaining-tokens-prompt"), "59999");
+        assert_eq!(text(&head, "x-ratelimit-remaining-tokens-generated"), "0");
+        assert_eq!(
+            text(&head, "ratelimit-policy"),
+            r#""prompt";q=3600000;qu="token";w=60, "uncached-prompt";q=900000;qu="token";w=60, "generated";q=36000;qu="token";w=60"#
+        );
+        assert_eq!(
+            text(&head, "ratelimit"),
+            r#""prompt";r=3599999;t=0, "uncached-prompt";r=900000;t=0, "generated";r=59;t=3"#
+        );
+    }
+
+    #[test]
+    fn a_429_and_a_503_say_when_to_come_back_in_both_units() {
+        for reason in [Reason::GeneratedTokensLimited, Reason::QueueFull] {
+            let told = Refusal::new(reason, "x").retry(Some(Duration::from_secs(4)));
+            let (head, _) = refusal(&envelope(), None, &told).unwrap();
+            let ms: u64 = text(&head, "retry-after-ms").parse().unwrap();
+            let s: u64 = text(&head, "retry-after").parse().unwrap();
+            assert_eq!(s, ms.div_ceil(1000));
+            assert_eq!(text(&head, "x-should-retry"), "true");
+            assert_eq!(text(&head, "x-tidegate-reason"), reason.name());
+            assert_eq!(text(&head, "x-ratelimit-over-limit"), if reason.status() == 429 { "yes" } else { "-" });
+        }
+    }
+
+    #[test]
+    fn where_no_retry_helps_no_time_is_told() {
+        let never = Refusal::new(Reason::PromptTokensLimited, "x").retry(None);
+        let (head, _) = refusal(&envelope(), None, &never).unwrap();
+        assert_eq!(text(&head, "retry-after"), "-");
+        assert_eq!(text(&head, "retry-after-ms"), "-");
+        assert_eq!(text(&head, "x-should-retry"), "false");
+    }
+}

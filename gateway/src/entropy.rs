@@ -1,0 +1,71 @@
+//! Where randomness comes from: request ids and jitter. Not for keys.
+//!
+//! SplitMix64 over an atomic counter that starts at a random point: a bijection of the counter, so ids are
+//! unique within the process and nearly so across processes, at the cost of one atomic add. Whoever knows some
+//! ids could compute others; they are names, not secrets.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The increment of SplitMix64 (Steele, Lea, Flood 2014): 2^64 divided by the golden ratio, odd.
+const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+static START: OnceLock<u64> = OnceLock::new();
+
+/// 64 random bits.
+#[must_use]
+pub fn bits() -> u64 {
+    // The standard library seeds its hashers from the operating system once per process.
+    let start = *START.get_or_init(|| RandomState::new().hash_one(std::process::id()));
+    mix(start.wrapping_add(COUNTER.fetch_add(GAMMA, Ordering::Relaxed)))
+}
+
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A number in `0.0 .. 1.0`.
+#[must_use]
+pub fn unit() -> f64 {
+    (bits() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// `wait` moved up by 0 … max(250 ms, 20 %): a budget's wait is a bound, so coming earlier would be in vain.
+#[must_use]
+pub fn spread_up(wait: Duration) -> Duration {
+    wait + wait.mul_f64(0.2).max(Duration::from_millis(250)).mul_f64(unit())
+}
+
+/// `wait` moved by ±25 %, so that clients shed together do not return together.
+#[must_use]
+pub fn spread_around(wait: Duration) -> Duration {
+    wait.mul_f64(0.75 + 0.5 * unit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn bits_do_not_repeat() {
+        let drawn: HashSet<u64> = (0..10_000).map(|_| bits()).collect();
+        assert_eq!(drawn.len(), 10_000);
+    }
+
+    #[test]
+    fn waits_are_spread_within_their_bounds() {
+        let wait = Duration::from_secs(10);
+        for _ in 0..1000 {
+            let (up, around) = (spread_up(wait), spread_around(wait));
+            assert!(up >= wait && up <= Duration::from_secs(12), "{up:?}");
+            assert!(around >= Duration::from_millis(7500) && around <= Duration::from_millis(12_500), "{around:?}");
+        }
+        assert!(spread_up(Duration::ZERO) <= Duration::from_millis(250));
+    }
+}

@@ -1,0 +1,163 @@
+//! The process: one snapshot of the config, and what all requests share.
+
+use crate::accounting::Accounts;
+use crate::admission::Gate;
+use crate::clock;
+use crate::config::Config;
+use crate::edge::connections::Connections;
+use crate::harvest;
+use crate::memory::Memory;
+use crate::state::{BuildError, Registry, Snapshot};
+use arc_swap::ArcSwap;
+use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Idle connections to engines that are kept, over all replicas.
+const POOL_SIZE: usize = 1024;
+
+/// What all requests share.
+pub struct Gateway {
+    snapshot: ArcSwap<Snapshot>,
+    /// What goes on through reloads.
+    pub registry: Registry,
+    /// Bytes of bodies in flight.
+    pub memory: Arc<Memory>,
+    /// Open client connections.
+    pub connections: Arc<Connections>,
+    /// Connections to engines.
+    pub connector: Connector<()>,
+    /// Where finished requests go.
+    pub accounts: Arc<Accounts>,
+    in_flight: Arc<AtomicU64>,
+    draining: AtomicBool,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").field("in_flight", &self.in_flight).finish_non_exhaustive()
+    }
+}
+
+/// A request in flight; counted until it is dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<AtomicU64>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Every counter that must be zero when nothing runs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Invariants {
+    /// Whether all of `counters` are zero.
+    pub at_rest: bool,
+    /// By name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+impl Gateway {
+    /// The gateway of one config.
+    ///
+    /// # Errors
+    /// When a replica's name has no address.
+    pub fn new(config: Arc<Config>, accounts: Arc<Accounts>, connections: Arc<Connections>) -> Result<Self, BuildError> {
+        let registry = Registry::default();
+        let limits = &config.listen.limits;
+        let memory = Memory::new(limits.inflight_bytes, limits.inflight_account_share, limits.inflight_priority_share);
+        let snapshot = Snapshot::build(config, &registry)?;
+        Ok(Gateway {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            registry,
+            memory,
+            connections,
+            connector: Connector::new(Some(ConnectorOptions::new(POOL_SIZE))),
+            accounts,
+            in_flight: Arc::default(),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// The snapshot in force. A request keeps the one it began with.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Counts a request until the guard is dropped.
+    #[must_use]
+    pub fn enter(&self) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(&self.in_flight))
+    }
+
+    /// Requests in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether the process is on its way out.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The process goes down: `/readyz` turns red, connections end with their request.
+    pub fn begin_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing that waits will get a place any more.
+    pub fn close_gates(&self) {
+        for gate in self.gates() {
+            gate.with(|shedder| shedder.close(clock::now()));
+        }
+    }
+
+    fn gates(&self) -> Vec<Arc<Gate>> {
+        self.snapshot().deployments.iter().map(|deployment| Arc::clone(&deployment.gate)).collect()
+    }
+
+    /// Four times a second: harvest the streams and drive the shedders.
+    pub fn tick(&self) {
+        for gate in self.gates() {
+            harvest::harvest(&gate);
+        }
+    }
+
+    /// Every counter that must be zero when nothing runs. O(accounts × models used).
+    #[must_use]
+    pub fn invariants(&self) -> Invariants {
+        let mut counters = BTreeMap::new();
+        let mut count = |name: String, value: u64| *counters.entry(name).or_default() += value;
+        count("requests_in_flight".into(), self.in_flight());
+        count("bytes_in_flight".into(), self.memory.held());
+        count("account_requests_live".into(), self.registry.live_requests());
+        for budget in self.registry.budgets() {
+            let (live, reserved) = budget.with(|budget| (budget.live(), budget.reserved()));
+            count("budget_reservations_live".into(), live);
+            for (meter, tokens) in reserved.iter() {
+                count(format!("budget_reserved_tokens_{}", meter.name().replace('-', "_")), *tokens);
+            }
+        }
+        for deployment in &self.snapshot().deployments {
+            let (waiting, live) = deployment.gate.outstanding();
+            let at_rest = deployment.gate.read(|shedder| shedder.snapshot(clock::now()).at_rest);
+            let name = &deployment.config.name;
+            count(format!("gate_waiting:{name}"), waiting as u64);
+            count(format!("gate_live:{name}"), live as u64);
+            count(format!("shedder_requests:{name}"), at_rest.requests);
+            count(format!("shedder_active:{name}"), at_rest.active);
+            count(format!("shedder_backlog_tokens:{name}"), at_rest.backlog_tokens);
+            count(format!("shedder_kv_tokens:{name}"), at_rest.kv_tokens);
+            count(format!("shedder_queued:{name}"), at_rest.queued_requests);
+        }
+        Invariants { at_rest: counters.values().all(|value| *value == 0), counters }
+    }
+}

@@ -1,0 +1,106 @@
+//! What a running request shows to the rest of the process: a few atomics, read four times a second.
+//!
+//! A stream stamps its chunks here without a lock; every 250 ms one task takes what came since, charges the
+//! account's budget with it and tells the shedder how far apart the tokens are. So nothing that is shared is
+//! touched per token.
+
+use crate::admission::{Gate, Outcome};
+use crate::budget::Ledger;
+use crate::clock;
+use parking_lot::Mutex;
+use shedder::StreamProgress;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+
+/// How often streams are harvested. The budgets' slots and the shedder's steps are multiples of it.
+pub const PERIOD: Duration = Duration::from_millis(250);
+
+/// The shared side of one request.
+#[derive(Debug)]
+pub struct Live {
+    ledger: Arc<Ledger>,
+    chunks: AtomicU32,
+    gaps: AtomicU32,
+    gap_nanos: AtomicU64,
+    withdrawal: Mutex<Option<oneshot::Receiver<Outcome>>>,
+    withdrawn: Notify,
+}
+
+impl Live {
+    /// A request whose tokens are charged to `ledger`.
+    #[must_use]
+    pub fn new(ledger: Arc<Ledger>) -> Arc<Self> {
+        Arc::new(Live {
+            ledger,
+            chunks: AtomicU32::new(0),
+            gaps: AtomicU32::new(0),
+            gap_nanos: AtomicU64::new(0),
+            withdrawal: Mutex::new(None),
+            withdrawn: Notify::new(),
+        })
+    }
+
+    /// The account's ledger of this request.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Content chunks came, `gap` after the ones before; `None` where that time says nothing (the first
+    /// chunk, or the client held us up).
+    pub fn chunks(&self, count: u32, gap: Option<Duration>) {
+        self.chunks.fetch_add(count, Ordering::Relaxed);
+        if let Some(gap) = gap {
+            self.gaps.fetch_add(count, Ordering::Relaxed);
+            self.gap_nanos.fetch_add(gap.as_nanos().min(u128::from(u64::MAX)) as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// The shedder takes the request back; it hears the next verdict from `receiver`.
+    pub fn withdraw(&self, receiver: oneshot::Receiver<Outcome>) {
+        *self.withdrawal.lock() = Some(receiver);
+        self.withdrawn.notify_one();
+    }
+
+    /// Resolves when the request is withdrawn. Cancel-safe.
+    pub async fn withdrawal(&self) -> oneshot::Receiver<Outcome> {
+        loop {
+            if let Some(receiver) = self.withdrawal.lock().take() {
+                return receiver;
+            }
+            self.withdrawn.notified().await;
+        }
+    }
+
+    fn take(&self) -> (u32, u32, Duration) {
+        let nanos = self.gap_nanos.swap(0, Ordering::Relaxed);
+        (self.chunks.swap(0, Ordering::Relaxed), self.gaps.swap(0, Ordering::Relaxed), Duration::from_nanos(nanos))
+    }
+}
+
+impl Drop for Live {
+    /// What came after the last harvest is charged too.
+    fn drop(&mut self) {
+        let (chunks, ..) = self.take();
+        if chunks > 0 {
+            self.ledger.charge_chunks(clock::now(), chunks);
+        }
+    }
+}
+
+/// Takes what all streams of a gate did since the last call, charges it and drives the shedder.
+pub fn harvest(gate: &Gate) {
+    let live = gate.live();
+    let now = clock::now();
+    let mut progress = Vec::with_capacity(live.len());
+    for (id, live) in &live {
+        let (chunks, gaps, gap_sum) = live.take();
+        if chunks > 0 {
+            live.ledger.charge_chunks(now, chunks);
+            progress.push(StreamProgress { id: *id, chunks, gap_sum, gaps });
+        }
+    }
+    gate.with(|shedder| shedder.tick(now, &progress));
+}

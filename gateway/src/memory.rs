@@ -1,0 +1,132 @@
+//! The bytes held for requests in flight: bodies that wait for a place or for their first token.
+//!
+//! A body is held from its first byte until the engine has begun to answer, because until then it may have to
+//! be sent again. Bytes are reserved before they are read. One account holds at most a sixteenth, and the last
+//! quarter is kept for accounts that are entitled to priority: a flood of regular bodies must not push
+//! priority out before the queue has even seen it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The pool of the whole gateway.
+#[derive(Debug)]
+pub struct Memory {
+    total_max: u64,
+    account_max: u64,
+    regular_max: u64,
+    held: AtomicU64,
+}
+
+/// What one account holds.
+#[derive(Debug, Default)]
+pub struct AccountMemory(AtomicU64);
+
+/// Which bound refused the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryBound {
+    /// The account's share; bytes.
+    Account(u64),
+    /// The gateway's pool, or the part of it that is open to this account; bytes.
+    Total(u64),
+}
+
+impl Memory {
+    /// A pool of `total_max` bytes, of which one account may hold `account_share` and the last
+    /// `priority_share` is kept.
+    #[must_use]
+    pub fn new(total_max: u64, account_share: f64, priority_share: f64) -> Arc<Self> {
+        let share = |of: f64| (total_max as f64 * of.clamp(0.0, 1.0)) as u64;
+        let (account_max, regular_max) = (share(account_share), total_max - share(priority_share));
+        Arc::new(Memory { total_max, account_max, regular_max, held: AtomicU64::new(0) })
+    }
+
+    /// Bytes held now.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// An empty guard for one request. `may_priority`: the account is entitled to priority.
+    #[must_use]
+    pub fn guard(self: &Arc<Self>, account: Arc<AccountMemory>, may_priority: bool) -> MemoryGuard {
+        let open = if may_priority { self.total_max } else { self.regular_max };
+        MemoryGuard { memory: Arc::clone(self), account, open, bytes: 0 }
+    }
+}
+
+/// The bytes of one request; given back on drop.
+#[derive(Debug)]
+pub struct MemoryGuard {
+    memory: Arc<Memory>,
+    account: Arc<AccountMemory>,
+    open: u64,
+    bytes: u64,
+}
+
+impl MemoryGuard {
+    /// Takes `more` bytes, or none of them. Lock-free.
+    ///
+    /// # Errors
+    /// Which bound is reached.
+    pub fn grow(&mut self, more: u64) -> Result<(), MemoryBound> {
+        let account_max = self.memory.account_max;
+        if self.account.0.fetch_add(more, Ordering::Relaxed) + more > account_max {
+            self.account.0.fetch_sub(more, Ordering::Relaxed);
+            return Err(MemoryBound::Account(account_max));
+        }
+        if self.memory.held.fetch_add(more, Ordering::Relaxed) + more > self.open {
+            self.memory.held.fetch_sub(more, Ordering::Relaxed);
+            self.account.0.fetch_sub(more, Ordering::Relaxed);
+            return Err(MemoryBound::Total(self.open));
+        }
+        self.bytes += more;
+        Ok(())
+    }
+
+    /// Gives everything back before the end: the body is no longer held.
+    pub fn release(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.memory.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.account.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for MemoryGuard {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_holds_at_most_a_sixteenth() {
+        let memory = Memory::new(1600, 0.0625, 0.25);
+        let account = Arc::new(AccountMemory::default());
+        let mut first = memory.guard(Arc::clone(&account), false);
+        first.grow(60).unwrap();
+        let mut second = memory.guard(Arc::clone(&account), false);
+        assert_eq!(second.grow(41), Err(MemoryBound::Account(100)));
+        assert_eq!(second.grow(40), Ok(()));
+        drop((first, second));
+        assert_eq!(memory.held(), 0);
+    }
+
+    #[test]
+    fn the_last_quarter_is_kept_for_priority() {
+        let memory = Memory::new(1600, 0.0625, 0.25);
+        let mut regular: Vec<_> = (0..12)
+            .map(|_| {
+                let mut guard = memory.guard(Arc::default(), false);
+                guard.grow(100).unwrap();
+                guard
+            })
+            .collect();
+        assert_eq!(memory.guard(Arc::default(), false).grow(1), Err(MemoryBound::Total(1200)));
+        assert_eq!(memory.guard(Arc::default(), true).grow(100), Ok(()));
+        regular.clear();
+        assert_eq!(memory.held(), 0);
+    }
+}

@@ -1,0 +1,171 @@
+//! What Prometheus sees: names, labels from the config only, and who feeds them.
+//!
+//! Finished requests are counted on the accounting thread; gauges are read from the gates when `/metrics` is
+//! asked. A label's value is always a name of the config or one of our own words; whatever a client invents is
+//! `other`, so nobody can grow the number of series.
+
+use crate::config::Tier;
+use crate::gateway::Gateway;
+use crate::record::{CLIENT_GONE, Record};
+use metrics::{Label, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Buckets for times to first token and whole requests, seconds.
+const SECONDS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+/// Buckets for token gaps, seconds.
+const GAPS: &[f64] = &[0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5];
+/// Buckets for our own part, seconds.
+const OVERHEAD: &[f64] = &[0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1];
+
+/// Installs the recorder of this process.
+///
+/// # Errors
+/// When one is installed already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets(SECONDS)?
+        .set_buckets_for_metric(Matcher::Full("tidegate_inter_token_seconds".to_owned()), GAPS)?
+        .set_buckets_for_metric(Matcher::Full("tidegate_gateway_overhead_seconds".to_owned()), OVERHEAD)?
+        .install_recorder()?;
+    describe();
+    gauge!("tidegate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!("tidegate_config_last_reload_successful").set(1.0);
+    Ok(handle)
+}
+
+fn describe() {
+    describe_counter!("tidegate_requests_total", "Requests by the status that was told and the reason of a refusal.");
+    describe_histogram!("tidegate_request_duration_seconds", "From head to last byte.");
+    describe_histogram!("tidegate_time_to_first_token_seconds", "From arrival to the first generated content.");
+    describe_histogram!("tidegate_inter_token_seconds", "Mean time between content chunks of a stream.");
+    describe_histogram!("tidegate_queue_seconds", "Time spent waiting for a place.");
+    describe_histogram!("tidegate_gateway_overhead_seconds", "Arrival to dispatch, waiting left out.");
+    describe_counter!("tidegate_shed_total", "Requests refused for load.");
+    describe_counter!("tidegate_withdrawn_total", "Requests taken back before their first token.");
+    describe_counter!("tidegate_tokens_total", "Tokens as settled, by kind.");
+    describe_counter!("tidegate_upstream_errors_total", "Failures of replicas before the first token.");
+    describe_counter!("tidegate_retries_total", "Requests sent to another replica.");
+    describe_counter!("tidegate_client_retries_total", "Requests that the client says are retries.");
+    describe_counter!("tidegate_usage_missing_total", "Answers without the engine's usage.");
+    describe_gauge!("tidegate_queue_depth", "Requests that wait.");
+    describe_gauge!("tidegate_inflight", "Requests on a replica.");
+    describe_gauge!("tidegate_concurrency_limit", "Requests that a replica may hold.");
+    describe_gauge!("tidegate_saturation_ratio", "How full a replica is; 1 is full.");
+    describe_gauge!("tidegate_access_log_dropped", "Records dropped because the log was too slow.");
+}
+
+/// Counts finished requests.
+#[derive(Debug, Default)]
+pub struct RequestMetrics;
+
+impl RequestMetrics {
+    /// Counts one.
+    pub fn count(&mut self, record: &Record) {
+        let model: Arc<str> = record.model.clone().unwrap_or_else(|| "other".into());
+        let tier = record.tier.map_or("none", Tier::name);
+        let status = if record.client_gone { CLIENT_GONE } else { record.status };
+        counter!("tidegate_requests_total", vec![
+            label("model", &model),
+            Label::from_static_parts("tier", tier),
+            Label::new("status", status.to_string()),
+            Label::from_static_parts("reason", record.reason),
+        ])
+        .increment(1);
+        if record.client_retry > 0 {
+            counter!("tidegate_client_retries_total", vec![label("model", &model)]).increment(1);
+        }
+        histogram!("tidegate_request_duration_seconds", vec![label("model", &model), Label::from_static_parts("tier", tier)])
+            .record(record.ended.saturating_sub(record.arrived));
+        self.tokens(record, &model, tier);
+        if let Some(deployment) = &record.deployment {
+            self.served(record, deployment, tier);
+        }
+        if record.status == 503 {
+            let deployment: Arc<str> = record.deployment.clone().unwrap_or_else(|| "none".into());
+            counter!("tidegate_shed_total", vec![
+                label("deployment", &deployment),
+                Label::from_static_parts("tier", tier),
+                Label::from_static_parts("reason", record.reason),
+            ])
+            .increment(1);
+        }
+    }
+
+    /// Hands over what was counted.
+    pub fn flush(&mut self) {}
+
+    fn tokens(&self, record: &Record, model: &Arc<str>, tier: &'static str) {
+        let Some(used) = record.used else { return };
+        for (kind, tokens) in
+            [("prompt", used.prompt), ("cached", record.cached.unwrap_or(0)), ("generated", used.generated)]
+        {
+            counter!("tidegate_tokens_total", vec![
+                label("model", model),
+                Label::from_static_parts("tier", tier),
+                Label::from_static_parts("kind", kind),
+            ])
+            .increment(tokens);
+        }
+    }
+
+    fn served(&self, record: &Record, deployment: &Arc<str>, tier: &'static str) {
+        let by_tier = || vec![label("deployment", deployment), Label::from_static_parts("tier", tier)];
+        histogram!("tidegate_queue_seconds", by_tier()).record(record.queued);
+        if let Some(first) = record.first_token {
+            histogram!("tidegate_time_to_first_token_seconds", by_tier()).record(first.saturating_sub(record.arrived));
+            let gaps = record.used.map_or(0, |used| used.generated).saturating_sub(1);
+            if gaps > 0 {
+                let mean = record.ended.saturating_sub(first).as_secs_f64() / gaps as f64;
+                histogram!("tidegate_inter_token_seconds", vec![label("deployment", deployment)]).record(mean);
+            }
+        }
+        if let Some(dispatched) = record.dispatched {
+            let own = dispatched.saturating_sub(record.arrived).saturating_sub(record.queued);
+            histogram!("tidegate_gateway_overhead_seconds").record(own);
+        }
+        let of_deployment = || vec![label("deployment", deployment)];
+        if record.usage_missing {
+            counter!("tidegate_usage_missing_total", of_deployment()).increment(1);
+        }
+        if record.retries > 0 {
+            counter!("tidegate_retries_total", of_deployment()).increment(u64::from(record.retries));
+        }
+        if record.withdrawals > 0 {
+            counter!("tidegate_withdrawn_total", of_deployment()).increment(u64::from(record.withdrawals));
+        }
+        for (deployment, replica, kind) in &record.upstream_failures {
+            counter!("tidegate_upstream_errors_total", vec![
+                label("deployment", deployment),
+                Label::new("replica", replica.to_string()),
+                Label::from_static_parts("kind", kind),
+            ])
+            .increment(1);
+        }
+    }
+}
+
+fn label(key: &'static str, value: &Arc<str>) -> Label {
+    Label::new(key, metrics::SharedString::from(Arc::clone(value)))
+}
+
+/// Reads the gauges from the gates. To be called before `/metrics` is rendered.
+pub fn read_gauges(gateway: &Gateway, now: Duration) {
+    for deployment in &gateway.snapshot().deployments {
+        let name = &deployment.config.name;
+        let state = deployment.gate.read(|shedder| shedder.snapshot(now));
+        for (tier, depth) in state.queue.iter() {
+            gauge!("tidegate_queue_depth", vec![label("deployment", name), Label::from_static_parts("tier", tier.name())])
+                .set(f64::from(depth.requests));
+        }
+        for replica in &state.replicas {
+            let labels = || vec![label("deployment", name), Label::new("replica", replica.id.0.to_string())];
+            gauge!("tidegate_inflight", labels()).set(f64::from(replica.active));
+            gauge!("tidegate_concurrency_limit", labels()).set(replica.limit);
+            gauge!("tidegate_saturation_ratio", labels()).set(replica.saturation);
+        }
+    }
+    gauge!("tidegate_access_log_dropped").set(gateway.accounts.dropped() as f64);
+}

@@ -1,0 +1,399 @@
+//! A request's way, from its first header to its settled budget: one straight function over small steps.
+//!
+//! ```text
+//! accept ─ identify ─ take in ─ weigh ─ budget ─ admit ─ dispatch ─ relay ─ settle
+//!  400     401 403    400 404   400     429      503     502 504
+//!  405 408 429        413 503                    499
+//! ```
+//!
+//! Every resource is a guard: requests of the account, bytes, the reservation, the place in the queue, the
+//! place on a replica. Whichever step ends the request, and also a panic, they come back by their drops.
+//! Budget before load: a 429 outranks a 503, and a 503 gives its tokens back whole.
+
+use crate::admission::{Admission, Place};
+use crate::api::Api;
+use crate::attempt::{Attempt, Ended};
+use crate::budget::{BudgetCell, Ledger, Prompt};
+use crate::clock;
+use crate::config::{OnForbiddenTier, Tier};
+use crate::edge::client::{Client, Stop};
+use crate::edge::head::{self, Head, HeadLimits};
+use crate::edge::route::Route;
+use crate::edge::{credential, models};
+use crate::explain;
+use crate::gateway::Gateway;
+use crate::harvest::Live;
+use crate::memory::MemoryGuard;
+use crate::record::Record;
+use crate::refusal::{Reason, Refusal};
+use crate::relay::SILENCE_MAX;
+use crate::request::body::{self, BodyLimits};
+use crate::request::call::{Call, TierWish};
+use crate::request::weigh::{Weight, weigh};
+use crate::state::{Account, Deployment, Model, Snapshot};
+use limits::{Ask, RequestRefusal, RequestRefusalKind};
+use parking_lot::Mutex;
+use pingora::protocols::http::ServerSession;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Serves one request whose head was read. `true`: the connection may serve another.
+pub async fn serve(gateway: &Arc<Gateway>, session: &mut ServerSession) -> bool {
+    let in_flight = gateway.enter();
+    let snapshot = gateway.snapshot();
+    let mut client = Client::new(session);
+    let mut record = Record::begin(&mut client);
+    let ended = steps(gateway, &snapshot, &mut client, &mut record).await;
+    match ended {
+        Ok(()) => {}
+        Err(Stop::Refused(refusal)) => {
+            record.refused(&refusal);
+            client.refuse(&refusal).await;
+        }
+        Err(Stop::Gone) => record.gone(client.head_sent()),
+    }
+    record.finish(&client, gateway);
+    drop(in_flight);
+    client.reusable()
+}
+
+async fn steps(
+    gateway: &Arc<Gateway>,
+    snapshot: &Arc<Snapshot>,
+    client: &mut Client<'_>,
+    record: &mut Record,
+) -> Result<(), Stop> {
+    let head = accept(snapshot, client)?;
+    let entered = identify_and_enter(snapshot, client, &head, record);
+    let (account, _requests, wanted) = match entered {
+        Ok(entered) => entered,
+        Err(refusal) => return Err(refuse_unread(client, &head, refusal).await),
+    };
+    let api = match wanted {
+        Wanted::Metered(api) => api,
+        Wanted::Models(id) => return models::answer(snapshot, &account, client, id.as_deref()).await,
+    };
+    let mut memory = gateway.memory.guard(Arc::clone(&account.memory), account.may_priority());
+    let call = take_in(gateway, snapshot, client, &head, api, &mut memory).await?;
+    record.called(&call);
+    let model = find_model(snapshot, &account, &call)?;
+    record.model = Some(Arc::clone(&model.config.name));
+    let tier = tier_of(&account, &call)?;
+    record.tier = Some(tier);
+    let routes = routes(&model, &account, tier)?;
+    let weight = weigh_call(&call, &account, &model, routes.first)?;
+    record.weighed(&weight);
+    let budget = account.budget(&gateway.registry, &snapshot.config, &model);
+    let ledger = reserve(&budget, client, &model, &call, &weight, routes.first)?;
+    let live = Live::new(ledger);
+    let request = Request { gateway, snapshot, account: &account, model: &model, call: &call, weight: &weight, live };
+    admit_and_relay(&request, tier, &routes, &head, client, record, &mut memory).await
+}
+
+/// One admitted request's fixed facts, shared by the attempts to answer it.
+pub struct Request<'a> {
+    /// The process.
+    pub gateway: &'a Arc<Gateway>,
+    /// The config it runs under.
+    pub snapshot: &'a Arc<Snapshot>,
+    /// Whose it is.
+    pub account: &'a Arc<Account>,
+    /// What it asks for.
+    pub model: &'a Arc<Model>,
+    /// The request.
+    pub call: &'a Call,
+    /// Its weight.
+    pub weight: &'a Weight,
+    /// What the harvest reads of it.
+    pub live: Arc<Live>,
+}
+
+/// What an identified client wants.
+enum Wanted {
+    Metered(Api),
+    Models(Option<String>),
+}
+
+/// Step 2: path, account and the account's requests, all from the head alone.
+fn identify_and_enter(
+    snapshot: &Snapshot,
+    client: &mut Client<'_>,
+    head: &Head,
+    record: &mut Record,
+) -> Result<(Arc<Account>, RequestsGuard, Wanted), Refusal> {
+    let wanted = match &head.route {
+        Route::Metered(api) => Wanted::Metered(*api),
+        Route::Models => Wanted::Models(None),
+        Route::Model(id) => Wanted::Models(Some(id.clone())),
+        Route::MethodNotAllowed(allowed) => return Err(models::wrong_method(allowed)),
+        Route::Unknown => return Err(models::no_such_path()),
+    };
+    if let Wanted::Metered(api) = wanted {
+        client.api = Some(api);
+        record.api = Some(api);
+    }
+    let account = identify(snapshot, client, record)?;
+    let requests = enter(&account)?;
+    Ok((account, requests, wanted))
+}
+
+/// Step 1: structural checks.
+fn accept(snapshot: &Snapshot, client: &mut Client<'_>) -> Result<Head, Stop> {
+    let limits = &snapshot.config.listen.limits;
+    let limits = HeadLimits { bytes_max: limits.header_bytes as usize, lines_max: limits.header_lines as usize };
+    let head = head::check(client.session(), limits).inspect_err(|_| client.close_after())?;
+    Ok(head)
+}
+
+/// Refuses before the body was read: a small body is drained so that the connection lives, a large one is not
+/// waited for.
+async fn refuse_unread(client: &mut Client<'_>, head: &Head, refusal: Refusal) -> Stop {
+    if !body::drain(client.session(), head.content_length, head.has_body).await {
+        client.close_after();
+    }
+    refusal.into()
+}
+
+/// Whose request it is, by its key alone.
+fn identify(snapshot: &Snapshot, client: &mut Client<'_>, record: &mut Record) -> Result<Arc<Account>, Refusal> {
+    let key = credential::key(&client.session().req_header().headers)?;
+    let config = std::str::from_utf8(key)
+        .ok()
+        .and_then(|key| snapshot.config.keys.find(key))
+        .filter(|account| !account.disabled)
+        .ok_or_else(credential::unknown)?;
+    let account = snapshot.accounts.get(&config.id).cloned().ok_or_else(credential::unknown)?;
+    record.account = Some(Arc::clone(&account.config.id));
+    Ok(account)
+}
+
+/// The account's place among its concurrent requests; given back on drop.
+struct RequestsGuard(Arc<Mutex<limits::RequestMeter>>);
+
+impl Drop for RequestsGuard {
+    fn drop(&mut self) {
+        self.0.lock().leave(clock::now());
+    }
+}
+
+fn enter(account: &Account) -> Result<RequestsGuard, Refusal> {
+    account.meter.lock().enter(clock::now()).map_err(|refused| too_many(&account.config.id, refused))?;
+    Ok(RequestsGuard(Arc::clone(&account.meter)))
+}
+
+fn too_many(account: &str, refused: RequestRefusal) -> Refusal {
+    let RequestRefusal { kind, limit, used, retry_after } = refused;
+    let (reason, what) = match kind {
+        RequestRefusalKind::Requests => (Reason::RequestsLimited, "requests per minute"),
+        RequestRefusalKind::Concurrency => (Reason::ConcurrencyLimited, "concurrent requests"),
+    };
+    let message = format!("Account {account} is at its limit of {limit} {what} ({used} used). Retry as told, or send fewer.");
+    Refusal::new(reason, message).retry(retry_after)
+}
+
+/// Step 3: the body, read and understood.
+async fn take_in(
+    gateway: &Gateway,
+    snapshot: &Snapshot,
+    client: &mut Client<'_>,
+    head: &Head,
+    api: Api,
+    memory: &mut MemoryGuard,
+) -> Result<Call, Stop> {
+    if gateway.is_draining() {
+        client.close_after();
+    }
+    if head.expects_continue {
+        client.session().write_continue_response().await.map_err(|_| Stop::Gone)?;
+    }
+    let limits = &snapshot.config.listen.limits;
+    let limits = BodyLimits {
+        bytes_max: limits.body_bytes,
+        deadline: limits.body,
+        rate_min: limits.body_bytes_per_second_min,
+    };
+    // A body that was not read to its end cannot be followed by another request.
+    let read = body::read(client.session(), head.content_length, limits, memory).await;
+    let bytes = read.inspect_err(|_| client.close_after())?;
+    Ok(Call::read(api, bytes)?)
+}
+
+fn find_model(snapshot: &Snapshot, account: &Account, call: &Call) -> Result<Arc<Model>, Refusal> {
+    let model = snapshot.models.get(call.model.as_str()).ok_or_else(|| models::unknown(&call.model))?;
+    if !account.config.may_use(&model.config.name) {
+        let message = format!("This account may not use the model `{}`.", call.model);
+        return Err(Refusal::new(Reason::ModelNotAllowed, message).param("model"));
+    }
+    Ok(Arc::clone(model))
+}
+
+/// The tier that is served: what was asked for, as far as the account may.
+fn tier_of(account: &Account, call: &Call) -> Result<Tier, Refusal> {
+    let wish = match call.tier {
+        TierWish::Default => account.config.default_tier,
+        TierWish::Priority => Tier::Priority,
+        TierWish::Regular => Tier::Regular,
+    };
+    if account.config.tiers.contains(wish) {
+        return Ok(wish);
+    }
+    match account.config.on_forbidden_tier {
+        OnForbiddenTier::Downgrade => Ok(Tier::Regular),
+        OnForbiddenTier::Refuse => {
+            let message = format!("This account may not use the tier `{}`.", wish.name());
+            Err(Refusal::new(Reason::TierNotAllowed, message).param("service_tier"))
+        }
+    }
+}
+
+/// The deployments that take a request, in order; at least one.
+struct Routes<'a> {
+    first: &'a Arc<Deployment>,
+    rest: Vec<&'a Arc<Deployment>>,
+}
+
+fn routes<'a>(model: &'a Model, account: &Account, tier: Tier) -> Result<Routes<'a>, Refusal> {
+    let mut taking = model
+        .routes
+        .iter()
+        .filter(|(route, _)| route.takes(tier, &account.config.id))
+        .map(|(_, deployment)| deployment);
+    let Some(first) = taking.next() else {
+        let message = format!("No deployment of `{}` takes this account's {} requests.", model.config.name, tier.name());
+        return Err(Refusal::new(Reason::ModelNotAllowed, message).param("model"));
+    };
+    Ok(Routes { first, rest: taking.collect() })
+}
+
+/// Step 4: what the request weighs.
+fn weigh_call(call: &Call, account: &Account, model: &Model, deployment: &Deployment) -> Result<Weight, Refusal> {
+    let weight = weigh(call, account, model, &deployment.prefixes, model.config.context);
+    match model.config.context {
+        Some(context) if weight.certainly_too_long => {
+            Err(crate::request::call::context_too_long(weight.prompt, context))
+        }
+        _ => Ok(weight),
+    }
+}
+
+/// Step 5: all three budgets or none.
+fn reserve(
+    budget: &Arc<BudgetCell>,
+    client: &mut Client<'_>,
+    model: &Model,
+    call: &Call,
+    weight: &Weight,
+    deployment: &Deployment,
+) -> Result<Arc<Ledger>, Refusal> {
+    let uncached = u64::from(weight.uncached_least());
+    let ask = Ask {
+        prompt: u64::from(weight.prompt),
+        uncached_prompt: uncached,
+        max_generated: call.max_tokens.map(u64::from),
+        choices: call.choices,
+        usual_of_model: Some(model.usual.tokens()),
+    };
+    let prompt =
+        Prompt { tokens: u64::from(weight.prompt), uncached, tokens_per_chunk: deployment.tokens_per_chunk.value() };
+    let (reserved, meters) = budget.reserve(&ask, prompt);
+    client.envelope.meters = Some(meters);
+    reserved.map_err(|refused| explain::budget(&model.config.name, &refused))
+}
+
+/// Steps 6 to 9: a place, an engine, the answer; again elsewhere while nothing was generated.
+async fn admit_and_relay(
+    request: &Request<'_>,
+    tier: Tier,
+    routes: &Routes<'_>,
+    head: &Head,
+    client: &mut Client<'_>,
+    record: &mut Record,
+    memory: &mut MemoryGuard,
+) -> Result<(), Stop> {
+    let arrived = record.arrived;
+    let offer = offer_of(request, tier, head, arrived);
+    let (mut admission, deployment) = offer_in_order(request, routes, offer);
+    loop {
+        let waited_from = clock::now();
+        let place = wait(admission, client, request, arrived).await;
+        client.envelope.queued += clock::now().saturating_sub(waited_from);
+        let place = place?;
+        record.admitted(&deployment, place.permit(), client, request.snapshot);
+        let attempt = Attempt { request, deployment: &deployment, client, record, memory };
+        match attempt.run(place).await {
+            Ended::Answered => return Ok(()),
+            Ended::Stopped(stop) => return Err(stop),
+            Ended::Again(next) => admission = next,
+        }
+    }
+}
+
+fn offer_of(request: &Request<'_>, tier: Tier, head: &Head, arrived: Duration) -> shedder::Offer {
+    let usual = request.model.usual.tokens().min(u64::from(request.call.max_tokens.unwrap_or(u32::MAX)));
+    shedder::Offer {
+        tier: match tier {
+            Tier::Priority => shedder::Tier::Priority,
+            Tier::Regular => shedder::Tier::Regular,
+        },
+        account: request.account.number,
+        weight: request.account.config.weight,
+        prompt: request.weight.prompt,
+        uncached: request.weight.uncached,
+        expected_output: (usual * u64::from(request.call.choices)).min(u64::from(u32::MAX)) as u32,
+        streaming: request.call.stream,
+        has_output: true,
+        bytes: request.call.body.len() as u64,
+        arrived,
+        deadline: head.deadline.map(|deadline| arrived + deadline),
+        affinity: None,
+    }
+}
+
+/// Offers to each deployment in order; the first that admits wins, else the first that lets it wait, else the
+/// last refusal counts.
+fn offer_in_order(
+    request: &Request<'_>,
+    routes: &Routes<'_>,
+    offer: shedder::Offer,
+) -> (Admission, Arc<Deployment>) {
+    let mut best = (routes.first.gate.offer(offer, Arc::clone(&request.live)), routes.first);
+    for deployment in &routes.rest {
+        if matches!(best.0, Admission::Admitted(_)) {
+            break;
+        }
+        let admission = deployment.gate.offer(offer, Arc::clone(&request.live));
+        if matches!((&best.0, &admission), (_, Admission::Admitted(_)) | (Admission::Shed(_), _)) {
+            best = (admission, deployment);
+        }
+    }
+    (best.0, Arc::clone(best.1))
+}
+
+/// Waits for the verdict while the client is watched. A stream that waits long gets its head and comments.
+async fn wait(
+    admission: Admission,
+    client: &mut Client<'_>,
+    request: &Request<'_>,
+    arrived: Duration,
+) -> Result<Place, Stop> {
+    let mut ticket = match admission {
+        Admission::Admitted(place) => return Ok(place),
+        Admission::Shed(rejection) => return Err(explain::shed(&rejection).into()),
+        Admission::Waiting(ticket) => ticket,
+    };
+    let mut silent_since = arrived;
+    loop {
+        let silence_left = (silent_since + SILENCE_MAX).saturating_sub(clock::now());
+        tokio::select! {
+            biased;
+            verdict = ticket.verdict() => {
+                return verdict.map_err(|rejection| explain::shed(&rejection).into());
+            }
+            () = client.gone() => return Err(Stop::Gone),
+            () = tokio::time::sleep(silence_left), if request.call.stream => {
+                client.keep_alive().await?;
+                silent_since = clock::now();
+            }
+        }
+    }
+}

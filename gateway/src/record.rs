@@ -1,0 +1,251 @@
+//! What is written of one request: filled on its way, handed over at its end.
+//!
+//! The request only fills this struct; logging and counting happen on the accounting thread, behind a bounded
+//! channel. When that is full the record is dropped and counted: a slow disk never slows a request. No prompt,
+//! no answer and no key is in it.
+
+use crate::api::Api;
+use crate::clock;
+use crate::config::Tier;
+use crate::edge::client::Client;
+use crate::gateway::Gateway;
+use crate::refusal::Refusal;
+use crate::request::call::Call;
+use crate::request::weigh::Weight;
+use crate::state::{Deployment, Snapshot};
+use http::{HeaderMap, HeaderValue};
+use limits::Used;
+use shedder::{Failure, Permit};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The status of a request whose client left before it was answered, as nginx has it.
+pub const CLIENT_GONE: u16 = 499;
+/// Longest text of a client's own that is logged.
+const CLIENT_TEXT_MAX: usize = 128;
+
+/// One request.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// When its head was read.
+    pub arrived: Duration,
+    /// The same as wall time.
+    pub arrived_wall: Duration,
+    /// Our id.
+    pub id: String,
+    /// The client's own id, as sent.
+    pub client_id: Option<String>,
+    /// The client's W3C trace context, when well formed.
+    pub trace: Option<HeaderValue>,
+    /// How often the client says it has tried before.
+    pub client_retry: u32,
+    /// The API.
+    pub api: Option<Api>,
+    /// The account's id.
+    pub account: Option<Arc<str>>,
+    /// The model's own name.
+    pub model: Option<Arc<str>>,
+    /// The tier it was offered in.
+    pub tier: Option<Tier>,
+    /// Whether the answer is a stream.
+    pub stream: bool,
+    /// Body, bytes.
+    pub body_bytes: u64,
+    /// Prompt tokens as weighed.
+    pub weighed_prompt: u32,
+    /// The status told to the client.
+    pub status: u16,
+    /// The reason of a refusal.
+    pub reason: &'static str,
+    /// The sentence of a refusal, for the list of the last ones.
+    pub message: Option<String>,
+    /// Where it was served.
+    pub deployment: Option<Arc<str>>,
+    /// Which replica.
+    pub replica: Option<u16>,
+    /// When its bytes went to an engine, the last time.
+    pub dispatched: Option<Duration>,
+    /// When the first token came.
+    pub first_token: Option<Duration>,
+    /// Waiting here, all waits summed.
+    pub queued: Duration,
+    /// Its end.
+    pub ended: Duration,
+    /// Tokens as settled.
+    pub used: Option<Used>,
+    /// Cached tokens as the engine says.
+    pub cached: Option<u64>,
+    /// The engine sent no usage.
+    pub usage_missing: bool,
+    /// Attempts after the first.
+    pub retries: u32,
+    /// Times it was withdrawn for priority.
+    pub withdrawals: u32,
+    /// Failures of replicas on its way.
+    pub upstream_failures: Vec<(Arc<str>, u16, &'static str)>,
+    /// Whether the client was still there.
+    pub client_gone: bool,
+}
+
+impl Record {
+    /// The record of a request whose head was read.
+    #[must_use]
+    pub fn begin(client: &mut Client<'_>) -> Record {
+        let id = client.envelope.id_text().to_owned();
+        let headers = &client.session().req_header().headers;
+        Record {
+            arrived: clock::now(),
+            arrived_wall: clock::wall(),
+            id,
+            client_id: text(headers, "x-request-id"),
+            trace: headers.get("traceparent").filter(|value| is_traceparent(value.as_bytes())).cloned(),
+            client_retry: number(headers, "x-stainless-retry-count"),
+            api: None,
+            account: None,
+            model: None,
+            tier: None,
+            stream: false,
+            body_bytes: 0,
+            weighed_prompt: 0,
+            status: 200,
+            reason: "",
+            message: None,
+            deployment: None,
+            replica: None,
+            dispatched: None,
+            first_token: None,
+            queued: Duration::ZERO,
+            ended: Duration::ZERO,
+            used: None,
+            cached: None,
+            usage_missing: false,
+            retries: 0,
+            withdrawals: 0,
+            upstream_failures: Vec::new(),
+            client_gone: false,
+        }
+    }
+
+    /// The body was read.
+    pub fn called(&mut self, call: &Call) {
+        self.stream = call.stream;
+        self.body_bytes = call.body.len() as u64;
+    }
+
+    /// It was weighed.
+    pub fn weighed(&mut self, weight: &Weight) {
+        self.weighed_prompt = weight.prompt;
+    }
+
+    /// It got a place.
+    pub fn admitted(&mut self, deployment: &Deployment, permit: Permit, client: &mut Client<'_>, snapshot: &Snapshot) {
+        self.deployment = Some(Arc::clone(&deployment.config.name));
+        self.replica = Some(permit.replica.0);
+        self.tier = Some(match permit.tier {
+            shedder::Tier::Priority => Tier::Priority,
+            shedder::Tier::Regular => Tier::Regular,
+        });
+        if snapshot.config.listen.expose_upstream {
+            let replica = deployment.replicas.get(usize::from(permit.replica.0)).map(|replica| replica.name.clone());
+            client.envelope.served_by = Some((deployment.config.name.to_string(), replica.unwrap_or_default()));
+        }
+    }
+
+    /// Its bytes went to an engine.
+    pub fn dispatched(&mut self, now: Duration) {
+        self.dispatched = Some(now);
+    }
+
+    /// When they did; its arrival before that.
+    #[must_use]
+    pub fn dispatched_at(&self) -> Duration {
+        self.dispatched.unwrap_or(self.arrived)
+    }
+
+    /// The first token came.
+    pub fn first_token(&mut self, now: Duration) {
+        self.first_token = Some(now);
+    }
+
+    /// The shedder took it back.
+    pub fn withdrawn(&mut self) {
+        self.withdrawals += 1;
+    }
+
+    /// A replica failed it.
+    pub fn upstream_failed(&mut self, deployment: &Deployment, permit: Permit, failure: Failure) {
+        let kind = match failure {
+            Failure::Connect => "connect",
+            Failure::Reset => "reset",
+            Failure::Timeout => "timeout",
+            Failure::Busy { .. } => "busy",
+        };
+        self.upstream_failures.push((Arc::clone(&deployment.config.name), permit.replica.0, kind));
+    }
+
+    /// It goes elsewhere.
+    pub fn retried(&mut self, _deployment: &Deployment) {
+        self.retries += 1;
+    }
+
+    /// It was settled.
+    pub fn used(&mut self, used: &Used, cached: Option<u64>, usage_missing: bool) {
+        self.used = Some(*used);
+        self.cached = cached;
+        self.usage_missing = usage_missing;
+    }
+
+    /// It was refused.
+    pub fn refused(&mut self, refusal: &Refusal) {
+        self.status = refusal.reason.status();
+        self.reason = refusal.reason.name();
+        self.message = Some(refusal.message.clone());
+    }
+
+    /// Its client left. A stream that had begun keeps the status that was sent.
+    pub fn gone(&mut self, head_sent: bool) {
+        self.client_gone = true;
+        if !head_sent {
+            self.status = CLIENT_GONE;
+        }
+    }
+
+    /// Hands the record over. Never blocks.
+    pub fn finish(mut self, client: &Client<'_>, gateway: &Gateway) {
+        self.queued = client.envelope.queued;
+        self.ended = clock::now();
+        gateway.accounts.send(self);
+    }
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    let value = headers.get(name)?.to_str().ok()?;
+    Some(value.chars().take(CLIENT_TEXT_MAX).collect())
+}
+
+fn number(headers: &HeaderMap, name: &str) -> u32 {
+    headers.get(name).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`, the W3C trace context of version 00.
+fn is_traceparent(value: &[u8]) -> bool {
+    value.len() == 55
+        && value.starts_with(b"00-")
+        && value.iter().enumerate().all(|(at, byte)| match at {
+            2 | 35 | 52 => *byte == b'-',
+            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_well_formed_trace_contexts_pass() {
+        assert!(is_traceparent(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        assert!(!is_traceparent(b"00-4BF92F3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        assert!(!is_traceparent(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\n"));
+        assert!(!is_traceparent(b""));
+    }
+}

@@ -1,0 +1,235 @@
+//! Why a request got no answer from an engine: one type for every refusal, and what the client is told.
+//!
+//! Two questions are never mixed: *is it your limit?* is a 429, *is it our load?* a 503. A refusal knows its
+//! status, the machine-readable reason, the sentence for people, and whether and when a retry can help; how it
+//! looks on the wire is the API's affair (`api::error`).
+
+use std::time::Duration;
+
+/// The reason in `x-tidegate-reason`, and with it status, type and code. Fixed names: dashboards use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Malformed, too deep, a duplicate key, a value of the wrong type.
+    BadRequest,
+    /// The method is not one of this path's; those that are, as `Allow` lists them.
+    MethodNotAllowed(&'static str),
+    /// Header or body came too slowly.
+    RequestTimeout,
+    /// A content type or encoding that is not read here.
+    UnsupportedMediaType,
+    /// The prompt certainly exceeds the model's context window.
+    ContextTooLong,
+    /// No key, or one that is not known.
+    Unauthenticated,
+    /// The model is not among the account's.
+    ModelNotAllowed,
+    /// The tier is not among the account's, and the account asked to be refused then.
+    TierNotAllowed,
+    /// No such path.
+    NotFound,
+    /// No such model.
+    ModelNotFound,
+    /// The body is larger than the limit.
+    TooLarge,
+    /// The prompt meter.
+    PromptTokensLimited,
+    /// The uncached-prompt meter.
+    UncachedPromptTokensLimited,
+    /// The generated meter.
+    GeneratedTokensLimited,
+    /// Requests per minute of the account.
+    RequestsLimited,
+    /// Concurrent requests of the account.
+    ConcurrencyLimited,
+    /// The predicted wait is longer than the tier waits.
+    ShedPredicted,
+    /// No place for this tier.
+    ShedSaturated,
+    /// The queue is full.
+    QueueFull,
+    /// A request that ranks higher took its place in the queue.
+    Displaced,
+    /// Waited as long as its tier waits.
+    QueueTimeout,
+    /// The client's own deadline.
+    Deadline,
+    /// The bytes held for requests in flight are at their bound.
+    Memory,
+    /// The gateway or the deployment is going down.
+    Draining,
+    /// No replica is up.
+    NoReplica,
+    /// The engine broke before the first byte and no retry was left.
+    UpstreamError,
+    /// The engine was silent before the first byte and no retry was left.
+    UpstreamTimeout,
+}
+
+impl Reason {
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Reason::BadRequest | Reason::ContextTooLong => 400,
+            Reason::Unauthenticated => 401,
+            Reason::ModelNotAllowed | Reason::TierNotAllowed => 403,
+            Reason::NotFound | Reason::ModelNotFound => 404,
+            Reason::MethodNotAllowed(_) => 405,
+            Reason::RequestTimeout => 408,
+            Reason::TooLarge => 413,
+            Reason::UnsupportedMediaType => 415,
+            Reason::PromptTokensLimited
+            | Reason::UncachedPromptTokensLimited
+            | Reason::GeneratedTokensLimited
+            | Reason::RequestsLimited
+            | Reason::ConcurrencyLimited => 429,
+            Reason::UpstreamError => 502,
+            Reason::UpstreamTimeout => 504,
+            _ => 503,
+        }
+    }
+
+    /// The value of `x-tidegate-reason`, of the metric label and of the access log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::BadRequest
+            | Reason::MethodNotAllowed(_)
+            | Reason::RequestTimeout
+            | Reason::UnsupportedMediaType => "bad-request",
+            Reason::ContextTooLong => "context-too-long",
+            Reason::Unauthenticated => "unauthenticated",
+            Reason::ModelNotAllowed | Reason::TierNotAllowed => "forbidden",
+            Reason::NotFound | Reason::ModelNotFound => "not-found",
+            Reason::TooLarge => "too-large",
+            Reason::PromptTokensLimited => "prompt_tokens_limited",
+            Reason::UncachedPromptTokensLimited => "uncached_prompt_tokens_limited",
+            Reason::GeneratedTokensLimited => "generated_tokens_limited",
+            Reason::RequestsLimited => "requests_limited",
+            Reason::ConcurrencyLimited => "concurrency_limited",
+            Reason::ShedPredicted => "shed-predicted",
+            Reason::ShedSaturated => "shed-saturated",
+            Reason::QueueFull => "queue-full",
+            Reason::Displaced => "displaced",
+            Reason::QueueTimeout => "queue-timeout",
+            Reason::Deadline => "deadline",
+            Reason::Memory => "memory",
+            Reason::Draining => "draining",
+            Reason::NoReplica => "no-replica",
+            Reason::UpstreamError => "upstream_error",
+            Reason::UpstreamTimeout => "upstream_timeout",
+        }
+    }
+
+    /// `error.type` in OpenAI's shape.
+    #[must_use]
+    pub fn openai_type(self) -> &'static str {
+        match self.status() {
+            403 => "permission_error",
+            429 => "rate_limit_error",
+            503 => "service_overloaded",
+            502 | 504 => "api_error",
+            _ => "invalid_request_error",
+        }
+    }
+
+    /// `error.code` in OpenAI's shape.
+    #[must_use]
+    pub fn openai_code(self) -> &'static str {
+        match self {
+            Reason::BadRequest => "bad_request",
+            Reason::MethodNotAllowed(_) => "method_not_allowed",
+            Reason::RequestTimeout => "request_timeout",
+            Reason::UnsupportedMediaType => "unsupported_media_type",
+            Reason::ContextTooLong => "context_length_exceeded",
+            Reason::Unauthenticated => "invalid_api_key",
+            Reason::ModelNotAllowed => "model_not_allowed",
+            Reason::TierNotAllowed => "tier_not_allowed",
+            Reason::NotFound => "not_found",
+            Reason::ModelNotFound => "model_not_found",
+            Reason::TooLarge => "request_too_large",
+            _ if self.status() == 503 => "load_shed",
+            _ => self.name(),
+        }
+    }
+}
+
+/// When a retry can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Not a matter of time: no retry headers at all.
+    NotApplicable,
+    /// No retry can help: `x-should-retry: false`, no time.
+    Never,
+    /// After this long, already spread so that a herd does not come back as one.
+    After(Duration),
+}
+
+/// The longest wait that is sent to a client. Above it the SDKs ignore the value or give up: then no retry helps.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// One refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind.
+    pub reason: Reason,
+    /// One sentence or two that say what happened and what to do.
+    pub message: String,
+    /// The request's parameter at fault, OpenAI's `error.param`.
+    pub param: Option<&'static str>,
+    /// When a retry can help.
+    pub retry: Retry,
+}
+
+impl Refusal {
+    /// A refusal for which time changes nothing.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Refusal { reason, message: message.into(), param: None, retry: Retry::NotApplicable }
+    }
+
+    /// A malformed request.
+    pub fn bad(message: impl Into<String>) -> Self {
+        Refusal::new(Reason::BadRequest, message)
+    }
+
+    /// Names the parameter at fault.
+    #[must_use]
+    pub fn param(mut self, param: &'static str) -> Self {
+        self.param = Some(param);
+        self
+    }
+
+    /// Says when a retry can help; a wait over [`RETRY_AFTER_MAX`] is none.
+    #[must_use]
+    pub fn retry(mut self, after: Option<Duration>) -> Self {
+        self.retry = match after {
+            Some(after) if after <= RETRY_AFTER_MAX => Retry::After(after),
+            _ => Retry::Never,
+        };
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn load_is_503_and_budgets_are_429_whatever_the_reason() {
+        for load in [Reason::ShedPredicted, Reason::Memory, Reason::NoReplica, Reason::Displaced, Reason::Draining] {
+            assert_eq!((load.status(), load.openai_code()), (503, "load_shed"), "{load:?}");
+        }
+        for budget in [Reason::PromptTokensLimited, Reason::RequestsLimited, Reason::ConcurrencyLimited] {
+            assert_eq!((budget.status(), budget.openai_type()), (429, "rate_limit_error"), "{budget:?}");
+            assert_eq!(budget.openai_code(), budget.name());
+        }
+    }
+
+    #[test]
+    fn a_wait_that_no_client_would_wait_is_told_as_never() {
+        let soon = Refusal::new(Reason::QueueFull, "").retry(Some(Duration::from_secs(60)));
+        let late = Refusal::new(Reason::QueueFull, "").retry(Some(Duration::from_secs(61)));
+        assert_eq!(soon.retry, Retry::After(Duration::from_secs(60)));
+        assert_eq!(late.retry, Retry::Never);
+    }
+}

@@ -1,0 +1,322 @@
+//! Bytes through, meter beside them: from an engine's 200 to the client's last byte.
+//!
+//! Until the first generated content nothing reaches the client, so that whatever goes wrong can still be
+//! mended elsewhere. From then on the events of each read go out in one write, and only atomics are touched.
+//!
+//! The time between tokens is stamped when they are read from the engine. While a slow client blocks a write,
+//! the engine waits too, so the gap after it says nothing of the engine and is left out.
+
+use crate::api::chat::{self, EventKind};
+use crate::api::sse::SseSplitter;
+use crate::api::upstream_error::UpstreamError;
+use crate::api::usage::Usage;
+use crate::clock;
+use crate::edge::client::{Client, Stop};
+use crate::harvest::Live;
+use crate::refusal::{Reason, Refusal};
+use crate::upstream::exchange::{Exchange, ExchangeError};
+use crate::upstream::replica::UpstreamTimeouts;
+use bytes::{Bytes, BytesMut};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Most bytes of preamble that are held back. Engines send a few hundred before the first token; more than
+/// this is no preamble, and is passed on.
+const HELD_BYTES_MAX: usize = 64 << 10;
+/// Largest answer that is held whole. Above it something is wrong: a million tokens have about 6 MB.
+pub const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Silence after which a stream's client gets a comment; proxies cut silent connections after 50 … 120 s.
+pub const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// A client write that took longer than this held the engine up.
+const BLOCKED_WRITE: Duration = Duration::from_millis(5);
+
+/// Why a relay ended before the answer was whole.
+#[derive(Debug)]
+pub enum Broken {
+    /// The client is gone or was told; nothing more can be done.
+    Stopped(Stop),
+    /// The engine failed before its first token.
+    Upstream(UpstreamFault),
+    /// The shedder took the place back before the first token.
+    Withdrawn(oneshot::Receiver<crate::admission::Outcome>),
+}
+
+/// How an engine failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamFault {
+    /// The connection failed or broke, or silence was too long.
+    Exchange(ExchangeError),
+    /// It reported an error.
+    Reported(UpstreamError),
+}
+
+impl From<Stop> for Broken {
+    fn from(stop: Stop) -> Self {
+        Broken::Stopped(stop)
+    }
+}
+
+/// What is known of an answer at its end.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Answered {
+    /// The engine's usage, if it came.
+    pub usage: Option<Usage>,
+    /// Content chunks of a stream.
+    pub chunks: u32,
+    /// When the first token came; for a whole answer, when it was complete.
+    pub first_token: Option<Duration>,
+}
+
+/// What a relay works with.
+pub struct Relay<'a, 's> {
+    /// The client.
+    pub client: &'a mut Client<'s>,
+    /// The engine's answer.
+    pub exchange: &'a mut Exchange,
+    /// The request's shared side.
+    pub live: &'a Live,
+    /// The tier that serves it, in the words of its API.
+    pub tier: &'static str,
+    /// Whether the client asked for the usage chunk.
+    pub usage_asked: bool,
+    /// How long the engine may be silent.
+    pub timeouts: &'a UpstreamTimeouts,
+    /// When the request went to the engine.
+    pub dispatched: Duration,
+    /// What is known so far; kept outside, because the client may leave at any await.
+    pub answered: &'a mut Answered,
+}
+
+enum Step {
+    Read(Result<Option<Bytes>, ExchangeError>),
+    Gone,
+    Withdrawn(oneshot::Receiver<crate::admission::Outcome>),
+    Timer,
+}
+
+/// Events of one read, taken together.
+#[derive(Default)]
+struct Batch {
+    output: BytesMut,
+    chunks: u32,
+    done: bool,
+    error: Option<UpstreamError>,
+}
+
+impl Relay<'_, '_> {
+    /// Relays a stream. `first_token` is called when its first content came.
+    ///
+    /// # Errors
+    /// [`Broken`]: by the engine before the first token; afterwards the client was told inside the stream.
+    pub async fn stream(mut self, mut first_token: impl FnMut()) -> Result<(), Broken> {
+        let mut splitter = SseSplitter::default();
+        let mut held = BytesMut::new();
+        let mut last_read = self.dispatched;
+        let mut last_write = clock::now();
+        let mut blocked = true;
+        let mut done = false;
+        loop {
+            let due = self.due(last_read, last_write);
+            match self.step(due).await {
+                Step::Gone => return Err(Stop::Gone.into()),
+                Step::Withdrawn(receiver) => return Err(Broken::Withdrawn(receiver)),
+                Step::Timer => {
+                    if self.is_silent_too_long(last_read) {
+                        return Err(self.failed(UpstreamFault::Exchange(ExchangeError::Timeout)));
+                    }
+                    if clock::now() >= last_write + SILENCE_MAX {
+                        self.client.keep_alive().await?;
+                        last_write = clock::now();
+                    }
+                }
+                Step::Read(Err(e)) => return Err(self.failed(UpstreamFault::Exchange(e))),
+                Step::Read(Ok(None)) => {
+                    held.extend_from_slice(&splitter.take_rest());
+                    return self.end(held.freeze(), done, &mut first_token).await;
+                }
+                Step::Read(Ok(Some(bytes))) => {
+                    let now = clock::now();
+                    let batch = self.events(&mut splitter, bytes);
+                    self.count(&batch, now, now.saturating_sub(last_read), blocked, &mut first_token);
+                    last_read = now;
+                    done |= batch.done;
+                    held.extend_from_slice(&batch.output);
+                    if let Some(error) = batch.error {
+                        return Err(self.broken_inside(held.freeze(), error).await);
+                    }
+                    if self.answered.first_token.is_none() && held.len() <= HELD_BYTES_MAX {
+                        continue;
+                    }
+                    self.pass(held.split().freeze()).await?;
+                    last_write = clock::now();
+                    blocked = last_write.saturating_sub(now) > BLOCKED_WRITE;
+                }
+            }
+        }
+    }
+
+    async fn step(&mut self, due: Duration) -> Step {
+        let before_token = self.answered.first_token.is_none();
+        let wait = due.saturating_sub(clock::now());
+        tokio::select! {
+            biased;
+            read = self.exchange.read_body() => Step::Read(read),
+            () = self.client.gone() => Step::Gone,
+            receiver = self.live.withdrawal(), if before_token => Step::Withdrawn(receiver),
+            () = tokio::time::sleep(wait) => Step::Timer,
+        }
+    }
+
+    /// When something has to be looked at, if nothing is read before.
+    fn due(&self, last_read: Duration, last_write: Duration) -> Duration {
+        self.silence_end(last_read).min(last_write + SILENCE_MAX)
+    }
+
+    fn silence_end(&self, last_read: Duration) -> Duration {
+        match self.answered.first_token {
+            None => self.dispatched + self.timeouts.first_token,
+            Some(_) => last_read + self.timeouts.between_tokens,
+        }
+    }
+
+    fn is_silent_too_long(&self, last_read: Duration) -> bool {
+        clock::now() >= self.silence_end(last_read)
+    }
+
+    fn events(&mut self, splitter: &mut SseSplitter, bytes: Bytes) -> Batch {
+        let mut batch = Batch::default();
+        if splitter.push(bytes).is_err() {
+            batch.error = Some(UpstreamError {
+                status: None,
+                message: "The engine sent an event without an end.".to_owned(),
+                busy: false,
+            });
+            return batch;
+        }
+        while let Some(event) = splitter.next_event() {
+            let event = chat::read_event(event, self.tier, self.usage_asked);
+            self.answered.usage = event.usage.or(self.answered.usage);
+            match event.kind {
+                EventKind::Content(choices) => batch.chunks += choices,
+                EventKind::Done => batch.done = true,
+                EventKind::Error(error) => {
+                    batch.error = Some(error);
+                    return batch;
+                }
+                EventKind::Preamble => {}
+            }
+            if let Some(output) = event.output {
+                batch.output.extend_from_slice(&output);
+            }
+        }
+        batch
+    }
+
+    fn count(&mut self, batch: &Batch, now: Duration, gap: Duration, blocked: bool, first_token: &mut impl FnMut()) {
+        if batch.chunks == 0 {
+            return;
+        }
+        self.answered.chunks = self.answered.chunks.saturating_add(batch.chunks);
+        let is_first = self.answered.first_token.is_none();
+        if is_first {
+            self.answered.first_token = Some(now);
+            self.live.ledger().charge_prompt();
+            first_token();
+        }
+        self.live.chunks(batch.chunks, (!is_first && !blocked).then_some(gap));
+    }
+
+    async fn pass(&mut self, bytes: Bytes) -> Result<(), Stop> {
+        if !self.client.head_sent() {
+            self.client.begin_stream().await?;
+        }
+        self.client.write(bytes, false).await
+    }
+
+    /// The engine ended its answer. Only one with its `[DONE]` may look complete.
+    async fn end(mut self, rest: Bytes, done: bool, first_token: &mut impl FnMut()) -> Result<(), Broken> {
+        let done = done || rest.windows(6).any(|w| w == b"[DONE]");
+        if self.answered.first_token.is_none() {
+            if !done {
+                let e = ExchangeError::Broken("the stream ended before its first token".to_owned());
+                return Err(Broken::Upstream(UpstreamFault::Exchange(e)));
+            }
+            self.answered.first_token = Some(clock::now());
+            self.live.ledger().charge_prompt();
+            first_token();
+        }
+        self.pass(rest).await?;
+        if !done {
+            return Err(self.failed(UpstreamFault::Exchange(ExchangeError::Broken("no end of stream".to_owned()))));
+        }
+        self.client.write(Bytes::new(), true).await?;
+        Ok(())
+    }
+
+    /// The engine reported an error inside its stream, after `good` bytes.
+    async fn broken_inside(&mut self, good: Bytes, error: UpstreamError) -> Broken {
+        if self.answered.first_token.is_some()
+            && let Err(stop) = self.pass(good).await
+        {
+            return stop.into();
+        }
+        self.failed(UpstreamFault::Reported(error))
+    }
+
+    fn failed(&self, fault: UpstreamFault) -> Broken {
+        if self.answered.first_token.is_none() { Broken::Upstream(fault) } else { Stop::Refused(fault.refusal()).into() }
+    }
+
+    /// Relays an answer that comes as a whole. `None` in place of usage is known from a body without one.
+    ///
+    /// # Errors
+    /// [`Broken`]: nothing was sent to the client then.
+    pub async fn whole(mut self, status: u16) -> Result<(), Broken> {
+        let mut body = BytesMut::new();
+        let end = self.dispatched + self.timeouts.answer;
+        loop {
+            match self.step(end).await {
+                Step::Gone => return Err(Stop::Gone.into()),
+                Step::Withdrawn(receiver) => return Err(Broken::Withdrawn(receiver)),
+                Step::Timer => return Err(self.failed(UpstreamFault::Exchange(ExchangeError::Timeout))),
+                Step::Read(Err(e)) => return Err(self.failed(UpstreamFault::Exchange(e))),
+                Step::Read(Ok(Some(piece))) if body.len() + piece.len() <= ANSWER_BYTES_MAX => {
+                    body.extend_from_slice(&piece);
+                }
+                Step::Read(Ok(Some(_))) => {
+                    let e = ExchangeError::Broken(format!("the answer exceeds {ANSWER_BYTES_MAX} bytes"));
+                    return Err(self.failed(UpstreamFault::Exchange(e)));
+                }
+                Step::Read(Ok(None)) => break,
+            }
+        }
+        let Some((usage, answer)) = chat::read_answer(&body.freeze(), self.tier) else {
+            let e = ExchangeError::Broken("the answer is no JSON object".to_owned());
+            return Err(self.failed(UpstreamFault::Exchange(e)));
+        };
+        self.answered.usage = usage;
+        self.answered.first_token = Some(clock::now());
+        self.live.ledger().charge_prompt();
+        let json = http::HeaderValue::from_static("application/json");
+        self.client.answer(status, &json, answer).await?;
+        Ok(())
+    }
+}
+
+impl UpstreamFault {
+    /// What the client is told when no retry is left.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            UpstreamFault::Exchange(ExchangeError::Timeout) => {
+                Refusal::new(Reason::UpstreamTimeout, "The model server did not answer in time.")
+            }
+            UpstreamFault::Exchange(e) => {
+                Refusal::new(Reason::UpstreamError, format!("The model server failed: {e}."))
+            }
+            UpstreamFault::Reported(error) => {
+                Refusal::new(Reason::UpstreamError, format!("The model server failed: {}", error.message))
+            }
+        }
+    }
+}

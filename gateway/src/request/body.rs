@@ -1,0 +1,137 @@
+//! Takes in a request body: bounded in bytes, in time and in slowness.
+//!
+//! Bytes are reserved before they are read: at once when the length is announced, else piece by piece. A body
+//! may take its whole time only while it keeps coming; one that crawls is cut as soon as it falls behind the
+//! least rate.
+
+use crate::memory::{MemoryBound, MemoryGuard};
+use crate::refusal::{Reason, Refusal};
+use bytes::{Bytes, BytesMut};
+use pingora::protocols::http::ServerSession;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Bounds of a body.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimits {
+    /// Most bytes.
+    pub bytes_max: u64,
+    /// Longest time from the head to the last byte.
+    pub deadline: Duration,
+    /// Least rate, bytes per second, judged after [`GRACE`].
+    pub rate_min: u64,
+}
+
+/// A body may be slower than the least rate for this long at its start.
+pub const GRACE: Duration = Duration::from_secs(5);
+/// Bytes that are reserved at a time when no length is announced.
+const STEP: u64 = 64 << 10;
+/// A body that was not asked for is read and dropped up to this size, to keep the connection; a larger one
+/// ends it.
+pub const DRAIN_MAX: u64 = 64 << 10;
+
+/// Reads the whole body.
+///
+/// # Errors
+/// 413 over the size, 408 when too slow, 400 when it breaks off, 503 when its bytes cannot be held.
+pub async fn read(
+    session: &mut ServerSession,
+    announced: Option<u64>,
+    limits: BodyLimits,
+    memory: &mut MemoryGuard,
+) -> Result<Bytes, Refusal> {
+    if announced.is_some_and(|length| length > limits.bytes_max) {
+        return Err(too_large(limits));
+    }
+    let mut reserved = announced.unwrap_or(0);
+    memory.grow(reserved).map_err(no_memory)?;
+    let began = crate::clock::now();
+    let mut whole = BytesMut::new();
+    let mut first: Option<Bytes> = None;
+    loop {
+        let received = (whole.len() + first.as_ref().map_or(0, Bytes::len)) as u64;
+        let left = time_left(received, limits).saturating_sub(crate::clock::now().saturating_sub(began));
+        let piece = match timeout(left, session.read_request_body()).await {
+            Err(_) => return Err(too_slow()),
+            Ok(Err(_)) => return Err(Refusal::bad("The request body broke off or was framed wrongly.")),
+            Ok(Ok(None)) => break,
+            Ok(Ok(Some(piece))) => piece,
+        };
+        let received = received + piece.len() as u64;
+        if received > limits.bytes_max {
+            return Err(too_large(limits));
+        }
+        if received > reserved {
+            let more = (received - reserved).next_multiple_of(STEP);
+            memory.grow(more).map_err(no_memory)?;
+            reserved += more;
+        }
+        // Most bodies come in one piece: that one is kept as it is.
+        match first.take() {
+            None if whole.is_empty() => first = Some(piece),
+            None => whole.extend_from_slice(&piece),
+            Some(earlier) => {
+                whole.reserve(announced.unwrap_or(0).min(limits.bytes_max) as usize);
+                whole.extend_from_slice(&earlier);
+                whole.extend_from_slice(&piece);
+            }
+        }
+    }
+    Ok(first.unwrap_or_else(|| whole.freeze()))
+}
+
+/// Until when, from the start, the next byte must come.
+fn time_left(received: u64, limits: BodyLimits) -> Duration {
+    let by_rate = GRACE + Duration::from_secs_f64(received as f64 / limits.rate_min.max(1) as f64);
+    by_rate.min(limits.deadline)
+}
+
+/// Reads and drops a small body that is not wanted. `false`: the connection must end instead.
+pub async fn drain(session: &mut ServerSession, announced: Option<u64>, has_body: bool) -> bool {
+    if !has_body {
+        return true;
+    }
+    if announced.is_none_or(|length| length > DRAIN_MAX) {
+        return false;
+    }
+    let drained = async {
+        while let Ok(piece) = session.read_request_body().await {
+            if piece.is_none() {
+                return true;
+            }
+        }
+        false
+    };
+    timeout(GRACE, drained).await.unwrap_or(false)
+}
+
+fn too_large(limits: BodyLimits) -> Refusal {
+    Refusal::new(Reason::TooLarge, format!("The request body exceeds {} bytes.", limits.bytes_max))
+}
+
+fn too_slow() -> Refusal {
+    Refusal::new(Reason::RequestTimeout, "The request body came too slowly. Send it again over a faster connection.")
+}
+
+fn no_memory(bound: MemoryBound) -> Refusal {
+    let message = match bound {
+        MemoryBound::Account(bytes) => {
+            format!("Service Overloaded: this account's requests in flight already hold {bytes} bytes. Send fewer at once.")
+        }
+        MemoryBound::Total(_) => "Service Overloaded: no memory for this request's body. Retry shortly.".to_owned(),
+    };
+    Refusal::new(Reason::Memory, message).retry(Some(Duration::from_secs(2)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_has_its_whole_time_only_while_it_keeps_coming() {
+        let limits = BodyLimits { bytes_max: 1 << 20, deadline: Duration::from_secs(30), rate_min: 1024 };
+        assert_eq!(time_left(0, limits), Duration::from_secs(5));
+        assert_eq!(time_left(10 * 1024, limits), Duration::from_secs(15));
+        assert_eq!(time_left(1 << 19, limits), Duration::from_secs(30));
+    }
+}

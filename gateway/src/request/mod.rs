@@ -1,0 +1,7 @@
+//! From bytes to a request that is understood: depth, decisive members, the call, its weight.
+
+pub mod body;
+pub mod call;
+pub mod depth;
+pub mod members;
+pub mod weigh;

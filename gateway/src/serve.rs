@@ -1,0 +1,216 @@
+//! `tidegate serve`: opens the listeners, runs until told to stop, and stops well.
+//!
+//! The data path runs on the framework's threads, admin and metrics on a thread of their own: a slow
+//! dashboard cannot slow a request. On `SIGTERM` readiness turns red first, then after the lame-duck time the
+//! listener closes, what waits is refused, what runs may finish, and the process ends a moment after the last
+//! request instead of sleeping out its grace.
+
+use crate::access_log::AccessLog;
+use crate::accounting::Accounts;
+use crate::admin;
+use crate::config::Config;
+use crate::edge::app::App;
+use crate::edge::connections::Connections;
+use crate::edge::filter::AddressFilter;
+use crate::gateway::Gateway;
+use crate::harvest;
+use crate::metrics::{self, RequestMetrics};
+use async_trait::async_trait;
+use pingora::listeners::{ListenerConfig, TcpSocketOptions};
+use pingora::protocols::TcpKeepalive;
+use pingora::protocols::l4::stream::L4BufferSettings;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora::services::background::{BackgroundService, background_service};
+use pingora::services::listening::Service;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long the last lines of the log may take on the way out.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
+/// How often the end of the last request is looked for on the way out.
+const DRAIN_POLL: Duration = Duration::from_millis(50);
+
+/// Why the gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A listener could not be opened. Usually another process has the port.
+    #[error("{what} {address} could not be opened: {cause}")]
+    Listen {
+        /// Which listener.
+        what: &'static str,
+        /// Its address.
+        address: SocketAddr,
+        /// What the operating system said.
+        cause: std::io::Error,
+    },
+    /// A file or a thread was not to be had.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The config is well formed but cannot be run.
+    #[error("{0}")]
+    Build(#[from] crate::state::BuildError),
+    /// The metrics recorder.
+    #[error("metrics could not be set up: {0}")]
+    Metrics(String),
+}
+
+/// A gateway that is ready to run, with its listeners open.
+pub struct Prepared {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// Where customers connect.
+    pub address: SocketAddr,
+    /// Where operators connect.
+    pub admin_address: SocketAddr,
+    server: Server,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Opens everything that `config` needs.
+///
+/// # Errors
+/// When a port is taken, a file cannot be opened or a replica's name has no address.
+pub fn prepare(config: Config) -> Result<Prepared, ServeError> {
+    let config = Arc::new(config);
+    let rendered = metrics::install().map_err(|e| ServeError::Metrics(e.to_string()))?;
+    let log = AccessLog::open(&config.log.access)?;
+    let accounts = Accounts::start(log, RequestMetrics::default())?;
+    let limits = &config.listen.limits;
+    let connections_max = (descriptors() as f64 * limits.connections_share) as usize;
+    let connections = Connections::new(connections_max.max(1), limits.connections_per_address);
+    let gateway = Arc::new(Gateway::new(Arc::clone(&config), accounts, connections)?);
+    let address = free_port(config.listen.address, "listen.address")?;
+    let admin_listener = open(config.admin.address, "admin.address")?;
+    let admin_address = admin_listener.local_addr()?;
+    admin::start(admin_listener, Arc::clone(&gateway), rendered)?;
+    let server = build(&config, &gateway, address);
+    Ok(Prepared { gateway, address, admin_address, server })
+}
+
+impl Prepared {
+    /// Runs until the process is told to stop. Does not return before that.
+    pub fn run(self) {
+        self.server.run(RunArgs { shutdown_signal: Box::new(Signals { gateway: self.gateway }) });
+    }
+}
+
+fn open(address: SocketAddr, what: &'static str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).map_err(|cause| ServeError::Listen { what, address, cause })
+}
+
+/// The address with a port that is free now: the framework opens its own listener and does not say where.
+fn free_port(address: SocketAddr, what: &'static str) -> Result<SocketAddr, ServeError> {
+    Ok(open(address, what)?.local_addr()?)
+}
+
+/// File descriptors that this process may have.
+fn descriptors() -> u64 {
+    std::fs::read_to_string("/proc/self/limits")
+        .ok()
+        .and_then(|limits| {
+            let line = limits.lines().find(|line| line.starts_with("Max open files"))?.to_owned();
+            line.split_whitespace().nth(3)?.parse().ok()
+        })
+        .unwrap_or(1024)
+}
+
+fn build(config: &Config, gateway: &Arc<Gateway>, address: SocketAddr) -> Server {
+    let threads = config.listen.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
+    let conf = ServerConf {
+        threads: threads.unwrap_or(1),
+        grace_period_seconds: Some(config.listen.shutdown.grace.as_secs()),
+        graceful_shutdown_timeout_seconds: Some(1),
+        ..ServerConf::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+    let mut service = Service::new("customers".to_owned(), App::new(Arc::clone(gateway)));
+    service.add_listener(listener(config, address));
+    service.set_connection_filter(Arc::new(AddressFilter::new(Arc::clone(&gateway.connections))));
+    server.add_service(service);
+    server.add_service(background_service("tick", Ticker { gateway: Arc::clone(gateway) }));
+    server
+}
+
+fn listener(config: &Config, address: SocketAddr) -> ListenerConfig {
+    let limits = &config.listen.limits;
+    let mut options = TcpSocketOptions::default();
+    options.tcp_keepalive = Some(TcpKeepalive {
+        idle: limits.tcp_keepalive_idle,
+        interval: limits.tcp_keepalive_interval,
+        count: limits.tcp_keepalive_probes as usize,
+        #[cfg(target_os = "linux")]
+        user_timeout: limits.tcp_user_timeout,
+    });
+    ListenerConfig::tcp(address.to_string())
+        .tcp_socket_options(options)
+        .l4_buffer(L4BufferSettings::default().read(limits.read_buffer_bytes as usize))
+}
+
+/// Drives the gateway four times a second, and ends the process when it has drained.
+struct Ticker {
+    gateway: Arc<Gateway>,
+}
+
+#[async_trait]
+impl BackgroundService for Ticker {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut ticks = tokio::time::interval(harvest::PERIOD);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let gateway = Arc::clone(&self.gateway);
+        let drained = async move {
+            crate::edge::idle::shut_down(&mut shutdown).await;
+            gateway.close_gates();
+            while gateway.in_flight() > 0 {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+        };
+        let mut drained = std::pin::pin!(drained);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.gateway.tick(),
+                () = &mut drained => {
+                    self.gateway.accounts.flush(FLUSH_PATIENCE);
+                    // The framework would sleep out its whole grace.
+                    std::process::exit(0);
+                }
+            }
+        }
+    }
+}
+
+/// Turns signals into what the framework is to do.
+struct Signals {
+    gateway: Arc<Gateway>,
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {
+                self.gateway.accounts.flush(FLUSH_PATIENCE);
+                ShutdownSignal::FastShutdown
+            }
+            _ = terminate.recv() => {
+                self.gateway.begin_draining();
+                let lame_duck = self.gateway.snapshot().config.listen.shutdown.lame_duck;
+                tracing::info!(lame_duck_ms = lame_duck.as_millis() as u64, "SIGTERM: draining");
+                tokio::time::sleep(lame_duck).await;
+                ShutdownSignal::GracefulTerminate
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The end of an answered request: what it used, and what everyone learns from it.
+//!
+//! Total prompt and generated tokens are the engine's own. Uncached tokens are the smaller of what the engine
+//! had to compute and what the best replica would have had to: our routing never costs the account. Where the
+//! engine says nothing of its cache, our own estimate counts; where it says nothing at all, what was weighed
+//! and counted.
+
+use crate::admission::Place;
+use crate::clock;
+use crate::path::Request;
+use crate::record::Record;
+use crate::relay::Answered;
+use crate::state::Deployment;
+use limits::Used;
+use shedder::Finished;
+
+/// Settles budget and place and teaches the averages. `finished`: the answer came to its own end.
+pub fn answered(
+    request: &Request<'_>,
+    deployment: &Deployment,
+    place: Place,
+    answered: &Answered,
+    finished: bool,
+    record: &mut Record,
+) {
+    let weighed = request.live.ledger().prompt();
+    let hit = weighed.tokens.saturating_sub(weighed.uncached);
+    let counted = (f64::from(answered.chunks) * weighed.tokens_per_chunk).round() as u64;
+    let used = match answered.usage {
+        Some(usage) => {
+            let by_us = usage.prompt.saturating_sub(hit);
+            let uncached = usage.cached.map_or(by_us, |cached| by_us.min(usage.prompt - cached));
+            Used { prompt: usage.prompt, uncached_prompt: uncached, generated: usage.generated, finished }
+        }
+        None => Used { prompt: weighed.tokens, uncached_prompt: weighed.uncached, generated: counted, finished },
+    };
+    request.live.ledger().settle(&used);
+    let cached = answered.usage.and_then(|usage| usage.cached);
+    if let Some(usage) = answered.usage.filter(|_| finished) {
+        learn(request, deployment, usage.prompt, usage.generated, answered.chunks);
+        prompt_is_cached(request, deployment, &place, Some(usage.prompt));
+    }
+    record.used(&used, cached, answered.usage.is_none());
+    let now = clock::now();
+    place.finish(&Finished {
+        generated: used.generated.min(u64::from(u32::MAX)) as u32,
+        content_chunks: answered.chunks,
+        cached: cached.map(|cached| cached.min(u64::from(u32::MAX)) as u32),
+        duration_of_answer: (!request.call.stream).then(|| now.saturating_sub(record.dispatched_at())),
+    });
+}
+
+fn learn(request: &Request<'_>, deployment: &Deployment, prompt: u64, generated: u64, chunks: u32) {
+    request.model.weigher.learn(request.account.number, &request.weight.features, prompt);
+    request.model.usual.learn(generated / u64::from(request.call.choices.max(1)));
+    deployment.tokens_per_chunk.learn(generated, chunks);
+}
+
+/// The place's replica has this prompt in its cache from now on; `tokens` once they are counted.
+pub fn prompt_is_cached(request: &Request<'_>, deployment: &Deployment, place: &Place, tokens: Option<u64>) {
+    let replica = place.permit().replica.0;
+    deployment.prefixes.record(clock::now(), request.account.number, &request.weight.keys, replica, tokens);
+}

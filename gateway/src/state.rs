@@ -1,0 +1,397 @@
+//! What the gateway knows: a snapshot built from one config, and what outlives every config.
+//!
+//! A request loads the snapshot once and keeps it, so it never sees half of one config and half of another.
+//! Budgets, request meters and gates are looked up by name in the [`Registry`] when a snapshot is built, so
+//! they go on through reloads.
+
+use crate::admission::Gate;
+use crate::budget::BudgetCell;
+use crate::clock;
+use crate::config::{self, Config, Tier};
+use crate::memory::AccountMemory;
+use crate::request::weigh::{ModelWeigher, Prefixes};
+use crate::upstream::replica::{Replica, UpstreamTimeouts};
+use limits::RequestMeter;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Everything that one config says, ready to use.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The config itself.
+    pub config: Arc<Config>,
+    /// Accounts by id.
+    pub accounts: HashMap<Arc<str>, Arc<Account>>,
+    /// Models by name and alias.
+    pub models: HashMap<Arc<str>, Arc<Model>>,
+    /// Deployments in the order of the file.
+    pub deployments: Vec<Arc<Deployment>>,
+    /// Wall time of the build, seconds since the epoch: the `created` of models.
+    pub built: u64,
+}
+
+/// One account.
+#[derive(Debug)]
+pub struct Account {
+    /// What the config says.
+    pub config: Arc<config::Account>,
+    /// The unit of fairness and of prefix knowledge: a hash of the id, so it survives restarts.
+    pub number: u64,
+    /// Requests per minute and at once.
+    pub meter: Arc<Mutex<RequestMeter>>,
+    /// Bytes held.
+    pub memory: Arc<AccountMemory>,
+    /// Budgets by the model's index, made when first used.
+    budgets: Vec<OnceLock<Arc<BudgetCell>>>,
+}
+
+/// One model.
+#[derive(Debug)]
+pub struct Model {
+    /// What the config says.
+    pub config: Arc<config::Model>,
+    /// Its place in the account's budgets.
+    pub index: usize,
+    /// Its deployments in order, with whom each takes.
+    pub routes: Vec<(config::Route, Arc<Deployment>)>,
+    /// What requests weigh.
+    pub weigher: Arc<ModelWeigher>,
+    /// What an answer of this model usually generates.
+    pub usual: Arc<UsualAnswer>,
+}
+
+/// One deployment.
+#[derive(Debug)]
+pub struct Deployment {
+    /// What the config says.
+    pub config: Arc<config::Deployment>,
+    /// Its gate.
+    pub gate: Arc<Gate>,
+    /// Its replicas by the shedder's number.
+    pub replicas: Vec<Arc<Replica>>,
+    /// How long they may take.
+    pub timeouts: UpstreamTimeouts,
+    /// What they have cached.
+    pub prefixes: Arc<Prefixes>,
+    /// Tokens that one content chunk usually carries.
+    pub tokens_per_chunk: Arc<TokensPerChunk>,
+}
+
+/// An average that finished answers move, shared by all accounts of a model. Starts at 256 tokens.
+#[derive(Debug)]
+pub struct UsualAnswer(AtomicF64);
+
+/// Tokens per content chunk, moved by finished streams. Starts at 1; more with speculative decoding.
+#[derive(Debug)]
+pub struct TokensPerChunk(AtomicF64);
+
+/// Share of a new sample in these averages.
+const GAIN: f64 = 0.1;
+
+impl Default for UsualAnswer {
+    fn default() -> Self {
+        UsualAnswer(AtomicF64::new(256.0))
+    }
+}
+
+impl UsualAnswer {
+    /// Tokens.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        self.0.load().round() as u64
+    }
+
+    /// An answer finished with so many tokens per choice.
+    pub fn learn(&self, tokens: u64) {
+        self.0.move_towards(tokens as f64, GAIN);
+    }
+}
+
+impl Default for TokensPerChunk {
+    fn default() -> Self {
+        TokensPerChunk(AtomicF64::new(1.0))
+    }
+}
+
+impl TokensPerChunk {
+    /// Tokens per chunk, at least 1.
+    #[must_use]
+    pub fn value(&self) -> f64 {
+        self.0.load()
+    }
+
+    /// A stream finished: `tokens` by the engine's usage in `chunks` content chunks.
+    pub fn learn(&self, tokens: u64, chunks: u32) {
+        if chunks > 0 && tokens > 0 {
+            self.0.move_towards((tokens as f64 / f64::from(chunks)).clamp(1.0, 64.0), GAIN);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct AtomicF64(AtomicU64);
+
+impl AtomicF64 {
+    fn new(value: f64) -> Self {
+        AtomicF64(AtomicU64::new(value.to_bits()))
+    }
+
+    fn load(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Concurrent moves may lose one of them, which an average forgives.
+    fn move_towards(&self, target: f64, gain: f64) {
+        let value = self.load();
+        self.0.store((value + gain * (target - value)).to_bits(), Ordering::Relaxed);
+    }
+}
+
+/// What goes on through reloads, by name. Bounded by what configs ever named.
+#[derive(Debug, Default)]
+pub struct Registry {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    meters: HashMap<Arc<str>, (Arc<Mutex<RequestMeter>>, Arc<AccountMemory>)>,
+    budgets: HashMap<(Arc<str>, Arc<str>), Arc<BudgetCell>>,
+    weighers: HashMap<Arc<str>, (Arc<ModelWeigher>, Arc<UsualAnswer>)>,
+}
+
+impl Registry {
+    /// Every budget that was ever used. Allocates.
+    #[must_use]
+    pub fn budgets(&self) -> Vec<Arc<BudgetCell>> {
+        self.inner.lock().budgets.values().cloned().collect()
+    }
+
+    /// Running requests over all accounts: zero at rest.
+    #[must_use]
+    pub fn live_requests(&self) -> u64 {
+        self.inner.lock().meters.values().map(|(meter, _)| u64::from(meter.lock().live())).sum()
+    }
+
+    fn account(&self, account: &config::Account) -> (Arc<Mutex<RequestMeter>>, Arc<AccountMemory>) {
+        let mut inner = self.inner.lock();
+        let (meter, memory) = inner.meters.entry(Arc::clone(&account.id)).or_insert_with(|| {
+            let meter = RequestMeter::new(u64::from(account.requests_per_minute), account.concurrency);
+            (Arc::new(Mutex::new(meter)), Arc::default())
+        });
+        meter.lock().reconfigure(u64::from(account.requests_per_minute), account.concurrency);
+        (Arc::clone(meter), Arc::clone(memory))
+    }
+
+    fn model(&self, name: &Arc<str>) -> (Arc<ModelWeigher>, Arc<UsualAnswer>) {
+        self.inner.lock().weighers.entry(Arc::clone(name)).or_default().clone()
+    }
+
+    fn budget(&self, config: &Config, account: &config::Account, model: &config::Model) -> Arc<BudgetCell> {
+        let key = (Arc::clone(&account.id), Arc::clone(&model.name));
+        let mut inner = self.inner.lock();
+        let cell = inner.budgets.entry(key).or_insert_with(|| {
+            let bounds = budget_config(config, account, model);
+            BudgetCell::new(Arc::clone(&account.id), Arc::clone(&model.name), bounds)
+        });
+        Arc::clone(cell)
+    }
+}
+
+/// The bounds and the policy of one account's budget on one model.
+#[must_use]
+pub fn budget_config(config: &Config, account: &config::Account, model: &config::Model) -> limits::BudgetConfig {
+    let bounds = config.limits.bounds(account, model);
+    let meter = |of: fn(&config::Meters) -> u64| {
+        let at_most = |tokens: u64| tokens.min(limits::TOKENS_PER_MINUTE_MAX);
+        let (start, floor, ceiling) = (of(&bounds.start), of(&bounds.floor), of(&bounds.ceiling));
+        // The config has floor <= start <= ceiling, so this is only another type for the same numbers.
+        limits::Bounds { start: at_most(start), floor: at_most(floor), ceiling: at_most(ceiling) }
+    };
+    limits::BudgetConfig {
+        policy: policy(&config.limits),
+        bounds: limits::PerMeter {
+            prompt: meter(|m| m.prompt),
+            uncached_prompt: meter(|m| m.uncached_prompt),
+            generated: meter(|m| m.generated),
+        },
+    }
+}
+
+fn policy(limits: &config::Limits) -> limits::Policy {
+    let percent = |share: f64| (share * 100.0).round() as u32;
+    match limits.policy {
+        config::LimitPolicy::Fixed => limits::Policy::Fixed,
+        config::LimitPolicy::Published => limits::Policy::Published(limits::AdaptiveRule {
+            grow_above_percent: percent(limits.growth.use_over),
+            grow_by_percent: percent(limits.growth.factor - 1.0),
+            grow_every: limits.growth.every,
+            shrink_below_percent: percent(limits.shrink.use_under),
+            shrink_by_percent: percent(1.0 - limits.shrink.factor),
+            shrink_every: limits.shrink.every,
+            shrink_keeps_percent: percent(limits.shrink.unless_over),
+            observed: Duration::from_secs(u64::from(limits.shrink.days) * 86_400),
+            reset_after: limits.reset_after,
+        }),
+    }
+}
+
+impl Account {
+    /// The budget on `model`, made when first used.
+    #[must_use]
+    pub fn budget(&self, registry: &Registry, config: &Config, model: &Model) -> Arc<BudgetCell> {
+        let make = || registry.budget(config, &self.config, &model.config);
+        self.budgets.get(model.index).map_or_else(make, |slot| Arc::clone(slot.get_or_init(make)))
+    }
+
+    /// Whether the account is entitled to priority.
+    #[must_use]
+    pub fn may_priority(&self) -> bool {
+        self.config.tiers.contains(Tier::Priority)
+    }
+}
+
+/// Why a config that is well formed cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// A replica's name has no address. Usually a typing error, or DNS is not up yet.
+    #[error("the replica {replica} of deployment {deployment} has no address: {cause}")]
+    NoAddress {
+        /// The deployment's name.
+        deployment: String,
+        /// The replica's URL.
+        replica: String,
+        /// What the resolver said.
+        cause: String,
+    },
+}
+
+impl Snapshot {
+    /// Builds the snapshot of `config`. Resolves the names of replicas, which may block.
+    ///
+    /// # Errors
+    /// When a replica's name has no address.
+    pub fn build(config: Arc<Config>, registry: &Registry) -> Result<Snapshot, BuildError> {
+        let deployments: Vec<Arc<Deployment>> =
+            config.deployments.iter().map(|d| Deployment::build(d).map(Arc::new)).collect::<Result<_, _>>()?;
+        let by_name: HashMap<&str, &Arc<Deployment>> =
+            deployments.iter().map(|deployment| (&*deployment.config.name, deployment)).collect();
+        let mut models = HashMap::new();
+        for (index, model) in config.models.iter().enumerate() {
+            let (weigher, usual) = registry.model(&model.name);
+            let routes = model.routes.iter().filter_map(|route| {
+                by_name.get(&*route.deployment.name).map(|deployment| (route.clone(), Arc::clone(deployment)))
+            });
+            let built =
+                Arc::new(Model { config: Arc::clone(model), index, routes: routes.collect(), weigher, usual });
+            for name in std::iter::once(&model.name).chain(&model.aliases) {
+                models.insert(Arc::clone(name), Arc::clone(&built));
+            }
+        }
+        let accounts = config.accounts.iter().map(|account| {
+            let (meter, memory) = registry.account(account);
+            let budgets = config.models.iter().map(|_| OnceLock::new()).collect();
+            let number = number_of(&account.id);
+            (Arc::clone(&account.id), Arc::new(Account { config: Arc::clone(account), number, meter, memory, budgets }))
+        });
+        Ok(Snapshot {
+            accounts: accounts.collect(),
+            models,
+            deployments,
+            built: clock::wall().as_secs(),
+            config: Arc::clone(&config),
+        })
+    }
+}
+
+fn number_of(id: &str) -> u64 {
+    #[expect(deprecated, reason = "SipHash with fixed keys is what is wanted here: stable across processes")]
+    let mut hasher = std::hash::SipHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Deployment {
+    fn build(config: &Arc<config::Deployment>) -> Result<Deployment, BuildError> {
+        let timeouts = UpstreamTimeouts {
+            connect: config.timeouts.connect,
+            first_token: config.timeouts.first_token,
+            between_tokens: config.timeouts.between_tokens,
+            answer: config.timeouts.answer,
+            write: config.timeouts.write,
+            idle: config.timeouts.idle,
+        };
+        let replicas: Vec<Arc<Replica>> = config
+            .replicas
+            .iter()
+            .map(|url| replica(config, url, timeouts).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        let ids: Vec<shedder::ReplicaConfig> = (0..replicas.len() as u16)
+            .map(|id| shedder::ReplicaConfig { id: shedder::ReplicaId(id), slots_max: config.slots_max })
+            .collect();
+        let shedder = shedder::Shedder::new(clock::now(), shedder_config(config), &ids);
+        Ok(Deployment {
+            gate: Gate::new(shedder),
+            replicas,
+            timeouts,
+            prefixes: Arc::new(Prefixes::new(config.shared_prefixes)),
+            tokens_per_chunk: Arc::default(),
+            config: Arc::clone(config),
+        })
+    }
+}
+
+fn replica(
+    config: &config::Deployment,
+    url: &config::ReplicaUrl,
+    timeouts: UpstreamTimeouts,
+) -> Result<Replica, BuildError> {
+    use std::net::ToSocketAddrs as _;
+    let no_address = |cause: String| BuildError::NoAddress {
+        deployment: config.name.to_string(),
+        replica: url.to_string(),
+        cause,
+    };
+    let address = match &url.host {
+        config::Host::Ip(ip) => (*ip, url.port).into(),
+        config::Host::Name(name) => (name.as_str(), url.port)
+            .to_socket_addrs()
+            .map_err(|e| no_address(e.to_string()))?
+            .next()
+            .ok_or_else(|| no_address("the name has none".to_owned()))?,
+    };
+    let sni = url.tls.then(|| url.host.to_string());
+    let key = config.api_key.as_ref().map(config::Secret::expose);
+    Replica::new(url, address, sni, key, timeouts).ok_or_else(|| no_address("it is no header value".to_owned()))
+}
+
+fn shedder_config(config: &config::Deployment) -> shedder::Config {
+    let slo = &config.slo;
+    let has_slo = slo.ttft.is_some() || slo.tpot.is_some();
+    shedder::Config {
+        slo: has_slo.then(|| shedder::Slo {
+            ttft: slo.ttft.unwrap_or(Duration::from_secs(2)),
+            tpot: slo.tpot.unwrap_or(Duration::from_millis(100)),
+        }),
+        ceilings: shedder::PerTier { priority: config.ceilings.priority, regular: config.ceilings.regular },
+        slots_max: config.slots_max,
+        fixed_limit: config.limit.map(f64::from),
+        step_budget: config.step_tokens,
+        kv_tokens: config.kv_tokens,
+        queue: shedder::QueueBounds {
+            requests: config.queue.requests,
+            tokens: config.queue.tokens,
+            bytes: config.queue.bytes,
+            ..shedder::QueueBounds::default()
+        },
+        aborts_on_disconnect: config.engine.aborts(),
+        withdraw: config.withdraw,
+        share_max: config.priority_share_max,
+        regular_floor: config.regular_share_min,
+        ..shedder::Config::default()
+    }
+}

@@ -1,0 +1,176 @@
+//! One request to one replica: sent whole, then read piece by piece.
+//!
+//! The request is built anew from what we know, never forwarded: the headers are ours, the length is ours, so
+//! no framing trick and no header of a client reaches an engine. An exchange that is dropped closes its
+//! connection, which is how an engine learns that nobody listens any more; one that was read to its end goes
+//! back to the pool.
+
+use crate::upstream::replica::{Replica, UpstreamTimeouts};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Version, header};
+use pingora::ErrorType;
+use pingora::connectors::http::Connector;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::client::HttpSession;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Below this size a request is sent as one piece: a copy is cheaper than a system call.
+const ONE_PIECE_BYTES: usize = 64 << 10;
+
+/// Why an exchange broke.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExchangeError {
+    /// No connection: refused, unreachable or too slow.
+    #[error("could not connect: {0}")]
+    Connect(String),
+    /// The connection broke, or what came was not HTTP.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    /// Silence for longer than allowed.
+    #[error("no answer in time")]
+    Timeout,
+}
+
+/// A request whose answer is being read.
+pub struct Exchange {
+    session: HttpSession<()>,
+    replica: Arc<Replica>,
+    idle: Duration,
+    reused: bool,
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange").field("replica", &self.replica.name).finish_non_exhaustive()
+    }
+}
+
+/// What is sent.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// The API's path.
+    pub path: &'static str,
+    /// Our request id.
+    pub request_id: HeaderValue,
+    /// W3C trace context of the client, when well formed.
+    pub trace: Option<HeaderValue>,
+    /// Whether the answer will be a stream.
+    pub stream: bool,
+    /// The body in pieces.
+    pub body: Vec<Bytes>,
+}
+
+impl Exchange {
+    /// Sends `outgoing` to `replica`. A kept connection that turns out to be dead is replaced once.
+    ///
+    /// # Errors
+    /// When no connection could be made or the request could not be written.
+    pub async fn send(
+        connector: &Connector<()>,
+        replica: &Arc<Replica>,
+        timeouts: &UpstreamTimeouts,
+        outgoing: &Outgoing,
+    ) -> Result<Exchange, ExchangeError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let (session, reused) = connector.get_http_session(&replica.peer).await.map_err(connect_error)?;
+            let mut exchange = Exchange { session, replica: Arc::clone(replica), idle: timeouts.idle, reused };
+            exchange.session.set_write_timeout(Some(timeouts.write));
+            match exchange.write(outgoing).await {
+                Ok(()) => return Ok(exchange),
+                Err(_) if reused && attempts == 1 => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    async fn write(&mut self, outgoing: &Outgoing) -> Result<(), ExchangeError> {
+        let length: usize = outgoing.body.iter().map(Bytes::len).sum();
+        let header = self.header(outgoing, length).map_err(|e| ExchangeError::Broken(e.to_string()))?;
+        self.session.write_request_header(Box::new(header)).await.map_err(broken)?;
+        if length <= ONE_PIECE_BYTES && outgoing.body.len() > 1 {
+            let mut whole = Vec::with_capacity(length);
+            outgoing.body.iter().for_each(|piece| whole.extend_from_slice(piece));
+            self.session.write_request_body(Bytes::from(whole), false).await.map_err(broken)?;
+        } else {
+            for piece in &outgoing.body {
+                self.session.write_request_body(piece.clone(), false).await.map_err(broken)?;
+            }
+        }
+        self.session.finish_request_body().await.map_err(broken)
+    }
+
+    fn header(&self, outgoing: &Outgoing, length: usize) -> pingora::Result<RequestHeader> {
+        let path = [self.replica.base_path.as_str(), outgoing.path].concat();
+        let mut header = RequestHeader::build_no_case("POST", path.as_bytes(), Some(10))?;
+        header.set_version(Version::HTTP_11);
+        header.insert_header(header::HOST, &self.replica.host)?;
+        header.insert_header(header::CONTENT_TYPE, "application/json")?;
+        header.insert_header(header::CONTENT_LENGTH, length)?;
+        header.insert_header(header::ACCEPT, if outgoing.stream { "text/event-stream" } else { "application/json" })?;
+        // A compressed answer would hide its tokens from the meter.
+        header.insert_header(header::ACCEPT_ENCODING, "identity")?;
+        header.insert_header(header::USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))?;
+        header.insert_header("x-request-id", &outgoing.request_id)?;
+        if let Some(trace) = &outgoing.trace {
+            header.insert_header("traceparent", trace)?;
+        }
+        if let Some(authorization) = &self.replica.authorization {
+            header.insert_header(header::AUTHORIZATION, authorization)?;
+        }
+        Ok(header)
+    }
+
+    /// Whether the connection was kept from an earlier request. Engines close idle ones without a word, so an
+    /// answer that never begins on a kept connection is no fault of the replica.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Reads the final head; its status. Informational answers are skipped.
+    ///
+    /// # Errors
+    /// When the connection broke or what came is no head.
+    pub async fn read_head(&mut self) -> Result<u16, ExchangeError> {
+        loop {
+            self.session.read_response_header().await.map_err(broken)?;
+            let status = self.session.response_header().map_or(0, |head| head.status.as_u16());
+            if status >= 200 {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// The headers of the answer, once its head was read.
+    #[must_use]
+    pub fn headers(&self) -> Option<&HeaderMap> {
+        self.session.response_header().map(|head| &head.headers)
+    }
+
+    /// The next piece of the answer's body; `None` at its end. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the answer breaks off before its end.
+    pub async fn read_body(&mut self) -> Result<Option<Bytes>, ExchangeError> {
+        self.session.read_response_body().await.map_err(broken)
+    }
+
+    /// Gives the connection back to the pool after the answer was read to its end.
+    pub async fn release(self, connector: &Connector<()>) {
+        connector.release_http_session(self.session, &self.replica.peer, Some(self.idle)).await;
+    }
+}
+
+fn connect_error(e: pingora::BError) -> ExchangeError {
+    ExchangeError::Connect(e.etype().as_str().to_owned())
+}
+
+fn broken(e: pingora::BError) -> ExchangeError {
+    match e.etype() {
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => ExchangeError::Timeout,
+        etype => ExchangeError::Broken(etype.as_str().to_owned()),
+    }
+}

@@ -42,8 +42,12 @@ class Tally:
             self.passed += 1
             print(f"ok    {house.kind.name}: {check.sentence} ({seconds:.1f} s)", flush=True)
         else:
-            self.failed += 1
-            print(f"FAIL  {house.kind.name}: {check.sentence} ({seconds:.1f} s)\n      {fault}", flush=True)
+            self.fail(f"{house.kind.name}: {check.sentence} ({seconds:.1f} s)", fault)
+
+    def fail(self, what, fault):
+        """Counts what did not hold."""
+        self.failed += 1
+        print(f"FAIL  {what}\n      {fault}", flush=True)
 
     @staticmethod
     def _fault(check, house):

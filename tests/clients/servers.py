@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import signal
 import socket
 import subprocess
 import time
@@ -39,6 +38,10 @@ def key_of(account):
     return f"tg-test-{account}"
 
 
+class StartError(Exception):
+    """A program did not come up; says what it said."""
+
+
 class Program:
     """One process that we started, with its output in a file."""
 
@@ -58,12 +61,12 @@ class Program:
                 break
             time.sleep(0.02)
         tail = self.log.read_text(errors="replace")[-1500:]
-        raise RuntimeError(f"{self.log.stem} did not say {pattern!r}; exit {self.process.poll()}; it said:\n{tail}")
+        raise StartError(f"{self.log.stem} did not say {pattern!r}; exit {self.process.poll()}; it said:\n{tail}")
 
     def stop(self):
         """Ends it, asking first. The exit status, or `None` where asking did not help."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            self.process.terminate()
         try:
             return self.process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
@@ -154,11 +157,12 @@ class House:
             replicas = [address() for _, address in engines]
             config = self.folder / "tidegate.yaml"
             config.write_text(config_text(self.kind, replicas))
-            gateway = Program([self.tidegate, "serve", "--config", config], self.folder / "gateway.log", self.folder)
-            self.programs.append(gateway)
-            self.url = gateway.said(r"listening on (http://[0-9.:]+)")
-            self.admin = gateway.said(r"admin on (http://[0-9.:]+)")
-            wait_for(f"{self.admin}/readyz", gateway)
+            command = [self.tidegate, "serve", "--config", config]
+            self.gateway = Program(command, self.folder / "gateway.log", self.folder)
+            self.programs.append(self.gateway)
+            self.url = self.gateway.said(r"listening on (http://[0-9.:]+)")
+            self.admin = self.gateway.said(r"admin on (http://[0-9.:]+)")
+            wait_for(f"{self.admin}/readyz", self.gateway)
         except BaseException:
             self.__exit__()
             raise
@@ -168,6 +172,10 @@ class House:
         # The gateway first, so that it does not see its engines go.
         for program in reversed(self.programs):
             program.stop()
+
+    def stop_gateway(self):
+        """Ends the gateway before its time; its exit status."""
+        return self.gateway.stop()
 
     def client(self, account, prefix="", retries=0):
         """The SDK, speaking as `account`. Each HTTP answer is noted in `seen`, retried ones too."""
@@ -252,4 +260,4 @@ def wait_for(url, program):
         except OSError as error:
             fault = error
         time.sleep(0.05)
-    raise RuntimeError(f"{url} did not answer 200: {fault}")
+    raise StartError(f"{url} did not answer 200: {fault}")

@@ -222,7 +222,7 @@ def config_text(kind, replicas):
         "deployments:",
         f"  - {{ name: open, engine: {kind.engine}, replicas: [{listed}], slo: {{ ttft_ms: 2000, tpot_ms: 100 }} }}",
         f"  - {{ name: narrow, engine: {kind.engine}, replicas: [{listed}], slo: {{ ttft_ms: 2000, tpot_ms: 100 }}, "
-        f"slots_max: {NARROW_PLACES}, limit: {NARROW_PLACES} }}",
+        f"limit: {NARROW_PLACES} }}",
         "models:",
         f"  - {{ name: {MODEL}, deployments: [open], served_model: {kind.served_model} }}",
         f"  - {{ name: {NARROW_MODEL}, deployments: [narrow], served_model: {kind.served_model} }}",

@@ -70,7 +70,7 @@ fn paths_in_the_documents_exist() {
 fn the_map_names_every_module() {
     let house = super::house();
     let map = fs::read_to_string(house.join("ARCHITECTURE.md")).unwrap();
-    let tests = super::source::test_only(&super::source::all());
+    let tests = super::source::test_only(super::source::all());
     let shipped: Vec<String> =
         super::tree::files(&house).into_iter().filter(|path| !tests.contains(path)).collect();
 

@@ -156,7 +156,7 @@ fn clock_reads(source: &Source) -> Vec<String> {
 #[test]
 fn the_pure_crates_have_no_clock_lock_thread_randomness_io_or_logging() {
     let sources = source::all();
-    let tests = source::test_only(&sources);
+    let tests = source::test_only(sources);
     let pure = |source: &&Source| PURE.iter().any(|pure| source.path.starts_with(&format!("{pure}/src/")));
     let shipped: Vec<&Source> =
         sources.iter().filter(pure).filter(|source| !tests.contains(&source.path)).collect();

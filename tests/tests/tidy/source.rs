@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 /// One `.rs` file.
 pub(super) struct Source {
@@ -41,11 +42,14 @@ impl Source {
     }
 }
 
-/// All `.rs` files of the workspace.
-pub(super) fn all() -> Vec<Source> {
-    let house = super::house();
-    let paths = super::tree::files(&house).into_iter().filter(|path| path.ends_with(".rs"));
-    paths.map(|path| read(&house, &path)).collect()
+/// All `.rs` files of the workspace, read once for all rules.
+pub(super) fn all() -> &'static [Source] {
+    static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
+        let house = super::house();
+        let paths = super::tree::files(&house).into_iter().filter(|path| path.ends_with(".rs"));
+        paths.map(|path| read(&house, &path)).collect()
+    });
+    &SOURCES
 }
 
 fn read(house: &Path, path: &str) -> Source {

@@ -5,8 +5,11 @@
 //! - [`engine`]: a model server without a GPU. Inside is a pure state machine of a continuously batching
 //!   engine in virtual time; around it an OpenAI-compatible HTTP server that plays it in real time, breaks
 //!   on request and keeps an exact account of what it computed.
+//! - [`workload`]: how long prompts and answers are, and when requests come.
 //! - [`clock`]: the only place of this package that asks for the time.
 
 pub mod engine;
+
+pub mod workload;
 
 pub mod clock;

@@ -32,6 +32,8 @@ pub mod cli;
 mod answer;
 mod generate;
 mod gzip;
+#[cfg(test)]
+mod knee;
 mod metrics;
 mod shell;
 mod stream;

@@ -516,5 +516,4 @@ impl Request {
 }
 
 #[cfg(test)]
-#[path = "model_tests.rs"]
 mod tests;

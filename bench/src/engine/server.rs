@@ -316,5 +316,4 @@ async fn set_fault(shared: &Shared, request: Request<Incoming>) -> Response<Answ
 }
 
 #[cfg(test)]
-#[path = "server_tests.rs"]
 mod tests;

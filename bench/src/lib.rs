@@ -6,10 +6,13 @@
 //!   engine in virtual time; around it an OpenAI-compatible HTTP server that plays it in real time, breaks
 //!   on request and keeps an exact account of what it computed.
 //! - [`workload`]: how long prompts and answers are, and when requests come.
+//! - [`load`]: a load generator that checks every answer byte for byte.
 //! - [`clock`]: the only place of this package that asks for the time.
 
 pub mod engine;
 
 pub mod workload;
+
+pub mod load;
 
 pub mod clock;

@@ -22,7 +22,7 @@ use std::time::Duration;
 use rand::Rng;
 
 /// The size of one request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Size {
     /// Prompt tokens, at least 1.
     pub prompt_tokens: u32,

@@ -77,7 +77,9 @@ impl AccessLog {
         let sink = match config {
             config::AccessLog::Off => None,
             config::AccessLog::Stdout => Some(Sink::Stdout(io::stdout())),
-            config::AccessLog::File(path) => Some(Sink::File(OpenOptions::new().create(true).append(true).open(path)?)),
+            config::AccessLog::File(path) => {
+                Some(Sink::File(OpenOptions::new().create(true).append(true).open(path)?))
+            }
         };
         Ok(AccessLog { sink: sink.map(|sink| BufWriter::with_capacity(64 << 10, sink)) })
     }

@@ -5,6 +5,7 @@
 //! a client's mistake that only the engine sees is the client's: none of them is mistaken for another.
 
 use crate::admission::{Admission, Place};
+use crate::api::chat::Stamp;
 use crate::api::upstream_error::{UpstreamError, is_busy_status};
 use crate::clock;
 use crate::edge::client::{Client, Stop};
@@ -66,8 +67,12 @@ enum Fault {
 impl Attempt<'_, '_, '_> {
     /// Sends the request to the place's replica and relays the answer.
     pub async fn run(mut self, place: Place) -> Ended {
-        let Some(replica) = self.deployment.replicas.get(usize::from(place.permit().replica.0)).cloned() else {
-            return self.after_fault(place, &UpstreamFault::Exchange(ExchangeError::Connect("no such replica".into())));
+        let Some(replica) = self.deployment.replicas.get(usize::from(place.permit().replica.0)).cloned()
+        else {
+            return self.after_fault(
+                place,
+                &UpstreamFault::Exchange(ExchangeError::Connect("no such replica".into())),
+            );
         };
         let mut exchange = match self.open(&replica, &place).await {
             Ok(exchange) => exchange,
@@ -174,8 +179,11 @@ impl Attempt<'_, '_, '_> {
             client: self.client,
             exchange,
             live: &request.live,
-            tier: openai_tier(place.permit().tier),
-            usage_asked: request.call.usage_asked,
+            stamp: Stamp {
+                tier: openai_tier(place.permit().tier),
+                model: request.call.name_shown(&request.model.config.served_model),
+                usage_asked: request.call.usage_asked,
+            },
             timeouts: &deployment.timeouts,
             dispatched: record.dispatched_at(),
             answered,
@@ -264,4 +272,3 @@ pub fn openai_tier(tier: shedder::Tier) -> &'static str {
         shedder::Tier::Regular => "default",
     }
 }
-

@@ -64,7 +64,10 @@ mod tests {
         for _ in 0..1000 {
             let (up, around) = (spread_up(wait), spread_around(wait));
             assert!(up >= wait && up <= Duration::from_secs(12), "{up:?}");
-            assert!(around >= Duration::from_millis(7500) && around <= Duration::from_millis(12_500), "{around:?}");
+            assert!(
+                around >= Duration::from_millis(7500) && around <= Duration::from_millis(12_500),
+                "{around:?}"
+            );
         }
         assert!(spread_up(Duration::ZERO) <= Duration::from_millis(250));
     }

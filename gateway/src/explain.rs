@@ -32,12 +32,24 @@ pub fn shed(rejection: &Rejection) -> Refusal {
         shedder::Reason::Predicted => (Reason::ShedPredicted, predicted(rejection)),
         shedder::Reason::Saturated => (
             Reason::ShedSaturated,
-            format!("{:.0} % full, {tier} requests are let in up to {:.0} %", 100.0 * rejection.saturation, 100.0 * rejection.ceiling),
+            format!(
+                "{:.0} % full, {tier} requests are let in up to {:.0} %",
+                100.0 * rejection.saturation,
+                100.0 * rejection.ceiling
+            ),
         ),
-        shedder::Reason::QueueFull => (Reason::QueueFull, format!("the queue is full ({} waiting)", rejection.queued)),
-        shedder::Reason::Displaced => (Reason::Displaced, "a request that ranks higher took this one's place in the queue".to_owned()),
-        shedder::Reason::QueueTimeout => (Reason::QueueTimeout, format!("no place came free in {} ms", rejection.waited.as_millis())),
-        shedder::Reason::Deadline => (Reason::Deadline, "the request's own deadline cannot be met".to_owned()),
+        shedder::Reason::QueueFull => {
+            (Reason::QueueFull, format!("the queue is full ({} waiting)", rejection.queued))
+        }
+        shedder::Reason::Displaced => {
+            (Reason::Displaced, "a request that ranks higher took this one's place in the queue".to_owned())
+        }
+        shedder::Reason::QueueTimeout => {
+            (Reason::QueueTimeout, format!("no place came free in {} ms", rejection.waited.as_millis()))
+        }
+        shedder::Reason::Deadline => {
+            (Reason::Deadline, "the request's own deadline cannot be met".to_owned())
+        }
         shedder::Reason::Draining => (Reason::Draining, "the gateway is going down".to_owned()),
         shedder::Reason::NoReplica => (Reason::NoReplica, "no model server is up".to_owned()),
     };

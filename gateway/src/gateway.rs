@@ -66,10 +66,15 @@ impl Gateway {
     ///
     /// # Errors
     /// When a replica's name has no address.
-    pub fn new(config: Arc<Config>, accounts: Arc<Accounts>, connections: Arc<Connections>) -> Result<Self, BuildError> {
+    pub fn new(
+        config: Arc<Config>,
+        accounts: Arc<Accounts>,
+        connections: Arc<Connections>,
+    ) -> Result<Self, BuildError> {
         let registry = Registry::default();
         let limits = &config.listen.limits;
-        let memory = Memory::new(limits.inflight_bytes, limits.inflight_account_share, limits.inflight_priority_share);
+        let memory =
+            Memory::new(limits.inflight_bytes, limits.inflight_account_share, limits.inflight_priority_share);
         let snapshot = Snapshot::build(config, &registry)?;
         Ok(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),

@@ -76,7 +76,11 @@ impl Live {
 
     fn take(&self) -> (u32, u32, Duration) {
         let nanos = self.gap_nanos.swap(0, Ordering::Relaxed);
-        (self.chunks.swap(0, Ordering::Relaxed), self.gaps.swap(0, Ordering::Relaxed), Duration::from_nanos(nanos))
+        (
+            self.chunks.swap(0, Ordering::Relaxed),
+            self.gaps.swap(0, Ordering::Relaxed),
+            Duration::from_nanos(nanos),
+        )
     }
 }
 

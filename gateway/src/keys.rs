@@ -28,7 +28,7 @@ use subtle::ConstantTimeEq;
 /// What every key made here starts with.
 pub const KEY_PREFIX: &str = "tg-";
 
-/// The shortest text that is taken for a key, bytes: below 16 nothing can be random enough.
+/// The shortest text that is taken for a key, bytes. Keys made here have 50; what others use is theirs to judge.
 pub const KEY_BYTES_MIN: usize = 1;
 
 /// The longest text that is taken for a key, bytes; it bounds the work for an unknown caller.

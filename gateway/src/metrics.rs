@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Buckets for times to first token and whole requests, seconds.
-const SECONDS: &[f64] =
-    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+const SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+];
 /// Buckets for token gaps, seconds.
 const GAPS: &[f64] = &[0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5];
 /// Buckets for our own part, seconds.
@@ -37,9 +38,15 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 }
 
 fn describe() {
-    describe_counter!("tidegate_requests_total", "Requests by the status that was told and the reason of a refusal.");
+    describe_counter!(
+        "tidegate_requests_total",
+        "Requests by the status that was told and the reason of a refusal."
+    );
     describe_histogram!("tidegate_request_duration_seconds", "From head to last byte.");
-    describe_histogram!("tidegate_time_to_first_token_seconds", "From arrival to the first generated content.");
+    describe_histogram!(
+        "tidegate_time_to_first_token_seconds",
+        "From arrival to the first generated content."
+    );
     describe_histogram!("tidegate_inter_token_seconds", "Mean time between content chunks of a stream.");
     describe_histogram!("tidegate_queue_seconds", "Time spent waiting for a place.");
     describe_histogram!("tidegate_gateway_overhead_seconds", "Arrival to dispatch, waiting left out.");
@@ -67,29 +74,38 @@ impl RequestMetrics {
         let model: Arc<str> = record.model.clone().unwrap_or_else(|| "other".into());
         let tier = record.tier.map_or("none", Tier::name);
         let status = if record.client_gone { CLIENT_GONE } else { record.status };
-        counter!("tidegate_requests_total", vec![
-            label("model", &model),
-            Label::from_static_parts("tier", tier),
-            Label::new("status", status.to_string()),
-            Label::from_static_parts("reason", record.reason),
-        ])
+        counter!(
+            "tidegate_requests_total",
+            vec![
+                label("model", &model),
+                Label::from_static_parts("tier", tier),
+                Label::new("status", status.to_string()),
+                Label::from_static_parts("reason", record.reason),
+            ]
+        )
         .increment(1);
         if record.client_retry > 0 {
             counter!("tidegate_client_retries_total", vec![label("model", &model)]).increment(1);
         }
-        histogram!("tidegate_request_duration_seconds", vec![label("model", &model), Label::from_static_parts("tier", tier)])
-            .record(record.ended.saturating_sub(record.arrived));
+        histogram!(
+            "tidegate_request_duration_seconds",
+            vec![label("model", &model), Label::from_static_parts("tier", tier)]
+        )
+        .record(record.ended.saturating_sub(record.arrived));
         self.tokens(record, &model, tier);
         if let Some(deployment) = &record.deployment {
             self.served(record, deployment, tier);
         }
         if record.status == 503 {
             let deployment: Arc<str> = record.deployment.clone().unwrap_or_else(|| "none".into());
-            counter!("tidegate_shed_total", vec![
-                label("deployment", &deployment),
-                Label::from_static_parts("tier", tier),
-                Label::from_static_parts("reason", record.reason),
-            ])
+            counter!(
+                "tidegate_shed_total",
+                vec![
+                    label("deployment", &deployment),
+                    Label::from_static_parts("tier", tier),
+                    Label::from_static_parts("reason", record.reason),
+                ]
+            )
             .increment(1);
         }
     }
@@ -102,11 +118,14 @@ impl RequestMetrics {
         for (kind, tokens) in
             [("prompt", used.prompt), ("cached", record.cached.unwrap_or(0)), ("generated", used.generated)]
         {
-            counter!("tidegate_tokens_total", vec![
-                label("model", model),
-                Label::from_static_parts("tier", tier),
-                Label::from_static_parts("kind", kind),
-            ])
+            counter!(
+                "tidegate_tokens_total",
+                vec![
+                    label("model", model),
+                    Label::from_static_parts("tier", tier),
+                    Label::from_static_parts("kind", kind),
+                ]
+            )
             .increment(tokens);
         }
     }
@@ -115,11 +134,13 @@ impl RequestMetrics {
         let by_tier = || vec![label("deployment", deployment), Label::from_static_parts("tier", tier)];
         histogram!("tidegate_queue_seconds", by_tier()).record(record.queued);
         if let Some(first) = record.first_token {
-            histogram!("tidegate_time_to_first_token_seconds", by_tier()).record(first.saturating_sub(record.arrived));
+            histogram!("tidegate_time_to_first_token_seconds", by_tier())
+                .record(first.saturating_sub(record.arrived));
             let gaps = record.used.map_or(0, |used| used.generated).saturating_sub(1);
             if gaps > 0 {
                 let mean = record.ended.saturating_sub(first).as_secs_f64() / gaps as f64;
-                histogram!("tidegate_inter_token_seconds", vec![label("deployment", deployment)]).record(mean);
+                histogram!("tidegate_inter_token_seconds", vec![label("deployment", deployment)])
+                    .record(mean);
             }
         }
         if let Some(dispatched) = record.dispatched {
@@ -137,11 +158,14 @@ impl RequestMetrics {
             counter!("tidegate_withdrawn_total", of_deployment()).increment(u64::from(record.withdrawals));
         }
         for (deployment, replica, kind) in &record.upstream_failures {
-            counter!("tidegate_upstream_errors_total", vec![
-                label("deployment", deployment),
-                Label::new("replica", replica.to_string()),
-                Label::from_static_parts("kind", kind),
-            ])
+            counter!(
+                "tidegate_upstream_errors_total",
+                vec![
+                    label("deployment", deployment),
+                    Label::new("replica", replica.to_string()),
+                    Label::from_static_parts("kind", kind),
+                ]
+            )
             .increment(1);
         }
     }
@@ -157,8 +181,11 @@ pub fn read_gauges(gateway: &Gateway, now: Duration) {
         let name = &deployment.config.name;
         let state = deployment.gate.read(|shedder| shedder.snapshot(now));
         for (tier, depth) in state.queue.iter() {
-            gauge!("tidegate_queue_depth", vec![label("deployment", name), Label::from_static_parts("tier", tier.name())])
-                .set(f64::from(depth.requests));
+            gauge!(
+                "tidegate_queue_depth",
+                vec![label("deployment", name), Label::from_static_parts("tier", tier.name())]
+            )
+            .set(f64::from(depth.requests));
         }
         for replica in &state.replicas {
             let labels = || vec![label("deployment", name), Label::new("replica", replica.id.0.to_string())];

@@ -86,7 +86,8 @@ async fn steps(
     let budget = account.budget(&gateway.registry, &snapshot.config, &model);
     let ledger = reserve(&budget, client, &model, &call, &weight, routes.first)?;
     let live = Live::new(ledger);
-    let request = Request { gateway, snapshot, account: &account, model: &model, call: &call, weight: &weight, live };
+    let request =
+        Request { gateway, snapshot, account: &account, model: &model, call: &call, weight: &weight, live };
     admit_and_relay(&request, tier, &routes, &head, client, record, &mut memory).await
 }
 
@@ -140,7 +141,8 @@ fn identify_and_enter(
 /// Step 1: structural checks.
 fn accept(snapshot: &Snapshot, client: &mut Client<'_>) -> Result<Head, Stop> {
     let limits = &snapshot.config.listen.limits;
-    let limits = HeadLimits { bytes_max: limits.header_bytes as usize, lines_max: limits.header_lines as usize };
+    let limits =
+        HeadLimits { bytes_max: limits.header_bytes as usize, lines_max: limits.header_lines as usize };
     let head = head::check(client.session(), limits).inspect_err(|_| client.close_after())?;
     Ok(head)
 }
@@ -155,7 +157,11 @@ async fn refuse_unread(client: &mut Client<'_>, head: &Head, refusal: Refusal) -
 }
 
 /// Whose request it is, by its key alone.
-fn identify(snapshot: &Snapshot, client: &mut Client<'_>, record: &mut Record) -> Result<Arc<Account>, Refusal> {
+fn identify(
+    snapshot: &Snapshot,
+    client: &mut Client<'_>,
+    record: &mut Record,
+) -> Result<Arc<Account>, Refusal> {
     let key = credential::key(&client.session().req_header().headers)?;
     let config = std::str::from_utf8(key)
         .ok()
@@ -187,7 +193,9 @@ fn too_many(account: &str, refused: RequestRefusal) -> Refusal {
         RequestRefusalKind::Requests => (Reason::RequestsLimited, "requests per minute"),
         RequestRefusalKind::Concurrency => (Reason::ConcurrencyLimited, "concurrent requests"),
     };
-    let message = format!("Account {account} is at its limit of {limit} {what} ({used} used). Retry as told, or send fewer.");
+    let message = format!(
+        "Account {account} is at its limit of {limit} {what} ({used} used). Retry as told, or send fewer."
+    );
     Refusal::new(reason, message).retry(retry_after)
 }
 
@@ -259,14 +267,23 @@ fn routes<'a>(model: &'a Model, account: &Account, tier: Tier) -> Result<Routes<
         .filter(|(route, _)| route.takes(tier, &account.config.id))
         .map(|(_, deployment)| deployment);
     let Some(first) = taking.next() else {
-        let message = format!("No deployment of `{}` takes this account's {} requests.", model.config.name, tier.name());
+        let message = format!(
+            "No deployment of `{}` takes this account's {} requests.",
+            model.config.name,
+            tier.name()
+        );
         return Err(Refusal::new(Reason::ModelNotAllowed, message).param("model"));
     };
     Ok(Routes { first, rest: taking.collect() })
 }
 
 /// Step 4: what the request weighs.
-fn weigh_call(call: &Call, account: &Account, model: &Model, deployment: &Deployment) -> Result<Weight, Refusal> {
+fn weigh_call(
+    call: &Call,
+    account: &Account,
+    model: &Model,
+    deployment: &Deployment,
+) -> Result<Weight, Refusal> {
     let weight = weigh(call, account, model, &deployment.prefixes, model.config.context);
     match model.config.context {
         Some(context) if weight.certainly_too_long => {
@@ -293,8 +310,11 @@ fn reserve(
         choices: call.choices,
         usual_of_model: Some(model.usual.tokens()),
     };
-    let prompt =
-        Prompt { tokens: u64::from(weight.prompt), uncached, tokens_per_chunk: deployment.tokens_per_chunk.value() };
+    let prompt = Prompt {
+        tokens: u64::from(weight.prompt),
+        uncached,
+        tokens_per_chunk: deployment.tokens_per_chunk.value(),
+    };
     let (reserved, meters) = budget.reserve(&ask, prompt);
     client.envelope.meters = Some(meters);
     reserved.map_err(|refused| explain::budget(&model.config.name, &refused))

@@ -138,7 +138,13 @@ impl Record {
     }
 
     /// It got a place.
-    pub fn admitted(&mut self, deployment: &Deployment, permit: Permit, client: &mut Client<'_>, snapshot: &Snapshot) {
+    pub fn admitted(
+        &mut self,
+        deployment: &Deployment,
+        permit: Permit,
+        client: &mut Client<'_>,
+        snapshot: &Snapshot,
+    ) {
         self.deployment = Some(Arc::clone(&deployment.config.name));
         self.replica = Some(permit.replica.0);
         self.tier = Some(match permit.tier {
@@ -146,8 +152,10 @@ impl Record {
             shedder::Tier::Regular => Tier::Regular,
         });
         if snapshot.config.listen.expose_upstream {
-            let replica = deployment.replicas.get(usize::from(permit.replica.0)).map(|replica| replica.name.clone());
-            client.envelope.served_by = Some((deployment.config.name.to_string(), replica.unwrap_or_default()));
+            let replica =
+                deployment.replicas.get(usize::from(permit.replica.0)).map(|replica| replica.name.clone());
+            client.envelope.served_by =
+                Some((deployment.config.name.to_string(), replica.unwrap_or_default()));
         }
     }
 

@@ -216,7 +216,9 @@ mod tests {
 
     #[test]
     fn load_is_503_and_budgets_are_429_whatever_the_reason() {
-        for load in [Reason::ShedPredicted, Reason::Memory, Reason::NoReplica, Reason::Displaced, Reason::Draining] {
+        for load in
+            [Reason::ShedPredicted, Reason::Memory, Reason::NoReplica, Reason::Displaced, Reason::Draining]
+        {
             assert_eq!((load.status(), load.openai_code()), (503, "load_shed"), "{load:?}");
         }
         for budget in [Reason::PromptTokensLimited, Reason::RequestsLimited, Reason::ConcurrencyLimited] {

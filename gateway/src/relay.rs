@@ -6,7 +6,7 @@
 //! The time between tokens is stamped when they are read from the engine. While a slow client blocks a write,
 //! the engine waits too, so the gap after it says nothing of the engine and is left out.
 
-use crate::api::chat::{self, EventKind};
+use crate::api::chat::{self, EventKind, Stamp};
 use crate::api::sse::SseSplitter;
 use crate::api::upstream_error::UpstreamError;
 use crate::api::usage::Usage;
@@ -75,10 +75,8 @@ pub struct Relay<'a, 's> {
     pub exchange: &'a mut Exchange,
     /// The request's shared side.
     pub live: &'a Live,
-    /// The tier that serves it, in the words of its API.
-    pub tier: &'static str,
-    /// Whether the client asked for the usage chunk.
-    pub usage_asked: bool,
+    /// What is written into the answer.
+    pub stamp: Stamp<'a>,
     /// How long the engine may be silent.
     pub timeouts: &'a UpstreamTimeouts,
     /// When the request went to the engine.
@@ -194,7 +192,7 @@ impl Relay<'_, '_> {
             return batch;
         }
         while let Some(event) = splitter.next_event() {
-            let event = chat::read_event(event, self.tier, self.usage_asked);
+            let event = chat::read_event(event, self.stamp);
             self.answered.usage = event.usage.or(self.answered.usage);
             match event.kind {
                 EventKind::Content(choices) => batch.chunks += choices,
@@ -212,7 +210,14 @@ impl Relay<'_, '_> {
         batch
     }
 
-    fn count(&mut self, batch: &Batch, now: Duration, gap: Duration, blocked: bool, first_token: &mut impl FnMut()) {
+    fn count(
+        &mut self,
+        batch: &Batch,
+        now: Duration,
+        gap: Duration,
+        blocked: bool,
+        first_token: &mut impl FnMut(),
+    ) {
         if batch.chunks == 0 {
             return;
         }
@@ -247,7 +252,9 @@ impl Relay<'_, '_> {
         }
         self.pass(rest).await?;
         if !done {
-            return Err(self.failed(UpstreamFault::Exchange(ExchangeError::Broken("no end of stream".to_owned()))));
+            return Err(
+                self.failed(UpstreamFault::Exchange(ExchangeError::Broken("no end of stream".to_owned())))
+            );
         }
         self.client.write(Bytes::new(), true).await?;
         Ok(())
@@ -264,7 +271,11 @@ impl Relay<'_, '_> {
     }
 
     fn failed(&self, fault: UpstreamFault) -> Broken {
-        if self.answered.first_token.is_none() { Broken::Upstream(fault) } else { Stop::Refused(fault.refusal()).into() }
+        if self.answered.first_token.is_none() {
+            Broken::Upstream(fault)
+        } else {
+            Stop::Refused(fault.refusal()).into()
+        }
     }
 
     /// Relays an answer that comes as a whole. `None` in place of usage is known from a body without one.
@@ -290,7 +301,7 @@ impl Relay<'_, '_> {
                 Step::Read(Ok(None)) => break,
             }
         }
-        let Some((usage, answer)) = chat::read_answer(&body.freeze(), self.tier) else {
+        let Some((usage, answer)) = chat::read_answer(&body.freeze(), self.stamp) else {
             let e = ExchangeError::Broken("the answer is no JSON object".to_owned());
             return Err(self.failed(UpstreamFault::Exchange(e)));
         };

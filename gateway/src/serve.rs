@@ -82,7 +82,7 @@ pub fn prepare(config: Config) -> Result<Prepared, ServeError> {
     let config = Arc::new(config);
     let rendered = metrics::install().map_err(|e| ServeError::Metrics(e.to_string()))?;
     let log = AccessLog::open(&config.log.access)?;
-    let accounts = Accounts::start(log, RequestMetrics::default())?;
+    let accounts = Accounts::start(log, RequestMetrics)?;
     let limits = &config.listen.limits;
     let connections_max = (descriptors() as f64 * limits.connections_share) as usize;
     let connections = Connections::new(connections_max.max(1), limits.connections_per_address);
@@ -123,7 +123,8 @@ fn descriptors() -> u64 {
 }
 
 fn build(config: &Config, gateway: &Arc<Gateway>, address: SocketAddr) -> Server {
-    let threads = config.listen.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
+    let threads =
+        config.listen.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
     let conf = ServerConf {
         threads: threads.unwrap_or(1),
         grace_period_seconds: Some(config.listen.shutdown.grace.as_secs()),
@@ -195,7 +196,8 @@ struct Signals {
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         else {
             return std::future::pending().await;
         };

@@ -32,7 +32,9 @@ pub fn answered(
             let uncached = usage.cached.map_or(by_us, |cached| by_us.min(usage.prompt - cached));
             Used { prompt: usage.prompt, uncached_prompt: uncached, generated: usage.generated, finished }
         }
-        None => Used { prompt: weighed.tokens, uncached_prompt: weighed.uncached, generated: counted, finished },
+        None => {
+            Used { prompt: weighed.tokens, uncached_prompt: weighed.uncached, generated: counted, finished }
+        }
     };
     request.live.ledger().settle(&used);
     let cached = answered.usage.and_then(|usage| usage.cached);

@@ -159,9 +159,15 @@ pub struct Registry {
 
 #[derive(Debug, Default)]
 struct Inner {
-    meters: HashMap<Arc<str>, (Arc<Mutex<RequestMeter>>, Arc<AccountMemory>)>,
+    accounts: HashMap<Arc<str>, AccountState>,
     budgets: HashMap<(Arc<str>, Arc<str>), Arc<BudgetCell>>,
     weighers: HashMap<Arc<str>, (Arc<ModelWeigher>, Arc<UsualAnswer>)>,
+}
+
+#[derive(Debug, Clone)]
+struct AccountState {
+    meter: Arc<Mutex<RequestMeter>>,
+    memory: Arc<AccountMemory>,
 }
 
 impl Registry {
@@ -174,17 +180,18 @@ impl Registry {
     /// Running requests over all accounts: zero at rest.
     #[must_use]
     pub fn live_requests(&self) -> u64 {
-        self.inner.lock().meters.values().map(|(meter, _)| u64::from(meter.lock().live())).sum()
+        self.inner.lock().accounts.values().map(|account| u64::from(account.meter.lock().live())).sum()
     }
 
-    fn account(&self, account: &config::Account) -> (Arc<Mutex<RequestMeter>>, Arc<AccountMemory>) {
+    fn account(&self, account: &config::Account) -> AccountState {
+        let (per_minute, at_once) = (u64::from(account.requests_per_minute), account.concurrency);
         let mut inner = self.inner.lock();
-        let (meter, memory) = inner.meters.entry(Arc::clone(&account.id)).or_insert_with(|| {
-            let meter = RequestMeter::new(u64::from(account.requests_per_minute), account.concurrency);
-            (Arc::new(Mutex::new(meter)), Arc::default())
+        let state = inner.accounts.entry(Arc::clone(&account.id)).or_insert_with(|| AccountState {
+            meter: Arc::new(Mutex::new(RequestMeter::new(per_minute, at_once))),
+            memory: Arc::default(),
         });
-        meter.lock().reconfigure(u64::from(account.requests_per_minute), account.concurrency);
-        (Arc::clone(meter), Arc::clone(memory))
+        state.meter.lock().reconfigure(per_minute, at_once);
+        state.clone()
     }
 
     fn model(&self, name: &Arc<str>) -> (Arc<ModelWeigher>, Arc<UsualAnswer>) {
@@ -204,7 +211,11 @@ impl Registry {
 
 /// The bounds and the policy of one account's budget on one model.
 #[must_use]
-pub fn budget_config(config: &Config, account: &config::Account, model: &config::Model) -> limits::BudgetConfig {
+pub fn budget_config(
+    config: &Config,
+    account: &config::Account,
+    model: &config::Model,
+) -> limits::BudgetConfig {
     let bounds = config.limits.bounds(account, model);
     let meter = |of: fn(&config::Meters) -> u64| {
         let at_most = |tokens: u64| tokens.min(limits::TOKENS_PER_MINUTE_MAX);
@@ -276,8 +287,11 @@ impl Snapshot {
     /// # Errors
     /// When a replica's name has no address.
     pub fn build(config: Arc<Config>, registry: &Registry) -> Result<Snapshot, BuildError> {
-        let deployments: Vec<Arc<Deployment>> =
-            config.deployments.iter().map(|d| Deployment::build(d).map(Arc::new)).collect::<Result<_, _>>()?;
+        let deployments: Vec<Arc<Deployment>> = config
+            .deployments
+            .iter()
+            .map(|d| Deployment::build(d).map(Arc::new))
+            .collect::<Result<_, _>>()?;
         let by_name: HashMap<&str, &Arc<Deployment>> =
             deployments.iter().map(|deployment| (&*deployment.config.name, deployment)).collect();
         let mut models = HashMap::new();
@@ -286,17 +300,25 @@ impl Snapshot {
             let routes = model.routes.iter().filter_map(|route| {
                 by_name.get(&*route.deployment.name).map(|deployment| (route.clone(), Arc::clone(deployment)))
             });
-            let built =
-                Arc::new(Model { config: Arc::clone(model), index, routes: routes.collect(), weigher, usual });
+            let built = Arc::new(Model {
+                config: Arc::clone(model),
+                index,
+                routes: routes.collect(),
+                weigher,
+                usual,
+            });
             for name in std::iter::once(&model.name).chain(&model.aliases) {
                 models.insert(Arc::clone(name), Arc::clone(&built));
             }
         }
         let accounts = config.accounts.iter().map(|account| {
-            let (meter, memory) = registry.account(account);
+            let AccountState { meter, memory } = registry.account(account);
             let budgets = config.models.iter().map(|_| OnceLock::new()).collect();
             let number = number_of(&account.id);
-            (Arc::clone(&account.id), Arc::new(Account { config: Arc::clone(account), number, meter, memory, budgets }))
+            (
+                Arc::clone(&account.id),
+                Arc::new(Account { config: Arc::clone(account), number, meter, memory, budgets }),
+            )
         });
         Ok(Snapshot {
             accounts: accounts.collect(),
@@ -366,7 +388,8 @@ fn replica(
     };
     let sni = url.tls.then(|| url.host.to_string());
     let key = config.api_key.as_ref().map(config::Secret::expose);
-    Replica::new(url, address, sni, key, timeouts).ok_or_else(|| no_address("it is no header value".to_owned()))
+    Replica::new(url, address, sni, key, timeouts)
+        .ok_or_else(|| no_address("it is no header value".to_owned()))
 }
 
 fn shedder_config(config: &config::Deployment) -> shedder::Config {

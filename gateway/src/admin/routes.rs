@@ -15,13 +15,19 @@ type Answer = Response<Full<Bytes>>;
 
 /// Answers one request.
 #[must_use]
-pub(super) fn answer(gateway: &Arc<Gateway>, metrics: &PrometheusHandle, request: &Request<Incoming>) -> Answer {
+pub(super) fn answer(
+    gateway: &Arc<Gateway>,
+    metrics: &PrometheusHandle,
+    request: &Request<Incoming>,
+) -> Answer {
     if request.method() != Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
     }
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, "ok\n"),
-        "/readyz" | "/healthz" if gateway.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        "/readyz" | "/healthz" if gateway.is_draining() => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+        }
         "/readyz" | "/healthz" => text(StatusCode::OK, "ok\n"),
         "/metrics" => {
             read_gauges(gateway, clock::now());
@@ -43,7 +49,9 @@ pub(super) fn answer(gateway: &Arc<Gateway>, metrics: &PrometheusHandle, request
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
     answer
 }
 

@@ -43,10 +43,19 @@ struct Chunk<'a> {
     usage: Option<&'a RawValue>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "present")]
     service_tier: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    model: Option<&'a RawValue>,
     #[serde(borrow, default)]
     object: Option<Cow<'a, str>>,
+}
+
+/// A member that is there, `null` included: its place matters even then.
+fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -73,25 +82,45 @@ struct Delta<'a> {
 
 impl Delta<'_> {
     fn has_content(&self) -> bool {
-        [self.content, self.reasoning_content, self.reasoning, self.refusal, self.tool_calls, self.function_call]
-            .into_iter()
-            .flatten()
-            .any(|value| !matches!(value.get(), "null" | "\"\"" | "[]" | "{}"))
+        [
+            self.content,
+            self.reasoning_content,
+            self.reasoning,
+            self.refusal,
+            self.tool_calls,
+            self.function_call,
+        ]
+        .into_iter()
+        .flatten()
+        .any(|value| !matches!(value.get(), "null" | "\"\"" | "[]" | "{}"))
     }
+}
+
+/// What is written into answers by us.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp<'a> {
+    /// The served tier as the API calls it.
+    pub tier: &'a str,
+    /// The model as the client named it, as a JSON string, where the engine knows it by another name.
+    pub model: Option<&'a str>,
+    /// Whether the client asked for the usage of a stream.
+    pub usage_asked: bool,
 }
 
 /// Reads one event of a stream and says what the client gets for it.
 ///
-/// `tier` is the served tier as the client's API calls it. Cost: one typed pass over the event and, for
-/// chunks, one copy.
+/// Cost: one typed pass over the event and, for chunks, one copy.
 #[must_use]
-pub fn read_event(event: Bytes, tier: &str, usage_asked: bool) -> Event {
+pub fn read_event(event: Bytes, stamp: Stamp<'_>) -> Event {
+    let usage_asked = stamp.usage_asked;
     let Some(data) = sse::data_of(&event) else { return passed(EventKind::Preamble, event) };
     if data == b"[DONE]" {
         return passed(EventKind::Done, event);
     }
     let Ok(json) = std::str::from_utf8(data) else { return passed(EventKind::Preamble, event) };
-    let Ok(chunk) = serde_json::from_str::<Chunk<'_>>(json) else { return passed(EventKind::Preamble, event) };
+    let Ok(chunk) = serde_json::from_str::<Chunk<'_>>(json) else {
+        return passed(EventKind::Preamble, event);
+    };
     if let Some(error) = in_stream_error(&chunk, json) {
         return Event { kind: EventKind::Error(error), usage: None, output: None };
     }
@@ -104,7 +133,7 @@ pub fn read_event(event: Bytes, tier: &str, usage_asked: bool) -> Event {
     let advanced = choices.iter().filter(|c| c.delta.as_ref().is_some_and(Delta::has_content)).count() as u32;
     let kind = if advanced > 0 { EventKind::Content(advanced) } else { EventKind::Preamble };
     let mut edits = Edits::new(&event);
-    edits.set_tier(json, chunk.service_tier, tier);
+    edits.stamp(json, chunk.service_tier, chunk.model, stamp);
     if let Some(usage) = usage.filter(|_| !usage_asked) {
         edits.replace(usage.get(), "null");
     }
@@ -131,32 +160,41 @@ fn in_stream_error(chunk: &Chunk<'_>, json: &str) -> Option<UpstreamError> {
 struct Answer<'a> {
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "present")]
     service_tier: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    model: Option<&'a RawValue>,
 }
 
 /// Reads a whole answer: its usage, and the answer with the tier that served it. `None`: not JSON.
 #[must_use]
-pub fn read_answer(body: &Bytes, tier: &str) -> Option<(Option<Usage>, Bytes)> {
+pub fn read_answer(body: &Bytes, stamp: Stamp<'_>) -> Option<(Option<Usage>, Bytes)> {
     let json = std::str::from_utf8(body).ok()?;
     let answer: Answer<'_> = serde_json::from_str(json).ok()?;
     let usage = answer.usage.and_then(|usage| Usage::from_openai(usage.get()));
     let mut edits = Edits::new(body);
-    edits.set_tier(json, answer.service_tier, tier);
+    edits.stamp(json, answer.service_tier, answer.model, stamp);
     Some((usage, edits.apply()))
 }
 
 /// A few replacements in bytes that otherwise stay.
 struct Edits<'a> {
     source: &'a [u8],
-    /// Start, end, replacement; at most two.
-    edits: [(usize, usize, Cow<'a, str>); 2],
+    /// Start, end, replacement; at most three.
+    edits: [(usize, usize, Cow<'a, str>); 3],
     count: usize,
 }
 
 impl<'a> Edits<'a> {
     fn new(source: &'a [u8]) -> Self {
-        Edits { source, edits: [(0, 0, Cow::Borrowed("")), (0, 0, Cow::Borrowed(""))], count: 0 }
+        Edits { source, edits: [const { (0, 0, Cow::Borrowed("")) }; 3], count: 0 }
+    }
+
+    fn stamp(&mut self, json: &str, tier: Option<&RawValue>, model: Option<&RawValue>, stamp: Stamp<'a>) {
+        self.set_tier(json, tier, stamp.tier);
+        if let (Some(present), Some(name)) = (model, stamp.model) {
+            self.replace(present.get(), name);
+        }
     }
 
     /// Writes `service_tier` into the object `json`, in place of its value or as its first member.
@@ -166,7 +204,11 @@ impl<'a> Edits<'a> {
             None => {
                 let Some(brace) = json.find('{') else { return };
                 let after = json.get(brace + 1..brace + 1).unwrap_or_default();
-                let comma = if json.get(brace + 1..).is_some_and(|r| r.trim_start().starts_with('}')) { "" } else { "," };
+                let comma = if json.get(brace + 1..).is_some_and(|r| r.trim_start().starts_with('}')) {
+                    ""
+                } else {
+                    ","
+                };
                 self.replace(after, format!("\"service_tier\":\"{tier}\"{comma}"));
             }
         }
@@ -201,8 +243,13 @@ impl<'a> Edits<'a> {
 mod tests {
     use super::*;
 
+    const STAMP: Stamp<'static> = Stamp { tier: "default", model: None, usage_asked: false };
+
     fn read(data: &str, usage_asked: bool) -> Event {
-        read_event(Bytes::from(format!("data: {data}\n\n")), "default", usage_asked)
+        read_event(
+            Bytes::from(format!("data: {data}\n\n")),
+            Stamp { tier: "default", model: None, usage_asked },
+        )
     }
 
     fn output(event: &Event) -> &str {
@@ -223,7 +270,8 @@ mod tests {
             let event = read(&format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#), false);
             assert_eq!(event.kind, kind, "{delta}");
         }
-        let two = read(r#"{"choices":[{"delta":{"content":"a"}},{"delta":{"content":"b"}},{"delta":{}}]}"#, false);
+        let two =
+            read(r#"{"choices":[{"delta":{"content":"a"}},{"delta":{"content":"b"}},{"delta":{}}]}"#, false);
         assert_eq!(two.kind, EventKind::Content(2), "each choice that advances counts");
     }
 
@@ -231,10 +279,24 @@ mod tests {
     fn every_chunk_carries_the_served_tier() {
         let absent = read(r#"{"id":"x","choices":[]}"#, false);
         assert_eq!(output(&absent), "data: {\"service_tier\":\"default\",\"id\":\"x\",\"choices\":[]}\n\n");
-        let null = read(r#"{"choices":[{"delta":{"content":"\"service_tier\":null"}}],"service_tier": null}"#, false);
+        let null = read(
+            r#"{"choices":[{"delta":{"content":"\"service_tier\":null"}}],"service_tier": null}"#,
+            false,
+        );
         assert_eq!(
             output(&null),
             "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"service_tier\\\":null\"}}],\"service_tier\": \"default\"}\n\n"
+        );
+    }
+
+    #[test]
+    fn the_model_keeps_the_name_that_the_client_used() {
+        let event =
+            Bytes::from_static(b"data: {\"model\":\"/models/x\",\"choices\":[],\"service_tier\":null}\n\n");
+        let event = read_event(event, Stamp { model: Some("\"llama\""), ..STAMP });
+        assert_eq!(
+            output(&event),
+            "data: {\"model\":\"llama\",\"choices\":[],\"service_tier\":\"default\"}\n\n"
         );
     }
 
@@ -252,14 +314,18 @@ mod tests {
 
     #[test]
     fn usage_on_a_chunk_with_choices_is_hidden_but_the_chunk_stays() {
-        let event = read(r#"{"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":7}}"#, false);
+        let event =
+            read(r#"{"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":7}}"#, false);
         assert!(output(&event).contains("\"finish_reason\":\"stop\""));
         assert!(output(&event).contains("\"usage\":null"), "{}", output(&event));
     }
 
     #[test]
     fn an_overload_hidden_in_a_200_stream_is_seen() {
-        let event = read(r#"{"error":{"message":"busy","type":"Service Unavailable","param":null,"code":503}}"#, false);
+        let event = read(
+            r#"{"error":{"message":"busy","type":"Service Unavailable","param":null,"code":503}}"#,
+            false,
+        );
         let EventKind::Error(error) = event.kind else { panic!("{event:?}") };
         assert!(error.busy);
         assert_eq!(event.output, None);
@@ -269,17 +335,23 @@ mod tests {
     #[test]
     fn what_is_not_a_chunk_passes_unchanged() {
         for raw in [": keep-alive\n\n", "data: [DONE]\n\n", "data: {broken\n\n", "event: x\n\n"] {
-            let event = read_event(Bytes::copy_from_slice(raw.as_bytes()), "default", false);
+            let event = read_event(Bytes::copy_from_slice(raw.as_bytes()), STAMP);
             assert_eq!(output(&event), raw);
         }
     }
 
     #[test]
     fn a_whole_answer_carries_the_served_tier_and_its_usage() {
-        let body = Bytes::from_static(br#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":1},"service_tier":null}"#);
-        let (usage, out) = read_answer(&body, "priority").unwrap();
+        let body = Bytes::from_static(
+            br#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":1},"service_tier":null}"#,
+        );
+        let (usage, out) = read_answer(&body, Stamp { tier: "priority", ..STAMP }).unwrap();
         assert_eq!(usage.map(|u| u.prompt), Some(5));
-        assert_eq!(out, &br#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":1},"service_tier":"priority"}"#[..]);
-        assert!(read_answer(&Bytes::from_static(b"<html>"), "priority").is_none());
+        assert_eq!(
+            out,
+            &br#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":1},"service_tier":"priority"}"#
+                [..]
+        );
+        assert!(read_answer(&Bytes::from_static(b"<html>"), STAMP).is_none());
     }
 }

@@ -44,7 +44,11 @@ impl UpstreamError {
 
     fn from_value(value: &Value, depth: u8) -> Option<UpstreamError> {
         if let Value::String(message) = value {
-            return Some(UpstreamError { status: None, message: bounded(message), busy: is_busy_kind(message) });
+            return Some(UpstreamError {
+                status: None,
+                message: bounded(message),
+                busy: is_busy_kind(message),
+            });
         }
         let text = |key: &str| value.get(key).and_then(Value::as_str);
         if let Some(inner) = value.get("error").filter(|e| !e.is_null() && depth < 2) {
@@ -87,11 +91,23 @@ mod tests {
     #[test]
     fn overload_is_recognised_in_every_engines_words() {
         for (engine, json) in [
-            ("vllm", r#"{"error":{"message":"The engine is currently busy and cannot accept new requests.","type":"Service Unavailable","param":null,"code":503}}"#),
-            ("sglang flat", r#"{"object":"error","message":"Request waiting timeout reached.","type":"x","param":null,"code":503}"#),
+            (
+                "vllm",
+                r#"{"error":{"message":"The engine is currently busy and cannot accept new requests.","type":"Service Unavailable","param":null,"code":503}}"#,
+            ),
+            (
+                "sglang flat",
+                r#"{"object":"error","message":"Request waiting timeout reached.","type":"x","param":null,"code":503}"#,
+            ),
             ("tgi", r#"{"error":"Model is overloaded","error_type":"overloaded"}"#),
-            ("llama.cpp", r#"{"error":{"code":503,"message":"no slot available","type":"unavailable_error"}}"#),
-            ("dynamo", r#"{"message":"Service temporarily unavailable: All workers are busy","type":"service_unavailable","code":503}"#),
+            (
+                "llama.cpp",
+                r#"{"error":{"code":503,"message":"no slot available","type":"unavailable_error"}}"#,
+            ),
+            (
+                "dynamo",
+                r#"{"message":"Service temporarily unavailable: All workers are busy","type":"service_unavailable","code":503}"#,
+            ),
         ] {
             let error = UpstreamError::from_json(json).unwrap();
             assert!(error.busy, "{engine}");

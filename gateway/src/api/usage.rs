@@ -66,8 +66,12 @@ mod tests {
 
     #[test]
     fn missing_or_null_cached_tokens_are_unknown() {
-        for details in ["", r#","prompt_tokens_details":null"#, r#","prompt_tokens_details":{"cached_tokens":null}"#] {
-            let usage = Usage::from_openai(&format!(r#"{{"prompt_tokens":9,"completion_tokens":2{details}}}"#)).unwrap();
+        for details in
+            ["", r#","prompt_tokens_details":null"#, r#","prompt_tokens_details":{"cached_tokens":null}"#]
+        {
+            let usage =
+                Usage::from_openai(&format!(r#"{{"prompt_tokens":9,"completion_tokens":2{details}}}"#))
+                    .unwrap();
             assert_eq!(usage, Usage { prompt: 9, cached: None, generated: 2, anomalous: false }, "{details}");
         }
     }

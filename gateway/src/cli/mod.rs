@@ -34,7 +34,7 @@ enum Command {
         Then, as the first line of the config: # yaml-language-server: $schema=tidegate.schema.json")]
     Schema,
     /// Run one simulated model server: OpenAI's API, vLLM's metric names.
-    Engine(bench::engine::cli::EngineArgs),
+    Engine(Box<bench::engine::cli::EngineArgs>),
     /// API keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -61,7 +61,7 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(config)) => serve::run(&config.config),
         Some(Command::Check(config)) => check::run(&config.config),
         Some(Command::Schema) => check::schema(),
-        Some(Command::Engine(arguments)) => engine(arguments),
+        Some(Command::Engine(arguments)) => engine(*arguments),
         Some(Command::Keys(command)) => keys::run(&command),
         Some(Command::Completions { shell }) => completions(shell),
         None => ExitCode::from(USAGE),

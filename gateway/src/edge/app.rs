@@ -107,4 +107,3 @@ async fn refuse_without_head(session: &mut ServerSession, refusal: &Refusal) {
         let _ = session.write_error_response(head, body).await;
     }
 }
-

@@ -87,7 +87,12 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_unauthenticated() {
-        for lines in [&[][..], &[("authorization", "Basic abc")], &[("authorization", "Bearer ")], &[("x-api-key", "")]] {
+        for lines in [
+            &[][..],
+            &[("authorization", "Basic abc")],
+            &[("authorization", "Bearer ")],
+            &[("x-api-key", "")],
+        ] {
             assert_eq!(key(&headers(lines)).unwrap_err().reason, Reason::Unauthenticated);
         }
     }

@@ -96,7 +96,9 @@ fn framing(session: &ServerSession, request: &RequestHeader) -> Result<Option<u6
     let headers = &request.headers;
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
     // The parser drops `Content-Length` where both are present, so the raw head has to be asked.
-    if chunked && session.as_http1().is_some_and(|h1| has_line(&h1.get_headers_raw_bytes(), b"content-length")) {
+    if chunked
+        && session.as_http1().is_some_and(|h1| has_line(&h1.get_headers_raw_bytes(), b"content-length"))
+    {
         return Err(Refusal::bad("`Content-Length` and `Transfer-Encoding` must not both be present."));
     }
     let length = match headers.get(header::CONTENT_LENGTH) {
@@ -119,8 +121,9 @@ fn framing(session: &ServerSession, request: &RequestHeader) -> Result<Option<u6
 
 fn has_line(raw: &[u8], name: &[u8]) -> bool {
     raw.split(|&b| b == b'\n').any(|line| {
-        line.split_at_checked(name.len())
-            .is_some_and(|(start, rest)| start.eq_ignore_ascii_case(name) && rest.trim_ascii_start().starts_with(b":"))
+        line.split_at_checked(name.len()).is_some_and(|(start, rest)| {
+            start.eq_ignore_ascii_case(name) && rest.trim_ascii_start().starts_with(b":")
+        })
     })
 }
 
@@ -142,7 +145,10 @@ fn content_type(headers: &HeaderMap) -> Result<(), Refusal> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let media = value.as_bytes().split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
     if !media.eq_ignore_ascii_case(b"application/json") {
-        return Err(Refusal::new(Reason::UnsupportedMediaType, "The request must have `Content-Type: application/json`."));
+        return Err(Refusal::new(
+            Reason::UnsupportedMediaType,
+            "The request must have `Content-Type: application/json`.",
+        ));
     }
     Ok(())
 }

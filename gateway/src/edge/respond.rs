@@ -167,7 +167,8 @@ fn write_retry(head: &mut ResponseHeader, reason: Reason, retry: Retry) -> pingo
         Retry::NotApplicable => {}
         Retry::Never => head.insert_header(SHOULD_RETRY, "false")?,
         Retry::After(wait) => {
-            let wait = if reason.status() == 429 { entropy::spread_up(wait) } else { entropy::spread_around(wait) };
+            let wait =
+                if reason.status() == 429 { entropy::spread_up(wait) } else { entropy::spread_around(wait) };
             // A whole second at least, a minute at most: SDKs ignore or misread what lies outside.
             let milliseconds = wait.as_millis().clamp(1, 60_000) as usize;
             head.insert_header(RETRY_AFTER_MS, milliseconds)?;
@@ -238,7 +239,10 @@ mod tests {
             assert_eq!(s, ms.div_ceil(1000));
             assert_eq!(text(&head, "x-should-retry"), "true");
             assert_eq!(text(&head, "x-tidegate-reason"), reason.name());
-            assert_eq!(text(&head, "x-ratelimit-over-limit"), if reason.status() == 429 { "yes" } else { "-" });
+            assert_eq!(
+                text(&head, "x-ratelimit-over-limit"),
+                if reason.status() == 429 { "yes" } else { "-" }
+            );
         }
     }
 

@@ -33,7 +33,9 @@ pub fn route(method: &Method, path: &str) -> Route {
     }
     let found = match path.strip_prefix("/v1/models") {
         Some("" | "/") => Route::Models,
-        Some(rest) if rest.len() > 1 && rest.starts_with('/') => Route::Model(rest.trim_start_matches('/').to_owned()),
+        Some(rest) if rest.len() > 1 && rest.starts_with('/') => {
+            Route::Model(rest.trim_start_matches('/').to_owned())
+        }
         _ => return Route::Unknown,
     };
     if method == Method::GET { found } else { Route::MethodNotAllowed("GET") }

@@ -110,15 +110,22 @@ fn too_large(limits: BodyLimits) -> Refusal {
 }
 
 fn too_slow() -> Refusal {
-    Refusal::new(Reason::RequestTimeout, "The request body came too slowly. Send it again over a faster connection.")
+    Refusal::new(
+        Reason::RequestTimeout,
+        "The request body came too slowly. Send it again over a faster connection.",
+    )
 }
 
 fn no_memory(bound: MemoryBound) -> Refusal {
     let message = match bound {
         MemoryBound::Account(bytes) => {
-            format!("Service Overloaded: this account's requests in flight already hold {bytes} bytes. Send fewer at once.")
+            format!(
+                "Service Overloaded: this account's requests in flight already hold {bytes} bytes. Send fewer at once."
+            )
         }
-        MemoryBound::Total(_) => "Service Overloaded: no memory for this request's body. Retry shortly.".to_owned(),
+        MemoryBound::Total(_) => {
+            "Service Overloaded: no memory for this request's body. Retry shortly.".to_owned()
+        }
     };
     Refusal::new(Reason::Memory, message).retry(Some(Duration::from_secs(2)))
 }

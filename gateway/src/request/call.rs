@@ -86,7 +86,11 @@ impl Call {
         let model = required_model(&members)?;
         let stream = flag(&members, Member::Stream, "stream")?.unwrap_or(false);
         let options = stream_options(&members, stream)?;
-        let prompt = api.prompt_members().iter().filter_map(|&m| members.raw(m).and_then(|_| members.span(m))).collect();
+        let prompt = api
+            .prompt_members()
+            .iter()
+            .filter_map(|&m| members.raw(m).and_then(|_| members.span(m)))
+            .collect();
         api.require_prompt(&members)?;
         Ok(Call {
             api,
@@ -102,7 +106,9 @@ impl Call {
             tools: members.raw(Member::Tools).and_then(|_| members.span(Member::Tools)),
             model_at: members.span(Member::Model).unwrap_or_default(),
             stream_options_at: members.span(Member::StreamOptions),
-            service_tier_at: members.span(Member::ServiceTier).filter(|_| members.raw(Member::ServiceTier) == Some("\"fast\"")),
+            service_tier_at: members
+                .span(Member::ServiceTier)
+                .filter(|_| members.raw(Member::ServiceTier) == Some("\"fast\"")),
             body: body.clone(),
         })
     }
@@ -137,6 +143,13 @@ impl Call {
         splice(&self.body, edits)
     }
 
+    /// The model's name for the answer, as the JSON string that the client sent, where the engine uses another.
+    #[must_use]
+    pub fn name_shown(&self, served_model: &str) -> Option<&str> {
+        let asked = self.body.get(self.model_at.clone()).and_then(|bytes| std::str::from_utf8(bytes).ok());
+        asked.filter(|_| self.model != served_model)
+    }
+
     fn upstream_stream_options(&self) -> &'static str {
         if self.continuous_usage {
             r#"{"include_usage":true,"continuous_usage_stats":true}"#
@@ -165,9 +178,9 @@ fn quoted(text: &str) -> Bytes {
 }
 
 fn required_model(members: &Members<'_>) -> Result<String, Refusal> {
-    let raw = members
-        .raw(Member::Model)
-        .ok_or_else(|| Refusal::bad("The request has no `model`. Name one of GET /v1/models.").param("model"))?;
+    let raw = members.raw(Member::Model).ok_or_else(|| {
+        Refusal::bad("The request has no `model`. Name one of GET /v1/models.").param("model")
+    })?;
     let model: String = parse(raw, "model", "a string")?;
     if model.is_empty() || model.len() > MODEL_NAME_MAX {
         return Err(Refusal::bad(format!("`model` must have 1 to {MODEL_NAME_MAX} bytes.")).param("model"));
@@ -182,7 +195,9 @@ fn flag(members: &Members<'_>, member: Member, name: &'static str) -> Result<Opt
 fn stream_options(members: &Members<'_>, stream: bool) -> Result<Option<StreamOptions>, Refusal> {
     let Some(raw) = members.raw(Member::StreamOptions) else { return Ok(None) };
     if !stream {
-        return Err(Refusal::bad("`stream_options` is only allowed when `stream` is true.").param("stream_options"));
+        return Err(
+            Refusal::bad("`stream_options` is only allowed when `stream` is true.").param("stream_options")
+        );
     }
     parse(raw, "stream_options", "an object whose `include_usage` is true or false").map(Some)
 }
@@ -212,9 +227,14 @@ fn tier_wish(members: &Members<'_>) -> Result<TierWish, Refusal> {
 ///
 /// # Errors
 /// 400 that names the member and says what is expected.
-pub(crate) fn token_maximum(members: &Members<'_>, member: Member, name: &'static str) -> Result<Option<u32>, Refusal> {
+pub(crate) fn token_maximum(
+    members: &Members<'_>,
+    member: Member,
+    name: &'static str,
+) -> Result<Option<u32>, Refusal> {
     let Some(raw) = members.raw(member) else { return Ok(None) };
-    let tokens: u32 = parse(raw, name, "a positive integer of at most 4294967295; leave it out for no maximum")?;
+    let tokens: u32 =
+        parse(raw, name, "a positive integer of at most 4294967295; leave it out for no maximum")?;
     if tokens == 0 {
         return Err(Refusal::bad(format!("`{name}` must be at least 1.")).param(name));
     }
@@ -273,8 +293,9 @@ mod tests {
             absent,
             r#"{"stream_options":{"include_usage":true},"model":"served/name","messages":[],"stream":true}"#
         );
-        let present =
-            forwarded(r#"{"model":"m","stream_options":{"include_usage":false},"messages":[],"stream":true}"#);
+        let present = forwarded(
+            r#"{"model":"m","stream_options":{"include_usage":false},"messages":[],"stream":true}"#,
+        );
         assert_eq!(
             present,
             r#"{"model":"served/name","stream_options":{"include_usage":true},"messages":[],"stream":true}"#
@@ -321,7 +342,9 @@ mod tests {
 
     #[test]
     fn tiers_are_read_by_name_and_unknown_ones_are_regular() {
-        let tier = |value: &str| read(&format!(r#"{{"model":"m","messages":[],"service_tier":{value}}}"#)).unwrap().tier;
+        let tier = |value: &str| {
+            read(&format!(r#"{{"model":"m","messages":[],"service_tier":{value}}}"#)).unwrap().tier
+        };
         assert_eq!(tier("\"priority\""), TierWish::Priority);
         assert_eq!(tier("\"fast\""), TierWish::Priority);
         assert_eq!(tier("\"auto\""), TierWish::Default);

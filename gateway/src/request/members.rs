@@ -106,9 +106,13 @@ impl<'de> Visitor<'de> for ObjectVisitor {
         while let Some(key) = map.next_key_seed(KeySeed)? {
             match key {
                 Key::Decisive(member) => {
-                    let slot = values.get_mut(member as usize).ok_or_else(|| A::Error::custom("no such key"))?;
+                    let slot =
+                        values.get_mut(member as usize).ok_or_else(|| A::Error::custom("no such key"))?;
                     if slot.is_some() {
-                        return Err(A::Error::custom(format_args!("the key `{}` comes twice", spelling(member))));
+                        return Err(A::Error::custom(format_args!(
+                            "the key `{}` comes twice",
+                            spelling(member)
+                        )));
                     }
                     *slot = Some(map.next_value::<&RawValue>()?);
                 }
@@ -186,7 +190,9 @@ mod tests {
 
     #[test]
     fn a_decisive_key_twice_is_refused_also_when_escaped() {
-        for body in [r#"{"model":"a","model":"b"}"#, r#"{"model":"a","\u006dodel":"b"}"#, r#"{"n":1,"n":null}"#] {
+        for body in
+            [r#"{"model":"a","model":"b"}"#, r#"{"model":"a","\u006dodel":"b"}"#, r#"{"n":1,"n":null}"#]
+        {
             let fault = Members::read(body).unwrap_err();
             assert!(fault.contains("comes twice"), "{fault}");
         }
@@ -205,7 +211,16 @@ mod tests {
 
     #[test]
     fn what_is_not_one_json_object_is_refused() {
-        for body in ["", "[]", "1", "{", r#"{"model":"a"} x"#, r#"{"model":NaN}"#, "\u{feff}{}", r#"{"model":"\ud800"}"#] {
+        for body in [
+            "",
+            "[]",
+            "1",
+            "{",
+            r#"{"model":"a"} x"#,
+            r#"{"model":NaN}"#,
+            "\u{feff}{}",
+            r#"{"model":"\ud800"}"#,
+        ] {
             assert!(Members::read(body).is_err() || body.contains("ud800"), "{body}");
         }
     }

@@ -67,7 +67,8 @@ impl Prefixes {
     #[must_use]
     pub fn new(shared: bool) -> Self {
         let mut key = [0; 16];
-        key.iter_mut().zip([crate::entropy::bits(), crate::entropy::bits()].iter().flat_map(|b| b.to_le_bytes()))
+        key.iter_mut()
+            .zip([crate::entropy::bits(), crate::entropy::bits()].iter().flat_map(|b| b.to_le_bytes()))
             .for_each(|(byte, random)| *byte = random);
         let config = PrefixIndexConfig { shared_prefixes: shared, ..PrefixIndexConfig::with_key(key) };
         Prefixes { index: Mutex::new(PrefixIndex::new(config)) }
@@ -116,7 +117,13 @@ impl Weight {
 
 /// Weighs `call` for `account` on a deployment with these `prefixes`. O(bytes).
 #[must_use]
-pub fn weigh(call: &Call, account: &Account, model: &Model, prefixes: &Prefixes, context: Option<u32>) -> Weight {
+pub fn weigh(
+    call: &Call,
+    account: &Account,
+    model: &Model,
+    prefixes: &Prefixes,
+    context: Option<u32>,
+) -> Weight {
     let features = features(call);
     let estimate = model.weigher.tokens(account.number, &features);
     let mut keys = PrefixKeys::new();
@@ -132,7 +139,8 @@ pub fn weigh(call: &Call, account: &Account, model: &Model, prefixes: &Prefixes,
     Weight {
         prompt: tokens,
         // Only what is twice the window by an estimate is certain: estimates err by a few percent.
-        certainly_too_long: context.is_some_and(|context| u64::from(estimate.tokens) > 2 * u64::from(context)),
+        certainly_too_long: context
+            .is_some_and(|context| u64::from(estimate.tokens) > 2 * u64::from(context)),
         uncached: Uncached { elsewhere: tokens, best },
         features,
         keys,
@@ -164,7 +172,8 @@ fn features(call: &Call) -> Features {
 }
 
 /// Markers of parts that are not text, and what they count as.
-const MEDIA: [(&[u8], bool); 3] = [(b"\"image_url\"", true), (b"\"input_audio\"", false), (b"\"file_data\"", false)];
+const MEDIA: [(&[u8], bool); 3] =
+    [(b"\"image_url\"", true), (b"\"input_audio\"", false), (b"\"file_data\"", false)];
 
 /// Scans `part` without the long strings that follow a marker of an image or audio; the bytes scanned.
 fn scan_text(part: &[u8], scan: &mut tokenizer::TextScan, images: &mut u32, others: &mut u32) -> u64 {
@@ -181,11 +190,14 @@ fn scan_text(part: &[u8], scan: &mut tokenizer::TextScan, images: &mut u32, othe
         scan.feed(before);
         scanned += before.len() as u64;
         // Base64 of a picture or a sound: thousands of bytes without a space.
-        let is_data = string.starts_with(b"data:") || (string.len() > 1024 && memchr::memchr(b' ', string).is_none());
+        let is_data =
+            string.starts_with(b"data:") || (string.len() > 1024 && memchr::memchr(b' ', string).is_none());
         if is_data {
             if string.starts_with(b"data:image") { *images += 1 } else { *others += 1 }
         } else {
-            if string.starts_with(b"http") && before.ends_with(b"\"url\":\"") { *images += 1 }
+            if string.starts_with(b"http") && before.ends_with(b"\"url\":\"") {
+                *images += 1
+            }
             scan.feed(string);
             scanned += string.len() as u64;
         }

@@ -76,7 +76,8 @@ impl Exchange {
         loop {
             attempts += 1;
             let (session, reused) = connector.get_http_session(&replica.peer).await.map_err(connect_error)?;
-            let mut exchange = Exchange { session, replica: Arc::clone(replica), idle: timeouts.idle, reused };
+            let mut exchange =
+                Exchange { session, replica: Arc::clone(replica), idle: timeouts.idle, reused };
             exchange.session.set_write_timeout(Some(timeouts.write));
             match exchange.write(outgoing).await {
                 Ok(()) => return Ok(exchange),
@@ -109,7 +110,10 @@ impl Exchange {
         header.insert_header(header::HOST, &self.replica.host)?;
         header.insert_header(header::CONTENT_TYPE, "application/json")?;
         header.insert_header(header::CONTENT_LENGTH, length)?;
-        header.insert_header(header::ACCEPT, if outgoing.stream { "text/event-stream" } else { "application/json" })?;
+        header.insert_header(
+            header::ACCEPT,
+            if outgoing.stream { "text/event-stream" } else { "application/json" },
+        )?;
         // A compressed answer would hide its tokens from the meter.
         header.insert_header(header::ACCEPT_ENCODING, "identity")?;
         header.insert_header(header::USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))?;
@@ -164,10 +168,12 @@ impl Exchange {
     }
 }
 
+#[expect(clippy::boxed_local, reason = "the framework's errors come boxed")]
 fn connect_error(e: pingora::BError) -> ExchangeError {
     ExchangeError::Connect(e.etype().as_str().to_owned())
 }
 
+#[expect(clippy::boxed_local, reason = "the framework's errors come boxed")]
 fn broken(e: pingora::BError) -> ExchangeError {
     match e.etype() {
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => ExchangeError::Timeout,

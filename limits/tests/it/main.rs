@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "../proofs/p11.rs"]
+mod p11;
 #[path = "../proofs/p12.rs"]
 mod p12;
 #[path = "../proofs/t3.rs"]
@@ -13,3 +15,4 @@ mod budget;
 mod properties;
 mod report_a;
 mod report_d;
+mod streaming;

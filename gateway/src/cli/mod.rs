@@ -3,6 +3,7 @@
 //! `0` it went well, `1` it ran and failed, `2` it was called wrongly or its config is wrong.
 
 mod check;
+mod demo;
 mod keys;
 mod serve;
 
@@ -33,6 +34,9 @@ enum Command {
     #[command(after_help = "Example: tidegate schema > tidegate.schema.json\n\
         Then, as the first line of the config: # yaml-language-server: $schema=tidegate.schema.json")]
     Schema,
+    /// Simulated engines, the gateway and traffic in one process, on loopback. Nothing else is needed.
+    #[command(after_help = "Example: tidegate demo --port 8080")]
+    Demo(crate::demo::DemoArgs),
     /// Run one simulated model server: OpenAI's API, vLLM's metric names.
     Engine(Box<bench::engine::cli::EngineArgs>),
     /// API keys.
@@ -64,7 +68,8 @@ pub fn run() -> ExitCode {
         Some(Command::Engine(arguments)) => engine(*arguments),
         Some(Command::Keys(command)) => keys::run(&command),
         Some(Command::Completions { shell }) => completions(shell),
-        None => ExitCode::from(USAGE),
+        Some(Command::Demo(arguments)) => demo::run(&arguments),
+        None => demo::run(&crate::demo::DemoArgs::default()),
     }
 }
 

@@ -1,0 +1,185 @@
+//! `tidegate demo`: simulated engines, the gateway, and traffic that rises and falls, in one process.
+//!
+//! Nothing is needed: no file, no GPU, no network. Four simulated replicas of an 8B model on an A100 carry
+//! about 25 chat requests per second within their targets; the traffic goes from below that to three times as
+//! much and back, and the screen shows who is served, who is told to wait for its own budget (429) and who is
+//! told that the service is full (503): regular customers early, priority customers hardly ever.
+
+mod tide;
+mod view;
+
+use crate::clock;
+use crate::config::{Config, Faults};
+use crate::gateway::Gateway;
+use crate::keys::Digest;
+use crate::serve::{self, ServeError};
+use bench::engine::server::{EngineServer, EngineServerConfig};
+use bench::load::{self, Caller, LoadPlan, LoadRun, Mode, Stage};
+use bench::workload::{Arrivals, Workload};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tide::Tide;
+
+/// Simulated replicas.
+const REPLICAS: usize = 4;
+/// Requests per second that the replicas carry within their targets.
+const KNEE_PER_S: f64 = 25.6;
+/// How often the screen is drawn.
+const FRAME: Duration = Duration::from_millis(500);
+/// The keys of the demo's customers. They open nothing but this process.
+const ACME: &str = "tg-demo-acme";
+const STARTUP: &str = "tg-demo-startup";
+const TRIAL: &str = "tg-demo-trial";
+/// The longest demo: a load generator that runs for ever is nobody's wish.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// Options of `tidegate demo`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DemoArgs {
+    /// Port of the gateway; the next free one is taken.
+    #[arg(long, default_value_t = 8080, value_name = "PORT")]
+    pub port: u16,
+    /// Port of admin and metrics; the next free one is taken.
+    #[arg(long, default_value_t = 9090, value_name = "PORT")]
+    pub admin_port: u16,
+    /// End after this many seconds; default: when interrupted.
+    #[arg(long, value_name = "SECONDS")]
+    pub seconds: Option<u64>,
+    /// Start without traffic: only the gateway and its engines.
+    #[arg(long)]
+    pub idle: bool,
+}
+
+impl Default for DemoArgs {
+    fn default() -> Self {
+        DemoArgs { port: 8080, admin_port: 9090, seconds: None, idle: false }
+    }
+}
+
+/// Why the demo did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// No free port near the wanted one.
+    #[error("no free port from {0} on")]
+    NoPort(u16),
+    /// An engine or the load generator could not start.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The demo's own config is wrong, which would be our fault.
+    #[error("{0}")]
+    Config(Faults),
+    /// The gateway could not start.
+    #[error("{0}")]
+    Serve(#[from] ServeError),
+}
+
+/// Runs the demo until it is interrupted or its time is over.
+///
+/// # Errors
+/// When something could not be started.
+pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let engines = runtime.block_on(start_engines())?;
+    let config = config(&engines, free_port(args.port)?, free_port(args.admin_port)?)?;
+    let prepared = serve::prepare(config)?;
+    let (gateway, address, admin) = (Arc::clone(&prepared.gateway), prepared.address, prepared.admin_address);
+    let server = std::thread::Builder::new().name("gateway".to_owned()).spawn(|| prepared.run())?;
+    let load = if args.idle { None } else { Some(load::start(plan(address, args.seconds))?) };
+    let mut view = view::View::new(address, admin, ACME);
+    let end = args.seconds.map(|seconds| clock::now() + Duration::from_secs(seconds));
+    runtime.block_on(async {
+        let tide = Tide::new(clock::now());
+        while !server.is_finished() && end.is_none_or(|end| clock::now() < end) {
+            tokio::time::sleep(FRAME).await;
+            let phase = tide.at(clock::now());
+            if let Some(load) = &load {
+                load.scale_rate(phase.factor);
+            }
+            view.draw(&gateway, load.as_ref(), phase);
+        }
+        stop(load, &engines, &gateway).await;
+    });
+    Ok(())
+}
+
+async fn stop(load: Option<LoadRun>, engines: &[EngineServer], gateway: &Gateway) {
+    if let Some(load) = load {
+        load.stop();
+    }
+    gateway.close_gates();
+    tracing::debug!(engines = engines.len(), "demo over");
+}
+
+async fn start_engines() -> std::io::Result<Vec<EngineServer>> {
+    let mut engines = Vec::with_capacity(REPLICAS);
+    for seed in 0..REPLICAS {
+        let config = EngineServerConfig {
+            model: "demo-8b".to_owned(),
+            seed: seed as u64,
+            ..EngineServerConfig::default()
+        };
+        engines.push(EngineServer::start(config).await?);
+    }
+    Ok(engines)
+}
+
+fn free_port(from: u16) -> Result<u16, DemoError> {
+    (from..from.saturating_add(100))
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .ok_or(DemoError::NoPort(from))
+}
+
+/// The demo's config, read by the same loader as any other.
+fn config(engines: &[EngineServer], port: u16, admin_port: u16) -> Result<Config, DemoError> {
+    let replicas: Vec<String> = engines.iter().map(|engine| format!("\"{}\"", engine.url())).collect();
+    let text = format!(
+        "listen: {{ address: \"127.0.0.1:{port}\", limits: {{ connections_per_address: 10000 }} }}\n\
+         admin: {{ address: \"127.0.0.1:{admin_port}\" }}\n\
+         deployments:\n\
+         \x20 - name: demo\n\
+         \x20   engine: vllm\n\
+         \x20   replicas: [{}]\n\
+         \x20   slo: {{ ttft_ms: 2000, tpot_ms: 100 }}\n\
+         models: [{{ name: demo-8b, deployments: [demo], size_class: small }}]\n\
+         accounts:\n\
+         \x20 - {{ id: acme, keys: [\"{}\"], spending_tier: enterprise, tiers: [priority, regular], limits: [{{ start: {LARGE} }}] }}\n\
+         \x20 - {{ id: startup, keys: [\"{}\"], spending_tier: enterprise, limits: [{{ start: {LARGE} }}] }}\n\
+         \x20 - {{ id: trial, keys: [\"{}\"], spending_tier: 1 }}\n\
+         limits: {{ policy: fixed }}\n\
+         log: {{ access: off, level: warn }}\n",
+        replicas.join(", "),
+        Digest::of(ACME),
+        Digest::of(STARTUP),
+        Digest::of(TRIAL),
+    );
+    Config::parse(&text, "demo", &|_| None).map_err(DemoError::Config)
+}
+
+/// Budgets that the demo's paying customers do not reach.
+const LARGE: &str = "{ prompt: 200000000, uncached_prompt: 50000000, generated: 2000000 }";
+
+fn plan(target: SocketAddr, seconds: Option<u64>) -> LoadPlan {
+    let caller = |tier: &str, key: &str, service_tier: Option<&str>, weight: f64| Caller {
+        tier: tier.to_owned(),
+        key: Some(key.to_owned()),
+        service_tier: service_tier.map(str::to_owned),
+        weight,
+    };
+    let duration = seconds.map_or(LONGEST, Duration::from_secs);
+    LoadPlan {
+        model: "demo-8b".to_owned(),
+        mode: Mode::Open {
+            stages: vec![Stage { arrivals: Arrivals { rate_per_s: KNEE_PER_S, cv: 1.0 }, duration }],
+        },
+        workload: Workload::Chat,
+        callers: vec![
+            caller("priority", ACME, Some("priority"), 0.25),
+            caller("regular", STARTUP, None, 0.55),
+            caller("trial", TRIAL, None, 0.2),
+        ],
+        bodies: 256,
+        check_text: false,
+        ..LoadPlan::to(target)
+    }
+}

@@ -14,7 +14,7 @@
 //! single-byte counters over blocks of at most 240 bytes. A block without a byte over 127 skips the scripts.
 
 /// How many classes of text there are.
-pub(crate) const TEXT_CLASSES: usize = 16;
+pub(crate) const TEXT_CLASSES: usize = 19;
 
 /// Bytes after which the single-byte counters are emptied: a multiple of 16, at most 255.
 const BLOCK_BYTES: usize = 240;
@@ -22,18 +22,24 @@ const BLOCK_BYTES: usize = 240;
 /// Counts of a text by class. Adding two of them gives the counts of both texts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TextClasses {
-    /// ASCII letters that no letter precedes: the words.
+    /// ASCII letters that neither a letter nor punctuation precedes: the words.
     pub words: u32,
+    /// ASCII letters that punctuation precedes (`_name`, `.field`): most vocabularies join the two.
+    pub joined: u32,
     /// ASCII letters.
     pub letters: u32,
     /// ASCII upper-case letters that a letter precedes (`camelCase`, `SHOUTING`).
     pub humps: u32,
     /// ASCII digits.
     pub digits: u32,
+    /// Digits that no digit precedes: the numbers.
+    pub numbers: u32,
     /// ASCII punctuation, control characters included.
     pub punctuation: u32,
     /// Punctuation that no punctuation precedes.
     pub punctuation_runs: u32,
+    /// Punctuation that a blank precedes: operators, opening brackets and quotes.
+    pub spaced: u32,
     /// Line breaks that no line break precedes.
     pub lines: u32,
     /// Blanks right after a line break.
@@ -62,12 +68,15 @@ impl TextClasses {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let per_mille = |share: u64| (u64::from(bytes) * share / 1000) as u32;
         Self {
-            words: per_mille(170),
+            words: per_mille(165),
+            joined: per_mille(5),
             letters: per_mille(800),
             humps: per_mille(5),
             digits: per_mille(5),
+            numbers: per_mille(2),
             punctuation: per_mille(30),
             punctuation_runs: per_mille(27),
+            spaced: per_mille(4),
             lines: per_mille(6),
             ..Self::default()
         }
@@ -87,11 +96,14 @@ impl TextClasses {
     pub(crate) fn counts(&self) -> [u32; TEXT_CLASSES] {
         [
             self.words,
+            self.joined,
             self.letters,
             self.humps,
             self.digits,
+            self.numbers,
             self.punctuation,
             self.punctuation_runs,
+            self.spaced,
             self.lines,
             self.indents,
             self.padding,
@@ -108,11 +120,14 @@ impl TextClasses {
     fn from_counts(counts: [u32; TEXT_CLASSES]) -> Self {
         let [
             words,
+            joined,
             letters,
             humps,
             digits,
+            numbers,
             punctuation,
             punctuation_runs,
+            spaced,
             lines,
             indents,
             padding,
@@ -126,11 +141,14 @@ impl TextClasses {
         ] = counts;
         Self {
             words,
+            joined,
             letters,
             humps,
             digits,
+            numbers,
             punctuation,
             punctuation_runs,
+            spaced,
             lines,
             indents,
             padding,
@@ -230,35 +248,29 @@ const fn is_punctuation(byte: u8) -> bool {
     (byte < 0x80) & !is_letter(byte) & !is_digit(byte) & !is_blank(byte) & !is_break(byte)
 }
 
-/// The nine ASCII classes of a block of at most `BLOCK_BYTES`, each byte with the one before it.
-fn ascii_counts(block: &[u8], before: &[u8]) -> [u8; 9] {
-    let [
-        mut words,
-        mut letters,
-        mut humps,
-        mut digits,
-        mut marks,
-        mut runs,
-        mut lines,
-        mut indents,
-        mut padding,
-    ] = [0u8; 9];
+/// The twelve ASCII classes of a block of at most `BLOCK_BYTES`, each byte with the one before it.
+fn ascii_counts(block: &[u8], before: &[u8]) -> [u8; 12] {
+    let [mut words, mut joined, mut letters, mut humps, mut digits, mut numbers] = [0u8; 6];
+    let [mut marks, mut runs, mut spaced, mut lines, mut indents, mut padding] = [0u8; 6];
     for (&byte, &prior) in block.iter().zip(before) {
-        let letter = is_letter(byte);
-        let after_letter = is_letter(prior);
-        let mark = is_punctuation(byte);
-        let blank = is_blank(byte);
+        let (letter, after_letter) = (is_letter(byte), is_letter(prior));
+        let (mark, after_mark) = (is_punctuation(byte), is_punctuation(prior));
+        let (blank, after_blank) = (is_blank(byte), is_blank(prior));
+        let (digit, after_break) = (is_digit(byte), is_break(prior));
+        words += u8::from(letter & !after_letter & !after_mark);
+        joined += u8::from(letter & after_mark);
         letters += u8::from(letter);
-        words += u8::from(letter & !after_letter);
         humps += u8::from(is_upper(byte) & after_letter);
-        digits += u8::from(is_digit(byte));
+        digits += u8::from(digit);
+        numbers += u8::from(digit & !is_digit(prior));
         marks += u8::from(mark);
-        runs += u8::from(mark & !is_punctuation(prior));
-        lines += u8::from(is_break(byte) & !is_break(prior));
-        indents += u8::from(blank & is_break(prior));
-        padding += u8::from(blank & is_blank(prior));
+        runs += u8::from(mark & !after_mark);
+        spaced += u8::from(mark & after_blank);
+        lines += u8::from(is_break(byte) & !after_break);
+        indents += u8::from(blank & after_break);
+        padding += u8::from(blank & after_blank);
     }
-    [words, letters, humps, digits, marks, runs, lines, indents, padding]
+    [words, joined, letters, humps, digits, numbers, marks, runs, spaced, lines, indents, padding]
 }
 
 /// The seven classes of characters beyond ASCII, told by the first byte of each.

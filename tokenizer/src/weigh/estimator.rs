@@ -41,7 +41,7 @@ pub struct Estimate {
     pub certain: bool,
 }
 
-/// What was learnt about the tokens of one model's prompts, or of one account's on one model. About 2.6 KB.
+/// What was learnt about the tokens of one model's prompts, or of one account's on one model. About 3.5 KB.
 #[derive(Debug, Clone)]
 pub struct Estimator {
     weights: Weights,

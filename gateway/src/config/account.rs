@@ -148,11 +148,11 @@ pub enum OnForbiddenTier {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct AccountFile {
-    /// An id of letters, digits and - . _ : @ that is unique and appears in metrics.
-    #[schemars(required, length(min = 1, max = 128))]
+    /// An id of letters, digits and `-._:@` that is unique and appears in metrics.
+    #[schemars(required, length(min = 1, max = 128), extend("x-required" = true))]
     pub(crate) id: Option<String>,
     /// Digests of its keys: `sha256:` and 64 hexadecimal digits, as `tidegate keys new` prints them.
-    #[schemars(required, length(min = 1, max = 64), inner(length(min = 1, max = 512)), extend("x-secret" = true))]
+    #[schemars(required, length(min = 1, max = 64), inner(length(min = 1, max = 512)), extend("x-secret" = true, "x-required" = true))]
     keys: Option<Vec<String>>,
     /// How much the customer spends, which sets the ceilings of its limits: 1 to 4, unlimited or enterprise. Default 1, the lowest.
     spending_tier: SpendingTier,
@@ -306,9 +306,11 @@ fn key(
 fn model(name: &str, at: &At<'_>, known: &Known<'_>, resolver: &mut Resolver<'_>) -> Option<Arc<str>> {
     let found = known.models.get(name).cloned();
     if found.is_none() && !name.is_empty() {
-        let mut names: Vec<&str> = known.models.keys().map(|name| &**name).collect();
-        names.sort_unstable();
-        resolver.fault(at, unknown("model", name, names.into_iter()));
+        resolver.fault_with(at, || {
+            let mut names: Vec<&str> = known.models.keys().map(|name| &**name).collect();
+            names.sort_unstable();
+            unknown("model", name, names.into_iter())
+        });
     }
     found
 }

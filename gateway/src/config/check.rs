@@ -9,12 +9,13 @@
 //! |---|---|
 //! | `x-bytes` | a size: a number of bytes or a text such as `32MiB`; becomes the number |
 //! | `x-secret` | never repeat the value in a message |
-//! | `x-entries` | what an entry of the list is called |
+//! | `x-required` | this key must be there; only its absence is reported, and the mapping is kept without it |
 //!
 //! # Guarantees
 //!
 //! - Every value is looked at, whatever is wrong beside it. What is wrong is left out of the result (or, in
 //!   a list, replaced by an empty entry, so that the positions stay), so later checks see the rest.
+//! - Where all keys of a mapping are needed, as with the three meters, one that is wrong takes the mapping along.
 //! - What is left out or `null` is absent, not wrong, unless it is required.
 
 use serde_json::{Map, Value};
@@ -22,7 +23,7 @@ use serde_json::{Map, Value};
 use super::faults::{At, Report, Shown};
 use super::size;
 use super::suggest::nearest;
-use super::tree::{Kind, Node, Scalar};
+use super::tree::{Entry, Kind, Node, Scalar};
 
 /// Checks a value. Nothing comes back if it is absent or wrong; what is wrong is reported.
 pub(crate) fn check(node: &Node, schema: &Value, at: &At<'_>, report: &mut Report) -> Option<Value> {
@@ -41,7 +42,7 @@ pub(crate) fn check(node: &Node, schema: &Value, at: &At<'_>, report: &mut Repor
 fn fitting(node: &Node, kind: &Kind, schema: &Value, at: &At<'_>, report: &mut Report) -> Option<Value> {
     let checked = match kind {
         Kind::Empty | Kind::Faulty => return None,
-        Kind::Map(_) => return Some(Value::Object(mapping(node, schema, at, report))),
+        Kind::Map(entries) => return mapping(node, entries, schema, at, report),
         Kind::List(nodes) => return list(node, nodes, schema, at, report),
         Kind::Scalar(scalar) => self::scalar(scalar, schema),
     };
@@ -110,7 +111,7 @@ fn is(kind: &Kind, schema: &Value) -> String {
         Kind::Empty | Kind::Faulty => "empty".to_owned(),
         Kind::List(_) => "a list".to_owned(),
         Kind::Map(_) => "a mapping".to_owned(),
-        Kind::Scalar(_) if schema.get("x-secret").is_some() => "something else".to_owned(),
+        Kind::Scalar(_) if schema.get("x-secret").is_some() => "a single value".to_owned(),
         Kind::Scalar(Scalar { written: Some(written), .. }) => format!("what {} holds", Shown(written)),
         Kind::Scalar(Scalar { text, quoted: true, .. }) => format!("the text \"{}\"", Shown(text)),
         Kind::Scalar(Scalar { text, .. }) => Shown(text).to_string(),
@@ -153,10 +154,11 @@ fn scalar(scalar: &Scalar, schema: &Value) -> Result<Value, String> {
 fn integer(text: &str, schema: &Value) -> Result<Value, String> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        let bounds = bounds(schema).map_or_else(String::new, |bounds| format!(" {bounds}"));
         let plain: String = digits.chars().filter(|letter| !matches!(letter, '_' | ',')).collect();
         let grouped = plain.len() < digits.len() && plain.bytes().all(|byte| byte.is_ascii_digit());
         let hint = if grouped { " without separators" } else { "" };
-        return Err(format!("{}{hint}", bounds(schema).unwrap_or_else(|| wanted(schema))));
+        return Err(format!("a whole number{bounds}{hint}"));
     }
     // More digits than 64 bits hold is out of any bounds, not another type.
     let number = text.parse::<i64>().map(Value::from).or_else(|_| text.parse::<u64>().map(Value::from));
@@ -218,29 +220,39 @@ fn one_of(words: &[&Value]) -> String {
     }
 }
 
-fn mapping(node: &Node, schema: &Value, at: &At<'_>, report: &mut Report) -> Map<String, Value> {
+fn mapping(
+    node: &Node,
+    entries: &[Entry],
+    schema: &Value,
+    at: &At<'_>,
+    report: &mut Report,
+) -> Option<Value> {
+    let known = schema.get("properties")?.as_object()?;
     let mut checked = Map::new();
-    let Kind::Map(entries) = &node.kind else { return checked };
-    let Some(known) = schema.get("properties").and_then(Value::as_object) else { return checked };
+    let mut meant = Vec::new();
     for entry in entries {
         let at = at.key(&entry.key);
-        match known.get(&entry.key) {
-            Some(schema) => {
-                if let Some(value) = check(&entry.node, schema, &at, report) {
-                    checked.insert(entry.key.clone(), value);
-                }
-            }
-            None if report.is_full() => report.at_place(entry.key_place, &at, ""),
-            None => report.at_place(entry.key_place, &at, unknown_key(&entry.key, known)),
+        if let Some(schema) = known.get(&entry.key) {
+            checked.extend(check(&entry.node, schema, &at, report).map(|value| (entry.key.clone(), value)));
+        } else if report.is_full() {
+            report.at_place(entry.key_place, &at, "");
+        } else {
+            let nearest = nearest(&entry.key, known.keys().map(String::as_str));
+            report.at_place(entry.key_place, &at, unknown_key(nearest, known));
+            meant.extend(nearest);
         }
     }
-    for (key, schema) in required(schema, known) {
-        if node.value(key).is_none_or(|node| matches!(node.kind, Kind::Empty)) {
+    let mut usable = true;
+    for (key, schema) in required(schema, known).filter(|(key, _)| !checked.contains_key(*key)) {
+        usable &= schema.get("x-required").is_some();
+        let empty = node.value(key).is_none_or(|node| matches!(node.kind, Kind::Empty));
+        // A mistyped key was reported already, with what was meant.
+        if empty && !meant.contains(&key) {
             let place = node.value(key).map_or(node.place, |node| node.place);
             report.at_place(place, &at.key(key), format!("is missing{}", gloss(schema)));
         }
     }
-    checked
+    usable.then_some(Value::Object(checked))
 }
 
 fn required<'s>(
@@ -254,12 +266,12 @@ fn required<'s>(
 /// The first sentence of a description, as an explanation.
 fn gloss(schema: &Value) -> String {
     let text = schema.get("description").and_then(Value::as_str).unwrap_or_default();
-    let first = text.split(['.', '\n']).next().unwrap_or_default();
-    if first.is_empty() { String::new() } else { format!("; it is needed: {first}") }
+    let first = text.split(". ").next().unwrap_or_default().trim_end_matches('.');
+    if first.is_empty() { String::new() } else { format!("; what belongs here: {first}") }
 }
 
-fn unknown_key(key: &str, known: &Map<String, Value>) -> String {
-    match nearest(key, known.keys().map(String::as_str)) {
+fn unknown_key(meant: Option<&str>, known: &Map<String, Value>) -> String {
+    match meant {
         Some(meant) => format!("is not a known key; did you mean `{meant}`?"),
         None => {
             let keys: Vec<&str> = known.keys().map(String::as_str).collect();

@@ -126,13 +126,13 @@ pub struct Slo {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct DeploymentFile {
-    /// A name of letters, digits and - . _ : that is unique and appears in metrics.
-    #[schemars(required, length(min = 1, max = 128))]
+    /// A name of letters, digits and `-._:` that is unique and appears in metrics.
+    #[schemars(required, length(min = 1, max = 128), extend("x-required" = true))]
     name: Option<String>,
     /// What the servers run. Default openai: anything that speaks the OpenAI API, without reading metrics.
     engine: Engine,
     /// URLs of the servers such as `http://10.0.0.7:8000`, without /v1.
-    #[schemars(required, length(min = 1, max = 1024), inner(length(min = 1, max = 2048)))]
+    #[schemars(required, length(min = 1, max = 1024), inner(length(min = 1, max = 2048)), extend("x-required" = true))]
     replicas: Option<Vec<String>>,
     /// What is promised. Without it the targets are learnt: 2,000 ms to the first token, and 2.5 times the gap between tokens that was seen at light load.
     slo: SloFile,

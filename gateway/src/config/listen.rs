@@ -79,10 +79,10 @@ impl Default for ListenFile {
 #[serde(default, deny_unknown_fields)]
 struct TlsFile {
     /// PEM file with the certificate and its chain.
-    #[schemars(required, length(min = 1, max = 4096))]
+    #[schemars(required, length(min = 1, max = 4096), extend("x-required" = true))]
     cert_file: Option<String>,
     /// PEM file with the private key.
-    #[schemars(required, length(min = 1, max = 4096))]
+    #[schemars(required, length(min = 1, max = 4096), extend("x-required" = true))]
     key_file: Option<String>,
 }
 

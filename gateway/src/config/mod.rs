@@ -104,13 +104,13 @@ struct ConfigFile {
     /// Where operators connect: health, metrics, console, admin API.
     admin: process::AdminFile,
     /// Model servers that serve the same thing and share one queue.
-    #[schemars(required, length(min = 1, max = 1000))]
+    #[schemars(required, length(min = 1, max = 1000), extend("x-required" = true))]
     deployments: Option<Vec<deployment::DeploymentFile>>,
     /// The names that customers ask for, and the deployments that answer to them.
-    #[schemars(required, length(min = 1, max = 10_000))]
+    #[schemars(required, length(min = 1, max = 10_000), extend("x-required" = true))]
     models: Option<Vec<model::ModelFile>>,
     /// The customers: who may use what, how fast and in which tier.
-    #[schemars(required, length(min = 1, max = 1_000_000))]
+    #[schemars(required, length(min = 1, max = 1_000_000), extend("x-required" = true))]
     accounts: Option<Vec<account::AccountFile>>,
     /// Where the accounts' budgets start, how they move and how far.
     limits: Limits,
@@ -129,7 +129,12 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, Faults> {
         let origin = path.display().to_string();
         let text = read_text(path).map_err(|message| Faults::of_file(&origin, message))?;
-        parse(&text, &origin, &|name| std::env::var(name).ok(), Some(&|path| std::fs::read(path)))
+        parse(
+            &text,
+            &origin,
+            &|name| std::env::var(name).ok(),
+            Some(&|path| read_at_most(path, NAMED_FILE_BYTES_MAX)),
+        )
     }
 
     /// Judges a text. Files that it names are neither read nor missed. `origin` is the file's name: faults
@@ -161,8 +166,16 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     schema
 });
 
-/// Takes out defaults that only say "none", and lets the entries of a secret list be secret as well.
+/// Takes out defaults that only say "none", lists what is required (the types have a default for everything,
+/// so that a fault in one key does not take its neighbours along), and lets the entries of a secret list be
+/// secret as well.
 fn tidy(schema: &mut Value) {
+    let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let marked = properties.filter(|(_, schema)| schema.get("x-required").is_some());
+    let required: Vec<Value> = marked.map(|(key, _)| Value::from(key.as_str())).collect();
+    if let (false, Value::Object(keywords)) = (required.is_empty(), &mut *schema) {
+        keywords.insert("required".to_owned(), Value::Array(required));
+    }
     let secret = schema.get("x-secret").cloned();
     if let (Some(secret), Some(Value::Object(items))) = (secret, schema.get_mut("items")) {
         items.insert("x-secret".to_owned(), secret);
@@ -181,12 +194,20 @@ fn tidy(schema: &mut Value) {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+/// What is read of a file that the config names, bytes: a certificate chain has some thousands, and a device
+/// that never ends must not be waited for.
+const NAMED_FILE_BYTES_MAX: usize = 1 << 20;
+
+fn read_at_most(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
-    // One byte more than allowed, so that a file that grows while it is read is noticed too.
-    let read = file.take(CONFIG_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|error| format!("cannot be read: {error}"))?;
+    std::fs::File::open(path)?.take(bytes_max as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    // One byte more than allowed, so that a file that is too large is noticed.
+    let bytes =
+        read_at_most(path, CONFIG_BYTES_MAX + 1).map_err(|error| format!("cannot be read: {error}"))?;
     String::from_utf8(bytes).map_err(|error| {
         let line =
             error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|b| **b == b'\n').count();
@@ -250,7 +271,8 @@ impl ConfigFile {
         let account_files = self.accounts.unwrap_or_default();
         let ids: BTreeSet<Arc<str>> =
             account_files.iter().filter_map(|file| file.id.as_deref().map(Arc::from)).collect();
-        let mut known = model::Known { deployments: &deployments, accounts: &ids, names: HashMap::new() };
+        let by_name = deployments.iter().map(|one| (&*one.name, Arc::clone(one))).collect();
+        let mut known = model::Known { deployments: by_name, accounts: &ids, names: HashMap::new() };
         let files = self.models.unwrap_or_default().into_iter().enumerate();
         let models: Vec<Arc<Model>> =
             files.map(|(nth, file)| Arc::new(file.resolve(nth, &mut known, resolver))).collect();

@@ -1,6 +1,6 @@
 //! `models`: the names that customers ask for, and the deployments that answer to them, in order.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -87,14 +87,14 @@ impl SizeClass {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ModelFile {
-    /// The name that customers ask for: letters, digits and - . _ : / @.
-    #[schemars(required, length(min = 1, max = 256))]
+    /// The name that customers ask for: letters, digits and `-._:/@`.
+    #[schemars(required, length(min = 1, max = 256), extend("x-required" = true))]
     name: Option<String>,
     /// Other names that mean the same model.
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     aliases: Vec<String>,
     /// Deployments that serve it, in the order in which requests are offered to them.
-    #[schemars(required, length(min = 1, max = 64))]
+    #[schemars(required, length(min = 1, max = 64), extend("x-required" = true))]
     deployments: Option<Vec<RouteFile>>,
     /// What the model servers call it. Default: the name itself.
     #[schemars(length(min = 1, max = 512))]
@@ -127,6 +127,18 @@ enum VocabularyName {
     P50kBase,
     /// gpt-2 and gpt-3.
     R50kBase,
+}
+
+/// The name of a vocabulary in the config.
+pub(crate) fn vocabulary_name(vocabulary: Vocabulary) -> &'static str {
+    match vocabulary {
+        Vocabulary::O200kBase => "o200k_base",
+        Vocabulary::O200kHarmony => "o200k_harmony",
+        Vocabulary::Cl100kBase => "cl100k_base",
+        Vocabulary::P50kBase => "p50k_base",
+        Vocabulary::R50kBase => "r50k_base",
+        _ => "not named here",
+    }
 }
 
 impl From<VocabularyName> for Vocabulary {
@@ -192,7 +204,7 @@ enum RouteFile {
 #[serde(default, deny_unknown_fields)]
 struct RouteFields {
     /// The deployment's name.
-    #[schemars(required, length(min = 1, max = 128))]
+    #[schemars(required, length(min = 1, max = 128), extend("x-required" = true))]
     name: Option<String>,
     /// Tiers that it takes. Default: all.
     #[schemars(length(min = 1, max = 8))]
@@ -210,7 +222,8 @@ const DEFAULT_OUTPUT: u32 = 256;
 
 /// What models may refer to, and the names that are taken.
 pub(crate) struct Known<'a> {
-    pub(crate) deployments: &'a [Arc<Deployment>],
+    /// Deployments by name; of two with one name the later.
+    pub(crate) deployments: BTreeMap<&'a str, Arc<Deployment>>,
     pub(crate) accounts: &'a BTreeSet<Arc<str>>,
     /// Names and aliases so far, with the model that has them.
     pub(crate) names: HashMap<Arc<str>, usize>,
@@ -296,11 +309,10 @@ impl RouteFields {
                 .collect()
         });
         let name = self.name.filter(|name| !name.is_empty())?;
-        let Some(deployment) = known.deployments.iter().find(|one| *one.name == *name) else {
+        let Some(deployment) = known.deployments.get(&*name) else {
             let name_at = at.key("name");
             let at = if name_at.find(resolver.file).is_some() { &name_at } else { at };
-            let names = known.deployments.iter().map(|one| &*one.name);
-            resolver.fault(at, unknown("deployment", &name, names));
+            resolver.fault_with(at, || unknown("deployment", &name, known.deployments.keys().copied()));
             return None;
         };
         Some(Route {
@@ -315,7 +327,7 @@ impl RouteFields {
 fn account(id: &str, at: &At<'_>, known: &Known<'_>, resolver: &mut Resolver<'_>) -> Option<Arc<str>> {
     let found = known.accounts.get(id).cloned();
     if found.is_none() && !id.is_empty() {
-        resolver.fault(at, unknown("account", id, known.accounts.iter().map(|id| &**id)));
+        resolver.fault_with(at, || unknown("account", id, known.accounts.iter().map(|id| &**id)));
     }
     found
 }

@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use super::model::vocabulary_name;
 use super::{AccessLog, Account, Config, Deployment, Model};
 
 /// The whole config in force, defaults filled in. Allocates in proportion to it.
@@ -93,7 +94,7 @@ fn model(one: &Model) -> Value {
         "size_class": one.size_class,
         "context": one.context,
         "default_output": one.default_output,
-        "vocabulary": one.vocabulary.map(|one| format!("{one:?}")),
+        "vocabulary": one.vocabulary.map(vocabulary_name),
         "weights": {
             "per_request": one.weights.per_request,
             "per_message": one.weights.per_message,

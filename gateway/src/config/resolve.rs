@@ -48,6 +48,12 @@ impl Resolver<'_> {
         self.report.at(self.file, at, message);
     }
 
+    /// Notes a fault whose message is costly to find: beyond the bound nothing is looked for.
+    pub(crate) fn fault_with(&mut self, at: &At<'_>, message: impl FnOnce() -> String) {
+        let message = if self.report.is_full() { String::new() } else { message() };
+        self.fault(at, message);
+    }
+
     /// Whether a value stands at this path, though it may have been left out as faulty.
     pub(crate) fn is_faulty(&self, at: &At<'_>) -> bool {
         at.find(self.file).is_some_and(|node| !matches!(node.kind, Kind::Empty))

@@ -30,7 +30,7 @@ impl Tier {
 }
 
 /// A set of tiers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tiers {
     /// Whether priority is in it.
     pub priority: bool,
@@ -53,5 +53,12 @@ impl Tiers {
             Tier::Priority => self.priority,
             Tier::Regular => self.regular,
         }
+    }
+}
+
+/// As a list of names, the way it is written in the config.
+impl Serialize for Tiers {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(Tier::ALL.into_iter().filter(|tier| self.contains(*tier)))
     }
 }

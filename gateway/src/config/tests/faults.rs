@@ -1,0 +1,180 @@
+//! What a person is told about a file that is wrong.
+
+use super::*;
+
+/// A file with about every fault there is, in every section.
+const WRONG: &str = r#"listen:
+  address: localhost:8080
+  limit: 5
+  limits: { body_bytes: 32MB, json_depth: many, header_ms: 10_000 }
+admin:
+  address: 0.0.0.0:9090
+deployments:
+  - name: llama
+    engine: vlm
+    replcias: ["http://gpu-1:8000"]
+    slo: { ttft_ms: 0, tpot_ms: "100" }
+    ceilings: { priority: 0.8, regular: 0.9 }
+  - name: llama
+    engine: tgi
+    replicas: ["gpu-1:8000", "http://gpu-2:8000/v1", "http://gpu-3:8000", "http://GPU-3:8000/"]
+    withdraw: true
+    limit: 64
+    slots_max: 16
+  - text
+models:
+  - name: small model
+    deployments: [lama, llama, llama]
+    size_class: tiny
+  - name: big
+    aliases: [big]
+    deployments: []
+accounts:
+  - id: acme
+    keys: ["tg-iamarealkeythatmustnotbeprinted", "sha256:abc"]
+    tiers: [regular, fast]
+    default_tier: priority
+    spending_tier: 5
+    weight: -1
+    disabled: yes
+    disabled: no
+  - id: acme
+    keys: ["sha256:4f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a"]
+    default_tier: priority
+    models: [bigg]
+    limits:
+      - { model: big, start: { prompt: 1000 }, ceiling: { prompt: 100 } }
+      - { model: huge, floor: { generated: 0 } }
+  - keys: "sha256:4f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a"
+limits:
+  growth: { factor: 1.255 }
+  reset_after_hours: ${RESET}
+log: [stdout]
+tracing: on
+"#;
+
+#[test]
+fn all_faults_of_a_file_are_told_at_once() {
+    insta::assert_snapshot!(told(WRONG));
+}
+
+/// What is wrong in one place must not hide, and not invent, a fault in another.
+#[test]
+fn a_deployment_with_a_fault_can_still_be_referred_to() {
+    let faults = told(&BASE.replace("{ name: gpu,", "{ name: gpu, slots_max: none,"));
+    assert_eq!(
+        faults,
+        "t.yaml:3:29 deployments[0].slots_max: must be a whole number between 1 and 100000, is none"
+    );
+}
+
+#[test]
+fn a_fault_at_the_end_is_found_beside_one_at_the_start() {
+    let faults = told(&format!("listen: 7\n{BASE}    concurrency: none\n"));
+    let lines: Vec<&str> = faults.lines().collect();
+    assert_eq!(lines.len(), 2, "{faults}");
+    assert!(lines[0].starts_with("t.yaml:1:9 listen: "), "{faults}");
+    assert!(lines[1].starts_with("t.yaml:10:18 accounts[0].concurrency: "), "{faults}");
+}
+
+#[test]
+fn what_is_missing_is_named_where_it_belongs() {
+    let faults = told("deployments:\n  - name: gpu\n");
+    assert!(faults.contains("t.yaml:2:5 deployments[0].replicas: is missing"), "{faults}");
+    assert!(faults.contains("t.yaml:1:1 models: is missing"), "{faults}");
+    assert!(faults.contains("t.yaml:1:1 accounts: is missing"), "{faults}");
+}
+
+#[test]
+fn an_empty_file_and_a_list_are_no_configs() {
+    assert!(told("").contains("is empty"), "{}", told(""));
+    assert!(told("# nothing\n").contains("is empty"));
+    assert!(told("- a\n").contains("must be a mapping"), "{}", told("- a\n"));
+}
+
+#[test]
+fn broken_yaml_is_one_fault_with_its_place() {
+    let faults = told("listen: { address: 'a'\nmodels: [\n");
+    assert_eq!(faults.lines().count(), 1, "{faults}");
+    assert!(faults.contains("not valid YAML"), "{faults}");
+}
+
+/// A key pasted in place of its digest, a password in a URL, a secret in a variable: none may be repeated.
+#[test]
+fn secrets_in_the_wrong_place_are_not_repeated() {
+    let secret = "hunter2";
+    let env = |_: &str| Some(secret.to_owned());
+    let cases = [
+        BASE.replace("'sha256:4f", "'hunter2 sha256:4f"),
+        BASE.replace("http://gpu-1", "http://root:hunter2@gpu-1"),
+        format!("admin: {{ token_sha256: hunter2 }}\n{BASE}"),
+        format!("{BASE}    concurrency: ${{SECRET}}\n"),
+        format!("{BASE}    spending_tier: \"${{SECRET}}\"\n"),
+        format!("listen: {{ address: \"${{SECRET}}\" }}\n{BASE}"),
+    ];
+    for text in cases {
+        let faults = Config::parse(&text, "t.yaml", &env).map(|_| "accepted").unwrap_err().to_string();
+        assert!(!faults.contains(secret), "{faults}");
+    }
+}
+
+#[test]
+fn a_listener_that_is_open_to_the_network_needs_a_token() {
+    let open = |token: &str| format!("admin: {{ address: '0.0.0.0:9090'{token} }}\n{BASE}");
+    assert!(told(&open("")).contains("set admin.token_file"));
+    accepted(&open(", token_file: /run/token"));
+    let digest = "4f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a";
+    accepted(&open(&format!(", token_sha256: 'sha256:{digest}'")));
+}
+
+#[test]
+fn two_listeners_cannot_share_an_address() {
+    let both = |listen: &str, admin: &str| {
+        format!("listen: {{ address: '{listen}' }}\nadmin: {{ address: '{admin}' }}\n{BASE}")
+    };
+    assert!(
+        told(&both("127.0.0.1:80", "127.0.0.1:80")).contains("admin.address: is taken by listen.address")
+    );
+    assert!(
+        told(&both("0.0.0.0:80", "127.0.0.1:80")).contains("is taken"),
+        "the wildcard holds every address"
+    );
+    accepted(&both("127.0.0.1:80", "127.0.0.1:81"));
+    accepted(&both("127.0.0.1:0", "127.0.0.1:0"));
+}
+
+#[test]
+fn a_key_belongs_to_one_account_and_a_server_to_one_deployment() {
+    let digest = "sha256:4f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a";
+    let twice =
+        format!("{BASE}  - {{ id: b, keys: ['{}'] }}\n", digest.to_uppercase().replace("SHA256", "sha256"));
+    assert!(
+        told(&twice).contains("accounts[1].keys[0]: is a key of accounts[0] already"),
+        "{}",
+        told(&twice)
+    );
+
+    let twice = BASE.replace("models:", "  - { name: b, replicas: ['http://GPU-1:8000'] }\nmodels:");
+    assert!(
+        told(&twice).contains("deployments[1].replicas[0]: http://gpu-1:8000 is a replica of `gpu` already")
+    );
+}
+
+#[test]
+fn the_largest_body_must_fit_an_accounts_share_of_the_memory() {
+    let text = format!("listen: {{ limits: {{ inflight_bytes: 64MiB }} }}\n{BASE}");
+    assert!(told(&text).contains("listen.limits.body_bytes: must not exceed"), "{}", told(&text));
+}
+
+/// Nothing that is wrong with the rule may reach the budgets.
+#[test]
+fn the_rule_must_hold_together() {
+    let rule = |text: &str| told(&format!("limits: {text}\n{BASE}"));
+    assert!(rule("{ shrink: { use_under: 0.6 } }").contains("limits.shrink.use_under: must not exceed"));
+    assert!(rule("{ growth: { factor: 1.255 } }").contains("must be in steps of 0.01"));
+    assert!(
+        rule("{ start: { prompt: 300000000, uncached_prompt: 1, generated: 1 } }")
+            .contains("must not be below")
+    );
+    assert!(rule("{ start: { prompt: 5 } }").contains("limits.start.uncached_prompt: is missing"));
+}

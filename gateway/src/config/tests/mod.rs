@@ -1,0 +1,35 @@
+//! Whole files: what is accepted, what a person is told, what no input may do.
+
+mod examples;
+mod faults;
+mod files;
+mod hostile;
+mod meaning;
+
+use super::*;
+
+/// An environment in which nothing is set.
+fn no_env(_: &str) -> Option<String> {
+    None
+}
+
+/// A config that must be in order.
+fn accepted(text: &str) -> Config {
+    Config::parse(text, "t.yaml", &no_env).map_err(|faults| faults.to_string()).unwrap()
+}
+
+/// What a person is told about a config that must not be accepted.
+fn told(text: &str) -> String {
+    Config::parse(text, "t.yaml", &no_env).map(|_| "accepted").unwrap_err().to_string()
+}
+
+/// A small config in order, to which a test adds what it is about.
+const BASE: &str = "
+deployments:
+  - { name: gpu, replicas: ['http://gpu-1:8000'] }
+models:
+  - { name: m, deployments: [gpu], size_class: small }
+accounts:
+  - id: a
+    keys: ['sha256:4f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a']
+";

@@ -99,7 +99,7 @@ fn run(
             Err(RecvTimeoutError::Disconnected) => break,
         };
         if asked.is_some() || clock::now() >= flushed + FLUSH_EVERY {
-            metrics.flush();
+            metrics.upkeep();
             log.flush();
             flushed = clock::now();
         }

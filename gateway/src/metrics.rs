@@ -7,8 +7,12 @@
 use crate::config::Tier;
 use crate::gateway::Gateway;
 use crate::record::{CLIENT_GONE, Record};
-use metrics::{Label, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Histogram, Label, SharedString, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,99 +68,142 @@ fn describe() {
     describe_gauge!("tidegate_access_log_dropped", "Records dropped because the log was too slow.");
 }
 
-/// Counts finished requests.
-#[derive(Debug, Default)]
-pub struct RequestMetrics;
+/// Counts finished requests, on the accounting thread. Each series is looked up once and its handle kept: a
+/// request then costs some map look-ups and atomic adds.
+pub struct RequestMetrics {
+    prometheus: Option<PrometheusHandle>,
+    /// Bounded by models × tiers × statuses × reasons of the config and of ours.
+    requests: HashMap<(Arc<str>, &'static str, u16, &'static str), Counter>,
+    models: HashMap<(Arc<str>, &'static str), ModelSeries>,
+    deployments: HashMap<(Arc<str>, &'static str), DeploymentSeries>,
+    overhead: Histogram,
+    other: Arc<str>,
+}
+
+impl std::fmt::Debug for RequestMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestMetrics").field("requests", &self.requests.len()).finish_non_exhaustive()
+    }
+}
+
+struct ModelSeries {
+    duration: Histogram,
+    prompt: Counter,
+    cached: Counter,
+    generated: Counter,
+    client_retries: Counter,
+}
+
+impl ModelSeries {
+    fn new(model: &Arc<str>, tier: &'static str) -> Self {
+        let by_tier = || vec![label("model", model), Label::from_static_parts("tier", tier)];
+        let tokens = |kind: &'static str| {
+            let mut labels = by_tier();
+            labels.push(Label::from_static_parts("kind", kind));
+            counter!("tidegate_tokens_total", labels)
+        };
+        ModelSeries {
+            duration: histogram!("tidegate_request_duration_seconds", by_tier()),
+            prompt: tokens("prompt"),
+            cached: tokens("cached"),
+            generated: tokens("generated"),
+            client_retries: counter!("tidegate_client_retries_total", vec![label("model", model)]),
+        }
+    }
+}
+
+struct DeploymentSeries {
+    queue: Histogram,
+    first_token: Histogram,
+    inter_token: Histogram,
+    usage_missing: Counter,
+    retries: Counter,
+    withdrawn: Counter,
+}
+
+impl DeploymentSeries {
+    fn new(deployment: &Arc<str>, tier: &'static str) -> Self {
+        let by_tier = || vec![label("deployment", deployment), Label::from_static_parts("tier", tier)];
+        let alone = || vec![label("deployment", deployment)];
+        DeploymentSeries {
+            queue: histogram!("tidegate_queue_seconds", by_tier()),
+            first_token: histogram!("tidegate_time_to_first_token_seconds", by_tier()),
+            inter_token: histogram!("tidegate_inter_token_seconds", alone()),
+            usage_missing: counter!("tidegate_usage_missing_total", alone()),
+            retries: counter!("tidegate_retries_total", alone()),
+            withdrawn: counter!("tidegate_withdrawn_total", alone()),
+        }
+    }
+}
 
 impl RequestMetrics {
+    /// Counters of the installed recorder; `prometheus` is kept from growing.
+    #[must_use]
+    pub fn new(prometheus: Option<PrometheusHandle>) -> Self {
+        RequestMetrics {
+            prometheus,
+            requests: HashMap::new(),
+            models: HashMap::new(),
+            deployments: HashMap::new(),
+            overhead: histogram!("tidegate_gateway_overhead_seconds"),
+            other: "other".into(),
+        }
+    }
+
     /// Counts one.
     pub fn count(&mut self, record: &Record) {
-        let model: Arc<str> = record.model.clone().unwrap_or_else(|| "other".into());
+        let model = record.model.clone().unwrap_or_else(|| Arc::clone(&self.other));
         let tier = record.tier.map_or("none", Tier::name);
         let status = if record.client_gone { CLIENT_GONE } else { record.status };
-        counter!(
-            "tidegate_requests_total",
-            vec![
-                label("model", &model),
-                Label::from_static_parts("tier", tier),
-                Label::new("status", status.to_string()),
-                Label::from_static_parts("reason", record.reason),
-            ]
-        )
-        .increment(1);
-        if record.client_retry > 0 {
-            counter!("tidegate_client_retries_total", vec![label("model", &model)]).increment(1);
-        }
-        histogram!(
-            "tidegate_request_duration_seconds",
-            vec![label("model", &model), Label::from_static_parts("tier", tier)]
-        )
-        .record(record.ended.saturating_sub(record.arrived));
-        self.tokens(record, &model, tier);
-        if let Some(deployment) = &record.deployment {
-            self.served(record, deployment, tier);
-        }
-        if record.status == 503 {
-            let deployment: Arc<str> = record.deployment.clone().unwrap_or_else(|| "none".into());
-            counter!(
-                "tidegate_shed_total",
-                vec![
-                    label("deployment", &deployment),
-                    Label::from_static_parts("tier", tier),
-                    Label::from_static_parts("reason", record.reason),
-                ]
-            )
+        self.requests
+            .entry((Arc::clone(&model), tier, status, record.reason))
+            .or_insert_with(|| {
+                counter!(
+                    "tidegate_requests_total",
+                    vec![
+                        label("model", &model),
+                        Label::from_static_parts("tier", tier),
+                        Label::new("status", status.to_string()),
+                        Label::from_static_parts("reason", record.reason),
+                    ]
+                )
+            })
             .increment(1);
+        let series =
+            self.models.entry((Arc::clone(&model), tier)).or_insert_with(|| ModelSeries::new(&model, tier));
+        series.duration.record(record.ended.saturating_sub(record.arrived));
+        if record.client_retry > 0 {
+            series.client_retries.increment(1);
+        }
+        if let Some(used) = record.used {
+            series.prompt.increment(used.prompt);
+            series.cached.increment(record.cached.unwrap_or(0));
+            series.generated.increment(used.generated);
+        }
+        if let Some(deployment) = record.deployment.clone() {
+            self.served(record, &deployment, tier);
         }
     }
 
-    /// Hands over what was counted.
-    pub fn flush(&mut self) {}
-
-    fn tokens(&self, record: &Record, model: &Arc<str>, tier: &'static str) {
-        let Some(used) = record.used else { return };
-        for (kind, tokens) in
-            [("prompt", used.prompt), ("cached", record.cached.unwrap_or(0)), ("generated", used.generated)]
-        {
-            counter!(
-                "tidegate_tokens_total",
-                vec![
-                    label("model", model),
-                    Label::from_static_parts("tier", tier),
-                    Label::from_static_parts("kind", kind),
-                ]
-            )
-            .increment(tokens);
-        }
-    }
-
-    fn served(&self, record: &Record, deployment: &Arc<str>, tier: &'static str) {
-        let by_tier = || vec![label("deployment", deployment), Label::from_static_parts("tier", tier)];
-        histogram!("tidegate_queue_seconds", by_tier()).record(record.queued);
+    fn served(&mut self, record: &Record, deployment: &Arc<str>, tier: &'static str) {
+        let series = self
+            .deployments
+            .entry((Arc::clone(deployment), tier))
+            .or_insert_with(|| DeploymentSeries::new(deployment, tier));
+        series.queue.record(record.queued);
         if let Some(first) = record.first_token {
-            histogram!("tidegate_time_to_first_token_seconds", by_tier())
-                .record(first.saturating_sub(record.arrived));
+            series.first_token.record(first.saturating_sub(record.arrived));
             let gaps = record.used.map_or(0, |used| used.generated).saturating_sub(1);
             if gaps > 0 {
-                let mean = record.ended.saturating_sub(first).as_secs_f64() / gaps as f64;
-                histogram!("tidegate_inter_token_seconds", vec![label("deployment", deployment)])
-                    .record(mean);
+                series.inter_token.record(record.ended.saturating_sub(first).as_secs_f64() / gaps as f64);
             }
         }
         if let Some(dispatched) = record.dispatched {
-            let own = dispatched.saturating_sub(record.arrived).saturating_sub(record.queued);
-            histogram!("tidegate_gateway_overhead_seconds").record(own);
+            self.overhead.record(dispatched.saturating_sub(record.arrived).saturating_sub(record.queued));
         }
-        let of_deployment = || vec![label("deployment", deployment)];
-        if record.usage_missing {
-            counter!("tidegate_usage_missing_total", of_deployment()).increment(1);
-        }
-        if record.retries > 0 {
-            counter!("tidegate_retries_total", of_deployment()).increment(u64::from(record.retries));
-        }
-        if record.withdrawals > 0 {
-            counter!("tidegate_withdrawn_total", of_deployment()).increment(u64::from(record.withdrawals));
-        }
+        series.usage_missing.increment(u64::from(record.usage_missing));
+        series.retries.increment(u64::from(record.retries));
+        series.withdrawn.increment(u64::from(record.withdrawals));
         for (deployment, replica, kind) in &record.upstream_failures {
             counter!(
                 "tidegate_upstream_errors_total",
@@ -169,10 +216,17 @@ impl RequestMetrics {
             .increment(1);
         }
     }
+
+    /// Lets the exporter fold the samples of histograms, which it otherwise keeps one by one until it is read.
+    pub fn upkeep(&self) {
+        if let Some(prometheus) = &self.prometheus {
+            prometheus.run_upkeep();
+        }
+    }
 }
 
 fn label(key: &'static str, value: &Arc<str>) -> Label {
-    Label::new(key, metrics::SharedString::from(Arc::clone(value)))
+    Label::new(key, SharedString::from(Arc::clone(value)))
 }
 
 /// Reads the gauges from the gates. To be called before `/metrics` is rendered.
@@ -180,6 +234,19 @@ pub fn read_gauges(gateway: &Gateway, now: Duration) {
     for deployment in &gateway.snapshot().deployments {
         let name = &deployment.config.name;
         let state = deployment.gate.read(|shedder| shedder.snapshot(now));
+        for (tier, shed) in state.counters.shed.iter() {
+            for reason in shedder::Reason::ALL {
+                counter!(
+                    "tidegate_shed_total",
+                    vec![
+                        label("deployment", name),
+                        Label::from_static_parts("tier", tier.name()),
+                        Label::from_static_parts("reason", reason.name()),
+                    ]
+                )
+                .absolute(shed.of(reason));
+            }
+        }
         for (tier, depth) in state.queue.iter() {
             gauge!(
                 "tidegate_queue_depth",

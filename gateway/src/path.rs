@@ -23,6 +23,7 @@ use crate::edge::{credential, models};
 use crate::explain;
 use crate::gateway::Gateway;
 use crate::harvest::Live;
+use crate::keys;
 use crate::memory::MemoryGuard;
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
@@ -163,12 +164,10 @@ fn identify(
     record: &mut Record,
 ) -> Result<Arc<Account>, Refusal> {
     let key = credential::key(&client.session().req_header().headers)?;
-    let config = std::str::from_utf8(key)
-        .ok()
-        .and_then(|key| snapshot.config.keys.find(key))
-        .filter(|account| !account.disabled)
-        .ok_or_else(credential::unknown)?;
-    let account = snapshot.accounts.get(&config.id).cloned().ok_or_else(credential::unknown)?;
+    let key = std::str::from_utf8(key).unwrap_or_default();
+    let unknown = || credential::unknown(keys::is_mistyped(key));
+    let config = snapshot.config.keys.find(key).filter(|account| !account.disabled).ok_or_else(unknown)?;
+    let account = snapshot.accounts.get(&config.id).cloned().ok_or_else(unknown)?;
     record.account = Some(Arc::clone(&account.config.id));
     Ok(account)
 }
@@ -215,6 +214,7 @@ async fn take_in(
         client.session().write_continue_response().await.map_err(|_| Stop::Gone)?;
     }
     let limits = &snapshot.config.listen.limits;
+    let depth_max = limits.json_depth;
     let limits = BodyLimits {
         bytes_max: limits.body_bytes,
         deadline: limits.body,
@@ -223,7 +223,7 @@ async fn take_in(
     // A body that was not read to its end cannot be followed by another request.
     let read = body::read(client.session(), head.content_length, limits, memory).await;
     let bytes = read.inspect_err(|_| client.close_after())?;
-    Ok(Call::read(api, bytes)?)
+    Ok(Call::read(api, bytes, depth_max)?)
 }
 
 fn find_model(snapshot: &Snapshot, account: &Account, call: &Call) -> Result<Arc<Model>, Refusal> {

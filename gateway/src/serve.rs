@@ -82,7 +82,7 @@ pub fn prepare(config: Config) -> Result<Prepared, ServeError> {
     let config = Arc::new(config);
     let rendered = metrics::install().map_err(|e| ServeError::Metrics(e.to_string()))?;
     let log = AccessLog::open(&config.log.access)?;
-    let accounts = Accounts::start(log, RequestMetrics)?;
+    let accounts = Accounts::start(log, RequestMetrics::new(Some(rendered.clone())))?;
     let limits = &config.listen.limits;
     let connections_max = (descriptors() as f64 * limits.connections_share) as usize;
     let connections = Connections::new(connections_max.max(1), limits.connections_per_address);

@@ -81,7 +81,7 @@ pub struct Deployment {
     pub tokens_per_chunk: Arc<TokensPerChunk>,
 }
 
-/// An average that finished answers move, shared by all accounts of a model. Starts at 256 tokens.
+/// An average that finished answers move, shared by all accounts of a model. Starts at the model's default.
 #[derive(Debug)]
 pub struct UsualAnswer(AtomicF64);
 
@@ -92,13 +92,13 @@ pub struct TokensPerChunk(AtomicF64);
 /// Share of a new sample in these averages.
 const GAIN: f64 = 0.1;
 
-impl Default for UsualAnswer {
-    fn default() -> Self {
-        UsualAnswer(AtomicF64::new(256.0))
-    }
-}
-
 impl UsualAnswer {
+    /// An average that nothing has moved yet.
+    #[must_use]
+    pub fn starting_at(tokens: u32) -> Self {
+        UsualAnswer(AtomicF64::new(f64::from(tokens)))
+    }
+
     /// Tokens.
     #[must_use]
     pub fn tokens(&self) -> u64 {
@@ -194,8 +194,9 @@ impl Registry {
         state.clone()
     }
 
-    fn model(&self, name: &Arc<str>) -> (Arc<ModelWeigher>, Arc<UsualAnswer>) {
-        self.inner.lock().weighers.entry(Arc::clone(name)).or_default().clone()
+    fn model(&self, model: &config::Model) -> (Arc<ModelWeigher>, Arc<UsualAnswer>) {
+        let fresh = || (Arc::default(), Arc::new(UsualAnswer::starting_at(model.default_output)));
+        self.inner.lock().weighers.entry(Arc::clone(&model.name)).or_insert_with(fresh).clone()
     }
 
     fn budget(&self, config: &Config, account: &config::Account, model: &config::Model) -> Arc<BudgetCell> {
@@ -296,7 +297,7 @@ impl Snapshot {
             deployments.iter().map(|deployment| (&*deployment.config.name, deployment)).collect();
         let mut models = HashMap::new();
         for (index, model) in config.models.iter().enumerate() {
-            let (weigher, usual) = registry.model(&model.name);
+            let (weigher, usual) = registry.model(model);
             let routes = model.routes.iter().filter_map(|route| {
                 by_name.get(&*route.deployment.name).map(|deployment| (route.clone(), Arc::clone(deployment)))
             });
@@ -383,8 +384,8 @@ fn replica(
         config::Host::Name(name) => (name.as_str(), url.port)
             .to_socket_addrs()
             .map_err(|e| no_address(e.to_string()))?
-            .next()
-            .ok_or_else(|| no_address("the name has none".to_owned()))?,
+            .find(|address| config::is_allowed(address.ip()))
+            .ok_or_else(|| no_address("the name has none where a model server may be".to_owned()))?,
     };
     let sni = url.tls.then(|| url.host.to_string());
     let key = config.api_key.as_ref().map(config::Secret::expose);

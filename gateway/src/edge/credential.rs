@@ -47,10 +47,15 @@ fn twice() -> Refusal {
     Refusal::bad("More than one API key. Send exactly one `Authorization` or `x-api-key` header.")
 }
 
-/// The refusal of a key that no account has.
+/// The refusal of a key that no account has. `mistyped`: its own checksum says that it was copied wrongly.
 #[must_use]
-pub fn unknown() -> Refusal {
-    Refusal::new(Reason::Unauthenticated, "The API key is not known here. Check that it was copied whole.")
+pub fn unknown(mistyped: bool) -> Refusal {
+    let message = if mistyped {
+        "The API key has a typing error: its last characters do not fit the rest. Copy it again, whole."
+    } else {
+        "The API key is not known here. Check that it is this service's and that it was not revoked."
+    };
+    Refusal::new(Reason::Unauthenticated, message)
 }
 
 #[cfg(test)]

@@ -13,8 +13,6 @@ use serde::Deserialize;
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
-/// Deepest nesting of a body. Engines in Python fail at about 1,000; no honest request comes near 64.
-pub const DEPTH_MAX: u32 = 64;
 /// Most choices (`n`) of one request. Each is a stream of its own in the engine; OpenAI's own bound is 128.
 pub const CHOICES_MAX: u32 = 128;
 /// Longest model name that is looked up, bytes.
@@ -71,16 +69,16 @@ struct StreamOptions {
 }
 
 impl Call {
-    /// Reads `body` as a request of `api`. O(bytes); allocates the model's name and a few ranges.
+    /// Reads `body`, nesting at most `depth_max` deep, as a request of `api`. O(bytes); allocates the model's name and a few ranges.
     ///
     /// # Errors
     /// 400 with a sentence that names the member at fault.
-    pub fn read(api: Api, body: Bytes) -> Result<Call, Refusal> {
+    pub fn read(api: Api, body: Bytes, depth_max: u32) -> Result<Call, Refusal> {
         let text = std::str::from_utf8(&body).map_err(|e| {
             Refusal::bad(format!("The request body must be UTF-8 JSON; byte {} is not.", e.valid_up_to()))
         })?;
-        if !nests_at_most(text.as_bytes(), DEPTH_MAX) {
-            return Err(Refusal::bad(format!("The request body nests deeper than {DEPTH_MAX} levels.")));
+        if !nests_at_most(text.as_bytes(), depth_max) {
+            return Err(Refusal::bad(format!("The request body nests deeper than {depth_max} levels.")));
         }
         let members = Members::read(text).map_err(Refusal::bad)?;
         let model = required_model(&members)?;
@@ -271,7 +269,7 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<Call, Refusal> {
-        Call::read(Api::Chat, Bytes::copy_from_slice(body.as_bytes()))
+        Call::read(Api::Chat, Bytes::copy_from_slice(body.as_bytes()), 64)
     }
 
     fn forwarded(body: &str) -> String {
@@ -355,7 +353,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_not_utf8_are_refused() {
-        let refusal = Call::read(Api::Chat, Bytes::from_static(b"{\"model\":\"\xff\"}")).unwrap_err();
+        let refusal = Call::read(Api::Chat, Bytes::from_static(b"{\"model\":\"\xff\"}"), 64).unwrap_err();
         assert!(refusal.message.contains("UTF-8"), "{}", refusal.message);
     }
 }

@@ -3,8 +3,8 @@
 //! A list of directives, separated by commas, from the first of these that has one:
 //!
 //! 1. the request header `x-sim-fault: cut=3,delay=200ms`,
-//! 2. the body's field `user`, after `sim:`, as in `"user": "sim:cut=3"` (for clients behind a gateway that passes no
-//!    headers on),
+//! 2. the body's field `user` (or `metadata.user_id`), after `sim:`, as in `"user": "sim:cut=3"` (for clients behind a
+//!    gateway that passes no headers on),
 //! 3. the server's own fault, from its configuration or `POST /debug/fault`, which may be limited to a share of the
 //!    requests (`share=0.1`) or to the next few (`times=5`).
 //!

@@ -10,13 +10,15 @@ use tokio::sync::watch;
 
 use super::answer::{self, Reported, Shape};
 use super::fault::{Fault, FaultError, MARKER};
+use super::gzip::Gzip;
 use super::model::Refusal;
+use super::pooling::Pooled;
 use super::shell::{Ask, End, Job, Progress, Shared};
 use super::stream::{Play, Stopped, break_off};
 use super::text;
 use super::transport::{AnswerBody, Reset};
 use super::truth::Record;
-use super::wire::{Api, Body};
+use super::wire::{Api, Body, Prompt};
 use crate::clock;
 
 /// Largest request body, bytes.
@@ -49,12 +51,17 @@ impl From<FaultError> for Refused {
 }
 
 /// What was asked, checked.
-struct Wanted {
+enum Wanted {
+    Text(Text),
+    Pooled(Pooled),
+}
+
+/// An answer that says something.
+struct Text {
     shape: Shape,
     ask: Ask,
     stream: bool,
     include_usage: bool,
-    finish: &'static str,
 }
 
 pub(super) async fn generate(
@@ -94,11 +101,12 @@ pub(super) async fn generate(
         let refused = Refused { status, body: answer::busy(status.as_u16()) };
         return plain(job, &refused, fault.retry_after);
     }
-    let wanted = match want(shared, api, &parsed, &fault, request_id.as_ref()) {
-        Ok(wanted) => wanted,
-        Err(refused) => return plain(job, &refused, None),
+    let served = match want(shared, api, &parsed, &fault, request_id.as_ref()) {
+        Ok(Wanted::Text(text)) => serve(&mut job, text, &fault, reset).await,
+        Ok(Wanted::Pooled(pooled)) => pool(&job, &pooled, &fault, &reset),
+        Err(refused) => Served::Now(refused),
     };
-    let mut answer = serve(&mut job, wanted, &fault, reset).await.finish(job);
+    let mut answer = served.finish(job);
     if fault.echo_headers {
         echo(&head.headers, answer.headers_mut());
     }
@@ -111,9 +119,22 @@ pub(super) async fn generate(
 /// An answer that still has to be paired with the job that it ends.
 enum Served {
     Now(Refused),
-    Whole { answer: Answer, tokens: u64 },
-    Broken { answer: Answer, body: tokio::sync::mpsc::Sender<std::io::Result<Bytes>>, part: Bytes },
-    Streams { answer: Answer, play: Box<Play>, tx: super::transport::ChunkSender },
+    Whole {
+        answer: Answer,
+        tokens: u64,
+    },
+    /// A refusal inside a 200.
+    Hidden(Answer),
+    Broken {
+        answer: Answer,
+        body: tokio::sync::mpsc::Sender<std::io::Result<Bytes>>,
+        part: Bytes,
+    },
+    Streams {
+        answer: Answer,
+        play: Box<Play>,
+        tx: super::transport::ChunkSender,
+    },
 }
 
 impl Served {
@@ -124,7 +145,12 @@ impl Served {
             Self::Whole { answer, tokens } => {
                 job.status(answer.status().as_u16());
                 job.sent(tokens, 1);
-                job.finish(if tokens > 0 { End::Finished } else { End::Refused });
+                job.finish(End::Finished);
+                answer
+            }
+            Self::Hidden(answer) => {
+                job.status(answer.status().as_u16());
+                job.finish(End::Refused);
                 answer
             }
             Self::Broken { answer, body, part } => {
@@ -150,9 +176,9 @@ impl Served {
     }
 }
 
-async fn serve(job: &mut Job, wanted: Wanted, fault: &Fault, reset: Reset) -> Served {
-    let Wanted { shape, ask, stream, include_usage, finish } = wanted;
-    let (prompt_tokens, output_tokens, choices) = (ask.prompt_tokens, ask.output_tokens, ask.choices);
+async fn serve(job: &mut Job, wanted: Text, fault: &Fault, reset: Reset) -> Served {
+    let Text { shape, ask, stream, include_usage } = wanted;
+    let (prompt_tokens, choices) = (ask.prompt_tokens, ask.choices);
     let progress = match job.submit(ask) {
         Ok(progress) => progress,
         Err(refusal) => return refuse(&refusal, stream),
@@ -160,19 +186,18 @@ async fn serve(job: &mut Job, wanted: Wanted, fault: &Fault, reset: Reset) -> Se
     let config = &job.shared.config;
     let report_cached = config.prompt_tokens_details;
     if stream {
-        let chunk_tokens = config.chunk_tokens();
-        let play = Play::new(
+        let play = Play {
             shape,
-            fault.clone(),
+            fault: fault.clone(),
             reset,
             progress,
             prompt_tokens,
-            output_tokens,
-            finish,
-            chunk_tokens,
+            chunk_tokens: config.chunk_tokens(),
             include_usage,
             report_cached,
-        );
+            chunks: 0,
+            gzip: fault.gzip.then(Gzip::new),
+        };
         let (tx, body) = AnswerBody::chunks();
         let answer = head(StatusCode::OK, "text/event-stream; charset=utf-8", fault, body);
         return Served::Streams { answer, play: Box::new(play), tx };
@@ -180,14 +205,13 @@ async fn serve(job: &mut Job, wanted: Wanted, fault: &Fault, reset: Reset) -> Se
     let Some(cached) = completed(progress, choices as usize).await else {
         return Served::Now(Refused::bad("the engine stopped"));
     };
-    let completion = i64::from(output_tokens) * i64::from(choices);
+    let completion = i64::from(shape.length) * i64::from(choices);
     let usage = Reported {
         prompt: i64::from(prompt_tokens),
         completion,
         cached: report_cached.then_some(i64::from(cached)),
     };
-    let lengths = vec![(output_tokens, finish); choices as usize];
-    let body = shape.whole(&lengths, (!fault.no_usage).then(|| usage.under(fault)));
+    let body = shape.whole(choices, (!fault.no_usage).then(|| usage.under(fault)));
     whole(body, fault, &reset, completion as u64)
 }
 
@@ -198,12 +222,18 @@ fn refuse(refusal: &Refusal, stream: bool) -> Served {
         Refusal::Busy { .. } if stream => {
             let body = AnswerBody::whole(format!("data: {}\n\n{}", answer::busy(503), answer::DONE));
             let answer = head(StatusCode::OK, "text/event-stream; charset=utf-8", &Fault::default(), body);
-            Served::Whole { answer, tokens: 0 }
+            Served::Hidden(answer)
         }
         Refusal::Busy { .. } => {
             Served::Now(Refused { status: StatusCode::SERVICE_UNAVAILABLE, body: answer::busy(503) })
         }
     }
+}
+
+/// Answers a request that generates nothing: at once, since its cost is no part of the model.
+fn pool(job: &Job, pooled: &Pooled, fault: &Fault, reset: &Reset) -> Served {
+    job.read(pooled.prompt_tokens);
+    whole(pooled.body(fault), fault, reset, 0)
 }
 
 /// A complete body, or what a fault leaves of it.
@@ -216,7 +246,7 @@ fn whole(mut body: String, fault: &Fault, reset: &Reset, tokens: u64) -> Served 
     }
     let mut bytes = body.into_bytes();
     if fault.gzip {
-        let mut gzip = super::gzip::Gzip::new();
+        let mut gzip = Gzip::new();
         let mut packed = super::gzip::HEAD.to_vec();
         packed.extend(gzip.piece(&bytes));
         packed.extend(gzip.end());
@@ -264,7 +294,7 @@ fn record(shared: &Shared, head: &http::request::Parts) -> Record {
 
 fn choose_fault(shared: &Shared, head: &http::request::Parts, body: &Body<'_>) -> Result<Fault, FaultError> {
     let from_header = head.headers.get("x-sim-fault").map(|value| value.to_str().unwrap_or("(not text)"));
-    let from_user = body.user.as_deref().and_then(|user| user.strip_prefix(MARKER));
+    let from_user = body.user().and_then(|user| user.strip_prefix(MARKER));
     match from_header.or(from_user) {
         Some(list) => list.parse(),
         None => Ok(shared.core().standing.next().unwrap_or_default()),
@@ -285,64 +315,87 @@ fn want(
         let body = answer::error(404, "NotFoundError", &message);
         return Err(Refused { status: StatusCode::NOT_FOUND, body });
     }
+    let cache = api.generates() && config.profile.prefix_cache;
+    let block_tokens = if cache { config.profile.block_tokens } else { 0 };
+    let prompt = body.prompt(api, block_tokens).map_err(Refused::bad)?;
+    if !api.generates() {
+        let texts = body.texts();
+        return Ok(Wanted::Pooled(Pooled {
+            api,
+            model: model.to_owned(),
+            prompt_tokens: prompt.tokens,
+            texts,
+        }));
+    }
     let stream = body.stream == Some(true);
     if body.stream_options.is_some() && !stream {
         return Err(Refused::bad("Stream options can only be defined when `stream=True`."));
     }
     let choices = body.n.unwrap_or(1);
-    if !(1..=CHOICES_MAX).contains(&choices) {
-        return Err(Refused::bad("n must be between 1 and 128"));
-    }
-    let block_tokens = if config.profile.prefix_cache { config.profile.block_tokens } else { 0 };
-    let prompt = body.prompt(api, block_tokens).map_err(Refused::bad)?;
-    let context = config.context();
-    let room = context.saturating_sub(prompt.tokens);
-    let output_max = body.output_max();
-    if room == 0 || output_max.is_some_and(|max| max > room || max == 0) {
-        let message = format!(
-            "This model's maximum context length is {context} tokens. However, you requested {} output tokens and \
-             your prompt contains {} input tokens.",
-            output_max.unwrap_or(1),
-            prompt.tokens
-        );
-        return Err(Refused::bad(&message));
+    if !(1..=CHOICES_MAX).contains(&choices) || (choices > 1 && matches!(api, Api::Messages | Api::Responses))
+    {
+        return Err(Refused::bad("n must be between 1 and 128, and 1 in this API"));
     }
     let seed = body.seed.map_or(prompt.seed ^ config.seed, i64::cast_unsigned);
-    let natural = fault.output.unwrap_or_else(|| text::natural_length(seed));
-    let natural = if body.ignore_eos == Some(true) && fault.output.is_none() { u32::MAX } else { natural };
-    let output = natural.min(output_max.unwrap_or(room)).min(room);
+    let tool = if api == Api::Chat { body.forced_tool() } else { None };
+    let (length, cut) = output_length(config.context(), body, fault, &prompt, seed)?;
     let id = match request_id.and_then(|id| id.to_str().ok()) {
         Some(id) => id.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect(),
         None => format!("{:016x}", text::mix(seed ^ clock::now().as_nanos() as u64)),
     };
     let options = body.stream_options.unwrap_or_default();
-    let tool = if api == Api::Chat { body.forced_tool() } else { None };
-    Ok(Wanted {
-        finish: if output < natural {
+    let shape = Shape {
+        api,
+        id: format!("{}{id}", api.id_prefix()),
+        model: model.to_owned(),
+        created: CREATED_BASE_S + clock::now().as_secs(),
+        seed,
+        finish: if cut {
             "length"
         } else if tool.is_some() {
             "tool_calls"
         } else {
             "stop"
         },
-        shape: Shape {
-            api,
-            id: format!("{}-{id}", if api == Api::Chat { "chatcmpl" } else { "cmpl" }),
-            model: model.to_owned(),
-            created: CREATED_BASE_S + clock::now().as_secs(),
-            seed,
-            tool,
-            continuous_usage: stream && !fault.no_usage && options.continuous_usage_stats == Some(true),
-        },
-        ask: Ask {
-            prompt_tokens: prompt.tokens,
-            output_tokens: output,
-            choices,
-            block_hashes: prompt.block_hashes,
-        },
-        stream,
-        include_usage: options.include_usage == Some(true),
-    })
+        tool,
+        continuous_usage: stream && !fault.no_usage && options.continuous_usage_stats == Some(true),
+        length,
+    };
+    let ask = Ask {
+        prompt_tokens: prompt.tokens,
+        output_tokens: length,
+        choices,
+        block_hashes: prompt.block_hashes,
+    };
+    Ok(Wanted::Text(Text { shape, ask, stream, include_usage: options.include_usage == Some(true) }))
+}
+
+/// Tokens of each choice, and whether a maximum cuts it.
+fn output_length(
+    context: u32,
+    body: &Body<'_>,
+    fault: &Fault,
+    prompt: &Prompt,
+    seed: u64,
+) -> Result<(u32, bool), Refused> {
+    let room = context.saturating_sub(prompt.tokens);
+    let max = body.output_max();
+    if room == 0 || max.is_some_and(|max| max > room || max == 0) {
+        let message = format!(
+            "This model's maximum context length is {context} tokens. However, you requested {} output tokens and \
+             your prompt contains {} input tokens.",
+            max.unwrap_or(1),
+            prompt.tokens
+        );
+        return Err(Refused::bad(&message));
+    }
+    let natural = match fault.output {
+        Some(length) => length,
+        None if body.ignore_eos == Some(true) => u32::MAX,
+        None => text::natural_length(seed),
+    };
+    let length = natural.min(max.unwrap_or(room)).min(room);
+    Ok((length, length < natural))
 }
 
 fn head(status: StatusCode, content_type: &'static str, fault: &Fault, body: AnswerBody) -> Answer {

@@ -35,6 +35,7 @@ mod gzip;
 #[cfg(test)]
 mod knee;
 mod metrics;
+mod pooling;
 mod shell;
 mod stream;
 mod transport;

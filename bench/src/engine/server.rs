@@ -3,6 +3,8 @@
 //! | path | |
 //! |---|---|
 //! | `POST /v1/chat/completions`, `/v1/completions` | stream or not; `n`, `max_tokens`, `max_completion_tokens`, `stream_options` with `include_usage` and `continuous_usage_stats`, `seed`, `ignore_eos`, forced tool calls |
+//! | `POST /v1/messages`, `/v1/responses` | stream or not, in the shapes that vLLM gives them; usage always |
+//! | `POST /v1/embeddings`, `/v1/rerank`, `/v1/score`, `/v1/messages/count_tokens` | prompt tokens counted, answered at once |
 //! | `GET /v1/models`, `/health`, `/ping`, `/version`, `/props` | as vLLM (and llama.cpp, for its slots) |
 //! | `GET /metrics` | vLLM's names |
 //! | `GET /debug/truth` | what it computed for whom; `?records=N` for the last `N` requests |
@@ -246,9 +248,10 @@ async fn connection(shared: Arc<Shared>, conn: Conn, reset: Reset) {
 async fn route(shared: &Arc<Shared>, reset: Reset, request: Request<Incoming>) -> Response<AnswerBody> {
     let config = &shared.config;
     let json = |body: String| page(StatusCode::OK, "application/json", body);
+    if let Some(api) = Api::at(request.uri().path()).filter(|_| request.method() == Method::POST) {
+        return generate(shared, reset, api, request).await;
+    }
     match (request.method(), request.uri().path()) {
-        (&Method::POST, "/v1/chat/completions") => generate(shared, reset, Api::Chat, request).await,
-        (&Method::POST, "/v1/completions") => generate(shared, reset, Api::Completions, request).await,
         (&Method::GET, "/v1/models") => json(models(config)),
         (&Method::GET, "/health" | "/ping") => page(StatusCode::OK, "text/plain", String::new()),
         (&Method::GET, "/version") => json("{\"version\":\"0.32.0\"}".to_owned()),

@@ -275,6 +275,17 @@ impl Job {
         Ok(receiver)
     }
 
+    /// A prompt was read outside the engine's steps (embeddings and the like).
+    pub(super) fn read(&self, prompt_tokens: u32) {
+        self.shared.core().truth.update(self.number, |totals, record| {
+            totals.accepted += 1;
+            totals.prompt_tokens += u64::from(prompt_tokens);
+            totals.prefill_tokens += u64::from(prompt_tokens);
+            record.prompt_tokens = prompt_tokens;
+            record.prefill_tokens = u64::from(prompt_tokens);
+        });
+    }
+
     pub(super) fn status(&self, status: u16) {
         self.shared.core().truth.update(self.number, |_, record| record.status = status);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::answer::{self, Chunk, DONE, Reported, Shape};
+use super::answer::{Chunk, DONE, Reported, Shape};
 use super::fault::Fault;
 use super::gzip::{self, Gzip};
 use super::shell::{End, Job, Progress};
@@ -30,48 +30,16 @@ pub(super) struct Play {
     pub(super) reset: Reset,
     pub(super) progress: watch::Receiver<Progress>,
     pub(super) prompt_tokens: u32,
-    pub(super) output_tokens: u32,
-    pub(super) finish: &'static str,
     /// Tokens per chunk.
     pub(super) chunk_tokens: u32,
     pub(super) include_usage: bool,
     pub(super) report_cached: bool,
     /// Chunks sent so far.
-    chunks: u32,
-    gzip: Option<Gzip>,
+    pub(super) chunks: u32,
+    pub(super) gzip: Option<Gzip>,
 }
 
 impl Play {
-    #[expect(clippy::too_many_arguments, reason = "named fields at the one call would say the same twice")]
-    pub(super) fn new(
-        shape: Shape,
-        fault: Fault,
-        reset: Reset,
-        progress: watch::Receiver<Progress>,
-        prompt_tokens: u32,
-        output_tokens: u32,
-        finish: &'static str,
-        chunk_tokens: u32,
-        include_usage: bool,
-        report_cached: bool,
-    ) -> Self {
-        let gzip = fault.gzip.then(Gzip::new);
-        Self {
-            shape,
-            fault,
-            reset,
-            progress,
-            prompt_tokens,
-            output_tokens,
-            finish,
-            chunk_tokens,
-            include_usage,
-            report_cached,
-            chunks: 0,
-            gzip,
-        }
-    }
-
     /// Plays to the end, or to where the client leaves: a closed channel ends it at once, also between steps.
     pub(super) async fn run(mut self, job: Job, tx: ChunkSender) {
         let stopped = tokio::select! {
@@ -140,7 +108,8 @@ impl Play {
             choice,
             from,
             to,
-            finish: (to == self.output_tokens).then_some(self.finish),
+            number: self.chunks,
+            finish: (to == self.shape.length).then_some(self.shape.finish),
             role: self.fault.role_in_first && from == 0,
             running: self.running(to),
         };
@@ -175,6 +144,7 @@ impl Play {
         if let Some(bytes) = self.fault.huge_line.filter(|_| chunks == 1) {
             let mut event = self.shape.content(&Chunk {
                 choice: 0,
+                number: chunks,
                 from: 0,
                 to: 0,
                 finish: None,
@@ -189,23 +159,23 @@ impl Play {
     }
 
     async fn error_event(&mut self, tx: &ChunkSender) -> Result<(), Stopped> {
-        let error = answer::busy(self.fault.error_code.unwrap_or(503));
-        self.write(tx, format!("data: {error}\n\n{DONE}")).await?;
+        let event = self.shape.error_event(self.fault.error_code.unwrap_or(503));
+        self.write(tx, event).await?;
         self.end_gzip(tx).await?;
         Err(Stopped::Broken)
     }
 
     async fn close(&mut self, tx: &ChunkSender, completion: i64, cached: u32) -> Result<(), Stopped> {
-        if self.include_usage && !self.fault.no_usage {
-            let usage = Reported {
-                prompt: i64::from(self.prompt_tokens),
-                completion,
-                cached: self.report_cached.then_some(i64::from(cached)),
-            };
-            let event = self.shape.usage(usage.under(&self.fault));
-            self.write(tx, event).await?;
+        let usage = Reported {
+            prompt: i64::from(self.prompt_tokens),
+            completion,
+            cached: self.report_cached.then_some(i64::from(cached)),
+        };
+        let usage = (!self.fault.no_usage).then(|| usage.under(&self.fault));
+        if let Some(events) = self.shape.closing(self.chunks, usage, self.include_usage) {
+            self.write(tx, events).await?;
         }
-        if !self.fault.no_done {
+        if self.shape.ends_with_done() && !self.fault.no_done {
             self.write(tx, DONE.to_owned()).await?;
         }
         if self.fault.after_done {

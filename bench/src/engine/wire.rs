@@ -8,30 +8,84 @@ use serde_json::value::RawValue;
 use super::prompt::{MESSAGE_TOKENS, PART_TOKENS, PromptMeter, START_TOKENS};
 use super::text::{mix, seed_of};
 
-/// The APIs that generate text, by path.
+/// The APIs, by path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Api {
     Chat,
     Completions,
+    Messages,
+    Responses,
+    /// These four read a prompt and generate nothing.
+    Embeddings,
+    Rerank,
+    Score,
+    CountTokens,
 }
 
-/// A body of either API; the fields of the other one are absent.
+impl Api {
+    pub(super) fn at(path: &str) -> Option<Self> {
+        match path {
+            "/v1/chat/completions" => Some(Self::Chat),
+            "/v1/completions" => Some(Self::Completions),
+            "/v1/messages" => Some(Self::Messages),
+            "/v1/responses" => Some(Self::Responses),
+            "/v1/embeddings" => Some(Self::Embeddings),
+            "/v1/rerank" => Some(Self::Rerank),
+            "/v1/score" => Some(Self::Score),
+            "/v1/messages/count_tokens" => Some(Self::CountTokens),
+            _ => None,
+        }
+    }
+
+    pub(super) fn generates(self) -> bool {
+        matches!(self, Self::Chat | Self::Completions | Self::Messages | Self::Responses)
+    }
+
+    /// What ids of answers begin with.
+    pub(super) fn id_prefix(self) -> &'static str {
+        match self {
+            Self::Completions => "cmpl-",
+            Self::Responses => "resp_",
+            _ => "chatcmpl-",
+        }
+    }
+}
+
+/// A body of any of the APIs; the fields of the others are absent.
 #[derive(Debug, Deserialize)]
 pub(super) struct Body<'a> {
     #[serde(borrow, default)]
     pub(super) model: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub(super) messages: Option<Vec<Message<'a>>>,
+    messages: Option<Vec<Message<'a>>>,
     #[serde(borrow, default)]
-    pub(super) prompt: Option<&'a RawValue>,
+    prompt: Option<&'a RawValue>,
     #[serde(default)]
     pub(super) stream: Option<bool>,
     #[serde(default)]
     pub(super) stream_options: Option<StreamOptions>,
     #[serde(default)]
-    pub(super) max_tokens: Option<u32>,
+    max_tokens: Option<u32>,
     #[serde(default)]
-    pub(super) max_completion_tokens: Option<u32>,
+    max_completion_tokens: Option<u32>,
+    #[serde(default)]
+    max_output_tokens: Option<u32>,
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    instructions: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    system: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    metadata: Option<Metadata<'a>>,
+    #[serde(borrow, default)]
+    query: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) documents: Option<Vec<&'a RawValue>>,
+    #[serde(borrow, default)]
+    text_1: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    text_2: Option<&'a RawValue>,
     #[serde(default)]
     pub(super) n: Option<u32>,
     #[serde(default)]
@@ -39,13 +93,13 @@ pub(super) struct Body<'a> {
     #[serde(default)]
     pub(super) ignore_eos: Option<bool>,
     #[serde(borrow, default)]
-    pub(super) user: Option<Cow<'a, str>>,
+    user: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub(super) cache_salt: Option<Cow<'a, str>>,
+    cache_salt: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub(super) tools: Option<&'a RawValue>,
+    tools: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    pub(super) tool_choice: Option<&'a RawValue>,
+    tool_choice: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,6 +110,12 @@ pub(super) struct Message<'a> {
     content: Option<&'a RawValue>,
     #[serde(borrow, default)]
     tool_calls: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Metadata<'a> {
+    #[serde(borrow, default)]
+    user_id: Option<Cow<'a, str>>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -98,21 +158,38 @@ impl<'a> Body<'a> {
             meter.text(text);
             seed = mix(seed ^ seed_of(text));
         };
-        match api {
-            Api::Chat => {
-                let messages = self.messages.as_deref().filter(|messages| !messages.is_empty());
-                let messages = messages.ok_or("`messages` is missing or empty")?;
+        let parts: &[Option<&RawValue>] = match api {
+            Api::Chat | Api::Messages | Api::CountTokens => {
                 meter.special(0, START_TOKENS);
                 if let Some(tools) = self.tools {
                     add(tools.get(), &mut meter);
                 }
-                for message in messages {
-                    meter.special(message.role.as_deref().map_or(0, seed_of), MESSAGE_TOKENS);
-                    content(message.content, &mut meter, &mut add)?;
-                    content(message.tool_calls, &mut meter, &mut add)?;
-                }
+                content(self.system, &mut meter, &mut add)?;
+                let messages = self.messages.as_deref().filter(|messages| !messages.is_empty());
+                dialogue(messages.ok_or("`messages` is missing or empty")?, &mut meter, &mut add)?;
+                &[]
             }
-            Api::Completions => content(self.prompt, &mut meter, &mut add)?,
+            Api::Responses => {
+                meter.special(0, START_TOKENS);
+                content(self.instructions, &mut meter, &mut add)?;
+                let input = self.input.ok_or("`input` is missing")?;
+                match serde_json::from_str::<Vec<Message<'_>>>(input.get()) {
+                    Ok(messages) => dialogue(&messages, &mut meter, &mut add)?,
+                    Err(_) => content(Some(input), &mut meter, &mut add)?,
+                }
+                &[]
+            }
+            Api::Completions => &[self.prompt],
+            Api::Embeddings => &[self.input],
+            Api::Rerank => &[self.query],
+            Api::Score => &[self.text_1, self.text_2],
+        };
+        for part in parts {
+            part.ok_or("the text is missing")?;
+            content(*part, &mut meter, &mut add)?;
+        }
+        for document in self.documents.iter().flatten() {
+            content(Some(document), &mut meter, &mut add)?;
         }
         let (tokens, block_hashes) = meter.finish();
         Ok(Prompt { tokens, block_hashes, seed })
@@ -120,7 +197,21 @@ impl<'a> Body<'a> {
 
     /// The most tokens that one choice may have, as far as the request says.
     pub(super) fn output_max(&self) -> Option<u32> {
-        self.max_completion_tokens.or(self.max_tokens)
+        self.max_completion_tokens.or(self.max_output_tokens).or(self.max_tokens)
+    }
+
+    /// What the client calls its own user.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref().or(self.metadata.as_ref().and_then(|metadata| metadata.user_id.as_deref()))
+    }
+
+    /// How many texts an embedding, rerank or score request has.
+    pub(super) fn texts(&self) -> usize {
+        let of = |raw: Option<&RawValue>| {
+            raw.and_then(|raw| serde_json::from_str::<Vec<&RawValue>>(raw.get()).ok())
+                .map_or(1, |texts| texts.len())
+        };
+        self.documents.as_ref().map_or_else(|| of(self.input).max(of(self.text_2)), Vec::len)
     }
 
     /// The name of the function that the answer must call, if `tool_choice` forces one.
@@ -142,6 +233,19 @@ impl<'a> Body<'a> {
             _ => serde_json::from_str::<Named>(choice).ok().map(|named| named.function.name),
         }
     }
+}
+
+fn dialogue(
+    messages: &[Message<'_>],
+    meter: &mut PromptMeter,
+    add: &mut impl FnMut(&str, &mut PromptMeter),
+) -> Result<(), &'static str> {
+    for message in messages {
+        meter.special(message.role.as_deref().map_or(0, seed_of), MESSAGE_TOKENS);
+        content(message.content, meter, add)?;
+        content(message.tool_calls, meter, add)?;
+    }
+    Ok(())
 }
 
 /// Text, or a list of parts, of texts or of token ids.

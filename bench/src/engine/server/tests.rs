@@ -407,3 +407,92 @@ async fn a_killed_server_resets_its_streams_and_frees_its_port() {
     let again = EngineServer::start(EngineServerConfig { address: addr, ..instant() }).await;
     again.expect("the port is free").stop().await;
 }
+
+/// The data of all events of one kind.
+fn of_kind(stream: &str, kind: &str) -> Vec<Value> {
+    let events =
+        stream.split("\n\n").filter_map(|event| event.strip_prefix(&format!("event: {kind}\ndata: ")));
+    events.map(|data| serde_json::from_str(data).expect("JSON")).collect()
+}
+
+#[tokio::test]
+async fn messages_stream_and_answer_in_their_own_shape() {
+    let server = server(stepping()).await;
+    let ask = |stream: bool| {
+        json!({"model": "sim", "system": "Be brief.", "max_tokens": 12, "seed": 7, "stream": stream,
+            "messages": [{"role": "user", "content": "tide ".repeat(100)}]})
+        .to_string()
+    };
+
+    let whole = send(server.addr, "POST", "/v1/messages", &ask(false), "").await.expect("an answer");
+    let whole: Value = serde_json::from_str(&text(whole).await.expect("a body")).expect("JSON");
+    let stream = send(server.addr, "POST", "/v1/messages", &ask(true), "").await.expect("an answer");
+    let stream = text(stream).await.expect("a whole stream");
+
+    assert_eq!(whole["content"][0]["text"], expected_text(7, 12));
+    assert_eq!(whole["stop_reason"], "max_tokens");
+    let said: String = of_kind(&stream, "content_block_delta")
+        .iter()
+        .map(|event| event["delta"]["text"].as_str().expect("text").to_owned())
+        .collect();
+    assert_eq!(said, expected_text(7, 12));
+    let input = &of_kind(&stream, "message_start")[0]["message"]["usage"]["input_tokens"];
+    let usage = &of_kind(&stream, "message_delta")[0]["usage"];
+    assert_eq!(usage["cache_read_input_tokens"], 96, "the first request left six blocks");
+    assert_eq!(input.as_i64(), usage["input_tokens"].as_i64().map(|fresh| fresh + 96));
+    assert_eq!(usage["output_tokens"], 12);
+    assert!(stream.ends_with("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"));
+}
+
+#[tokio::test]
+async fn responses_stream_and_answer_in_their_own_shape() {
+    let server = server(instant()).await;
+    let ask = |stream: bool, input: Value| {
+        json!({"model": "sim", "instructions": "Be brief.", "input": input, "max_output_tokens": 12, "seed": 7,
+            "stream": stream})
+        .to_string()
+    };
+
+    let listed = json!([{"role": "user", "content": [{"type": "input_text", "text": "Hello, harbour."}]}]);
+    let whole = send(server.addr, "POST", "/v1/responses", &ask(false, listed), "").await.expect("an answer");
+    let whole: Value = serde_json::from_str(&text(whole).await.expect("a body")).expect("JSON");
+    let stream = send(server.addr, "POST", "/v1/responses", &ask(true, json!("Hello, harbour.")), "").await;
+    let stream = text(stream.expect("an answer")).await.expect("a whole stream");
+
+    assert_eq!(whole["output"][0]["content"][0]["text"], expected_text(7, 12));
+    assert_eq!((&whole["status"], &whole["usage"]["output_tokens"]), (&json!("incomplete"), &json!(12)));
+    let deltas = of_kind(&stream, "response.output_text.delta");
+    let said: String = deltas.iter().map(|event| event["delta"].as_str().expect("text").to_owned()).collect();
+    assert_eq!(said, expected_text(7, 12));
+    let completed = &of_kind(&stream, "response.completed")[0];
+    assert_eq!(completed["response"]["output"][0]["content"][0]["text"], expected_text(7, 12));
+    let numbers: Vec<i64> = stream
+        .split("\n\n")
+        .filter_map(|event| event.split_once("data: "))
+        .map(|(_, data)| {
+            serde_json::from_str::<Value>(data).expect("JSON")["sequence_number"].as_i64().expect("one")
+        })
+        .collect();
+    assert_eq!(numbers, (0..numbers.len() as i64).collect::<Vec<_>>(), "without a gap");
+}
+
+#[tokio::test]
+async fn what_generates_nothing_is_counted_and_answered_at_once() {
+    let server = server(stuck()).await;
+    let cases = [
+        ("/v1/embeddings", json!({"model": "sim", "input": ["one two", "three"]}), 3),
+        ("/v1/rerank", json!({"model": "sim", "query": "one", "documents": ["two", "three four"]}), 4),
+        ("/v1/score", json!({"model": "sim", "text_1": "one", "text_2": ["two", "three"]}), 3),
+    ];
+    for (path, ask, tokens) in cases {
+        let answer = send(server.addr, "POST", path, &ask.to_string(), "").await.expect("an answer");
+        let body: Value = serde_json::from_str(&text(answer).await.expect("a body")).expect("JSON");
+        assert_eq!(body["usage"]["prompt_tokens"], tokens, "{path}");
+        let list = if path == "/v1/rerank" { &body["results"] } else { &body["data"] };
+        assert_eq!(list.as_array().map(Vec::len), Some(2), "{path}");
+    }
+    let ask = json!({"model": "sim", "messages": [{"role": "user", "content": "one two"}]}).to_string();
+    let count = send(server.addr, "POST", "/v1/messages/count_tokens", &ask, "").await.expect("an answer");
+    assert_eq!(text(count).await.expect("a body"), "{\"input_tokens\":8}");
+    assert_eq!((server.totals().prompt_tokens, server.totals().generated_tokens), (3 + 4 + 3 + 8, 0));
+}

@@ -2,7 +2,7 @@
 //!
 //! Everything is kept as ages on the budget's own time line, so a snapshot means the same in another process: the caller
 //! only says how much wall time passed in between. Of the 15-minute samples only those are kept that can still become the
-//! largest, which changes nothing and makes an entry small: some 50 bytes for an idle account, under 2 KiB for
+//! largest, which changes nothing and makes an entry small: some 30 bytes for an idle account, 2 to 3 KiB for
 //! one that uses every slot of its minute.
 //!
 //! Running requests do not survive. Their prompts count as charged, because they may have been prefilled; output that was

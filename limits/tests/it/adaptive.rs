@@ -95,13 +95,29 @@ fn an_account_that_was_away_for_three_days_starts_again() {
 #[test]
 fn an_account_with_a_running_request_is_not_away() {
     let mut budget = adaptive(1_000, 1_000, 10_000);
-    spend_prompt(&mut budget, secs(1), 900);
-    let running = budget.reserve(secs(61), &prompt(1)).unwrap();
+    for second in 0..31 * 60 {
+        spend_prompt(&mut budget, secs(second), 12);
+    }
+    let running = budget.reserve(secs(31 * 60), &prompt(1)).unwrap();
 
-    assert_eq!(budget.view(secs(80 * 3_600)).prompt.limit, 1_000, "shrunk after three days,");
-    let reasons: Vec<_> = budget.history().map(|change| change.reason).collect();
-    assert!(!reasons.contains(&ChangeReason::Idle), "but not for being away: {reasons:?}");
+    let limit = budget.view(secs(80 * 3_600)).prompt.limit;
+
+    assert_eq!(limit, 1_250, "shrunk once after three days, but not back at the start");
     budget.release(secs(80 * 3_600), running);
+    assert_eq!(budget.view(secs(80 * 3_600 + 60)).prompt.limit, 1_000, "now it is away");
+}
+
+/// With constants of one's own the busiest quarter can be low and the last minute high: lowered now, grown again at once.
+#[test]
+fn a_limit_does_not_shrink_under_a_minute_that_would_make_it_grow() {
+    let rule = AdaptiveRule { observed: secs(900), shrink_every: secs(60), ..AdaptiveRule::default() };
+    let config = BudgetConfig { policy: Policy::Published(rule), bounds: bounds(1_000, 100, 1_000) };
+
+    for (last_minute, limit) in [(390, 800), (410, 1_000)] {
+        let mut budget = Budget::new(secs(0), config);
+        spend_prompt(&mut budget, secs(14 * 60 + 30), last_minute);
+        assert_eq!(budget.view(secs(15 * 60)).prompt.limit, limit, "{last_minute} against half of 800");
+    }
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn the_answer_to_the_last_turn_is_expected_to_be_cached_as_well() {
     let first = text(1, 4_321);
     index.lookup(ACCOUNT, &first, &mut keys);
     index.record(T0, ACCOUNT, &keys, 0, Some(1_100));
-    index.record_answer(&keys, 180);
+    index.record_answer(&keys, 0, 180);
 
     let next = [first, text(2, 900)].concat();
     let found = index.lookup(ACCOUNT, &next, &mut keys);
@@ -226,8 +226,27 @@ proptest! {
             let found = index.lookup(1, &prompt, &mut keys);
             prop_assert!(found.cached_tokens_best(tokens.unwrap_or(0), block) <= tokens.unwrap_or(0));
             index.record(Duration::from_secs(now), 1, &keys, replica, tokens);
-            index.record_answer(&keys, tokens.unwrap_or(3));
+            index.record_answer(&keys, replica, tokens.unwrap_or(3));
+            index.observe_cached(&found, replica, tokens.unwrap_or(3));
             prop_assert!(index.len() <= entries.max(1) as usize);
         }
     }
+}
+
+/// Whatever was forgotten to make room, what is left of a prompt is its beginning.
+#[test]
+fn a_prompt_is_forgotten_from_its_end() {
+    let config = PrefixIndexConfig { entries_max: 100, ..PrefixIndexConfig::with_key([3; 16]) };
+    let mut index = PrefixIndex::new(config);
+    let long = text(1, 4_096);
+    send(&mut index, &long, 0, Some(1_000));
+    let mut last = 4_096;
+    for seed in 2..40 {
+        send(&mut index, &text(seed, 128), 0, None);
+        let known = index.lookup(ACCOUNT, &long, &mut PrefixKeys::new()).bytes_known;
+        assert!(known <= last, "{known} after {last}");
+        assert!(known + 64 * 4 >= last, "by three boundaries at a time: {known} after {last}");
+        last = known;
+    }
+    assert_eq!(last, 0);
 }

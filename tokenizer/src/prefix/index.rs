@@ -7,7 +7,8 @@
 //!
 //! - how much of it is known at all and how many tokens that is, so that only the rest has to be estimated,
 //! - the replicas on which most of it is cached, for the choice of one,
-//! - the tokens expected to be cached, for the budget of uncached tokens.
+//! - the tokens expected to be cached, for the budget of uncached tokens. What a replica has dropped since is
+//!   learnt from its reports, see [`lifetime`](super::lifetime).
 //!
 //! A conversation goes on where its last prompt ended, between two boundaries. So the last boundary of a
 //! prompt also remembers how many bytes followed it; if a new prompt has the same bytes there, the match
@@ -27,6 +28,7 @@
 use std::time::Duration;
 
 use super::keys::{Key, PrefixHasher, PrefixKeys};
+use super::lifetime::Lifetime;
 use super::lru::Lru;
 
 /// Most replicas that one boundary remembers.
@@ -82,6 +84,16 @@ pub struct PrefixMatch {
     /// Tokens of the answer that followed the known bytes and that the best replica has cached too; 0 if none
     /// is known, or the match does not reach the end of an earlier prompt.
     pub answer_tokens: u32,
+    /// What replicas saw, whether or not it is believed to be cached still: to learn from what they report.
+    seen: [Option<Seen>; 3],
+}
+
+/// The deepest boundary that a replica saw of a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    replica: u16,
+    bytes: u32,
+    age: u32,
 }
 
 impl PrefixMatch {
@@ -89,11 +101,8 @@ impl PrefixMatch {
     ///
     /// Whole blocks of `block_tokens` (16 on most engines), and never the last token, which has to be computed.
     pub fn cached_tokens(&self, bytes: u64, prompt_tokens: u32, block_tokens: u32) -> u32 {
-        let known = self.tokens_known.map_or(bytes / BYTES_PER_TOKEN, |tokens| {
-            u64::from(tokens) * bytes.min(self.bytes_known) / self.bytes_known.max(1)
-        });
         let answer = if bytes == self.bytes_known { u64::from(self.answer_tokens) } else { 0 };
-        let tokens = (known + answer).min(u64::from(prompt_tokens.saturating_sub(1)));
+        let tokens = (self.tokens_of(bytes) + answer).min(u64::from(prompt_tokens.saturating_sub(1)));
         let block = u64::from(block_tokens.max(1));
         (tokens / block * block) as u32
     }
@@ -103,19 +112,33 @@ impl PrefixMatch {
         let [best, ..] = self.best;
         best.map_or(0, |(_, bytes)| self.cached_tokens(bytes, prompt_tokens, block_tokens))
     }
+
+    fn tokens_of(&self, bytes: u64) -> u64 {
+        self.tokens_known.map_or(bytes / BYTES_PER_TOKEN, |tokens| {
+            u64::from(tokens) * bytes.min(self.bytes_known) / self.bytes_known.max(1)
+        })
+    }
 }
+
+/// No replica. A replica of this number is not remembered.
+const NOBODY: u16 = u16::MAX;
 
 #[derive(Debug, Clone, Copy)]
 struct Sighting {
+    /// Or [`NOBODY`].
     replica: u16,
     /// The generation of the replica's cache that this was seen in.
     generation: u16,
+    /// When, in the tokens that the replica was given: see [`lifetime`](super::lifetime).
+    stamp: u32,
 }
+
+const UNSEEN: Sighting = Sighting { replica: NOBODY, generation: 0, stamp: 0 };
 
 #[derive(Debug, Clone)]
 struct Entry {
     /// The latest replicas first.
-    seen: [Option<Sighting>; REPLICAS_PER_BLOCK_MAX],
+    seen: [Sighting; REPLICAS_PER_BLOCK_MAX],
     /// Seconds at which this was last recorded.
     seen_s: u32,
     /// Tokens from the start of the prompt to here; 0 is unknown.
@@ -132,7 +155,7 @@ pub struct PrefixIndex {
     entries: Lru<Entry>,
     hasher: PrefixHasher,
     /// One per replica; grows to the largest replica number recorded.
-    generations: Vec<u16>,
+    replicas: Vec<Lifetime>,
     replicas_per_block: usize,
     latest_s: u32,
 }
@@ -143,7 +166,7 @@ impl PrefixIndex {
         Self {
             entries: Lru::new(config.entries_max),
             hasher: PrefixHasher::new(config.hash_key, config.block_bytes, config.shared_prefixes),
-            generations: Vec::new(),
+            replicas: Vec::new(),
             replicas_per_block: usize::from(config.replicas_per_block).clamp(1, REPLICAS_PER_BLOCK_MAX),
             latest_s: 0,
         }
@@ -177,7 +200,7 @@ impl PrefixIndex {
                 found.tokens_known = (entry.tokens > 0).then_some(entry.tokens);
                 found.answer_tokens = entry.answer_tokens;
             }
-            if self.add_replicas(entry, key.end, &mut found.best) {
+            if self.add_replicas(entry, key.end, &mut found) {
                 break;
             }
         }
@@ -199,31 +222,44 @@ impl PrefixIndex {
         let _ = account;
         self.latest_s = self.latest_s.max(u32::try_from(now.as_secs()).unwrap_or(u32::MAX));
         let Some(end) = keys.end else { return };
-        let sighting = Sighting { replica, generation: self.generation(replica) };
         let counts = Counts::new(self.known_count(keys), end.end, prompt_tokens);
-        self.see(end.digest, sighting, counts.at(end.end));
-        for key in keys.blocks.iter().rev() {
-            self.see(key.digest, sighting, counts.at(key.end));
-        }
-        if let Some(last) = keys.blocks.last()
-            && let Some(entry) = self.entries.touch(last.digest)
-        {
-            entry.tail_bytes = end.end - last.end;
+        let Some(cache) = self.replica(replica) else { return };
+        cache.give(prompt_tokens.unwrap_or(0));
+        let cache = cache.clone();
+        for key in std::iter::once(&end).chain(keys.blocks.iter().rev()) {
+            let deeper_tokens = u64::from(end.end - key.end) / BYTES_PER_TOKEN;
+            let stamp = cache.stamp(deeper_tokens as u32);
+            let sighting = Sighting { replica, generation: cache.generation, stamp };
+            let tail_bytes = if keys.blocks.last() == Some(key) { end.end - key.end } else { NO_TAIL };
+            self.see(key.digest, sighting, counts.at(key.end), tail_bytes);
         }
     }
 
-    /// Remembers the length of the answer to the prompt of `keys`, which the engine has cached behind it.
-    pub fn record_answer(&mut self, keys: &PrefixKeys, answer_tokens: u32) {
+    /// Remembers the length of the answer that `replica` gave to the prompt of `keys`, and has cached behind it.
+    pub fn record_answer(&mut self, keys: &PrefixKeys, replica: u16, answer_tokens: u32) {
+        if let Some(cache) = self.replica(replica) {
+            cache.give(answer_tokens);
+        }
         if let Some(entry) = keys.end.and_then(|end| self.entries.touch(end.digest)) {
             entry.answer_tokens = answer_tokens;
         }
     }
 
+    /// Learns from the `cached_tokens` that `replica` reported for the prompt that was `found` so at admission.
+    ///
+    /// Only to be called when the report has a number: a missing one is unknown, not zero. O(1).
+    pub fn observe_cached(&mut self, found: &PrefixMatch, replica: u16, cached_tokens: u32) {
+        let Some(seen) = found.seen.iter().flatten().find(|seen| seen.replica == replica) else { return };
+        let expected = found.tokens_of(u64::from(seen.bytes)) as u32;
+        if let Some(cache) = self.replica(replica) {
+            cache.observe(seen.age, expected, cached_tokens);
+        }
+    }
+
     /// Forgets what `replica` has cached: it was restarted or replaced. O(1).
     pub fn forget_replica(&mut self, replica: u16) {
-        let generation = self.generation(replica);
-        if let Some(slot) = self.generations.get_mut(usize::from(replica)) {
-            *slot = generation.wrapping_add(1);
+        if let Some(cache) = self.replica(replica) {
+            cache.forget();
         }
     }
 
@@ -239,7 +275,7 @@ impl PrefixIndex {
 
     /// Bytes of memory taken.
     pub fn bytes(&self) -> usize {
-        self.entries.bytes() + self.generations.capacity() * size_of::<u16>()
+        self.entries.bytes() + self.replicas.capacity() * size_of::<Lifetime>()
     }
 
     fn current(&self, digest: u64) -> Option<&Entry> {
@@ -259,19 +295,22 @@ impl PrefixIndex {
         self.current(end.digest).map(|_| end)
     }
 
-    /// Adds the replicas of an entry that are not in `best` yet; true when that is full.
-    fn add_replicas(&self, entry: &Entry, end: u32, best: &mut [Option<(u16, u64)>; 3]) -> bool {
-        for sighting in entry.seen.iter().flatten() {
-            let generation = self.generations.get(usize::from(sighting.replica)).copied().unwrap_or(0);
-            let listed = best.iter().flatten().any(|(replica, _)| *replica == sighting.replica);
-            if listed || sighting.generation != generation {
+    /// Adds the replicas of an entry that are not in the match yet; true when no more are asked for.
+    fn add_replicas(&self, entry: &Entry, end: u32, found: &mut PrefixMatch) -> bool {
+        for sighting in entry.seen.iter().take_while(|sighting| sighting.replica != NOBODY) {
+            let replica = sighting.replica;
+            let Some(cache) = self.replicas.get(usize::from(replica)) else { continue };
+            if sighting.generation != cache.generation {
                 continue;
             }
-            if let Some(free) = best.iter_mut().find(|place| place.is_none()) {
-                *free = Some((sighting.replica, u64::from(end)));
+            let age = cache.age(sighting.stamp);
+            let seen = Seen { replica, bytes: end, age };
+            add_once(&mut found.seen, seen, |listed| listed.replica == replica);
+            if cache.believes(age) {
+                add_once(&mut found.best, (replica, u64::from(end)), |(listed, _)| *listed == replica);
             }
         }
-        best.iter().all(Option::is_some)
+        found.best.iter().all(Option::is_some)
     }
 
     /// The deepest boundary of the prompt whose tokens are known, and their number.
@@ -284,37 +323,50 @@ impl PrefixIndex {
         })
     }
 
-    fn see(&mut self, digest: u64, sighting: Sighting, tokens: u32) {
+    /// Touches a boundary. The order of these calls is from the end of a prompt to its start: what is deeper is
+    /// forgotten earlier, so that known boundaries always come before unknown ones.
+    fn see(&mut self, digest: u64, sighting: Sighting, tokens: u32, tail_bytes: u32) {
         let (seen_s, replicas) = (self.latest_s, self.replicas_per_block);
         let Some(entry) = self.entries.touch(digest) else {
-            let mut seen = [None; REPLICAS_PER_BLOCK_MAX];
+            let mut seen = [UNSEEN; REPLICAS_PER_BLOCK_MAX];
             if let Some(first) = seen.first_mut() {
-                *first = Some(sighting);
+                *first = sighting;
             }
-            self.entries
-                .insert(digest, Entry { seen, seen_s, tokens, tail_bytes: NO_TAIL, answer_tokens: 0 });
+            self.entries.insert(digest, Entry { seen, seen_s, tokens, tail_bytes, answer_tokens: 0 });
             return;
         };
         entry.seen_s = seen_s;
         if tokens > 0 {
             entry.tokens = tokens;
         }
+        if tail_bytes != NO_TAIL {
+            entry.tail_bytes = tail_bytes;
+        }
         // The replica moves to the front; those that stood before it move back by one.
-        let mut carried = Some(sighting);
+        let mut carried = sighting;
         for place in entry.seen.iter_mut().take(replicas) {
             std::mem::swap(place, &mut carried);
-            if carried.is_none_or(|out| out.replica == sighting.replica) {
+            if carried.replica == NOBODY || carried.replica == sighting.replica {
                 break;
             }
         }
     }
 
-    fn generation(&mut self, replica: u16) -> u16 {
+    fn replica(&mut self, replica: u16) -> Option<&mut Lifetime> {
         let place = usize::from(replica);
-        if self.generations.len() <= place {
-            self.generations.resize(place + 1, 0);
+        if self.replicas.len() <= place && replica != NOBODY {
+            self.replicas.resize(place + 1, Lifetime::default());
         }
-        self.generations.get(place).copied().unwrap_or(0)
+        self.replicas.get_mut(place)
+    }
+}
+
+/// Puts `item` into the first free place unless one like it is there already.
+fn add_once<T>(places: &mut [Option<T>], item: T, same: impl Fn(&T) -> bool) {
+    if !places.iter().flatten().any(same)
+        && let Some(free) = places.iter_mut().find(|place| place.is_none())
+    {
+        *free = Some(item);
     }
 }
 

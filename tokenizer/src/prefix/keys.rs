@@ -61,7 +61,7 @@ impl PrefixHasher {
         Self { key, block_bytes: block_bytes.max(1), shared_prefixes }
     }
 
-    /// Makes the keys of `prompt`, for `account` alone unless prefixes are shared. O(bytes), at about 1.5 GB/s;
+    /// Makes the keys of `prompt`, for `account` alone unless prefixes are shared. O(bytes), at 1.5 GB/s and more;
     /// only the first 4 GiB of a prompt count.
     pub fn keys(&self, account: u64, prompt: &[u8], keys: &mut PrefixKeys) {
         let realm = if self.shared_prefixes { 0 } else { account };

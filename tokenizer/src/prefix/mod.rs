@@ -2,6 +2,7 @@
 
 mod index;
 mod keys;
+mod lifetime;
 mod lru;
 
 pub use index::{KNOWLEDGE_AGE_MAX, PrefixIndex, PrefixIndexConfig, PrefixMatch, REPLICAS_PER_BLOCK_MAX};

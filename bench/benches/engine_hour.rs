@@ -1,4 +1,5 @@
-//! How long an hour of four busy replicas takes in virtual time, and how fast server and load generator are together.
+//! How long an hour of four busy replicas takes in virtual time, how fast server and load generator are together, and
+//! how true to the model and how quick to notice a client that left the server is in real time.
 //!
 //! `cargo bench -p bench --bench engine_hour`. The drills play many hours, so an hour must take seconds.
 
@@ -9,7 +10,7 @@ use bench::clock;
 use bench::engine::model::{EngineModel, EngineRequest, Event};
 use bench::engine::profile::{INSTANT, LLAMA_8B_A100};
 use bench::engine::server::{EngineServer, EngineServerConfig};
-use bench::load::{LoadPlan, Mode};
+use bench::load::{End, LoadPlan, Mode};
 use bench::workload::{Arrivals, Size, Workload};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -26,7 +27,7 @@ async fn main() -> io::Result<()> {
     {
         closed_loop(name, streaming_share, output_tokens).await?;
     }
-    Ok(())
+    real_time().await
 }
 
 /// Four replicas at 6.25 requests/s each, by turns.
@@ -95,6 +96,49 @@ async fn closed_loop(name: &str, streaming_share: f64, output_tokens: u32) -> io
         report.all.latency.p50_ms,
         report.all.latency.p99_ms,
         report.all.ends
+    )?;
+    server.stop().await;
+    Ok(())
+}
+
+/// One stream at a time against the model's own figure, and clients that leave in the middle.
+async fn real_time() -> io::Result<()> {
+    let server = EngineServer::start(EngineServerConfig::default()).await?;
+    let plan = LoadPlan {
+        mode: Mode::Closed { connections: 1, duration: Duration::from_secs(4) },
+        workload: Workload::Fixed(Size { prompt_tokens: 1155, output_tokens: 20 }),
+        ..LoadPlan::to(server.addr)
+    };
+    let report = bench::load::run(plan.clone()).await?;
+    let model_ms = LLAMA_8B_A100.idle_prefill(1155).as_secs_f64() * 1e3;
+    writeln!(
+        io::stdout(),
+        "one stream at a time: first token after p50 {:.2} ms, p99 {:.2} ms, model {model_ms:.2} ms; gap p50 {:.2} ms, \
+         p99 {:.2} ms",
+        report.all.ttft.p50_ms,
+        report.all.ttft.p99_ms,
+        report.all.gap.p50_ms,
+        report.all.gap.p99_ms
+    )?;
+    let plan = LoadPlan { abandon_share: 1.0, keep_outcomes: true, ..plan };
+    let report = bench::load::run(plan).await?;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let seen = server.records().into_iter().filter(|record| record.disconnected_s.is_some());
+    let left = report.outcomes.iter().filter(|outcome| outcome.end == End::Abandoned);
+    let mut late_ms: Vec<f64> = seen
+        .zip(left)
+        .filter_map(|(record, outcome)| {
+            let left_after_s = outcome.latency.as_secs_f64();
+            record.disconnected_s.map(|at| (at - record.received_s - left_after_s) * 1e3)
+        })
+        .collect();
+    late_ms.sort_by(f64::total_cmp);
+    writeln!(
+        io::stdout(),
+        "{} clients left in the middle; the server knew after p50 {:.2} ms, at most {:.2} ms",
+        late_ms.len(),
+        late_ms.get(late_ms.len() / 2).copied().unwrap_or_default(),
+        late_ms.last().copied().unwrap_or_default()
     )?;
     server.stop().await;
     Ok(())

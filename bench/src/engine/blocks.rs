@@ -184,7 +184,8 @@ impl BlockPool {
     }
 }
 
-/// Block hashes are hashes already: one multiplication spreads those that a test made up over all bits.
+/// Block hashes are hashes already. Those that a scenario made up (a group in the upper bits, a number in the lower
+/// ones) are spread over all bits: the table takes its bucket from the lower and its tag from the upper end.
 #[derive(Debug, Clone, Default)]
 struct AlreadyHashed(u64);
 
@@ -196,7 +197,8 @@ impl Hasher for AlreadyHashed {
     }
 
     fn write_u64(&mut self, hash: u64) {
-        self.0 = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let spread = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = spread ^ (spread >> 32);
     }
 
     fn finish(&self) -> u64 {

@@ -36,6 +36,7 @@ mod gzip;
 mod knee;
 mod metrics;
 mod pooling;
+mod request;
 mod shell;
 mod stream;
 mod transport;

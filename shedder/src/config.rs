@@ -55,7 +55,7 @@ pub struct Config {
     /// idle replica) and first tokens are wanted within 2 s.
     pub slo: Option<Slo>,
     /// How full a replica may be, by tier, when it takes another request: a part of its concurrency limit
-    /// and of its KV memory. A tier that is closed reopens 0.05 lower.
+    /// and of its KV memory. A closed tier reopens 0.05 lower, the highest at once.
     pub ceilings: PerTier<f64>,
     /// The engine's own number of slots, when it is known and the engine does not report it.
     pub slots_max: Option<u32>,

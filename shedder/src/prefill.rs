@@ -23,7 +23,7 @@ const TEACHES_MIN: u32 = 256;
 const SAMPLE_MIN: u64 = 1_024;
 const TINY_MAX: u32 = 64;
 const DRIFT_AFTER: f64 = 30.0;
-const DRIFT_DOUBLINGS_MAX: f64 = 10.0;
+const DRIFT_DOUBLINGS_MAX: f64 = 5.0;
 /// What a first token takes beside the prompt while nothing else is known: network and one engine step.
 const OVERHEAD: f64 = 0.05;
 
@@ -50,6 +50,11 @@ impl PrefillRate {
         let age = now.saturating_sub(self.learnt).as_secs_f64();
         let doublings = ((age - DRIFT_AFTER) / DRIFT_AFTER).clamp(0.0, DRIFT_DOUBLINGS_MAX);
         self.rate.map(|rate| rate * doublings.exp2())
+    }
+
+    /// Tokens per second as last learnt, however long ago.
+    pub(crate) fn learnt(&self) -> Option<f64> {
+        self.rate
     }
 
     /// Seconds to first token beside the prompt itself.

@@ -10,8 +10,8 @@
 //! is not known leaves the term out. A scrape is fresh for 3 s: a missing one widens the margin, it
 //! neither halts the replica nor opens it.
 //!
-//! A tier is closed when the saturation reaches its ceiling and reopens 0.05 below, which keeps its state
-//! from changing with every single request.
+//! A tier is closed when the saturation reaches its ceiling. A lower tier reopens 0.05 below, which keeps
+//! its state from changing with every single request; the highest at once.
 //!
 //! Cost: every call is O(1) and does not allocate, but for booking a withdrawn request.
 
@@ -29,7 +29,6 @@ const SCRAPE_FRESH: Duration = Duration::from_secs(3);
 const KV_USABLE: f64 = 0.90;
 const KV_LOSS: f64 = 0.95;
 const KV_MARGIN: f64 = 1.10;
-const REOPEN_BELOW: f64 = 0.05;
 const STEP_BUDGET_DEFAULT: u32 = 2_048;
 
 /// How much of the capacity counts, and how full each tier may make it.
@@ -53,6 +52,12 @@ pub(crate) enum Block {
     Busy,
     /// Not in service.
     NoReplica,
+}
+
+/// How far below its ceiling a closed tier reopens. The highest tier has nobody above it for whom the room
+/// would be kept.
+fn reopen_below(tier: Tier) -> f64 {
+    if tier == Tier::Priority { 0.0 } else { 0.05 }
 }
 
 /// A withdrawn request that the engine may still be computing.
@@ -85,9 +90,12 @@ pub(crate) struct Replica {
     /// Most requests with a token at a time, this span and the last.
     tokens_peak: (u32, u32),
     peak_since: Duration,
-    /// Backlog was over one step budget since the last harvest.
-    in_prefill: bool,
-    pub(crate) harvest_in_prefill: bool,
+    /// A prompt longer than any cap was being computed at some moment since the last harvest.
+    stretching: bool,
+    /// The same for the harvest that is coming in.
+    pub(crate) stretched: bool,
+    /// Such prompts without a first token.
+    very_long: u32,
     /// Only requests sent after this can show again that the engine queues.
     pub(crate) queue_seen: Duration,
     step_budget_config: Option<u32>,
@@ -116,8 +124,9 @@ impl Replica {
             open: PerTier { priority: true, regular: true },
             tokens_peak: (0, 0),
             peak_since: now,
-            in_prefill: false,
-            harvest_in_prefill: false,
+            stretching: false,
+            stretched: false,
+            very_long: 0,
             queue_seen: now,
             step_budget_config: config.step_budget,
             kv_tokens_config: config.kv_tokens,
@@ -189,8 +198,8 @@ impl Replica {
             self.open[tier] = if self.active >= places || memory >= ceiling {
                 false
             } else {
-                let reopen = ((ceiling - REOPEN_BELOW) * limit - 1e-9).ceil().max(1.0);
-                self.open[tier] || (f64::from(self.active) < reopen && memory < ceiling - REOPEN_BELOW)
+                let reopen = ((ceiling - reopen_below(tier)) * limit - 1e-9).ceil().max(1.0);
+                self.open[tier] || (f64::from(self.active) < reopen && memory < ceiling - reopen_below(tier))
             };
         }
     }
@@ -201,7 +210,7 @@ impl Replica {
             Err(Block::Busy)
         } else if self.open[tier] {
             Ok(())
-        } else if self.memory(now, terms) >= terms.ceilings[tier] - REOPEN_BELOW {
+        } else if self.memory(now, terms) >= terms.ceilings[tier] - reopen_below(tier) {
             Err(Block::Memory)
         } else {
             Err(Block::Places)
@@ -216,10 +225,10 @@ impl Replica {
     /// Prompt tokens that may be waiting there, the request's own included.
     pub(crate) fn backlog_cap(&self, tier: Tier) -> u64 {
         let steps = match tier {
-            Tier::Priority => 4.0,
-            Tier::Regular => 2.0,
+            Tier::Priority => 4,
+            Tier::Regular => 2,
         };
-        (steps * self.limit.cap_share() * f64::from(self.step_budget())) as u64
+        steps * u64::from(self.step_budget())
     }
 
     /// Takes a request on.
@@ -229,7 +238,10 @@ impl Replica {
         self.kv += kv;
         self.sent_since_scrape += kv;
         self.limit.on_used(self.active);
-        self.in_prefill |= self.backlog > u64::from(self.step_budget());
+        if self.is_very_long(backlog) {
+            self.very_long += 1;
+            self.stretching = true;
+        }
     }
 
     /// Gives a request's place back.
@@ -244,6 +256,21 @@ impl Replica {
 
     pub(crate) fn release_backlog(&mut self, backlog: u32) {
         self.backlog = self.backlog.saturating_sub(u64::from(backlog));
+        if self.is_very_long(backlog) {
+            self.very_long = self.very_long.saturating_sub(1);
+        }
+    }
+
+    fn is_very_long(&self, tokens: u32) -> bool {
+        u64::from(tokens) > self.backlog_cap(Tier::Priority)
+    }
+
+    /// Gives back the places whose booking is over.
+    pub(crate) fn release_booked(&mut self, now: Duration) {
+        while let Some(over) = self.booked.iter().position(|booked| booked.until <= now) {
+            let booked = self.booked.swap_remove(over);
+            self.end(booked.backlog, 0, false);
+        }
     }
 
     pub(crate) fn on_token(&mut self, now: Duration) {
@@ -262,11 +289,9 @@ impl Replica {
         self.queue_seen = now;
     }
 
-    /// Settles whether the gaps of the harvest to come were stretched by prefill: more than a step of
-    /// prompt was waiting at some moment since the last.
+    /// Settles whether the gaps of the harvest to come were stretched by a very long prompt.
     pub(crate) fn begin_harvest(&mut self) {
-        let over = self.backlog > u64::from(self.step_budget());
-        self.harvest_in_prefill = std::mem::replace(&mut self.in_prefill, over) || over;
+        self.stretched = std::mem::replace(&mut self.stretching, self.very_long > 0);
     }
 
     pub(crate) fn observe(&mut self, now: Duration, scrape: &Scrape) {

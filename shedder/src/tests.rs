@@ -1,8 +1,10 @@
 //! Tests of the whole state machine, in virtual time: what they share.
 
+mod engine;
 mod model;
 mod policy;
 mod reports;
+mod sim;
 
 use std::time::Duration;
 

@@ -218,7 +218,8 @@ impl Shedder {
         permit.tier = offer.tier;
         let output = if offer.has_output { offer.expected_output / 2 } else { 0 };
         let kv = u64::from(placed.uncached) + u64::from(output);
-        let ttft = replica.prefill.rate(now).map(|rate| {
+        // What was learnt, not what it has drifted to: a hope is not a measure of lateness.
+        let ttft = replica.prefill.learnt().map(|rate| {
             let tokens = replica.backlog as f64 + f64::from(placed.uncached);
             seconds(replica.prefill.overhead() + tokens / rate)
         });

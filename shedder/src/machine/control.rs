@@ -88,8 +88,8 @@ impl Shedder {
             if progress.gaps > 0 {
                 let (seconds, tokens) =
                     (progress.gap_sum.as_secs_f64(), f64::from(progress.gaps) * tokens_per_chunk);
-                let in_prefill = replica.harvest_in_prefill;
-                replica.limit.on_gaps(now, seconds, tokens, progress.gaps, in_prefill);
+                let stretched = replica.stretched;
+                replica.limit.on_gaps(now, seconds, tokens, progress.gaps, stretched);
             }
         }
         self.queues[offer.tier].charge(offer.account, charge as i64);

@@ -63,14 +63,16 @@ impl Shedder {
 
     /// Whether a first token at `now` means that the engine kept the request in a queue of its own.
     pub(super) fn is_late(&self, active: &Active, now: Duration) -> bool {
-        let Some(sent) = active.sent else { return false };
-        let budget = self.replica(active.replica).map_or(0, |replica| replica.step_budget());
+        let (Some(sent), Some(replica)) = (active.sent, self.replica(active.replica)) else { return false };
+        let budget = replica.step_budget();
         // A long prompt on an engine of unknown speed may take any time.
         if active.ttft.is_none() && active.uncached > budget {
             return false;
         }
         let predicted = active.ttft.unwrap_or(self.ttft_target().mul_f64(TTFT_OF_TARGET));
-        now.saturating_sub(sent) > 2 * predicted + LATE_BEYOND
+        // It may have come in the middle of a full step, and shared the next with others.
+        let step = replica.prefill.learnt().map_or(0.0, |rate| f64::from(budget) / rate);
+        now.saturating_sub(sent) > 2 * predicted + seconds(step) + LATE_BEYOND
     }
 
     /// The request was answered, well or badly: its place is free. O(log n + replicas).

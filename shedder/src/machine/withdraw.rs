@@ -78,19 +78,6 @@ impl Shedder {
 
     /// Frees the places whose booking is over.
     pub(super) fn release_booked(&mut self, now: Duration) {
-        for replica in &mut self.replicas {
-            let mut over = 0;
-            let mut tokens = 0_u64;
-            replica.booked.retain(|booked| {
-                let keep = booked.until > now;
-                if !keep {
-                    over += 1;
-                    tokens += u64::from(booked.backlog);
-                }
-                keep
-            });
-            replica.active = replica.active.saturating_sub(over);
-            replica.backlog = replica.backlog.saturating_sub(tokens);
-        }
+        self.replicas.iter_mut().for_each(|replica| replica.release_booked(now));
     }
 }

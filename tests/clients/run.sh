@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Tries the gateway with a client that we did not write: the real OpenAI SDK, in front of two engines.
+# Tries the gateway with a client that we did not write: the real OpenAI SDK, in front of engines.
 #
 #   tests/clients/run.sh
 #
 # The engines are simulated ones; where a real llama-server is at hand (LLAMA_SERVER, or what llama/build.sh made),
-# all that it can do is tried with two of those as well. One line per check, then `N passed, N failed`.
+# all that it can do is tried with those as well. One line per check, then `N passed, N failed`.
 #
 #   TIDEGATE_BIN     the program to try; default: target/release/tidegate, built here
 #   LLAMA_SERVER     a llama-server; default: target/llama/bin/llama-server, left out if there is none

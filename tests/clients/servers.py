@@ -1,6 +1,7 @@
-"""The house under test: two engines and the gateway before them, on free ports of loopback, stopped by their ids."""
+"""The house under test: engines and the gateway before them, on free ports of loopback, stopped by their ids."""
 
 import hashlib
+import json
 import re
 import socket
 import subprocess
@@ -14,9 +15,11 @@ STOP_SECONDS_MAX = 10
 CALL_SECONDS_MAX = 45
 
 MODEL = "tiny"
-# The same engines with two places per replica, of which regular requests may hold one: easy to overload.
+# The same model on an engine of its own with four places, of which regular requests may hold three: easy to overload.
 NARROW_MODEL = "tiny-narrow"
-NARROW_PLACES = 2
+NARROW_PLACES = 4
+# Engines of the open deployment, and one more for the narrow one: a replica belongs to one deployment.
+OPEN_REPLICAS = 2
 
 # What each account is there for. A key is what a client sends; the config holds its digest.
 ACCOUNTS = {
@@ -139,7 +142,7 @@ class Llama:
 
 
 class House:
-    """Two engines of one kind and a gateway; a client for each account; all answers that came by."""
+    """Engines of one kind and a gateway; a client for each account; all answers that came by."""
 
     def __init__(self, tidegate, kind, folder):
         self.tidegate = tidegate
@@ -152,7 +155,7 @@ class House:
     def __enter__(self):
         self.folder.mkdir(parents=True)
         try:
-            engines = [self.kind.start(self.folder, number) for number in (1, 2)]
+            engines = [self.kind.start(self.folder, number) for number in range(1, OPEN_REPLICAS + 2)]
             self.programs += [program for program, _ in engines]
             replicas = [address() for _, address in engines]
             config = self.folder / "tidegate.yaml"
@@ -215,14 +218,13 @@ class Answer:
 
 def config_text(kind, replicas):
     """The gateway's config: what has a default is left to it."""
-    listed = ", ".join(f'"{replica}"' for replica in replicas)
+    common = f"engine: {kind.engine}, slo: {{ ttft_ms: 2000, tpot_ms: 100 }}"
     lines = [
         f'listen: {{ address: "127.0.0.1:{free_port()}" }}',
         f'admin: {{ address: "127.0.0.1:{free_port()}" }}',
         "deployments:",
-        f"  - {{ name: open, engine: {kind.engine}, replicas: [{listed}], slo: {{ ttft_ms: 2000, tpot_ms: 100 }} }}",
-        f"  - {{ name: narrow, engine: {kind.engine}, replicas: [{listed}], slo: {{ ttft_ms: 2000, tpot_ms: 100 }}, "
-        f"limit: {NARROW_PLACES} }}",
+        f"  - {{ name: open, replicas: {json.dumps(replicas[:OPEN_REPLICAS])}, {common} }}",
+        f"  - {{ name: narrow, replicas: {json.dumps(replicas[OPEN_REPLICAS:])}, limit: {NARROW_PLACES}, {common} }}",
         "models:",
         f"  - {{ name: {MODEL}, deployments: [open], served_model: {kind.served_model} }}",
         f"  - {{ name: {NARROW_MODEL}, deployments: [narrow], served_model: {kind.served_model} }}",

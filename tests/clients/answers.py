@@ -75,10 +75,10 @@ def stream_that_refused_usage(house):
 @register(ALL)
 def completions(house):
     """The older completions API answers too, plain and streamed."""
-    with house.client("entitled") as client:
-        asked = dict(model=servers.MODEL, prompt="Say something.", **house.kind.exactly(10))
-        plain_answer = client.completions.create(**asked)
-        chunks = list(client.completions.create(stream=True, **asked))
+    client = house.client("entitled")
+    asked = dict(model=servers.MODEL, prompt="Say something.", **house.kind.exactly(10))
+    plain_answer = client.completions.create(**asked)
+    chunks = list(client.completions.create(stream=True, **asked))
 
     assert plain_answer.choices[0].text, "no text"
     assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices), "no text in the stream"
@@ -127,10 +127,10 @@ def prefix(house):
 @register(ALL)
 def models(house):
     """The models are listed and can be asked for one by one."""
-    with house.client("entitled") as client:
-        listed = [model.id for model in client.models.list()]
-        one = client.models.retrieve(servers.MODEL)
-        fault = raises(openai.NotFoundError, lambda: client.models.retrieve("no-such-model"))
+    client = house.client("entitled")
+    listed = [model.id for model in client.models.list()]
+    one = client.models.retrieve(servers.MODEL)
+    fault = raises(openai.NotFoundError, lambda: client.models.retrieve("no-such-model"))
 
     equal(sorted(listed), [servers.MODEL, servers.NARROW_MODEL], "models")
     equal(one.id, servers.MODEL, "id")

@@ -20,8 +20,6 @@ LOAD_REASONS = {"shed-predicted", "shed-saturated", "queue-full", "displaced", "
 # What the small account spends at first, and what it asks for then: too much together, even should the limit have
 # grown by a quarter in between.
 SPENT, ASKED = 230, 120
-# Choices of an answer that together ask for more than the account's limit may ever become: at least 128 tokens each.
-HOPELESS_CHOICES = 4
 # A wait near to a whole minute is one that the gateway may call hopeless once it is spread out.
 SPENT_SECONDS_MIN = 15
 # How much later than told the SDK may come back on a busy machine.
@@ -186,10 +184,11 @@ def hopeless(house):
     """A request that can never fit its budget is refused once and for all."""
     before = len(house.seen)
 
-    fault = raises(openai.RateLimitError, lambda: house.ask("small", retries=2, n=HOPELESS_CHOICES, max_tokens=1000))
+    words = "tide " * (4 * servers.SHORT_PROMPT)
+    fault = raises(openai.RateLimitError, lambda: house.ask("short", words, retries=2, max_tokens=5))
 
     equal(len(house.seen) - before, 1, "tries of the SDK")
-    equal(fault.code, "generated_tokens_limited", "code")
+    equal(fault.code, "prompt_tokens_limited", "code")
     headers = fault.response.headers
     equal(headers.get("x-should-retry"), "false", "x-should-retry")
     equal([headers.get("retry-after"), headers.get("retry-after-ms")], [None, None], "retry-after")

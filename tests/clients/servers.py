@@ -29,12 +29,16 @@ ACCOUNTS = {
     "large": "sends large prompts",
     "untouched": "has spent nothing, so that its limits can be read",
     "small": "has a tiny budget of generated tokens",
+    "short": "may never send more than a few prompt tokens a minute",
 }
 TIERS = {"entitled": ["priority", "regular"], "always-priority": ["priority", "regular"]}
 DEFAULT_TIER = {"always-priority": "priority"}
-# Tokens per minute of the small account: where it starts, and how far it may grow.
-SMALL_GENERATED = 240
-SMALL_GENERATED_MAX = 300
+# Limits of their own, tokens per minute.
+SHORT_PROMPT = 1000
+LIMITS = {
+    "small": "start: { generated: 240 }",
+    "short": f"start: {{ prompt: {SHORT_PROMPT} }}, ceiling: {{ prompt: {SHORT_PROMPT} }}",
+}
 
 
 def key_of(account):
@@ -104,7 +108,7 @@ class Simulated:
 
     def slowly(self):
         """What makes an answer take about a second."""
-        return {"max_tokens": 20, "user": "sim:output=20,gap=50ms"}
+        return {"max_tokens": 20, "user": "sim:output=20,delay=1s"}
 
 
 class Llama:
@@ -149,8 +153,11 @@ class House:
         self.kind = kind
         self.folder = folder
         self.programs = []
-        self.seen = []
         self.notes = {}
+        # Every HTTP answer that came by, in order, those that the SDK retried too.
+        self.seen = []
+        note = lambda response: self.seen.append(Answer(response))
+        self.http = openai.DefaultHttpxClient(timeout=CALL_SECONDS_MAX, event_hooks={"response": [note]})
 
     def __enter__(self):
         self.folder.mkdir(parents=True)
@@ -172,6 +179,7 @@ class House:
         return self
 
     def __exit__(self, *_):
+        self.http.close()
         # The gateway first, so that it does not see its engines go.
         for program in reversed(self.programs):
             program.stop()
@@ -181,26 +189,19 @@ class House:
         return self.gateway.stop()
 
     def client(self, account, prefix="", retries=0):
-        """The SDK, speaking as `account`. Each HTTP answer is noted in `seen`, retried ones too."""
-        note = lambda response: self.seen.append(Answer(response))
-        return openai.OpenAI(
-            api_key=key_of(account),
-            base_url=f"{self.url}{prefix}/v1",
-            max_retries=retries,
-            timeout=CALL_SECONDS_MAX,
-            http_client=openai.DefaultHttpxClient(event_hooks={"response": [note]}),
-        )
+        """The SDK, speaking as `account` over the connections that all share."""
+        url = f"{self.url}{prefix}/v1"
+        return openai.OpenAI(api_key=key_of(account), base_url=url, max_retries=retries, http_client=self.http)
 
     def ask(self, account, text="Say something.", prefix="", retries=0, model=MODEL, **more):
         """One chat completion."""
-        with self.client(account, prefix, retries) as client:
-            return client.chat.completions.create(model=model, messages=[{"role": "user", "content": text}], **more)
+        messages = [{"role": "user", "content": text}]
+        return self.client(account, prefix, retries).chat.completions.create(model=model, messages=messages, **more)
 
     def stream(self, account, **more):
         """All chunks of one streamed chat completion."""
-        with self.client(account) as client:
-            messages = [{"role": "user", "content": "Say something."}]
-            return list(client.chat.completions.create(model=MODEL, messages=messages, stream=True, **more))
+        messages = [{"role": "user", "content": "Say something."}]
+        return list(self.client(account).chat.completions.create(model=MODEL, messages=messages, stream=True, **more))
 
     def last(self):
         """The last HTTP answer that came by."""
@@ -237,9 +238,8 @@ def config_text(kind, replicas):
         lines.append(f'    keys: ["sha256:{digest}"]')
         lines.append(f"    tiers: [{tiers}]")
         lines.append(f"    default_tier: {DEFAULT_TIER.get(account, 'regular')}")
-        if account == "small":
-            bounds = f"start: {{ generated: {SMALL_GENERATED} }}, ceiling: {{ generated: {SMALL_GENERATED_MAX} }}"
-            lines.append(f"    limits: [{{ model: {MODEL}, {bounds} }}]")
+        if account in LIMITS:
+            lines.append(f"    limits: [{{ model: {MODEL}, {LIMITS[account]} }}]")
     return "\n".join(lines) + "\n"
 
 

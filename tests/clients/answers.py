@@ -23,6 +23,8 @@ TOOL = {
     },
 }
 FORCED = {"type": "function", "function": {"name": "read_gauge"}}
+# A llama-server with random weights writes no call, whatever `tool_choice` says.
+CALLS = "calls of tools"
 # An answer that is as long as its maximum ends for one reason or the other, as the engine sees it.
 ENDS = ("length", "stop")
 LARGE_PROMPT_BYTES = 2_000_000
@@ -72,19 +74,7 @@ def stream_that_refused_usage(house):
     equal([chunk.usage for chunk in chunks if chunk.usage], [], "usage")
 
 
-@register(ALL)
-def completions(house):
-    """The older completions API answers too, plain and streamed."""
-    client = house.client("entitled")
-    asked = dict(model=servers.MODEL, prompt="Say something.", **house.kind.exactly(10))
-    plain_answer = client.completions.create(**asked)
-    chunks = list(client.completions.create(stream=True, **asked))
-
-    assert plain_answer.choices[0].text, "no text"
-    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices), "no text in the stream"
-
-
-@register(ALL)
+@register(ALL, needs=CALLS)
 def tool_call(house):
     """A forced tool call comes through with its name and arguments."""
     answer = house.ask("entitled", "How high is the water?", tools=[TOOL], tool_choice=FORCED, max_tokens=200)
@@ -96,7 +86,7 @@ def tool_call(house):
         assert isinstance(json.loads(calls[0].function.arguments), dict), calls[0].function.arguments
 
 
-@register(ALL)
+@register(ALL, needs=CALLS)
 def streamed_tool_call(house):
     """A forced tool call comes through in a stream, in pieces."""
     chunks = house.stream("entitled", tools=[TOOL], tool_choice=FORCED, max_tokens=200)

@@ -26,7 +26,6 @@ SPENT_SECONDS_MIN = 15
 LATE_SECONDS_MAX = 10
 
 REGULAR_CLIENTS = 24
-PRIORITY_CLIENTS = 2
 PRIORITY_CALLS = 4
 OVERLOAD_SECONDS = 5
 
@@ -105,14 +104,14 @@ def listed(header):
 def overload(house):
     """Under overload regular requests get 503, and every priority request is served."""
     until = time.monotonic() + OVERLOAD_SECONDS
-    with concurrent.futures.ThreadPoolExecutor(REGULAR_CLIENTS + PRIORITY_CLIENTS) as pool:
+    with concurrent.futures.ThreadPoolExecutor(REGULAR_CLIENTS + house.kind.priority_clients) as pool:
         regular = [pool.submit(insist, house, until) for _ in range(REGULAR_CLIENTS)]
         time.sleep(0.5)
-        priority = [pool.submit(call_with_priority, house) for _ in range(PRIORITY_CLIENTS)]
+        priority = [pool.submit(call_with_priority, house) for _ in range(house.kind.priority_clients)]
         shed = [fault for future in regular for fault in future.result()]
         served = [tier for future in priority for tier in future.result()]
 
-    equal(served, ["priority"] * (PRIORITY_CLIENTS * PRIORITY_CALLS), "tiers of the priority requests")
+    equal(served, ["priority"] * (house.kind.priority_clients * PRIORITY_CALLS), "tiers of the priority requests")
     assert shed, "no regular request was shed"
     for fault in shed:
         assert_shed(fault)

@@ -90,6 +90,8 @@ class Simulated:
     name = "simulated"
     engine = "vllm"
     served_model = MODEL
+    # Under overload: the second one has to wait until a regular request ends, which is within a second.
+    priority_clients = 2
 
     def __init__(self, tidegate):
         self.tidegate = tidegate
@@ -108,6 +110,7 @@ class Simulated:
 
     def slowly(self):
         """What makes an answer take about a second."""
+        # No gap between tokens: a plain answer would come at once.
         return {"max_tokens": 20, "user": "sim:output=20,delay=1s"}
 
 
@@ -117,6 +120,8 @@ class Llama:
     name = "llama"
     engine = "llamacpp"
     served_model = "tiny"
+    # How long an answer takes is the machine's affair here: one, which always has the place that regular may not take.
+    priority_clients = 1
 
     def __init__(self, server, model):
         self.server = server.resolve()
@@ -142,7 +147,7 @@ class Llama:
         return {"max_tokens": tokens, "extra_body": {"ignore_eos": True}}
 
     def slowly(self):
-        return self.exactly(3000)
+        return self.exactly(300)
 
 
 class House:

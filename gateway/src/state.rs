@@ -8,15 +8,16 @@ use crate::admission::Gate;
 use crate::budget::BudgetCell;
 use crate::clock;
 use crate::config::{self, Config, Tier};
+use crate::journal::Journal;
 use crate::memory::AccountMemory;
 use crate::request::weigh::{ModelWeigher, Prefixes};
 use crate::upstream::replica::{Replica, UpstreamTimeouts};
-use limits::RequestMeter;
+use limits::{Budget, RequestMeter};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Everything that one config says, ready to use.
@@ -45,8 +46,8 @@ pub struct Account {
     pub meter: Arc<Mutex<RequestMeter>>,
     /// Bytes held.
     pub memory: Arc<AccountMemory>,
-    /// Budgets by the model's index, made when first used.
-    budgets: Vec<OnceLock<Arc<BudgetCell>>>,
+    /// Budgets by the model's index; the registry holds them, and lets idle ones go.
+    budgets: Vec<Mutex<Weak<BudgetCell>>>,
 }
 
 /// One model.
@@ -155,6 +156,7 @@ impl AtomicF64 {
 #[derive(Debug, Default)]
 pub struct Registry {
     inner: Mutex<Inner>,
+    journal: Option<Arc<Journal>>,
 }
 
 #[derive(Debug, Default)]
@@ -171,7 +173,13 @@ struct AccountState {
 }
 
 impl Registry {
-    /// Every budget that was ever used. Allocates.
+    /// A registry whose budgets are found again in `journal`.
+    #[must_use]
+    pub fn with_journal(journal: Option<Arc<Journal>>) -> Self {
+        Registry { inner: Mutex::default(), journal }
+    }
+
+    /// Every budget in memory. Allocates.
     #[must_use]
     pub fn budgets(&self) -> Vec<Arc<BudgetCell>> {
         self.inner.lock().budgets.values().cloned().collect()
@@ -204,9 +212,29 @@ impl Registry {
         let mut inner = self.inner.lock();
         let cell = inner.budgets.entry(key).or_insert_with(|| {
             let bounds = budget_config(config, account, model);
-            BudgetCell::new(Arc::clone(&account.id), Arc::clone(&model.name), bounds)
+            let saved =
+                self.journal.as_ref().and_then(|journal| journal.find(&account.id, &model.name, bounds));
+            let budget = saved.unwrap_or_else(|| Budget::new(clock::now(), bounds));
+            BudgetCell::new(Arc::clone(&account.id), Arc::clone(&model.name), budget)
         });
         Arc::clone(cell)
+    }
+
+    /// Lets budgets go that were saved and not touched since `since`; how many. Without a journal none: it would
+    /// be forgetting.
+    pub fn forget_idle(&self, since: Duration) -> usize {
+        let mut inner = self.inner.lock();
+        let before = inner.budgets.len();
+        // With the registry locked nobody gets a new handle; one that is out keeps the budget here.
+        inner.budgets.retain(|_, cell| Arc::strong_count(cell) > 1 || !cell.is_idle(since));
+        before - inner.budgets.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn insert(&self, account: &str, model: &str, config: limits::BudgetConfig) -> Arc<BudgetCell> {
+        let cell = BudgetCell::new(account.into(), model.into(), Budget::new(clock::now(), config));
+        self.inner.lock().budgets.insert((account.into(), model.into()), Arc::clone(&cell));
+        cell
     }
 }
 
@@ -253,11 +281,18 @@ fn policy(limits: &config::Limits) -> limits::Policy {
 }
 
 impl Account {
-    /// The budget on `model`, made when first used.
+    /// The budget on `model`: in memory, or read from the journal, or new.
     #[must_use]
     pub fn budget(&self, registry: &Registry, config: &Config, model: &Model) -> Arc<BudgetCell> {
-        let make = || registry.budget(config, &self.config, &model.config);
-        self.budgets.get(model.index).map_or_else(make, |slot| Arc::clone(slot.get_or_init(make)))
+        let find = || registry.budget(config, &self.config, &model.config);
+        let Some(slot) = self.budgets.get(model.index) else { return find() };
+        let mut slot = slot.lock();
+        if let Some(cell) = slot.upgrade() {
+            return cell;
+        }
+        let cell = find();
+        *slot = Arc::downgrade(&cell);
+        cell
     }
 
     /// Whether the account is entitled to priority.
@@ -314,7 +349,7 @@ impl Snapshot {
         }
         let accounts = config.accounts.iter().map(|account| {
             let AccountState { meter, memory } = registry.account(account);
-            let budgets = config.models.iter().map(|_| OnceLock::new()).collect();
+            let budgets = config.models.iter().map(|_| Mutex::default()).collect();
             let number = number_of(&account.id);
             (
                 Arc::clone(&account.id),

@@ -172,13 +172,12 @@ fn plan(target: SocketAddr, seconds: Option<u64>) -> LoadPlan {
         mode: Mode::Open {
             stages: vec![Stage { arrivals: Arrivals { rate_per_s: KNEE_PER_S, cv: 1.0 }, duration }],
         },
-        workload: Workload::Chat,
+        workload: Workload::Azure,
         callers: vec![
             caller("priority", ACME, Some("priority"), 0.25),
-            caller("regular", STARTUP, None, 0.55),
-            caller("trial", TRIAL, None, 0.2),
+            caller("regular", STARTUP, None, 0.65),
+            caller("trial", TRIAL, None, 0.1),
         ],
-        bodies: 256,
         check_text: false,
         ..LoadPlan::to(target)
     }

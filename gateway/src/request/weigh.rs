@@ -2,16 +2,21 @@
 //!
 //! The tokenizer crate knows bytes and tokens and no JSON; here the JSON is turned into what it asks for. The
 //! text of messages is scanned as it was sent, escapes included: calibration against the engine's own counts
-//! takes care of that, account by account. Where a body mentions images or audio, its parts are walked, so
-//! that a megabyte of base64 does not weigh as text.
+//! takes care of that, account by account. Where a body mentions images or audio, long strings without a space
+//! are left out, so that a megabyte of base64 does not weigh as text. The part of a prompt that an earlier one
+//! had as well is not weighed again: its count is remembered.
 
 use crate::request::call::Call;
 use crate::state::{Account, Model};
 use parking_lot::Mutex;
 use shedder::{ReplicaId, Uncached};
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Duration;
-use tokenizer::{Estimator, Features, PrefixIndex, PrefixIndexConfig, PrefixKeys, Weights};
+use tokenizer::{
+    Estimator, Features, PrefixHasher, PrefixIndex, PrefixIndexConfig, PrefixKeys, PrefixMatch, Weights,
+};
 
 /// Accounts whose own estimator is kept per model; beyond it the model's serves all newcomers.
 const ACCOUNTS_MAX: usize = 10_000;
@@ -59,6 +64,8 @@ impl ModelWeigher {
 /// What the replicas of one deployment have cached.
 #[derive(Debug)]
 pub struct Prefixes {
+    /// Copied out of the index: hashing a prompt needs no lock.
+    hasher: PrefixHasher,
     index: Mutex<PrefixIndex>,
 }
 
@@ -71,13 +78,25 @@ impl Prefixes {
             .zip([crate::entropy::bits(), crate::entropy::bits()].iter().flat_map(|b| b.to_le_bytes()))
             .for_each(|(byte, random)| *byte = random);
         let config = PrefixIndexConfig { shared_prefixes: shared, ..PrefixIndexConfig::with_key(key) };
-        Prefixes { index: Mutex::new(PrefixIndex::new(config)) }
+        let index = PrefixIndex::new(config);
+        Prefixes { hasher: index.hasher(), index: Mutex::new(index) }
     }
 
     /// `replica` works on the prompt of `keys`, or has counted its tokens.
     pub fn record(&self, now: Duration, account: u64, keys: &PrefixKeys, replica: u16, tokens: Option<u64>) {
         let tokens = tokens.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
         self.index.lock().record(now, account, keys, replica, tokens);
+    }
+
+    /// `replica` answered with `answer` tokens, which it has cached behind the prompt; and said how much of the
+    /// prompt it had `cached`, if it did.
+    pub fn record_answer(&self, weight: &Weight, replica: u16, answer: u64, cached: Option<u64>) {
+        let narrow = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
+        let mut index = self.index.lock();
+        index.record_answer(&weight.keys, replica, narrow(answer));
+        if let Some(cached) = cached {
+            index.observe_cached(&weight.known, replica, narrow(cached));
+        }
     }
 
     /// `replica` was restarted or replaced.
@@ -101,10 +120,13 @@ pub struct Weight {
     pub certainly_too_long: bool,
     /// Prompt tokens to compute, by replica.
     pub uncached: Uncached,
-    /// The features, to learn from the engine's count.
-    pub features: Features,
+    /// The features of the whole prompt, to learn from the engine's count; `None` where a known part of it was
+    /// not looked at again.
+    pub features: Option<Features>,
     /// The prompt's keys, to remember where it went.
     pub keys: PrefixKeys,
+    /// What was known of it at admission.
+    pub known: PrefixMatch,
 }
 
 impl Weight {
@@ -115,7 +137,8 @@ impl Weight {
     }
 }
 
-/// Weighs `call` for `account` on a deployment with these `prefixes`. O(bytes).
+/// Weighs `call` for `account` on a deployment with these `prefixes`. O(bytes): one hash over all of them, one
+/// scan over those that no earlier prompt had.
 #[must_use]
 pub fn weigh(
     call: &Call,
@@ -124,51 +147,84 @@ pub fn weigh(
     prefixes: &Prefixes,
     context: Option<u32>,
 ) -> Weight {
-    let features = features(call);
-    let estimate = model.weigher.tokens(account.number, &features);
-    let mut keys = PrefixKeys::new();
     let prompt = prompt_bytes(call);
-    let known = prefixes.index.lock().lookup(account.number, &prompt, &mut keys);
-    let tokens = known.tokens_known.unwrap_or(estimate.tokens).max(1);
+    let mut keys = PrefixKeys::new();
+    prefixes.hasher.keys(account.number, &prompt, &mut keys);
+    let known = prefixes.index.lock().find(&prompt, &keys);
+    let (tokens, features) = count(call, account, model, &prompt, &known);
     let mut best = [None; 3];
     for (slot, found) in best.iter_mut().zip(known.best) {
         *slot = found.map(|(replica, bytes)| {
-            (ReplicaId(replica), tokens - known.cached_tokens(bytes, tokens, BLOCK_TOKENS).min(tokens))
+            let cached = known.cached_tokens(bytes, tokens, BLOCK_TOKENS).min(tokens);
+            (ReplicaId(replica), tokens - cached)
         });
     }
     Weight {
         prompt: tokens,
         // Only what is twice the window by an estimate is certain: estimates err by a few percent.
-        certainly_too_long: context
-            .is_some_and(|context| u64::from(estimate.tokens) > 2 * u64::from(context)),
+        certainly_too_long: context.is_some_and(|context| u64::from(tokens) > 2 * u64::from(context)),
         uncached: Uncached { elsewhere: tokens, best },
         features,
         keys,
+        known,
     }
 }
 
-/// The bytes whose prefixes are remembered: tools first, as chat templates render them, then the messages.
-fn prompt_bytes(call: &Call) -> std::borrow::Cow<'_, [u8]> {
-    let slice = |range: &std::ops::Range<usize>| call.body.get(range.clone()).unwrap_or_default();
-    match (&call.tools, call.prompt.as_slice()) {
-        (None, [only]) => slice(only).into(),
-        (tools, parts) => tools.iter().chain(parts).map(slice).collect::<Vec<_>>().concat().into(),
+/// Prompt tokens: the remembered count of what is known, and an estimate of the rest.
+fn count(
+    call: &Call,
+    account: &Account,
+    model: &Model,
+    prompt: &[u8],
+    known: &PrefixMatch,
+) -> (u32, Option<Features>) {
+    let estimate = |features: &Features| model.weigher.tokens(account.number, features).tokens;
+    let tools = call.tools.as_ref().map_or(0, Range::len);
+    let known_bytes = usize::try_from(known.bytes_known).unwrap_or(usize::MAX);
+    match (known.tokens_known, prompt.get(known_bytes..)) {
+        (Some(tokens), Some([])) => (tokens.max(1), None),
+        (Some(tokens), Some(rest)) if known_bytes >= tools => {
+            (tokens.saturating_add(estimate(&features(rest, 0))).max(1), None)
+        }
+        _ => {
+            let features = features(prompt.get(tools..).unwrap_or_default(), tools);
+            (estimate(&features).max(1), Some(features))
+        }
     }
 }
 
-fn features(call: &Call) -> Features {
-    let mut scan = tokenizer::TextScan::new();
-    let mut features = Features {
-        tool_bytes: call.tools.as_ref().map_or(0, |range| range.len() as u64),
-        ..Features::default()
+/// The bytes whose prefixes are remembered: tools first, as chat templates render them, then the messages without
+/// the bracket that closes their list, because the next turn has a comma there.
+fn prompt_bytes(call: &Call) -> Cow<'_, [u8]> {
+    let slice = |range: &Range<usize>| call.body.get(range.clone()).unwrap_or_default();
+    let open = |part: &'_ [u8]| -> usize {
+        part.trim_ascii_end().strip_suffix(b"]").map_or(part.len(), <[u8]>::len)
     };
-    for range in &call.prompt {
-        let part = call.body.get(range.clone()).unwrap_or_default();
-        features.messages += memchr::memmem::find_iter(part, b"\"role\"").count() as u32;
-        features.text_bytes += scan_text(part, &mut scan, &mut features.images, &mut features.other_parts);
+    match (&call.tools, call.prompt.as_slice()) {
+        (None, [only]) => {
+            let part = slice(only);
+            part.get(..open(part)).unwrap_or(part).into()
+        }
+        (tools, parts) => {
+            let mut whole = tools.iter().chain(parts).map(slice).collect::<Vec<_>>().concat();
+            whole.truncate(open(&whole));
+            whole.into()
+        }
     }
-    features.text = Some(scan.classes());
-    features
+}
+
+fn features(text: &[u8], tool_bytes: usize) -> Features {
+    let mut scan = tokenizer::TextScan::new();
+    let (mut images, mut other_parts) = (0, 0);
+    let text_bytes = scan_text(text, &mut scan, &mut images, &mut other_parts);
+    Features {
+        text_bytes,
+        text: Some(scan.classes()),
+        messages: memchr::memmem::find_iter(text, b"\"role\"").count() as u32,
+        tool_bytes: tool_bytes as u64,
+        images,
+        other_parts,
+    }
 }
 
 /// Markers of parts that are not text, and what they count as.

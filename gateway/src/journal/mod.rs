@@ -1,0 +1,211 @@
+//! Budgets outlive the process: what was touched is journalled every second and found again when it is needed.
+//!
+//! An account that is idle is not in memory at all: its budget lies in the journal, and the first request after
+//! a rest, or after a restart, reads it back. The time in between counts as time without traffic; it is the only
+//! thing here that is taken from the wall clock, clamped to a week. A crash forgets at most what was not yet
+//! written. A journal that cannot be read is put aside with a message, and the start goes on without it: limits
+//! begin again, nobody is locked out.
+
+mod file;
+
+use crate::budget::BudgetCell;
+use crate::clock;
+use crate::state::Registry;
+use file::{LogFile, Record};
+use limits::{Budget, BudgetConfig, Snapshot};
+use parking_lot::Mutex;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest rest that counts: after it nothing but the starting limit is left anyway.
+const ELAPSED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A budget that was not touched for this long leaves memory.
+const IDLE_AFTER: Duration = Duration::from_secs(600);
+
+/// Why the state folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process has the folder. Usually an older gateway that still drains.
+    #[error(
+        "the state folder {0} is in use by another tidegate; give each gateway its own, or wait until it has ended"
+    )]
+    Locked(PathBuf),
+    /// The folder or a file in it cannot be opened.
+    #[error("the state folder {path} cannot be used: {cause}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system said.
+        cause: io::Error,
+    },
+}
+
+/// The journal of one state folder.
+#[derive(Debug)]
+pub struct Journal {
+    log: Mutex<LogFile>,
+    /// Held for the life of the process: the lock goes with it.
+    _lock: File,
+}
+
+impl Journal {
+    /// Opens the journal in `folder`, which is made where it is missing.
+    ///
+    /// # Errors
+    /// When another process has the folder, or it cannot be written. A damaged journal is no error: it is put
+    /// aside and said.
+    pub fn open(folder: &Path) -> Result<Arc<Self>, JournalError> {
+        let io = |cause| JournalError::Io { path: folder.to_owned(), cause };
+        fs::create_dir_all(folder).map_err(io)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(folder.join("lock"))
+            .map_err(io)?;
+        if lock.try_lock().is_err() {
+            return Err(JournalError::Locked(folder.to_owned()));
+        }
+        let (log, damage) = LogFile::open(&folder.join("budgets.journal"), clock::wall()).map_err(io)?;
+        if let Some(damage) = damage {
+            tracing::warn!(folder = %folder.display(), "{damage}");
+        }
+        Ok(Arc::new(Journal { log: Mutex::new(log), _lock: lock }))
+    }
+
+    /// The budget of an account on a model as it was left. `None`: there is none, or it cannot be read. One read
+    /// of at most a few KiB.
+    #[must_use]
+    pub fn find(&self, account: &str, model: &str, config: BudgetConfig) -> Option<Budget> {
+        let record = self.log.lock().find(account, model)?;
+        let snapshot = Snapshot::from_bytes(&record.snapshot)
+            .inspect_err(|e| tracing::warn!(account, model, "the journalled budget was not taken over: {e}"))
+            .ok()?;
+        let elapsed = clock::wall().saturating_sub(record.saved).min(ELAPSED_MAX);
+        Some(Budget::restore(clock::now(), config, &snapshot, elapsed))
+    }
+
+    /// Writes every budget that was touched since the last call.
+    ///
+    /// # Errors
+    /// When the disk is full or gone. The budgets stay marked and are written the next time.
+    pub fn save(&self, registry: &Registry) -> io::Result<usize> {
+        let touched: Vec<Arc<BudgetCell>> =
+            registry.budgets().into_iter().filter(|cell| cell.take_touched()).collect();
+        let saved = clock::wall();
+        let records = touched.iter().map(|cell| Record {
+            saved,
+            account: cell.account.to_string(),
+            model: cell.model.to_string(),
+            snapshot: cell.with(|budget| budget.snapshot(clock::now()).to_bytes()),
+        });
+        let written = self.log.lock().append(records);
+        if written.is_err() {
+            touched.iter().for_each(|cell| cell.touch());
+        }
+        written
+    }
+
+    /// Budgets that are known, in memory or not.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.log.lock().len()
+    }
+}
+
+/// Saves every `interval` and lets idle budgets go, on a thread of its own, until the process ends.
+///
+/// # Errors
+/// When the operating system gives no thread.
+pub fn start(
+    journal: Arc<Journal>,
+    gateway: Arc<crate::gateway::Gateway>,
+    interval: Duration,
+) -> io::Result<()> {
+    let (never, wait) = crossbeam::channel::bounded::<()>(0);
+    std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
+        // The sender is kept, so the only way out of the wait is its time.
+        let _keep = never;
+        let mut failing = false;
+        loop {
+            let _ = wait.recv_timeout(interval);
+            match journal.save(&gateway.registry) {
+                Ok(_) => failing = false,
+                Err(e) if !failing => {
+                    failing = true;
+                    tracing::error!("budgets cannot be saved and would be lost by a restart: {e}");
+                }
+                Err(_) => {}
+            }
+            gateway.registry.forget_idle(clock::now().saturating_sub(IDLE_AFTER));
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use limits::{Ask, Bounds, PerMeter, Policy, Used};
+
+    fn config() -> BudgetConfig {
+        let bounds = Bounds::fixed(60_000).unwrap();
+        BudgetConfig { policy: Policy::Fixed, bounds: PerMeter::from_fn(|_| bounds) }
+    }
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("tidegate-journal-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        folder
+    }
+
+    #[test]
+    fn what_was_used_is_still_used_after_a_restart() {
+        let folder = folder("restart");
+        let registry = Registry::default();
+        let cell = registry.insert("acme", "m", config());
+        cell.with(|budget| {
+            let ask = Ask { prompt: 50_000, uncached_prompt: 50_000, choices: 1, ..Ask::default() };
+            let reservation = budget.reserve(clock::now(), &ask).unwrap();
+            let used = Used { prompt: 50_000, uncached_prompt: 50_000, generated: 7, finished: true };
+            budget.settle(clock::now(), reservation, &used);
+        });
+        cell.touch();
+        let journal = Journal::open(&folder).unwrap();
+        assert_eq!(journal.save(&registry).unwrap(), 1);
+        assert_eq!(journal.save(&registry).unwrap(), 0, "nothing was touched since");
+        drop(journal);
+
+        let again = Journal::open(&folder).unwrap();
+        let mut budget = again.find("acme", "m", config()).unwrap();
+
+        let view = budget.view(clock::now());
+        assert_eq!((view.prompt.used, view.generated.used), (50_000, 7));
+        assert!(again.find("acme", "other", config()).is_none());
+    }
+
+    #[test]
+    fn a_folder_has_one_gateway() {
+        let folder = folder("locked");
+        let first = Journal::open(&folder).unwrap();
+        assert!(matches!(Journal::open(&folder), Err(JournalError::Locked(_))));
+        drop(first);
+        assert!(Journal::open(&folder).is_ok());
+    }
+
+    #[test]
+    fn an_idle_budget_leaves_memory_and_comes_back() {
+        let folder = folder("idle");
+        let registry = Registry::default();
+        registry.insert("acme", "m", config());
+        let journal = Journal::open(&folder).unwrap();
+        journal.save(&registry).unwrap();
+
+        assert_eq!(registry.forget_idle(Duration::ZERO), 0, "touched since the beginning of time");
+        assert_eq!(registry.forget_idle(clock::now() + Duration::from_secs(1)), 1);
+        assert!(registry.budgets().is_empty());
+    }
+}

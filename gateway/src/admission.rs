@@ -72,6 +72,18 @@ impl Gate {
         admission
     }
 
+    /// A place now or nothing: for a request that waits elsewhere already.
+    pub fn try_admit(self: &Arc<Self>, offer: Offer, live: Arc<Live>) -> Option<Place> {
+        let mut inner = self.inner.lock();
+        let permit = inner.shedder.try_admit(clock::now(), offer);
+        let place = permit.map(|permit| {
+            inner.live.insert(permit.id, Arc::clone(&live));
+            Place { gate: Arc::clone(self), permit, live, held: true }
+        });
+        inner.deliver();
+        place
+    }
+
     fn admission(self: &Arc<Self>, inner: &mut Inner, decision: Decision, live: Arc<Live>) -> Admission {
         match decision {
             Decision::Admit(permit) => {

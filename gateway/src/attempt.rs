@@ -84,7 +84,7 @@ impl Attempt<'_, '_, '_> {
         let relayed = self.relay(&mut exchange, &place, &mut answered).await;
         match relayed {
             Ok(()) => {
-                settle::answered(self.request, self.deployment, place, &answered, true, self.record);
+                settle::answered(self.request, self.deployment, place, &answered, self.record);
                 exchange.release(&self.request.gateway.connector).await;
                 Ended::Answered
             }
@@ -92,7 +92,12 @@ impl Attempt<'_, '_, '_> {
                 // Closing the connection is what tells the engine to stop.
                 drop(exchange);
                 if answered.first_token.is_some() {
-                    settle::answered(self.request, self.deployment, place, &answered, false, self.record);
+                    settle::broken_off(self.request, &answered, self.record);
+                }
+                if matches!(stop, Stop::Refused(_)) {
+                    // The engine broke in mid-stream: nothing to mend, but it counts against the replica.
+                    self.record.upstream_failed(self.deployment, place.permit(), Failure::Reset);
+                    let _ = place.failed(Failure::Reset);
                 }
                 Ended::Stopped(stop)
             }

@@ -331,7 +331,7 @@ async fn admit_and_relay(
     memory: &mut MemoryGuard,
 ) -> Result<(), Stop> {
     let arrived = record.arrived;
-    let offer = offer_of(request, tier, head, arrived);
+    let offer = offer_of(request, tier, head.deadline.map(|deadline| arrived + deadline));
     let (mut admission, deployment) = offer_in_order(request, routes, offer);
     loop {
         let waited_from = clock::now();
@@ -348,7 +348,7 @@ async fn admit_and_relay(
     }
 }
 
-fn offer_of(request: &Request<'_>, tier: Tier, head: &Head, arrived: Duration) -> shedder::Offer {
+fn offer_of(request: &Request<'_>, tier: Tier, deadline: Option<Duration>) -> shedder::Offer {
     let usual = request.model.usual.tokens().min(u64::from(request.call.max_tokens.unwrap_or(u32::MAX)));
     shedder::Offer {
         tier: match tier {
@@ -363,8 +363,9 @@ fn offer_of(request: &Request<'_>, tier: Tier, head: &Head, arrived: Duration) -
         streaming: request.call.stream,
         has_output: true,
         bytes: request.call.body.len() as u64,
-        arrived,
-        deadline: head.deadline.map(|deadline| arrived + deadline),
+        // Waiting counts from here: how long the body took to come is not the service's load.
+        arrived: clock::now(),
+        deadline,
         affinity: None,
     }
 }
@@ -381,8 +382,12 @@ fn offer_in_order(
         if matches!(best.0, Admission::Admitted(_)) {
             break;
         }
-        let admission = deployment.gate.offer(offer, Arc::clone(&request.live));
-        if matches!((&best.0, &admission), (_, Admission::Admitted(_)) | (Admission::Shed(_), _)) {
+        let live = Arc::clone(&request.live);
+        let admission = match &best.0 {
+            Admission::Shed(_) => Some(deployment.gate.offer(offer, live)),
+            _ => deployment.gate.try_admit(offer, live).map(Admission::Admitted),
+        };
+        if let Some(admission) = admission {
             best = (admission, deployment);
         }
     }

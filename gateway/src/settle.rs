@@ -14,15 +14,38 @@ use crate::state::Deployment;
 use limits::Used;
 use shedder::Finished;
 
-/// Settles budget and place and teaches the averages. `finished`: the answer came to its own end.
+/// The answer came to its own end: budget and place are settled, and the averages learn.
 pub fn answered(
     request: &Request<'_>,
     deployment: &Deployment,
     place: Place,
     answered: &Answered,
-    finished: bool,
     record: &mut Record,
 ) {
+    let used = charge(request, answered, true, record);
+    let cached = answered.usage.and_then(|usage| usage.cached);
+    if let Some(usage) = answered.usage {
+        learn(request, deployment, usage.prompt, usage.generated, answered.chunks);
+        prompt_is_cached(request, deployment, &place, Some(usage.prompt));
+        let replica = place.permit().replica.0;
+        deployment.prefixes.record_answer(request.weight, replica, usage.generated, usage.cached);
+    }
+    let now = clock::now();
+    place.finish(&Finished {
+        generated: used.generated.min(u64::from(u32::MAX)) as u32,
+        content_chunks: answered.chunks,
+        cached: cached.map(|cached| cached.min(u64::from(u32::MAX)) as u32),
+        duration_of_answer: (!request.call.stream).then(|| now.saturating_sub(record.dispatched_at())),
+    });
+}
+
+/// The answer broke off after its first token: the budget is settled by what was proven. The place is the
+/// caller's to end.
+pub fn broken_off(request: &Request<'_>, answered: &Answered, record: &mut Record) {
+    charge(request, answered, false, record);
+}
+
+fn charge(request: &Request<'_>, answered: &Answered, finished: bool, record: &mut Record) -> Used {
     let weighed = request.live.ledger().prompt();
     let hit = weighed.tokens.saturating_sub(weighed.uncached);
     let counted = (f64::from(answered.chunks) * weighed.tokens_per_chunk).round() as u64;
@@ -37,25 +60,8 @@ pub fn answered(
         }
     };
     request.live.ledger().settle(&used);
-    let cached = answered.usage.and_then(|usage| usage.cached);
-    if let Some(usage) = answered.usage.filter(|_| finished) {
-        learn(request, deployment, usage.prompt, usage.generated, answered.chunks);
-        prompt_is_cached(request, deployment, &place, Some(usage.prompt));
-        deployment.prefixes.record_answer(
-            request.weight,
-            place.permit().replica.0,
-            usage.generated,
-            usage.cached,
-        );
-    }
-    record.used(&used, cached, answered.usage.is_none());
-    let now = clock::now();
-    place.finish(&Finished {
-        generated: used.generated.min(u64::from(u32::MAX)) as u32,
-        content_chunks: answered.chunks,
-        cached: cached.map(|cached| cached.min(u64::from(u32::MAX)) as u32),
-        duration_of_answer: (!request.call.stream).then(|| now.saturating_sub(record.dispatched_at())),
-    });
+    record.used(&used, answered.usage.and_then(|usage| usage.cached), answered.usage.is_none());
+    used
 }
 
 fn learn(request: &Request<'_>, deployment: &Deployment, prompt: u64, generated: u64, chunks: u32) {

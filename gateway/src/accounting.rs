@@ -7,6 +7,7 @@ use crate::access_log::AccessLog;
 use crate::clock;
 use crate::metrics::RequestMetrics;
 use crate::record::Record;
+use crate::shortage::Shortage;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -28,6 +29,7 @@ pub struct Accounts {
     sender: Sender<Message>,
     dropped: AtomicU64,
     refusals: Arc<Mutex<VecDeque<Record>>>,
+    shortage: Arc<Shortage>,
 }
 
 #[derive(Debug)]
@@ -44,11 +46,12 @@ impl Accounts {
     pub fn start(log: AccessLog, metrics: RequestMetrics) -> io::Result<Arc<Self>> {
         let (sender, receiver) = bounded(RECORDS_MAX);
         let refusals = Arc::new(Mutex::new(VecDeque::new()));
-        let kept = Arc::clone(&refusals);
+        let shortage = Arc::new(Shortage::default());
+        let (kept, counted) = (Arc::clone(&refusals), Arc::clone(&shortage));
         std::thread::Builder::new()
             .name("accounting".to_owned())
-            .spawn(move || run(&receiver, log, metrics, &kept))?;
-        Ok(Arc::new(Accounts { sender, dropped: AtomicU64::new(0), refusals }))
+            .spawn(move || run(&receiver, log, metrics, &kept, &counted))?;
+        Ok(Arc::new(Accounts { sender, dropped: AtomicU64::new(0), refusals, shortage }))
     }
 
     /// Hands a record over. Never blocks.
@@ -64,6 +67,12 @@ impl Accounts {
         if self.sender.send_timeout(Message::Flush(done), patience).is_ok() {
             let _ = written.recv_timeout(patience);
         }
+    }
+
+    /// What was shed lately.
+    #[must_use]
+    pub fn shortage(&self) -> &Shortage {
+        &self.shortage
     }
 
     /// Records dropped because the log was too slow.
@@ -84,12 +93,14 @@ fn run(
     mut log: AccessLog,
     mut metrics: RequestMetrics,
     refusals: &Mutex<VecDeque<Record>>,
+    shortage: &Shortage,
 ) {
     let mut flushed = clock::now();
     loop {
         let asked = match receiver.recv_timeout(FLUSH_EVERY) {
             Ok(Message::Finished(record)) => {
                 metrics.count(&record);
+                shortage.count(&record);
                 log.write(&record);
                 remember(refusals, *record);
                 None

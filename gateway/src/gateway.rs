@@ -136,6 +136,43 @@ impl Gateway {
         }
     }
 
+    /// Ends waits whose time is over, between two ticks.
+    pub fn end_waits(&self) {
+        let now = clock::now();
+        for gate in self.gates() {
+            if gate.read(|shedder| shedder.next_due().is_some_and(|due| due <= now)) {
+                gate.with(|shedder| shedder.tick(now, &[]));
+            }
+        }
+    }
+
+    /// Once a second: freeze growth where a model is short, and tell of limits that moved.
+    pub fn tend_budgets(&self) {
+        let share_max = self.snapshot().config.limits.growth.shed_share_max;
+        self.accounts.shortage().apply(&self.registry, share_max, clock::now());
+        for cell in self.registry.budgets() {
+            let changes: Vec<limits::LimitChange> = cell.with(|budget| {
+                budget.advance(clock::now());
+                budget.take_changes().collect()
+            });
+            for change in changes {
+                cell.touch();
+                crate::metrics::limit_changed(&change);
+                let (meter, reason) = (change.meter.name(), change.reason.name());
+                let (account, model) = (&*cell.account, &*cell.model);
+                tracing::info!(
+                    account,
+                    model,
+                    meter,
+                    from = change.from,
+                    to = change.to,
+                    reason,
+                    "limit changed"
+                );
+            }
+        }
+    }
+
     /// Every counter that must be zero when nothing runs. O(accounts × models used).
     #[must_use]
     pub fn invariants(&self) -> Invariants {

@@ -34,6 +34,8 @@ pub mod keys;
 pub mod logging;
 pub mod memory;
 pub mod metrics;
+pub mod overrides;
 pub mod record;
 pub mod serve;
+pub mod shortage;
 pub mod state;

@@ -12,6 +12,7 @@ use metrics::{
     gauge, histogram,
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,9 @@ const GAPS: &[f64] = &[0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.075, 0.1, 0.
 /// Buckets for our own part, seconds.
 const OVERHEAD: &[f64] = &[0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1];
 
+/// A gauge that was not set for this long is no longer shown.
+const GAUGE_IDLE: Duration = Duration::from_secs(300);
+
 /// Installs the recorder of this process.
 ///
 /// # Errors
@@ -34,10 +38,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         .set_buckets(SECONDS)?
         .set_buckets_for_metric(Matcher::Full("tidegate_inter_token_seconds".to_owned()), GAPS)?
         .set_buckets_for_metric(Matcher::Full("tidegate_gateway_overhead_seconds".to_owned()), OVERHEAD)?
+        // Series of accounts that are no longer among the busiest go away.
+        .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_IDLE))
         .install_recorder()?;
     describe();
-    gauge!("tidegate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    gauge!("tidegate_config_last_reload_successful").set(1.0);
     Ok(handle)
 }
 
@@ -61,6 +65,12 @@ fn describe() {
     describe_counter!("tidegate_retries_total", "Requests sent to another replica.");
     describe_counter!("tidegate_client_retries_total", "Requests that the client says are retries.");
     describe_counter!("tidegate_usage_missing_total", "Answers without the engine's usage.");
+    describe_counter!("tidegate_limit_changes_total", "Limits that moved, by meter and direction.");
+    describe_gauge!("tidegate_limit_tokens_per_minute", "Limits of the busiest accounts, tokens per minute.");
+    describe_gauge!(
+        "tidegate_used_tokens_per_minute",
+        "Use of the busiest accounts in the last minute, tokens."
+    );
     describe_gauge!("tidegate_queue_depth", "Requests that wait.");
     describe_gauge!("tidegate_inflight", "Requests on a replica.");
     describe_gauge!("tidegate_concurrency_limit", "Requests that a replica may hold.");
@@ -229,6 +239,38 @@ fn label(key: &'static str, value: &Arc<str>) -> Label {
     Label::new(key, SharedString::from(Arc::clone(value)))
 }
 
+/// A limit moved.
+pub fn limit_changed(change: &limits::LimitChange) {
+    let direction = if change.to > change.from { "up" } else { "down" };
+    counter!("tidegate_limit_changes_total", "meter" => change.meter.name(), "direction" => direction)
+        .increment(1);
+}
+
+/// Budgets whose limit and use are shown, those with the most use first: a series for each account would be
+/// without bound.
+const BUDGETS_SHOWN_MAX: usize = 50;
+
+fn read_budgets(gateway: &Gateway) {
+    let mut views: Vec<_> = gateway.registry.budgets().into_iter().map(|cell| (cell.view(), cell)).collect();
+    let use_of = |view: &limits::PerMeter<limits::MeterView>| {
+        view.iter().map(|(_, meter)| meter.used as f64 / meter.limit.max(1) as f64).fold(0.0, f64::max)
+    };
+    views.sort_by(|(a, _), (b, _)| use_of(b).total_cmp(&use_of(a)));
+    for (view, cell) in views.iter().take(BUDGETS_SHOWN_MAX) {
+        for (meter, state) in view.iter() {
+            let labels = || {
+                vec![
+                    label("account", &cell.account),
+                    label("model", &cell.model),
+                    Label::from_static_parts("meter", meter.name()),
+                ]
+            };
+            gauge!("tidegate_limit_tokens_per_minute", labels()).set(state.limit as f64);
+            gauge!("tidegate_used_tokens_per_minute", labels()).set(state.used as f64);
+        }
+    }
+}
+
 /// Reads the gauges from the gates. To be called before `/metrics` is rendered.
 pub fn read_gauges(gateway: &Gateway, now: Duration) {
     for deployment in &gateway.snapshot().deployments {
@@ -261,5 +303,8 @@ pub fn read_gauges(gateway: &Gateway, now: Duration) {
             gauge!("tidegate_saturation_ratio", labels()).set(replica.saturation);
         }
     }
+    read_budgets(gateway);
+    gauge!("tidegate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!("tidegate_config_last_reload_successful").set(1.0);
     gauge!("tidegate_access_log_dropped").set(gateway.accounts.dropped() as f64);
 }

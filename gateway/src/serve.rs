@@ -16,6 +16,7 @@ use crate::gateway::Gateway;
 use crate::harvest;
 use crate::journal::{self, Journal};
 use crate::metrics::{self, RequestMetrics};
+use crate::overrides::Overrides;
 use crate::state::Registry;
 use async_trait::async_trait;
 use pingora::listeners::{ListenerConfig, TcpSocketOptions};
@@ -32,6 +33,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// How long the last lines of the log may take on the way out.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
+/// How often waits that are over are ended between two ticks: a client's deadline is in milliseconds.
+const DEADLINE_POLL: Duration = Duration::from_millis(25);
 /// How often the end of the last request is looked for on the way out.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
 
@@ -92,7 +95,8 @@ pub fn prepare(config: Config) -> Result<Prepared, ServeError> {
     let connections_max = (descriptors() as f64 * limits.connections_share) as usize;
     let connections = Connections::new(connections_max.max(1), limits.connections_per_address);
     let journal = config.state.dir.as_deref().map(Journal::open).transpose()?;
-    let registry = Registry::with_journal(journal.clone());
+    let overrides = Overrides::open(config.state.dir.as_deref());
+    let registry = Registry::with_state(journal.clone(), overrides);
     let gateway = Arc::new(Gateway::new(Arc::clone(&config), accounts, connections, registry)?);
     if let Some(journal) = &journal {
         journal::start(Arc::clone(journal), Arc::clone(&gateway), config.state.interval)?;
@@ -185,9 +189,15 @@ impl BackgroundService for Ticker {
             }
         };
         let mut drained = std::pin::pin!(drained);
+        let mut deadlines = tokio::time::interval(DEADLINE_POLL);
+        deadlines.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = ticks.tick() => self.gateway.tick(),
+                _ = deadlines.tick() => self.gateway.end_waits(),
+                _ = second.tick() => self.gateway.tend_budgets(),
                 () = &mut drained => {
                     self.gateway.accounts.flush(FLUSH_PATIENCE);
                     // The framework would sleep out its whole grace.

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::config::{self, Config, Tier};
 use crate::journal::Journal;
 use crate::memory::AccountMemory;
+use crate::overrides::Overrides;
 use crate::request::weigh::{ModelWeigher, Prefixes};
 use crate::upstream::replica::{Replica, UpstreamTimeouts};
 use limits::{Budget, RequestMeter};
@@ -157,6 +158,7 @@ impl AtomicF64 {
 pub struct Registry {
     inner: Mutex<Inner>,
     journal: Option<Arc<Journal>>,
+    overrides: Overrides,
 }
 
 #[derive(Debug, Default)]
@@ -173,10 +175,27 @@ struct AccountState {
 }
 
 impl Registry {
-    /// A registry whose budgets are found again in `journal`.
+    /// A registry whose budgets are found again in `journal`, with limits as operators set them.
     #[must_use]
-    pub fn with_journal(journal: Option<Arc<Journal>>) -> Self {
-        Registry { inner: Mutex::default(), journal }
+    pub fn with_state(journal: Option<Arc<Journal>>, overrides: Overrides) -> Self {
+        Registry { inner: Mutex::default(), journal, overrides }
+    }
+
+    /// Limits that operators set.
+    #[must_use]
+    pub fn overrides(&self) -> &Overrides {
+        &self.overrides
+    }
+
+    /// Puts the bounds in force that config and operators say now, where the budget is in memory.
+    pub fn reconfigure(&self, config: &Config, account: &config::Account, model: &config::Model) {
+        let bounds = budget_config(config, account, model, &self.overrides);
+        let key = (Arc::clone(&account.id), Arc::clone(&model.name));
+        let cell = self.inner.lock().budgets.get(&key).cloned();
+        if let Some(cell) = cell {
+            cell.with(|budget| budget.reconfigure(clock::now(), bounds));
+            cell.touch();
+        }
     }
 
     /// Every budget in memory. Allocates.
@@ -211,7 +230,7 @@ impl Registry {
         let key = (Arc::clone(&account.id), Arc::clone(&model.name));
         let mut inner = self.inner.lock();
         let cell = inner.budgets.entry(key).or_insert_with(|| {
-            let bounds = budget_config(config, account, model);
+            let bounds = budget_config(config, account, model, &self.overrides);
             let saved =
                 self.journal.as_ref().and_then(|journal| journal.find(&account.id, &model.name, bounds));
             let budget = saved.unwrap_or_else(|| Budget::new(clock::now(), bounds));
@@ -244,8 +263,9 @@ pub fn budget_config(
     config: &Config,
     account: &config::Account,
     model: &config::Model,
+    overrides: &Overrides,
 ) -> limits::BudgetConfig {
-    let bounds = config.limits.bounds(account, model);
+    let bounds = overrides.apply(&account.id, &model.name, config.limits.bounds(account, model));
     let meter = |of: fn(&config::Meters) -> u64| {
         let at_most = |tokens: u64| tokens.min(limits::TOKENS_PER_MINUTE_MAX);
         let (start, floor, ceiling) = (of(&bounds.start), of(&bounds.floor), of(&bounds.ceiling));

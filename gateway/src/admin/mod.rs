@@ -2,5 +2,6 @@
 
 mod routes;
 mod server;
+mod views;
 
 pub use server::start;

@@ -2,6 +2,9 @@
 
 use crate::admin::routes;
 use crate::gateway::Gateway;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -42,9 +45,15 @@ async fn accept(listener: TcpListener, gateway: Arc<Gateway>, metrics: Prometheu
         };
         let (gateway, metrics) = (Arc::clone(&gateway), metrics.clone());
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let response = routes::answer(&gateway, &metrics, &request);
-                async move { Ok::<_, Infallible>(response) }
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (gateway, metrics) = (Arc::clone(&gateway), metrics.clone());
+                async move {
+                    let (head, body) = request.into_parts();
+                    Ok::<_, Infallible>(match Limited::new(body, routes::BODY_MAX).collect().await {
+                        Ok(body) => routes::answer(&gateway, &metrics, &head, &body.to_bytes()),
+                        Err(_) => routes::text(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large.\n"),
+                    })
+                }
             });
             let _ = http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -5,6 +5,7 @@
 mod check;
 mod demo;
 mod keys;
+mod limits;
 mod serve;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +40,10 @@ enum Command {
     Demo(crate::demo::DemoArgs),
     /// Run one simulated model server: OpenAI's API, vLLM's metric names.
     Engine(Box<bench::engine::cli::EngineArgs>),
+    /// Accounts' limits, through the admin API of a running gateway.
+    Limits(limits::LimitsArguments),
+    /// Deployments of a running gateway, as their shedders see them.
+    Deployments(limits::DeploymentsArguments),
     /// API keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -66,6 +71,8 @@ pub fn run() -> ExitCode {
         Some(Command::Check(config)) => check::run(&config.config),
         Some(Command::Schema) => check::schema(),
         Some(Command::Engine(arguments)) => engine(*arguments),
+        Some(Command::Limits(arguments)) => limits::run(&arguments),
+        Some(Command::Deployments(arguments)) => limits::deployments(&arguments),
         Some(Command::Keys(command)) => keys::run(&command),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Demo(arguments)) => demo::run(&arguments),

@@ -64,7 +64,8 @@ impl MetersFile {
         [("prompt", self.prompt), ("uncached_prompt", self.uncached_prompt), ("generated", self.generated)]
     }
 
-    fn or(self, other: Self) -> Self {
+    /// These, and `other` where they are absent.
+    pub(crate) fn or(self, other: Self) -> Self {
         Self {
             prompt: self.prompt.or(other.prompt),
             uncached_prompt: self.uncached_prompt.or(other.uncached_prompt),
@@ -72,7 +73,8 @@ impl MetersFile {
         }
     }
 
-    fn filled(self, rest: Meters) -> Meters {
+    /// These, and `rest` where they are absent.
+    pub(crate) fn filled(self, rest: Meters) -> Meters {
         Meters {
             prompt: self.prompt.unwrap_or(rest.prompt),
             uncached_prompt: self.uncached_prompt.unwrap_or(rest.uncached_prompt),
@@ -86,7 +88,8 @@ impl Meters {
         [("prompt", self.prompt), ("uncached_prompt", self.uncached_prompt), ("generated", self.generated)]
     }
 
-    fn with(self, other: Self, pick: impl Fn(u64, u64) -> u64) -> Self {
+    /// Meter by meter what `pick` takes of the two.
+    pub(crate) fn with(self, other: Self, pick: impl Fn(u64, u64) -> u64) -> Self {
         Self {
             prompt: pick(self.prompt, other.prompt),
             uncached_prompt: pick(self.uncached_prompt, other.uncached_prompt),

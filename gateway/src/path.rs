@@ -29,7 +29,7 @@ use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
 use crate::relay::SILENCE_MAX;
 use crate::request::body::{self, BodyLimits};
-use crate::request::call::{Call, TierWish};
+use crate::request::call::{Call, TierWish, context_too_long};
 use crate::request::weigh::{Weight, weigh};
 use crate::state::{Account, Deployment, Model, Snapshot};
 use limits::{Ask, RequestRefusal, RequestRefusalKind};
@@ -82,7 +82,7 @@ async fn steps(
     let tier = tier_of(&account, &call)?;
     record.tier = Some(tier);
     let routes = routes(&model, &account, tier)?;
-    let weight = weigh_call(&call, &account, &model, routes.first)?;
+    let weight = weigh_call(&call, &account, &model, routes.first).await?;
     record.weighed(&weight);
     let budget = account.budget(&gateway.registry, &snapshot.config, &model);
     let ledger = reserve(&budget, client, &model, &call, &weight, routes.first)?;
@@ -277,20 +277,27 @@ fn routes<'a>(model: &'a Model, account: &Account, tier: Tier) -> Result<Routes<
     Ok(Routes { first, rest: taking.collect() })
 }
 
-/// Step 4: what the request weighs.
-fn weigh_call(
+/// Step 4: what the request weighs. A prompt is refused as too long only when that is certain.
+async fn weigh_call(
     call: &Call,
     account: &Account,
     model: &Model,
     deployment: &Deployment,
 ) -> Result<Weight, Refusal> {
     let weight = weigh(call, account, model, &deployment.prefixes, model.config.context);
-    match model.config.context {
-        Some(context) if weight.certainly_too_long => {
-            Err(crate::request::call::context_too_long(weight.prompt, context))
-        }
-        _ => Ok(weight),
+    let Some(context) = model.config.context else { return Ok(weight) };
+    if weight.certainly_too_long {
+        return Err(context_too_long(weight.prompt, context));
     }
+    // Near the end of the window an exact count is worth its price, where it can be had.
+    if let Some(counter) = model.weigher.exact().filter(|_| weight.prompt > context && weight.text.is_none())
+        && let Some(text) = call.prompt_text()
+        && let Some(tokens) = counter.count_long(text).await
+        && tokens > context
+    {
+        return Err(context_too_long(tokens, context));
+    }
+    Ok(weight)
 }
 
 /// Step 5: all three budgets or none.

@@ -68,6 +68,9 @@ fn learn(request: &Request<'_>, deployment: &Deployment, prompt: u64, generated:
     if let Some(features) = &request.weight.features {
         request.model.weigher.learn(request.account.number, features, prompt);
     }
+    if let (Some(counter), Some(text)) = (request.model.weigher.exact(), &request.weight.text) {
+        counter.learn(text, prompt);
+    }
     request.model.usual.learn(generated / u64::from(request.call.choices.max(1)));
     deployment.tokens_per_chunk.learn(generated, chunks);
 }

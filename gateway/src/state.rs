@@ -222,7 +222,8 @@ impl Registry {
     }
 
     fn model(&self, model: &config::Model) -> (Arc<ModelWeigher>, Arc<UsualAnswer>) {
-        let fresh = || (Arc::default(), Arc::new(UsualAnswer::starting_at(model.default_output)));
+        let fresh =
+            || (Arc::new(ModelWeigher::new(model)), Arc::new(UsualAnswer::starting_at(model.default_output)));
         self.inner.lock().weighers.entry(Arc::clone(&model.name)).or_insert_with(fresh).clone()
     }
 

@@ -7,6 +7,7 @@
 use crate::api::Api;
 use crate::refusal::{Reason, Refusal};
 use crate::request::depth::nests_at_most;
+use crate::request::exact::PromptText;
 use crate::request::members::{Member, Members};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -115,6 +116,13 @@ impl Call {
     #[must_use]
     pub fn prompt_bytes(&self) -> u64 {
         self.prompt.iter().chain(self.tools.iter()).map(|r| r.len() as u64).sum()
+    }
+
+    /// The text of the prompt; `None` where there is more than text in it.
+    #[must_use]
+    pub fn prompt_text(&self) -> Option<PromptText> {
+        let [only] = self.prompt.as_slice() else { return None };
+        PromptText::of_messages(std::str::from_utf8(self.body.get(only.clone())?).ok()?)
     }
 
     /// The body for an engine that knows the model as `served_model`, as consecutive pieces: ours and slices of

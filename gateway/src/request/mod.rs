@@ -3,5 +3,6 @@
 pub mod body;
 pub mod call;
 pub mod depth;
+pub mod exact;
 pub mod members;
 pub mod weigh;

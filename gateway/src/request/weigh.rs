@@ -6,27 +6,30 @@
 //! are left out, so that a megabyte of base64 does not weigh as text. The part of a prompt that an earlier one
 //! had as well is not weighed again: its count is remembered.
 
+use crate::config;
 use crate::request::call::Call;
+use crate::request::exact::{ExactCounter, PromptText};
 use crate::state::{Account, Model};
 use parking_lot::Mutex;
 use shedder::{ReplicaId, Uncached};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
-use tokenizer::{
-    Estimator, Features, PrefixHasher, PrefixIndex, PrefixIndexConfig, PrefixKeys, PrefixMatch, Weights,
-};
+use tokenizer::{Estimator, Features, PrefixHasher, PrefixIndex, PrefixIndexConfig, PrefixKeys, PrefixMatch};
 
 /// Accounts whose own estimator is kept per model; beyond it the model's serves all newcomers.
 const ACCOUNTS_MAX: usize = 10_000;
 /// Tokens of one block of an engine's prefix cache. vLLM's on GPUs; some engines use larger ones.
 const BLOCK_TOKENS: u32 = 16;
 
-/// The estimators of one model.
+/// What weighs the prompts of one model.
 #[derive(Debug)]
 pub struct ModelWeigher {
     inner: Mutex<Estimators>,
+    /// Where the model's vocabulary is configured.
+    exact: Option<Arc<ExactCounter>>,
 }
 
 #[derive(Debug)]
@@ -36,14 +39,28 @@ struct Estimators {
     accounts: HashMap<u64, Estimator>,
 }
 
-impl Default for ModelWeigher {
-    fn default() -> Self {
-        let model = Estimator::new(Weights::default());
-        ModelWeigher { inner: Mutex::new(Estimators { model, accounts: HashMap::new() }) }
-    }
-}
-
 impl ModelWeigher {
+    /// A weigher that has learnt nothing. Loading a vocabulary takes a tenth of a second; one that cannot be
+    /// loaded is said, and estimates do.
+    #[must_use]
+    pub fn new(model: &config::Model) -> Self {
+        let exact = model.vocabulary.and_then(|vocabulary| {
+            ExactCounter::new(vocabulary)
+                .inspect_err(|e| {
+                    tracing::error!(model = &*model.name, "prompts are estimated, not counted: {e}")
+                })
+                .ok()
+        });
+        let estimators = Estimators { model: Estimator::new(model.weights), accounts: HashMap::new() };
+        ModelWeigher { inner: Mutex::new(estimators), exact: exact.map(Arc::new) }
+    }
+
+    /// The exact counter, where there is one.
+    #[must_use]
+    pub fn exact(&self) -> Option<&Arc<ExactCounter>> {
+        self.exact.as_ref()
+    }
+
     fn tokens(&self, account: u64, features: &Features) -> tokenizer::Estimate {
         let inner = self.inner.lock();
         tokenizer::estimate(&inner.model, inner.accounts.get(&account), features)
@@ -127,6 +144,8 @@ pub struct Weight {
     pub keys: PrefixKeys,
     /// What was known of it at admission.
     pub known: PrefixMatch,
+    /// Its text, where it was counted exactly.
+    pub text: Option<PromptText>,
 }
 
 impl Weight {
@@ -151,7 +170,9 @@ pub fn weigh(
     let mut keys = PrefixKeys::new();
     prefixes.hasher.keys(account.number, &prompt, &mut keys);
     let known = prefixes.index.lock().find(&prompt, &keys);
-    let (tokens, features) = count(call, account, model, &prompt, &known);
+    let (estimated, features) = count(call, account, model, &prompt, &known);
+    let (exact, text) = count_exactly(call, model);
+    let tokens = exact.unwrap_or(estimated);
     let mut best = [None; 3];
     for (slot, found) in best.iter_mut().zip(known.best) {
         *slot = found.map(|(replica, bytes)| {
@@ -161,13 +182,24 @@ pub fn weigh(
     }
     Weight {
         prompt: tokens,
-        // Only what is twice the window by an estimate is certain: estimates err by a few percent.
-        certainly_too_long: context.is_some_and(|context| u64::from(tokens) > 2 * u64::from(context)),
+        // An exact count is certain; an estimate errs, but not by half.
+        certainly_too_long: context.is_some_and(|context| {
+            u64::from(tokens) > if exact.is_some() { 1 } else { 2 } * u64::from(context)
+        }),
         uncached: Uncached { elsewhere: tokens, best },
         features,
         keys,
         known,
+        text,
     }
+}
+
+/// The exact count of a short prompt, where the model's vocabulary is configured.
+fn count_exactly(call: &Call, model: &Model) -> (Option<u32>, Option<PromptText>) {
+    let Some(counter) = model.weigher.exact() else { return (None, None) };
+    let short = call.prompt_bytes() <= 2 * tokenizer::EXACT_BYTES_MAX as u64;
+    let text = Some(call).filter(|call| short && call.tools.is_none()).and_then(Call::prompt_text);
+    (text.as_ref().and_then(|text| counter.count_short(text)), text)
 }
 
 /// Prompt tokens: the remembered count of what is known, and an estimate of the rest.

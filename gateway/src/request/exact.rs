@@ -1,0 +1,179 @@
+//! Exact counts of chat prompts, for models whose vocabulary is configured.
+//!
+//! The text of the messages is counted with the model's own vocabulary. What the chat template puts around them
+//! is learnt from the engine's counts, as tokens per message. Short prompts are counted on the request's way; a
+//! long one only when it matters, near the end of the context window, and then on one worker beside the request
+//! threads: byte-pair encoding is superlinear on hostile text and must not be a lever.
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::sync::Arc;
+use tokenizer::{Counter, EXACT_BYTES_MAX, Vocabulary};
+use tokio::sync::Semaphore;
+
+/// Longest prompt that is counted exactly at all, bytes: twenty million tokens' worth of windows do not exist.
+pub const EXACT_BYTES_EVER: usize = 4 << 20;
+/// Share of a new sample in what the template adds per message.
+const GAIN: f64 = 0.1;
+/// What a chat template adds per message and once, before anything was learnt: 4 as in ChatML and Llama 3.
+const TEMPLATE_TOKENS: f64 = 4.0;
+
+/// The exact counter of one model.
+#[derive(Debug)]
+pub struct ExactCounter {
+    counter: Counter,
+    /// Tokens that the template adds per message, the opening of the answer counted as one.
+    template: Mutex<f64>,
+    /// One long count at a time.
+    worker: Arc<Semaphore>,
+}
+
+/// The text of a prompt, taken out of its JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptText {
+    text: Vec<String>,
+    messages: u32,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow, default)]
+    role: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_calls: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Part<'a> {
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
+}
+
+impl PromptText {
+    /// The text of a list of chat messages; `None` where there is more than text in it.
+    #[must_use]
+    pub fn of_messages(json: &str) -> Option<Self> {
+        let messages: Vec<Message<'_>> = serde_json::from_str(json).ok()?;
+        let mut text = Vec::with_capacity(2 * messages.len());
+        for message in &messages {
+            if message.tool_calls.is_some_and(|calls| !matches!(calls.get(), "null" | "[]")) {
+                return None;
+            }
+            text.push(message.role.clone()?.into_owned());
+            match message.content.map(RawValue::get) {
+                None | Some("null") => {}
+                Some(raw) if raw.starts_with('"') => text.push(serde_json::from_str(raw).ok()?),
+                Some(raw) => {
+                    let parts: Vec<Part<'_>> = serde_json::from_str(raw).ok()?;
+                    for part in parts {
+                        text.push(part.text?.into_owned());
+                    }
+                }
+            }
+        }
+        Some(PromptText { text, messages: messages.len() as u32 })
+    }
+
+    fn bytes(&self) -> usize {
+        self.text.iter().map(String::len).sum()
+    }
+}
+
+impl ExactCounter {
+    /// Loads a vocabulary: a tenth of a second.
+    ///
+    /// # Errors
+    /// When the tables that are compiled in cannot be read.
+    pub fn new(vocabulary: Vocabulary) -> Result<Self, tokenizer::VocabularyError> {
+        Ok(ExactCounter {
+            counter: Counter::new(vocabulary)?,
+            template: Mutex::new(TEMPLATE_TOKENS),
+            worker: Arc::new(Semaphore::new(1)),
+        })
+    }
+
+    /// The prompt's tokens, template included, if it is short enough to be counted on the request's way.
+    #[must_use]
+    pub fn count_short(&self, prompt: &PromptText) -> Option<u32> {
+        (prompt.bytes() <= EXACT_BYTES_MAX)
+            .then(|| self.with_template(self.text_tokens(prompt), prompt.messages))
+    }
+
+    /// The tokens of a long prompt's text alone, counted beside the request threads. `None`: too long to count.
+    pub async fn count_long(self: &Arc<Self>, prompt: PromptText) -> Option<u32> {
+        if prompt.bytes() > EXACT_BYTES_EVER {
+            return None;
+        }
+        let _place = self.worker.acquire().await.ok()?;
+        let this = Arc::clone(self);
+        tokio::task::spawn_blocking(move || this.text_tokens(&prompt)).await.ok()
+    }
+
+    fn text_tokens(&self, prompt: &PromptText) -> u32 {
+        prompt.text.iter().fold(0, |sum, text| sum.saturating_add(self.counter.count(text)))
+    }
+
+    fn with_template(&self, text_tokens: u32, messages: u32) -> u32 {
+        text_tokens.saturating_add((*self.template.lock() * f64::from(messages + 1)).round() as u32)
+    }
+
+    /// The engine counted `tokens` for `prompt`: what its text does not explain is the template's.
+    pub fn learn(&self, prompt: &PromptText, tokens: u64) {
+        if prompt.bytes() <= EXACT_BYTES_MAX {
+            let rest = tokens as f64 - f64::from(self.text_tokens(prompt));
+            let sample = (rest / f64::from(prompt.messages + 1)).clamp(0.0, 64.0);
+            let mut template = self.template.lock();
+            *template += GAIN * (sample - *template);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_taken_from_strings_and_parts_and_nothing_else_is_guessed() {
+        let of = |json: &str| PromptText::of_messages(json);
+        let plain = of(r#"[{"role":"user","content":"a\nb"},{"role":"assistant","content":null}]"#).unwrap();
+        assert_eq!(
+            (plain.text, plain.messages),
+            (vec!["user".to_owned(), "a\nb".into(), "assistant".into()], 2)
+        );
+        let parts =
+            of(r#"[{"role":"user","content":[{"type":"text","text":"x"},{"type":"text","text":"y"}]}]"#);
+        assert_eq!(parts.unwrap().text, ["user", "x", "y"]);
+        assert!(
+            of(r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x"}}]}]"#)
+                .is_none()
+        );
+        assert!(of(r#"[{"role":"assistant","tool_calls":[{"id":"1"}]}]"#).is_none());
+        assert!(of(r#"[1]"#).is_none());
+    }
+
+    #[test]
+    fn the_template_is_learnt_from_the_engines_counts() {
+        let counter = ExactCounter::new(Vocabulary::Cl100kBase).unwrap();
+        let prompt = PromptText::of_messages(r#"[{"role":"user","content":"hello world"}]"#).unwrap();
+        assert_eq!(counter.count_short(&prompt), Some(1 + 2 + 8));
+        for _ in 0..100 {
+            counter.learn(&prompt, 3 + 14);
+        }
+        assert_eq!(counter.count_short(&prompt), Some(3 + 14), "seven tokens for each of two messages");
+    }
+
+    #[test]
+    fn long_prompts_are_not_counted_on_the_way() {
+        let counter = ExactCounter::new(Vocabulary::Cl100kBase).unwrap();
+        let json = format!(r#"[{{"role":"user","content":"{}"}}]"#, "word ".repeat(2000));
+        let prompt = PromptText::of_messages(&json).unwrap();
+        assert_eq!(counter.count_short(&prompt), None);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let counted = runtime.block_on(Arc::new(counter).count_long(prompt));
+        assert!(counted.is_some_and(|tokens| (2000..2010).contains(&tokens)), "{counted:?}");
+    }
+}

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::edge::app::App;
 use crate::edge::connections::Connections;
 use crate::edge::filter::AddressFilter;
+use crate::edge::tls::Certificates;
 use crate::gateway::Gateway;
 use crate::harvest;
 use crate::journal::{self, Journal};
@@ -19,6 +20,7 @@ use crate::metrics::{self, RequestMetrics};
 use crate::overrides::Overrides;
 use crate::state::Registry;
 use async_trait::async_trait;
+use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora::protocols::TcpKeepalive;
 use pingora::protocols::l4::stream::L4BufferSettings;
@@ -57,6 +59,9 @@ pub enum ServeError {
     /// The config is well formed but cannot be run.
     #[error("{0}")]
     Build(#[from] crate::state::BuildError),
+    /// The certificate.
+    #[error("{0}")]
+    Tls(#[from] crate::edge::tls::TlsError),
     /// The state folder.
     #[error("{0}")]
     Journal(#[from] crate::journal::JournalError),
@@ -71,6 +76,8 @@ pub struct Prepared {
     pub gateway: Arc<Gateway>,
     /// Where customers connect.
     pub address: SocketAddr,
+    /// Whether customers speak TLS.
+    pub tls: bool,
     /// Where operators connect.
     pub admin_address: SocketAddr,
     server: Server,
@@ -105,8 +112,12 @@ pub fn prepare(config: Config) -> Result<Prepared, ServeError> {
     let admin_listener = open(config.admin.address, "admin.address")?;
     let admin_address = admin_listener.local_addr()?;
     admin::start(admin_listener, Arc::clone(&gateway), rendered)?;
-    let server = build(&config, &gateway, address);
-    Ok(Prepared { gateway, address, admin_address, server })
+    let certificates = match &config.listen.tls {
+        Some(tls) => Some(Certificates::load(&tls.cert_file, &tls.key_file)?),
+        None => None,
+    };
+    let server = build(&config, &gateway, address, certificates);
+    Ok(Prepared { gateway, address, tls: config.listen.tls.is_some(), admin_address, server })
 }
 
 impl Prepared {
@@ -136,7 +147,12 @@ fn descriptors() -> u64 {
         .unwrap_or(1024)
 }
 
-fn build(config: &Config, gateway: &Arc<Gateway>, address: SocketAddr) -> Server {
+fn build(
+    config: &Config,
+    gateway: &Arc<Gateway>,
+    address: SocketAddr,
+    certificates: Option<Arc<Certificates>>,
+) -> Server {
     let threads =
         config.listen.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
     let conf = ServerConf {
@@ -148,14 +164,14 @@ fn build(config: &Config, gateway: &Arc<Gateway>, address: SocketAddr) -> Server
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let mut service = Service::new("customers".to_owned(), App::new(Arc::clone(gateway)));
-    service.add_listener(listener(config, address));
+    service.add_listener(listener(config, address, certificates.clone()));
     service.set_connection_filter(Arc::new(AddressFilter::new(Arc::clone(&gateway.connections))));
     server.add_service(service);
-    server.add_service(background_service("tick", Ticker { gateway: Arc::clone(gateway) }));
+    server.add_service(background_service("tick", Ticker { gateway: Arc::clone(gateway), certificates }));
     server
 }
 
-fn listener(config: &Config, address: SocketAddr) -> ListenerConfig {
+fn listener(config: &Config, address: SocketAddr, certificates: Option<Arc<Certificates>>) -> ListenerConfig {
     let limits = &config.listen.limits;
     let mut options = TcpSocketOptions::default();
     options.tcp_keepalive = Some(TcpKeepalive {
@@ -165,14 +181,28 @@ fn listener(config: &Config, address: SocketAddr) -> ListenerConfig {
         #[cfg(target_os = "linux")]
         user_timeout: limits.tcp_user_timeout,
     });
-    ListenerConfig::tcp(address.to_string())
+    let listener = ListenerConfig::tcp(address.to_string())
         .tcp_socket_options(options)
-        .l4_buffer(L4BufferSettings::default().read(limits.read_buffer_bytes as usize))
+        .l4_buffer(L4BufferSettings::default().read(limits.read_buffer_bytes as usize));
+    match certificates.and_then(tls_settings) {
+        Some(settings) => listener.tls(settings),
+        None => listener,
+    }
+}
+
+/// TLS 1.2 and 1.3, HTTP/2 preferred and HTTP/1.1 allowed.
+fn tls_settings(certificates: Arc<Certificates>) -> Option<TlsSettings> {
+    // The resolver comes before these files, which are not read.
+    let mut settings = TlsSettings::intermediate("", "").ok()?;
+    settings.set_cert_resolver(certificates);
+    settings.enable_h2();
+    Some(settings)
 }
 
 /// Drives the gateway four times a second, and ends the process when it has drained.
 struct Ticker {
     gateway: Arc<Gateway>,
+    certificates: Option<Arc<Certificates>>,
 }
 
 #[async_trait]
@@ -197,7 +227,10 @@ impl BackgroundService for Ticker {
             tokio::select! {
                 _ = ticks.tick() => self.gateway.tick(),
                 _ = deadlines.tick() => self.gateway.end_waits(),
-                _ = second.tick() => self.gateway.tend_budgets(),
+                _ = second.tick() => {
+                    self.gateway.tend_budgets();
+                    self.certificates.iter().for_each(|certificates| certificates.refresh());
+                }
                 () = &mut drained => {
                     self.gateway.accounts.flush(FLUSH_PATIENCE);
                     // The framework would sleep out its whole grace.

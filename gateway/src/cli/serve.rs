@@ -14,7 +14,8 @@ pub(super) fn run(path: &Path) -> ExitCode {
     logging::start(&config.log);
     match serve::prepare(config) {
         Ok(prepared) => {
-            say(&format!("listening on http://{}", prepared.address));
+            let scheme = if prepared.tls { "https" } else { "http" };
+            say(&format!("listening on {scheme}://{}", prepared.address));
             say(&format!("admin on http://{}", prepared.admin_address));
             prepared.run();
             ExitCode::SUCCESS

@@ -10,3 +10,4 @@ pub mod idle;
 pub mod models;
 pub mod respond;
 pub mod route;
+pub mod tls;

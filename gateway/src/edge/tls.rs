@@ -1,0 +1,121 @@
+//! The certificate that clients see: checked before anything listens, and taken up anew when its file changes.
+//!
+//! The framework would panic on a file it cannot use. Here certificate and key are read and fitted together
+//! first, and served through a resolver, so that a renewed certificate comes into force without a connection
+//! lost. One that does not fit is said, and the old one stays.
+
+use arc_swap::ArcSwap;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Why a certificate cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// Usually the path is wrong, or the file is not PEM.
+    #[error("the certificate {path} cannot be read: {cause}")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// Usually an encrypted key, which is not read here.
+    #[error("the private key {path} cannot be read: {cause}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// Usually one of the two is from an older renewal.
+    #[error("certificate and private key do not fit together: {0}")]
+    Mismatch(String),
+}
+
+/// A certificate with its key, and the files they come from.
+#[derive(Debug)]
+pub struct Certificates {
+    cert_file: PathBuf,
+    key_file: PathBuf,
+    current: ArcSwap<CertifiedKey>,
+    changed: parking_lot::Mutex<Option<SystemTime>>,
+}
+
+impl Certificates {
+    /// Reads both files.
+    ///
+    /// # Errors
+    /// When one cannot be read or they do not fit together.
+    pub fn load(cert_file: &Path, key_file: &Path) -> Result<Arc<Self>, TlsError> {
+        let certified = read(cert_file, key_file)?;
+        Ok(Arc::new(Certificates {
+            current: ArcSwap::from_pointee(certified),
+            changed: parking_lot::Mutex::new(modified(cert_file, key_file)),
+            cert_file: cert_file.to_owned(),
+            key_file: key_file.to_owned(),
+        }))
+    }
+
+    /// Takes changed files up; keeps the old certificate where they cannot be used.
+    pub fn refresh(&self) {
+        let now = modified(&self.cert_file, &self.key_file);
+        let mut changed = self.changed.lock();
+        if now.is_none() || *changed == now {
+            return;
+        }
+        *changed = now;
+        match read(&self.cert_file, &self.key_file) {
+            Ok(certified) => {
+                self.current.store(Arc::new(certified));
+                tracing::info!(file = %self.cert_file.display(), "a new certificate is in force");
+            }
+            Err(e) => tracing::error!("the changed certificate is not used, the old one stays: {e}"),
+        }
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+fn modified(cert_file: &Path, key_file: &Path) -> Option<SystemTime> {
+    let of = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    of(cert_file).max(of(key_file))
+}
+
+fn read(cert_file: &Path, key_file: &Path) -> Result<CertifiedKey, TlsError> {
+    let bad_cert = |cause: String| TlsError::Certificate { path: cert_file.to_owned(), cause };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert_file)
+        .and_then(Iterator::collect)
+        .map_err(|e| bad_cert(e.to_string()))?;
+    if chain.is_empty() {
+        return Err(bad_cert("it holds no certificate".to_owned()));
+    }
+    let key = PrivateKeyDer::from_pem_file(key_file)
+        .map_err(|e| TlsError::Key { path: key_file.to_owned(), cause: e.to_string() })?;
+    CertifiedKey::from_der(chain, key, &ring::default_provider())
+        .map_err(|e| TlsError::Mismatch(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_cannot_be_used_are_explained() {
+        let missing = Certificates::load(Path::new("/nowhere.pem"), Path::new("/nowhere.key")).unwrap_err();
+        assert!(missing.to_string().starts_with("the certificate /nowhere.pem cannot be read"), "{missing}");
+        let file = std::env::temp_dir().join(format!("tidegate-tls-{}.pem", std::process::id()));
+        std::fs::write(&file, "no pem").unwrap();
+        let empty = Certificates::load(&file, &file).unwrap_err();
+        assert!(empty.to_string().contains("holds no certificate"), "{empty}");
+    }
+}

@@ -4,7 +4,7 @@
 //! unique within the process and nearly so across processes, at the cost of one atomic add. Whoever knows some
 //! ids could compute others; they are names, not secrets.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,6 +27,23 @@ fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+/// A hash that is the same in every process: hints and names must survive a restart. Not random, and not keyed:
+/// never for what an attacker could profit from colliding.
+#[must_use]
+pub fn stable_hash(bytes: &[u8]) -> u64 {
+    #[expect(deprecated, reason = "SipHash with fixed keys is what is wanted here: stable across processes")]
+    let mut hasher = std::hash::SipHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// The member of `0 .. count` that `hint` belongs to, by rendezvous hashing: when `count` changes by one, only
+/// that one's share moves. `None` of none.
+#[must_use]
+pub fn rendezvous(hint: u64, count: u16) -> Option<u16> {
+    (0..count).max_by_key(|member| mix(hint ^ mix(u64::from(*member) + 1)))
 }
 
 /// A number in `0.0 .. 1.0`.
@@ -56,6 +73,16 @@ mod tests {
     fn bits_do_not_repeat() {
         let drawn: HashSet<u64> = (0..10_000).map(|_| bits()).collect();
         assert_eq!(drawn.len(), 10_000);
+    }
+
+    #[test]
+    fn a_hint_stays_where_it_was_when_a_replica_is_added() {
+        let moved =
+            (0..1000u64).filter(|hint| rendezvous(mix(*hint), 4) != rendezvous(mix(*hint), 5)).count();
+        assert!((100..300).contains(&moved), "a fifth of them moves: {moved}");
+        let on_first = (0..1000u64).filter(|hint| rendezvous(mix(*hint), 4) == Some(0)).count();
+        assert!((200..300).contains(&on_first), "{on_first}");
+        assert_eq!(rendezvous(7, 0), None);
     }
 
     #[test]

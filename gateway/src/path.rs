@@ -339,7 +339,8 @@ async fn admit_and_relay(
 ) -> Result<(), Stop> {
     let arrived = record.arrived;
     let offer = offer_of(request, tier, head.deadline.map(|deadline| arrived + deadline));
-    let (mut admission, deployment) = offer_in_order(request, routes, offer);
+    let hint = head.affinity.or(request.call.affinity);
+    let (mut admission, deployment) = offer_in_order(request, routes, offer, hint);
     loop {
         let waited_from = clock::now();
         let place = wait(admission, client, request, arrived).await;
@@ -383,16 +384,19 @@ fn offer_in_order(
     request: &Request<'_>,
     routes: &Routes<'_>,
     offer: shedder::Offer,
+    hint: Option<u64>,
 ) -> (Admission, Arc<Deployment>) {
-    let mut best = (routes.first.gate.offer(offer, Arc::clone(&request.live)), routes.first);
+    let offer_to = |deployment: &Deployment| shedder::Offer { affinity: deployment.hinted(hint), ..offer };
+    let first = routes.first;
+    let mut best = (first.gate.offer(offer_to(first), Arc::clone(&request.live)), first);
     for deployment in &routes.rest {
         if matches!(best.0, Admission::Admitted(_)) {
             break;
         }
         let live = Arc::clone(&request.live);
         let admission = match &best.0 {
-            Admission::Shed(_) => Some(deployment.gate.offer(offer, live)),
-            _ => deployment.gate.try_admit(offer, live).map(Admission::Admitted),
+            Admission::Shed(_) => Some(deployment.gate.offer(offer_to(deployment), live)),
+            _ => deployment.gate.try_admit(offer_to(deployment), live).map(Admission::Admitted),
         };
         if let Some(admission) = admission {
             best = (admission, deployment);

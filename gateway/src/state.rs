@@ -8,6 +8,7 @@ use crate::admission::Gate;
 use crate::budget::BudgetCell;
 use crate::clock;
 use crate::config::{self, Config, Tier};
+use crate::entropy::{rendezvous, stable_hash};
 use crate::journal::Journal;
 use crate::memory::AccountMemory;
 use crate::overrides::Overrides;
@@ -16,7 +17,6 @@ use crate::upstream::replica::{Replica, UpstreamTimeouts};
 use limits::{Budget, RequestMeter};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -371,7 +371,7 @@ impl Snapshot {
         let accounts = config.accounts.iter().map(|account| {
             let AccountState { meter, memory } = registry.account(account);
             let budgets = config.models.iter().map(|_| Mutex::default()).collect();
-            let number = number_of(&account.id);
+            let number = stable_hash(account.id.as_bytes());
             (
                 Arc::clone(&account.id),
                 Arc::new(Account { config: Arc::clone(account), number, meter, memory, budgets }),
@@ -387,14 +387,13 @@ impl Snapshot {
     }
 }
 
-fn number_of(id: &str) -> u64 {
-    #[expect(deprecated, reason = "SipHash with fixed keys is what is wanted here: stable across processes")]
-    let mut hasher = std::hash::SipHasher::new();
-    id.hash(&mut hasher);
-    hasher.finish()
-}
-
 impl Deployment {
+    /// The replica that a session's hint belongs to.
+    #[must_use]
+    pub fn hinted(&self, hint: Option<u64>) -> Option<shedder::ReplicaId> {
+        rendezvous(hint?, self.replicas.len() as u16).map(shedder::ReplicaId)
+    }
+
     fn build(config: &Arc<config::Deployment>) -> Result<Deployment, BuildError> {
         let timeouts = UpstreamTimeouts {
             connect: config.timeouts.connect,

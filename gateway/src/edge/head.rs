@@ -5,6 +5,7 @@
 //! framing, no `Host`, a body on HTTP/1.0.
 
 use crate::edge::route::{Route, route};
+use crate::entropy::stable_hash;
 use crate::refusal::{Reason, Refusal};
 use http::{HeaderMap, Method, Version, header};
 use pingora::http::RequestHeader;
@@ -24,6 +25,8 @@ pub struct Head {
     pub expects_continue: bool,
     /// The client's own deadline for the first token, from arrival.
     pub deadline: Option<Duration>,
+    /// A hint that requests with the same value share a prefix (`x-session-affinity`).
+    pub affinity: Option<u64>,
 }
 
 /// Bounds of a head.
@@ -66,6 +69,7 @@ pub fn check(session: &ServerSession, limits: HeadLimits) -> Result<Head, Refusa
             .get(header::EXPECT)
             .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue")),
         deadline: deadline(headers)?,
+        affinity: headers.get("x-session-affinity").map(|value| stable_hash(value.as_bytes())),
     })
 }
 

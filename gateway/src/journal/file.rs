@@ -10,9 +10,9 @@
 //! accounts take some 50 MB. A torn last record, as a crash leaves it, is cut off. Damage in the middle ends the
 //! reading there: the whole file is kept beside the new one for whoever wants to look.
 
+use crate::entropy::stable_hash;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::hash::{Hash, Hasher};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -201,10 +201,8 @@ fn number(bytes: &[u8], at: usize) -> u32 {
 }
 
 fn key(account: &str, model: &str) -> u64 {
-    #[expect(deprecated, reason = "SipHash with fixed keys is what is wanted here: stable across processes")]
-    let mut hasher = std::hash::SipHasher::new();
-    (account, model).hash(&mut hasher);
-    hasher.finish()
+    // A zero byte is in no name, so the two cannot run into each other.
+    stable_hash(&[account.as_bytes(), &[0], model.as_bytes()].concat())
 }
 
 fn encode(record: &Record) -> Vec<u8> {

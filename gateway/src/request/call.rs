@@ -5,13 +5,13 @@
 //! decides, the engine cannot read another model or another stream flag than was admitted and charged.
 
 use crate::api::Api;
+use crate::entropy::stable_hash;
 use crate::refusal::{Reason, Refusal};
 use crate::request::depth::nests_at_most;
 use crate::request::exact::PromptText;
 use crate::request::members::{Member, Members};
 use bytes::Bytes;
 use serde::Deserialize;
-use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
 /// Most choices (`n`) of one request. Each is a stream of its own in the engine; OpenAI's own bound is 128.
@@ -100,7 +100,10 @@ impl Call {
             max_tokens: api.max_tokens(&members)?,
             choices: choices(&members)?,
             tier: tier_wish(&members)?,
-            affinity: members.raw(Member::PromptCacheKey).or(members.raw(Member::User)).map(stable_hash),
+            affinity: members
+                .raw(Member::PromptCacheKey)
+                .or(members.raw(Member::User))
+                .map(|raw| stable_hash(raw.as_bytes())),
             prompt,
             tools: members.raw(Member::Tools).and_then(|_| members.span(Member::Tools)),
             model_at: members.span(Member::Model).unwrap_or_default(),
@@ -252,14 +255,6 @@ fn parse<'a, T: Deserialize<'a>>(raw: &'a str, name: &'static str, expected: &st
         let shown: String = raw.chars().take(40).collect();
         Refusal::bad(format!("`{name}` must be {expected}, is {shown}.")).param(name)
     })
-}
-
-/// A hash that is the same in every process: affinity must survive a restart.
-fn stable_hash(raw: &str) -> u64 {
-    #[expect(deprecated, reason = "SipHash with fixed keys is what is wanted here: stable across processes")]
-    let mut hasher = std::hash::SipHasher::new();
-    raw.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// The refusal of a prompt that certainly exceeds the window.

@@ -29,7 +29,9 @@ impl App {
     #[must_use]
     pub fn new(gateway: Arc<Gateway>) -> Self {
         let mut options = HttpServerOptions::default();
-        options.keepalive_request_limit = Some(gateway.snapshot().config.listen.limits.keepalive_requests);
+        // The framework counts how often a connection is used again, we count its requests.
+        let requests = gateway.snapshot().config.listen.limits.keepalive_requests;
+        options.keepalive_request_limit = Some(requests.saturating_sub(1));
         options.h2_idle_timeout = Some(H2_IDLE);
         // HTTP/2 without TLS stays off: its preface is read without a timeout.
         options.h2c = false;

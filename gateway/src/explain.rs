@@ -1,6 +1,6 @@
 //! Refusals that explain themselves: which meter or threshold, by how much, and what to do.
 
-use crate::refusal::{Reason, Refusal};
+use crate::refusal::{RETRY_AFTER_MAX, Reason, Refusal};
 use limits::Meter;
 use shedder::Rejection;
 
@@ -13,10 +13,10 @@ pub fn budget(model: &str, refused: &limits::Refusal) -> Refusal {
         Meter::UncachedPrompt => (Reason::UncachedPromptTokensLimited, "uncached prompt"),
         Meter::Generated => (Reason::GeneratedTokensLimited, "generated"),
     };
-    let advice = if retry_after.is_some() {
-        "Retry after the time in `retry-after`."
-    } else {
-        "The request is larger than this limit can ever be: make it smaller."
+    let advice = match retry_after {
+        Some(after) if after <= RETRY_AFTER_MAX => "Retry after the time in `retry-after`.".to_owned(),
+        Some(after) => format!("There will be room for it in {:.0} s.", after.as_secs_f64().ceil()),
+        None => "The request is larger than this limit can ever be: make it smaller.".to_owned(),
     };
     let message = format!(
         "The limit of {limit} {what} tokens per minute for `{model}` is reached: {used} used, {asked} asked. {advice}"

@@ -5,3 +5,39 @@
 // The `cfg` tells clippy what this is: in tests, and in their helpers, `unwrap` is a fine assertion.
 #[cfg(test)]
 mod tidy;
+
+#[cfg(test)]
+mod harness;
+
+#[cfg(test)]
+mod answers;
+
+#[cfg(test)]
+mod bodies;
+
+#[cfg(test)]
+mod budgets;
+
+#[cfg(test)]
+mod framing;
+
+#[cfg(test)]
+mod leaving;
+
+#[cfg(test)]
+mod observing;
+
+#[cfg(test)]
+mod overload;
+
+#[cfg(test)]
+mod refusals;
+
+#[cfg(test)]
+mod stopping;
+
+#[cfg(test)]
+mod storm;
+
+#[cfg(test)]
+mod upstream;

@@ -1,0 +1,108 @@
+//! Budgets under pressure: no race lets more through than there is, and nothing is taken or given by halves.
+
+use crate::harness::client::post;
+use crate::harness::config::{account, budget};
+use crate::harness::{Gateway, ask, config, engine};
+use bench::engine::server::EngineServer;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+const KEY: &str = "tg-metered";
+
+/// A gateway with an account of these limits.
+async fn metered(prompt: u64, uncached: u64, generated: u64) -> (Gateway, EngineServer) {
+    let engine = engine().await;
+    let mut config = config([engine.url()]);
+    let limits = json!({ "limits": [budget(prompt, uncached, generated)] });
+    config["accounts"].as_array_mut().unwrap().push(account("metered", KEY, limits));
+    (Gateway::start(&config).await, engine)
+}
+
+/// Report A1: 200 requests at once on a budget for 100.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn report_a1_a_burst_does_not_race_past_the_budget() {
+    let (gateway, engine) = metered(1_000_000, 1_000_000, 1_600).await;
+    let mut burst = JoinSet::new();
+    for nth in 0..200 {
+        let address = gateway.address;
+        let body = ask(json!({ "max_tokens": 16, "stream": nth % 2 == 0, "user": "sim:delay=20ms" }));
+        burst.spawn(async move { crate::harness::client::send(address, post(&body, Some(KEY))).await });
+    }
+
+    let mut served = 0;
+    while let Some(answer) = burst.join_next().await {
+        let answer = answer.unwrap();
+        match answer.verdict() {
+            (200, _) => served += 1,
+            refused => assert_eq!(refused, (429, "generated_tokens_limited"), "{}", answer.text()),
+        }
+    }
+
+    // 16 tokens each, of which nothing is unknown beforehand.
+    assert_eq!(served, 100);
+    assert_eq!(engine.totals().generated_tokens, 1_600);
+    gateway.invariants().await;
+}
+
+/// Report A9: all three meters or none. The last one refuses, and the first two are untouched.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn report_a9_a_refusal_by_one_meter_takes_nothing_from_the_others() {
+    let (gateway, _engine) = metered(1_000_000, 1_000_000, 40).await;
+    let body = ask(json!({ "max_tokens": 30 }));
+
+    let served = gateway.chat_as(KEY, &body).await;
+    gateway.invariants().await;
+    let mut refusals = Vec::new();
+    for _ in 0..10 {
+        refusals.push(gateway.chat_as(KEY, &body).await);
+    }
+
+    assert_eq!(served.status, 200);
+    let limits: Vec<&str> =
+        refusals.iter().map(|answer| answer.header("ratelimit").split(";t=").next().unwrap()).collect();
+    assert!(refusals.iter().all(|answer| answer.verdict() == (429, "generated_tokens_limited")));
+    assert!(limits.iter().all(|left| left == &limits[0]), "{limits:?}");
+    gateway.invariants().await;
+}
+
+/// Report A2: an answer longer than what was left is owed, and nobody is admitted before it is paid.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn report_a2_an_overrun_is_owed() {
+    let (gateway, _engine) = metered(1_000_000, 1_000_000, 1_000).await;
+
+    let long = gateway.chat_as(KEY, &ask(json!({ "max_tokens": 5_000, "stream": true }))).await;
+    gateway.invariants().await;
+    let next = gateway.chat_as(KEY, &ask(json!({ "max_tokens": 1 }))).await;
+
+    assert!(long.streamed().done, "a running stream is never cut for its budget");
+    assert_eq!(next.verdict(), (429, "generated_tokens_limited"));
+    // Four minutes of debt: longer than any client waits.
+    assert_eq!(next.header("x-should-retry"), "false");
+    assert!(next.header("ratelimit").contains("\"generated\";r=0;"), "{}", next.header("ratelimit"));
+}
+
+/// Report A3: the first request of an idle account is never refused for a reserve that we chose.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn report_a3_a_small_budget_admits_its_first_request() {
+    let (gateway, _engine) = metered(1_000, 1_000, 20).await;
+    let mut body = ask(json!({ "user": "sim:output=10" }));
+    body.as_object_mut().unwrap().remove("max_tokens");
+
+    let first = gateway.chat_as(KEY, &body).await;
+
+    assert_eq!(first.status, 200, "{}", first.text());
+}
+
+/// Report A15: a model whose budget is gone does not refuse its siblings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn report_a15_a_spent_budget_is_that_models_alone() {
+    let (gateway, _engine) = metered(1_000_000, 1_000_000, 30).await;
+    let on = |model: &str| ask(json!({ "model": model, "max_tokens": 30 }));
+
+    let spent = gateway.chat_as(KEY, &on("sim")).await;
+    gateway.invariants().await;
+    let over = gateway.chat_as(KEY, &on("sim")).await;
+    let sibling = gateway.chat_as(KEY, &on("other-model")).await;
+
+    assert_eq!((spent.status, over.status, sibling.status), (200, 429, 200));
+}

@@ -1,0 +1,219 @@
+//! The process under test, from its config to its end.
+//!
+//! It is ended by its process id when the value is dropped, also when a test panics; then the end of what it
+//! said is printed too.
+
+use super::client::{self, Answer, Held};
+use super::config::KEY;
+use super::wait::{PATIENCE, eventually};
+use serde_json::Value;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Gateways at once: tests of end-to-end behaviour must not measure how crowded the machine is.
+static PLACES: Semaphore = Semaphore::const_new(3);
+
+/// Another process can take a port between our choice and our bind.
+const STARTS_MAX: u32 = 3;
+
+/// Bytes of its last words that are shown.
+const LAST_WORDS: usize = 4 << 10;
+
+/// A running gateway.
+pub(crate) struct Gateway {
+    /// Where customers connect.
+    pub(crate) address: SocketAddr,
+    /// Where operators connect.
+    pub(crate) admin: SocketAddr,
+    child: Child,
+    folder: Folder,
+    _place: SemaphorePermit<'static>,
+}
+
+/// A folder that is gone with its value.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Folder {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("e2e-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn text(&self, file: &str) -> String {
+        String::from_utf8_lossy(&fs::read(self.0.join(file)).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Gateway {
+    /// Starts a gateway and waits until it serves.
+    pub(crate) async fn start(config: &Value) -> Gateway {
+        let place = PLACES.acquire().await.unwrap();
+        let mut starts = 1;
+        loop {
+            match launch(config).await {
+                Ok((child, folder, address, admin)) => {
+                    return Gateway { address, admin, child, folder, _place: place };
+                }
+                Err(said) => assert!(starts < STARTS_MAX, "the gateway did not start:\n{said}"),
+            }
+            starts += 1;
+        }
+    }
+
+    /// A page of the admin listener.
+    pub(crate) async fn admin(&self, path: &str) -> Answer {
+        client::send(self.admin, client::get(path, None)).await
+    }
+
+    /// Sends a chat request with the key of `acme` on a connection of its own and reads the whole answer.
+    pub(crate) async fn chat(&self, body: &Value) -> Answer {
+        self.chat_as(KEY, body).await
+    }
+
+    /// The same with another key.
+    pub(crate) async fn chat_as(&self, key: &str, body: &Value) -> Answer {
+        client::send(self.address, client::post(body, Some(key))).await
+    }
+
+    /// Takes a place as `acme`, regular, until what is returned is dropped.
+    pub(crate) async fn hold(&self) -> Held {
+        client::hold(self.address, KEY, client::ask(serde_json::json!({}))).await
+    }
+
+    /// Waits until nothing runs, then asserts that every counter that must be zero is.
+    pub(crate) async fn invariants(&self) {
+        let end = bench::clock::now() + PATIENCE;
+        loop {
+            let page = self.admin("/api/v1/invariants").await.json();
+            let counters = page["counters"].as_object().unwrap().clone();
+            let open: Vec<_> = counters.iter().filter(|(_, value)| **value != 0).collect();
+            assert!(counters.len() >= 10, "these are not the counters: {page}");
+            if open.is_empty() {
+                assert_eq!(page["at_rest"], true, "{page}");
+                return;
+            }
+            assert!(bench::clock::now() < end, "not zero at rest: {open:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
+    /// One of the counters of the invariants.
+    pub(crate) async fn counter(&self, name: &str) -> u64 {
+        let page = self.admin("/api/v1/invariants").await.json();
+        page["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name} in {page}"))
+    }
+
+    /// Waits until one of the counters has a value.
+    pub(crate) async fn counter_becomes(&self, name: &str, value: u64) {
+        eventually(name, || async { (self.counter(name).await == value).then_some(()) }).await;
+    }
+
+    /// Open descriptors of the process.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Bytes that the process has read from anywhere, sockets included.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        let io = fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap();
+        io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+    }
+
+    /// The access log as written.
+    pub(crate) fn log_text(&self) -> String {
+        self.folder.text("access.log")
+    }
+
+    /// The access log, once it has at least `lines` lines.
+    pub(crate) async fn log(&self, lines: usize) -> Vec<Value> {
+        eventually("lines of the access log", || async {
+            let text = self.log_text();
+            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            let read: Vec<Value> = whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            (read.len() >= lines).then_some(read)
+        })
+        .await
+    }
+
+    /// Everything else that the process said.
+    pub(crate) fn said(&self) -> String {
+        self.folder.text("stdout") + &self.folder.text("stderr")
+    }
+
+    /// Sends it a signal by name, as `kill -NAME` does.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(id).status().unwrap();
+        assert!(sent.success(), "kill -{name}");
+    }
+
+    /// Whether it has ended, and how.
+    pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let said = self.said();
+            let from = said.char_indices().map(|(at, _)| at).find(|at| said.len() - at <= LAST_WORDS);
+            println!("--- the gateway said:\n{}", &said[from.unwrap_or(0)..]);
+        }
+    }
+}
+
+async fn launch(config: &Value) -> Result<(Child, Folder, SocketAddr, SocketAddr), String> {
+    let folder = Folder::new();
+    let mut config = config.clone();
+    config["log"]["access"] = folder.0.join("access.log").to_str().unwrap().into();
+    let file = folder.0.join("config.yaml");
+    fs::write(&file, serde_json::to_vec_pretty(&config).unwrap()).unwrap();
+    let output = |name: &str| Stdio::from(File::create(folder.0.join(name)).unwrap());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate-under-test"))
+        .args(["serve", "--config"])
+        .arg(&file)
+        .env_remove("RUST_LOG")
+        .env_remove("STATE_DIRECTORY")
+        .stdin(Stdio::null())
+        .stdout(output("stdout"))
+        .stderr(output("stderr"))
+        .spawn()
+        .unwrap();
+    let end = bench::clock::now() + PATIENCE;
+    loop {
+        let said = folder.text("stdout");
+        let ended = child.try_wait().unwrap().is_some();
+        if let (Some(address), Some(admin), false) =
+            (told(&said, "listening on http://"), told(&said, "admin on http://"), ended)
+            && tokio::net::TcpStream::connect(address).await.is_ok()
+        {
+            return Ok((child, folder, address, admin));
+        }
+        if ended || bench::clock::now() > end {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(said + &folder.text("stderr"));
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+fn told(said: &str, before: &str) -> Option<SocketAddr> {
+    said.lines().find_map(|line| line.strip_prefix(before)?.parse().ok())
+}

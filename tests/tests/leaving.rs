@@ -1,0 +1,207 @@
+//! Clients that leave: whatever they held comes free, and engines stop working for them.
+//!
+//! Bounds of time here are generous on purpose; how fast it is in truth is measured elsewhere.
+
+use crate::harness::client::{Connection, post};
+use crate::harness::config::{account, merge};
+use crate::harness::raw::{Raw, chat_request};
+use crate::harness::{Gateway, KEY, ask, config, engine, eventually, gateway_and_engine};
+use bench::engine::server::EngineServer;
+use serde_json::json;
+use std::time::Duration;
+
+/// Within this everything that leaving causes has happened. Seconds more than it takes.
+const SOON_S: f64 = 5.0;
+
+/// A gateway with one place, that lets requests wait for as long as a test takes.
+async fn one_place() -> (Gateway, EngineServer) {
+    let engine = engine().await;
+    let mut config = config([engine.url()]);
+    let patient = json!({ "limit": 1, "slo": { "ttft_ms": 600_000 } });
+    merge(&mut config["deployments"][0], patient);
+    (Gateway::start(&config).await, engine)
+}
+
+async fn queue(gateway: &Gateway, count: u64) -> Vec<Raw> {
+    let before = gateway.counter("gate_waiting:sim").await;
+    let mut waiting = Vec::new();
+    for nth in 0..count {
+        let mut raw = Raw::connect(gateway.address).await;
+        let body = ask(json!({ "stream": nth % 2 == 0 }));
+        raw.send(chat_request(KEY, "", &body.to_string())).await;
+        waiting.push(raw);
+    }
+    gateway.counter_becomes("gate_waiting:sim", before + count).await;
+    waiting
+}
+
+/// T4, report L2 and pin P7: who leaves the queue, with FIN or RST, frees the place and never reaches the engine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t4_report_l2_pin_p7_who_leaves_the_queue_frees_its_place() {
+    let (gateway, engine) = one_place().await;
+    let held = gateway.hold().await;
+
+    for reset in [false, true] {
+        let waiting = queue(&gateway, 12).await;
+        let left = bench::clock::now();
+        for raw in waiting {
+            if reset {
+                raw.reset();
+            } else {
+                drop(raw);
+            }
+        }
+        gateway.counter_becomes("gate_waiting:sim", 0).await;
+        let took = (bench::clock::now() - left).as_secs_f64();
+        assert!(took < SOON_S, "{took} s, reset: {reset}");
+    }
+
+    assert_eq!(engine.totals().requests, 1, "a request reached the engine though its client was gone");
+    drop(held);
+    gateway.invariants().await;
+    let gone = gateway.log(25).await;
+    assert_eq!(gone.iter().filter(|line| line["status"] == 499).count(), 24);
+}
+
+/// Who waits behind those who left is served next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_in_the_queue_is_worth_something_when_others_leave() {
+    let (gateway, engine) = one_place().await;
+    let held = gateway.hold().await;
+    let leaving = queue(&gateway, 5).await;
+    let mut staying = queue(&gateway, 1).await.remove(0);
+
+    drop(leaving);
+    gateway.counter_becomes("gate_waiting:sim", 1).await;
+    drop(held);
+
+    let (status, head) = staying.head().await.unwrap();
+    assert_eq!(status, 200, "{head}");
+    assert_eq!(engine.totals().requests, 2);
+}
+
+/// T4 and report L3: who leaves in mid-stream is seen to leave by the engine, also by one that is silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t4_report_l3_the_engine_sees_who_leaves_in_mid_stream() {
+    let (gateway, engine) = gateway_and_engine().await;
+    let faults = ["sim:hang=3", "sim:gap=20ms", "sim:hang", "sim:delay=60s"];
+    let mut left = Vec::new();
+
+    for (nth, fault) in faults.iter().enumerate() {
+        for reset in [false, true] {
+            let mut raw = Raw::connect(gateway.address).await;
+            let body = ask(json!({ "stream": true, "user": fault, "max_tokens": 5_000 }));
+            raw.send(chat_request(KEY, "", &body.to_string())).await;
+            let begun = 2 * nth + usize::from(reset) + 1;
+            eventually("the engine has the request", || async {
+                (engine.totals().requests == begun as u64).then_some(())
+            })
+            .await;
+            if nth < 2 {
+                assert_eq!(raw.head().await.unwrap().0, 200);
+            }
+            left.push(bench::clock::now().as_secs_f64());
+            if reset {
+                raw.reset();
+            }
+        }
+    }
+
+    let records = eventually("the engine saw all of them leave", || async {
+        let records = engine.records();
+        records.iter().all(|record| record.disconnected_s.is_some()).then_some(records)
+    })
+    .await;
+    for (record, left) in records.iter().zip(left) {
+        let took = record.disconnected_s.unwrap() - left;
+        assert!(took < SOON_S, "{took} s: {record:?}");
+    }
+    gateway.invariants().await;
+}
+
+/// Report A4: what was seen is charged to who leaves before usage comes, and not the whole reserve.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn report_a4_who_leaves_early_pays_for_what_was_generated() {
+    let (gateway, engine) = gateway_and_engine().await;
+    let mut connection = Connection::open(gateway.address).await;
+    let body = ask(json!({ "stream": true, "user": "sim:hang=40", "max_tokens": 5_000 }));
+
+    let mut begun = connection.begin(post(&body, Some(KEY))).await.unwrap();
+    let mut seen = 0;
+    while seen < 40 {
+        let piece = begun.piece().await.unwrap();
+        seen += String::from_utf8_lossy(&piece).matches("\"content\":\"").count();
+        seen -= String::from_utf8_lossy(&piece).matches("\"content\":\"\"").count();
+    }
+    drop((begun, connection));
+
+    gateway.invariants().await;
+    let line = gateway.log(1).await.remove(0);
+    assert_eq!(line["client_gone"], true, "{line}");
+    assert_eq!(line["generated_tokens"], 40, "{line}");
+    assert_eq!(line["prompt_tokens"], line["weighed_prompt_tokens"], "{line}");
+    assert_eq!(engine.totals().disconnects, 1);
+}
+
+/// Report L1: a body of which only half arrives leaves nothing behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn report_l1_half_a_body_leaves_nothing_behind() {
+    let (gateway, engine) = gateway_and_engine().await;
+    for reset in [false, true] {
+        let whole = chat_request(KEY, "", &ask(json!({ "pad": "x".repeat(50_000) })).to_string());
+        let mut raw = Raw::connect(gateway.address).await;
+        raw.send(&whole[..30_000]).await;
+        gateway.counter_becomes("requests_in_flight", 1).await;
+        assert!(gateway.counter("bytes_in_flight").await >= 30_000);
+        if reset {
+            raw.reset();
+        } else {
+            drop(raw);
+        }
+        gateway.invariants().await;
+    }
+    assert_eq!(engine.totals().requests, 0);
+}
+
+/// Report L4: a request counts as running until its stream ends, not until its head was sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn report_l4_concurrency_is_held_until_the_stream_ends() {
+    let engine = engine().await;
+    let mut config = config([engine.url()]);
+    let accounts = config["accounts"].as_array_mut().unwrap();
+    accounts.push(account("one", "tg-one", json!({ "concurrency": 1 })));
+    let gateway = Gateway::start(&config).await;
+    let mut connection = Connection::open(gateway.address).await;
+    let body = ask(json!({ "stream": true, "user": "sim:hang=1" }));
+
+    let mut begun = connection.begin(post(&body, Some("tg-one"))).await.unwrap();
+    begun.piece().await.unwrap();
+    let during = gateway.chat_as("tg-one", &ask(json!({}))).await;
+    drop((begun, connection));
+    gateway.counter_becomes("account_requests_live", 0).await;
+    let after = gateway.chat_as("tg-one", &ask(json!({}))).await;
+
+    assert_eq!(during.verdict(), (429, "concurrency_limited"));
+    assert_eq!(after.status, 200);
+}
+
+/// Threat S11: a client that stops reading is given up after the write deadline, and its engine with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threat_s11_a_client_that_does_not_read_is_given_up() {
+    let engine = engine().await;
+    let mut config = config([engine.url()]);
+    merge(&mut config["listen"], json!({ "limits": { "write_ms": 500 } }));
+    let gateway = Gateway::start(&config).await;
+    let mut raw = Raw::connect(gateway.address).await;
+    let body = ask(json!({ "stream": true, "max_tokens": 200_000 }));
+
+    raw.send(chat_request(KEY, "", &body.to_string())).await;
+    assert_eq!(raw.head().await.unwrap().0, 200);
+
+    let gone = eventually("the stream was given up", || async {
+        engine.records().first().and_then(|record| record.disconnected_s)
+    });
+    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
+    gateway.invariants().await;
+    drop(raw);
+}

@@ -1,0 +1,159 @@
+//! What operators see of requests: a line and some numbers for each, and nothing that is the customers' own.
+
+use crate::harness::client::{Connection, post};
+use crate::harness::{KEY, ask, config, gateway_and_engine};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// Words that must appear nowhere but at the engine.
+const SECRET: &str = "the-tide-told-nobody";
+
+/// Each request has exactly one line, whatever became of it, with neither key nor prompt in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_request_has_one_line_without_key_and_prompt() {
+    let (gateway, _engine) = gateway_and_engine().await;
+    let content = json!([{ "role": "user", "content": SECRET }]);
+    let said = |more: Value| {
+        let mut body = ask(json!({ "messages": content }));
+        crate::harness::config::merge(&mut body, more);
+        body
+    };
+    // What the client was told; a stream that broke is no success in the log.
+    let bodies = [
+        (KEY, said(json!({})), 200),
+        (KEY, said(json!({ "stream": true })), 200),
+        (KEY, said(json!({ "model": SECRET })), 404),
+        (KEY, said(json!({ "n": 0 })), 400),
+        (KEY, said(json!({ "user": "sim:status=500" })), 502),
+        (KEY, said(json!({ "stream": true, "user": "sim:cut=2" })), 200),
+        ("tg-the-tide-told-nobody", said(json!({})), 401),
+    ];
+    let mut ids = Vec::new();
+    for (key, body, status) in &bodies {
+        let mut request = post(body, Some(key));
+        request.headers_mut().insert("x-request-id", "theirs".parse().unwrap());
+        request.headers_mut().insert("x-stainless-retry-count", "2".parse().unwrap());
+        let answer = Connection::open(gateway.address).await.send(request).await;
+        assert_eq!(answer.status, *status, "{}", answer.text());
+        ids.push((answer.header("x-request-id").to_owned(), *status));
+    }
+
+    let lines = gateway.log(bodies.len()).await;
+    assert_eq!(lines.len(), bodies.len(), "one line each");
+    for (line, (id, status)) in lines.iter().zip(&ids) {
+        let broke = line["reason"] == "upstream_error";
+        assert_eq!(line["status"], if broke { 502 } else { *status }, "{line}");
+        assert_eq!(line["request_id"], json!(id), "{line}");
+        assert_eq!((&line["client_request_id"], &line["client_retry"]), (&json!("theirs"), &json!(2)));
+        assert_eq!(line["account"], if *status == 401 { json!(null) } else { json!("acme") }, "{line}");
+        assert!(line["total_ms"].as_f64().unwrap() > 0.0, "{line}");
+    }
+    let everything = gateway.log_text() + &gateway.said() + &gateway.admin("/metrics").await.text();
+    for secret in [SECRET, KEY, "Bearer"] {
+        assert!(!everything.contains(secret), "{secret} was written down");
+    }
+}
+
+/// One sample of a metrics page: name with labels, value.
+fn samples(page: &str) -> Vec<(String, f64)> {
+    let lines = page.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines
+        .map(|line| {
+            let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
+            let name = series.split('{').next().unwrap();
+            let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            assert!(plain && name.starts_with("tidegate_"), "{line}");
+            assert_eq!(series.contains('{'), series.ends_with('}'), "{line}");
+            (series.to_owned(), value.parse().unwrap_or_else(|_| panic!("no number: {line}")))
+        })
+        .collect()
+}
+
+fn series(page: &str) -> BTreeSet<String> {
+    samples(page).into_iter().map(|(series, _)| series).collect()
+}
+
+/// Threat S18 and report L9, small: what clients invent makes no series.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threat_s18_report_l9_what_clients_invent_makes_no_series() {
+    let (gateway, _engine) = gateway_and_engine().await;
+    let strange = |nth: u32| {
+        let body = ask(
+            json!({ "model": format!("made-up-{nth}"), "user": format!("u{nth}"), "service_tier": format!("t{nth}") }),
+        );
+        let key = if nth.is_multiple_of(2) { KEY.to_owned() } else { format!("tg-{nth}") };
+        (key, body)
+    };
+    for nth in 0..2 {
+        let (key, body) = strange(nth);
+        gateway.chat_as(&key, &body).await;
+    }
+    gateway.log(2).await;
+    let before = series(&gateway.admin("/metrics").await.text());
+
+    for nth in 2..300 {
+        let (key, body) = strange(nth);
+        let answer = gateway.chat_as(&key, &body).await;
+        assert!([401, 404].contains(&answer.status), "{}", answer.text());
+    }
+    gateway.log(300).await;
+    let page = gateway.admin("/metrics").await.text();
+
+    assert_eq!(series(&page), before, "new series");
+    let other: f64 = samples(&page)
+        .into_iter()
+        .filter(|(series, _)| {
+            series.starts_with("tidegate_requests_total") && series.contains("model=\"other\"")
+        })
+        .map(|(_, value)| value)
+        .sum();
+    assert!(other >= 299.0, "{other} requests for unknown models were counted");
+}
+
+/// The numbers of the page are the numbers of what happened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_count_what_happened() {
+    let (gateway, engine) = gateway_and_engine().await;
+    for turn in 0..10 {
+        let tier = if turn < 4 { "priority" } else { "default" };
+        let answer = gateway
+            .chat(&ask(json!({ "service_tier": tier, "max_tokens": 11, "stream": turn % 2 == 0 })))
+            .await;
+        assert_eq!(answer.status, 200);
+    }
+    gateway.log(10).await;
+
+    let page = gateway.admin("/metrics").await.text();
+    let sum = |name: &str, labels: &[&str]| -> f64 {
+        let matching = samples(&page).into_iter().filter(|(series, _)| {
+            series.starts_with(&format!("{name}{{")) && labels.iter().all(|label| series.contains(label))
+        });
+        matching.map(|(_, value)| value).sum()
+    };
+    let requests = |labels: &[&str]| sum("tidegate_requests_total", labels);
+    assert_eq!(requests(&["tier=\"priority\"", "status=\"200\"", "model=\"sim\""]), 4.0, "{page}");
+    assert_eq!(requests(&["tier=\"regular\"", "status=\"200\"", "model=\"sim\""]), 6.0, "{page}");
+    let truth = engine.totals();
+    assert_eq!(sum("tidegate_tokens_total", &["kind=\"generated\""]), truth.generated_tokens as f64);
+    assert_eq!(sum("tidegate_tokens_total", &["kind=\"prompt\""]), truth.prompt_tokens as f64);
+    assert_eq!(sum("tidegate_request_duration_seconds_count", &[]), 10.0);
+    assert_eq!(sum("tidegate_inflight", &[]), 0.0);
+}
+
+/// A trace context goes on to the engine and into the line; what is none does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trace_contexts_are_passed_on_when_they_are_some() {
+    let engine = crate::harness::recorder::Recorder::start().await;
+    let gateway = crate::harness::Gateway::start(&config([engine.url()])).await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (nth, (sent, passed)) in [(trace, true), ("00-not-a-trace", false)].into_iter().enumerate() {
+        let mut request = post(&ask(json!({})), Some(KEY));
+        request.headers_mut().insert("traceparent", sent.parse().unwrap());
+        assert_eq!(Connection::open(gateway.address).await.send(request).await.status, 200);
+
+        let arrived = engine.take().remove(0).headers;
+        assert_eq!(arrived.get("traceparent").is_some_and(|value| value == sent), passed, "{sent}");
+        let line = gateway.log(nth + 1).await.remove(nth);
+        assert_eq!(line["traceparent"] == sent, passed, "{line}");
+    }
+}

@@ -1,0 +1,174 @@
+//! Everything at once: whatever clients and engines do, every counter comes back to exactly zero.
+
+use crate::harness::client::{Connection, post};
+use crate::harness::config::{PLAIN_KEY, merge};
+use crate::harness::raw::{Raw, chat_request};
+use crate::harness::{Gateway, KEY, ask, config, engine, eventually};
+use bench::engine::profile::INSTANT;
+use bench::engine::server::{EngineServer, EngineServerConfig};
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Requests of the storm, unless `TIDEGATE_T1_REQUESTS` says another number.
+const REQUESTS: u64 = 3_000;
+/// Clients at once: more than the engines have places for.
+const CLIENTS: u64 = 48;
+/// The time between two deaths of an engine.
+const LIFE: Duration = Duration::from_millis(1_500);
+
+/// How a request of the storm ended, for a glance at what the storm was.
+type Ends = BTreeMap<&'static str, u64>;
+
+/// T1 and report L1: after a storm of faults, aborts and deaths nothing is held and nothing leaked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t1_report_l1_everything_comes_back_to_zero_after_a_storm() {
+    let requests = std::env::var("TIDEGATE_T1_REQUESTS").ok().map_or(REQUESTS, |n| n.parse().unwrap());
+    let engines: Vec<EngineServer> = vec![engine().await, engine().await, engine().await];
+    let mut config = config(engines.iter().map(EngineServer::url));
+    let timeouts = json!({ "first_token_ms": 300, "answer_ms": 600, "between_tokens_ms": 300 });
+    let deployment = json!({ "limit": 8, "timeouts": timeouts, "queue": { "requests": 20 } });
+    merge(&mut config["deployments"][0], deployment);
+    let gateway = Gateway::start(&config).await;
+    // Warm: what is opened once and kept is no leak.
+    for _ in 0..20 {
+        assert_eq!(gateway.chat(&ask(json!({}))).await.status, 200);
+    }
+    let baseline = gateway.descriptors();
+
+    let reaper = tokio::spawn(kill_and_restart(engines));
+    let ends = storm(gateway.address, requests).await;
+    reaper.abort();
+    let _ = reaper.await;
+
+    println!("{requests} requests: {ends:?}");
+    gateway.invariants().await;
+    let outcomes = ["complete", "refused", "left", "broken"];
+    assert!(outcomes.iter().all(|end| ends[end] > requests / 100), "the storm was none: {ends:?}");
+    // Kept connections to engines that are gone are closed within seconds.
+    eventually("descriptors are back", || async { (gateway.descriptors() <= baseline).then_some(()) }).await;
+    let lines = gateway.log(1).await;
+    assert!(lines.len() as u64 <= requests + 20, "more lines than requests");
+}
+
+/// Kills one engine after the other, as `kill -9` does, and starts it again on its port.
+async fn kill_and_restart(mut engines: Vec<EngineServer>) {
+    loop {
+        tokio::time::sleep(LIFE).await;
+        let victim = engines.remove(0);
+        let address = victim.addr;
+        tokio::task::spawn_blocking(|| victim.kill()).await.unwrap();
+        tokio::time::sleep(LIFE / 4).await;
+        let reborn = EngineServerConfig {
+            address,
+            profile: INSTANT,
+            any_model: true,
+            ..EngineServerConfig::default()
+        };
+        // Somebody else may have taken the port: then it stays dead.
+        match EngineServer::start(reborn).await {
+            Ok(engine) => engines.push(engine),
+            Err(_) if engines.len() > 1 => {}
+            Err(_) => return,
+        }
+    }
+}
+
+async fn storm(address: SocketAddr, requests: u64) -> Ends {
+    let ends = Arc::new(Mutex::new(Ends::new()));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let ends = Arc::clone(&ends);
+            tokio::spawn(async move {
+                let mut rng = SmallRng::seed_from_u64(client);
+                for _ in 0..requests / CLIENTS {
+                    let end = one(address, &mut rng).await;
+                    *ends.lock().entry(end).or_default() += 1;
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    let ends = ends.lock();
+    ends.clone()
+}
+
+/// One request that does whatever `rng` wants, and how it ended.
+async fn one(address: SocketAddr, rng: &mut SmallRng) -> &'static str {
+    let body = body(rng);
+    let key = if rng.random_bool(0.5) { KEY } else { PLAIN_KEY };
+    match rng.random_range(0..10) {
+        0 => leave(address, rng, key, &body).await,
+        1 => leave_in_mid_body(address, rng, key, &body).await,
+        _ => {
+            let mut connection = Connection::open(address).await;
+            let Ok(mut begun) = connection.begin(post(&body, Some(key))).await else { return "broken" };
+            if begun.status != 200 {
+                return "refused";
+            }
+            if rng.random_bool(0.2) {
+                begun.piece().await;
+                return "left";
+            }
+            if begun.whole().await.clean { "complete" } else { "broken" }
+        }
+    }
+}
+
+fn body(rng: &mut SmallRng) -> Value {
+    let n = rng.random_range(0..6);
+    let fault = match rng.random_range(0..24) {
+        0 => "status=503".to_owned(),
+        1 => "status=429".to_owned(),
+        2 => "status=500".to_owned(),
+        3 => format!("cut={n}"),
+        4 => format!("reset={n}"),
+        5 => format!("hang={n}"),
+        6 => "hang".to_owned(),
+        7 => format!("stream-error={n}"),
+        8 => "no-usage".to_owned(),
+        9 => "no-done".to_owned(),
+        10 => "garbage".to_owned(),
+        11 => "wrong-usage=-1:99999999:7".to_owned(),
+        12 => "wrong-length=9".to_owned(),
+        13..=16 => format!("gap={n}ms"),
+        17..=19 => format!("delay={}ms", 10 * n),
+        _ => String::new(),
+    };
+    ask(json!({
+        "stream": rng.random_bool(0.7),
+        "user": format!("sim:{fault}"),
+        "max_tokens": rng.random_range(1..40),
+        "service_tier": if rng.random_bool(0.3) { "priority" } else { "auto" },
+        "n": rng.random_range(1..3),
+        "pad": "x".repeat(rng.random_range(0..3_000)),
+    }))
+}
+
+/// Leaves some milliseconds after the request: in the queue, before the head or in mid-stream.
+async fn leave(address: SocketAddr, rng: &mut SmallRng, key: &str, body: &Value) -> &'static str {
+    let mut raw = Raw::connect(address).await;
+    raw.send(chat_request(key, "", &body.to_string())).await;
+    tokio::time::sleep(Duration::from_millis(rng.random_range(0..40))).await;
+    if rng.random_bool(0.5) {
+        raw.reset();
+    }
+    "left"
+}
+
+async fn leave_in_mid_body(address: SocketAddr, rng: &mut SmallRng, key: &str, body: &Value) -> &'static str {
+    let whole = chat_request(key, "", &body.to_string());
+    let mut raw = Raw::connect(address).await;
+    raw.send(&whole[..rng.random_range(0..whole.len())]).await;
+    if rng.random_bool(0.5) {
+        raw.reset();
+    }
+    "left"
+}

@@ -20,7 +20,7 @@ use crate::state::Deployment;
 use crate::upstream::exchange::{Exchange, ExchangeError, Outgoing};
 use crate::upstream::replica::Replica;
 use bytes::BytesMut;
-use http::header;
+use http::{HeaderMap, header};
 use shedder::Failure;
 use std::future::Future;
 use std::sync::Arc;
@@ -219,7 +219,8 @@ impl Attempt<'_, '_, '_> {
         };
         let _ = self.watched(tokio::time::timeout(ERROR_BODY_TIME, read)).await?;
         body.truncate(ERROR_BODY_MAX);
-        let error = UpstreamError::from_body(status, &body);
+        let mut error = UpstreamError::from_body(status, &body);
+        error.retry_after = exchange.headers().and_then(retry_after);
         if matches!(status, 400 | 404 | 413 | 422) {
             // The engine saw what we could not: the client's mistake, in its words.
             return Ok(Fault::Refused(Refusal::bad(error.message)));
@@ -257,13 +258,18 @@ fn exchange_fault(e: ExchangeError) -> Fault {
     Fault::Upstream(UpstreamFault::Exchange(e))
 }
 
+/// An engine's `Retry-After` in seconds. A date is not read: engines send none.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
 fn failure_of(fault: &UpstreamFault) -> Failure {
     match fault {
         UpstreamFault::Exchange(ExchangeError::Connect(_)) => Failure::Connect,
         UpstreamFault::Exchange(ExchangeError::Timeout) => Failure::Timeout,
         UpstreamFault::Exchange(ExchangeError::Broken(_)) => Failure::Reset,
         UpstreamFault::Reported(error) if error.busy || error.status.is_some_and(is_busy_status) => {
-            Failure::Busy { retry_after: None }
+            Failure::Busy { retry_after: error.retry_after }
         }
         UpstreamFault::Reported(_) => Failure::Reset,
     }

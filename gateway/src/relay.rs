@@ -188,6 +188,7 @@ impl Relay<'_, '_> {
                 status: None,
                 message: "The engine sent an event without an end.".to_owned(),
                 busy: false,
+                retry_after: None,
             });
             return batch;
         }

@@ -21,7 +21,10 @@ const EJECT_MAX: Duration = Duration::from_secs(30);
 const PROBES_MISSED_MAX: u32 = 2;
 /// Tokens seen within this time prove a replica alive.
 const ALIVE: Duration = Duration::from_secs(10);
-const BUSY_DEFAULT: Duration = Duration::from_secs(1);
+/// The pause after an engine's first "too busy" that names no time; doubled with each one that follows before
+/// an answer. One odd refusal must not close an idle deployment for longer than a request waits.
+const BUSY_FIRST: Duration = Duration::from_millis(125);
+const BUSY_DOUBLINGS_MAX: u32 = 4;
 const BUSY_MIN: Duration = Duration::from_millis(100);
 const BUSY_MAX: Duration = Duration::from_secs(10);
 const SLOW_START: Duration = Duration::from_secs(8);
@@ -56,6 +59,7 @@ pub(crate) struct Health {
     probes_missed: u32,
     down: bool,
     busy_until: Duration,
+    busy_in_a_row: u32,
     progress: Option<Duration>,
 }
 
@@ -70,6 +74,7 @@ impl Health {
             probes_missed: 0,
             down: false,
             busy_until: Duration::ZERO,
+            busy_in_a_row: 0,
             progress: None,
         }
     }
@@ -117,6 +122,7 @@ impl Health {
     pub(crate) fn on_success(&mut self, now: Duration, sent: Duration) {
         self.on_progress(now);
         self.failures = 0;
+        self.busy_in_a_row = 0;
         if (self.state != State::In || self.down) && sent >= self.out_since {
             self.come_back(now);
         }
@@ -134,8 +140,10 @@ impl Health {
     pub(crate) fn on_failure(&mut self, now: Duration, why: Failure) -> bool {
         match why {
             Failure::Busy { retry_after } => {
-                let pause = retry_after.unwrap_or(BUSY_DEFAULT).clamp(BUSY_MIN, BUSY_MAX);
+                let usual = BUSY_FIRST * (1 << self.busy_in_a_row.min(BUSY_DOUBLINGS_MAX));
+                let pause = retry_after.unwrap_or(usual).clamp(BUSY_MIN, BUSY_MAX);
                 self.busy_until = self.busy_until.max(now + pause);
+                self.busy_in_a_row = self.busy_in_a_row.saturating_add(1);
                 return false;
             }
             Failure::Connect => self.failures = self.failures.max(FAILURES_MAX - 1) + 1,

@@ -153,6 +153,7 @@ fn in_stream_error(chunk: &Chunk<'_>, json: &str) -> Option<UpstreamError> {
         status: None,
         message: "The engine reported an error without a message.".to_owned(),
         busy: false,
+        retry_after: None,
     }))
 }
 

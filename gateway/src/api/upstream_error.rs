@@ -5,6 +5,7 @@
 //! back-pressure, a client's mistake keeps its message in our shape.
 
 use serde_json::Value;
+use std::time::Duration;
 
 /// Longest engine message that is passed on, characters.
 const MESSAGE_CHARS_MAX: usize = 500;
@@ -18,6 +19,8 @@ pub struct UpstreamError {
     pub message: String,
     /// Whether it means "too busy": to be tried elsewhere, never a fault, never the account's 429.
     pub busy: bool,
+    /// How long the engine asked to be left alone, where it said so.
+    pub retry_after: Option<Duration>,
 }
 
 impl UpstreamError {
@@ -29,6 +32,7 @@ impl UpstreamError {
             status: None,
             message: bounded(text.trim()),
             busy: false,
+            retry_after: None,
         });
         error.status = Some(status);
         error.busy = is_busy_status(status);
@@ -48,6 +52,7 @@ impl UpstreamError {
                 status: None,
                 message: bounded(message),
                 busy: is_busy_kind(message),
+                retry_after: None,
             });
         }
         let text = |key: &str| value.get(key).and_then(Value::as_str);
@@ -58,7 +63,7 @@ impl UpstreamError {
         }
         let status = value.get("code").and_then(status_in);
         let busy = status.is_some_and(is_busy_status) || text("type").is_some_and(is_busy_kind);
-        Some(UpstreamError { status, message: bounded(text("message")?), busy })
+        Some(UpstreamError { status, message: bounded(text("message")?), busy, retry_after: None })
     }
 }
 

@@ -1,8 +1,9 @@
 //! Budgets under pressure: no race lets more through than there is, and nothing is taken or given by halves.
 
-use crate::harness::client::post;
+use crate::harness::client::{Connection, post};
 use crate::harness::config::{account, budget};
-use crate::harness::{Gateway, ask, config, engine};
+use crate::harness::{Gateway, ask, config, engine, engine_of};
+use bench::engine::profile::LLAMA_8B_A100;
 use bench::engine::server::EngineServer;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -105,4 +106,51 @@ async fn report_a15_a_spent_budget_is_that_models_alone() {
     let sibling = gateway.chat_as(KEY, &on("other-model")).await;
 
     assert_eq!((spent.status, over.status, sibling.status), (200, 429, 200));
+}
+
+/// T2 and threat S13, small: what is booked is what the engine computed, whether clients stay, leave or hide usage.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t2_threat_s13_what_was_computed_is_booked() {
+    let engine = engine_of(LLAMA_8B_A100).await;
+    let gateway = Gateway::start(&config([engine.url()])).await;
+    let mut running = JoinSet::new();
+    for nth in 0..60_u32 {
+        let address = gateway.address;
+        let body = match nth % 4 {
+            0 => ask(json!({ "max_tokens": 40, "n": 2 })),
+            1 => {
+                ask(json!({ "max_tokens": 80, "stream": true, "stream_options": { "include_usage": false } }))
+            }
+            2 => ask(json!({ "max_tokens": 80, "stream": true, "user": "sim:no-usage" })),
+            _ => ask(json!({ "max_tokens": 400, "stream": true })),
+        };
+        running.spawn(async move {
+            let mut connection = Connection::open(address).await;
+            let mut begun = connection.begin(post(&body, Some(crate::harness::KEY))).await.unwrap();
+            let pieces = if nth % 4 == 3 { 100 } else { usize::MAX };
+            for _ in 0..pieces {
+                if begun.piece().await.is_none() {
+                    break;
+                }
+            }
+        });
+    }
+    while running.join_next().await.is_some() {}
+    gateway.invariants().await;
+
+    let lines = gateway.log(60).await;
+    let booked = |name: &str| lines.iter().filter_map(|line| line[name].as_u64()).sum::<u64>() as f64;
+    let computed = crate::harness::eventually("the engine saw all of them end", || async {
+        let totals = engine.totals();
+        (totals.finished + totals.disconnects == 60).then_some(totals)
+    })
+    .await;
+    let generated = booked("generated_tokens") / computed.generated_tokens as f64;
+    // Those who leave are seen to leave some tokens late; at full size the bound is 1 %.
+    assert!((0.95..=1.01).contains(&generated), "{generated} of the generated tokens were booked");
+    // The prompts of those who left before usage came are estimates, the others are the engine's own counts.
+    let counted: Vec<_> = lines.iter().filter(|line| line["usage_missing"] == false).collect();
+    assert_eq!(counted.len(), 30);
+    let prompt = computed.prompt_tokens / 60;
+    assert!(counted.iter().all(|line| line["prompt_tokens"] == prompt), "{counted:?}");
 }

@@ -157,3 +157,30 @@ async fn trace_contexts_are_passed_on_when_they_are_some() {
         assert_eq!(line["traceparent"] == sent, passed, "{line}");
     }
 }
+
+/// Report L7: clients that all send the same id are still told apart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn report_l7_equal_ids_of_clients_do_not_collide() {
+    let (gateway, engine) = gateway_and_engine().await;
+    let mut running = tokio::task::JoinSet::new();
+    for seed in 0..30_u64 {
+        let address = gateway.address;
+        let body = ask(json!({ "seed": seed, "stream": seed % 2 == 0, "user": "sim:delay=100ms" }));
+        let mut request = post(&body, Some(KEY));
+        request.headers_mut().insert("x-request-id", "the-same".parse().unwrap());
+        running.spawn(async move { (seed, Connection::open(address).await.send(request).await) });
+    }
+
+    let mut ids = BTreeSet::new();
+    while let Some(joined) = running.join_next().await {
+        let (seed, answer) = joined.unwrap();
+        assert_eq!(answer.content(), bench::engine::text::expected_text(seed, 8));
+        ids.insert(answer.header("x-request-id").to_owned());
+    }
+
+    let at_engine: BTreeSet<String> =
+        engine.records().into_iter().filter_map(|record| record.request_id).collect();
+    assert_eq!(ids.len(), 30);
+    assert_eq!(at_engine, ids, "engines see the ids that clients are told");
+    gateway.invariants().await;
+}

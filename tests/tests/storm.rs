@@ -32,7 +32,7 @@ async fn t1_report_l1_everything_comes_back_to_zero_after_a_storm() {
     let engines: Vec<EngineServer> = vec![engine().await, engine().await, engine().await];
     let mut config = config(engines.iter().map(EngineServer::url));
     let timeouts = json!({ "first_token_ms": 300, "answer_ms": 600, "between_tokens_ms": 300 });
-    let deployment = json!({ "limit": 8, "timeouts": timeouts, "queue": { "requests": 20 } });
+    let deployment = json!({ "limit": 8, "timeouts": timeouts, "queue": { "requests": 30 } });
     merge(&mut config["deployments"][0], deployment);
     let gateway = Gateway::start(&config).await;
     // Warm: what is opened once and kept is no leak.
@@ -47,12 +47,17 @@ async fn t1_report_l1_everything_comes_back_to_zero_after_a_storm() {
     let _ = reaper.await;
 
     println!("{requests} requests: {ends:?}");
+    let lines = gateway.log(1).await;
+    let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
+    for line in &lines {
+        *reasons.entry(format!("{} {}", line["status"], line["reason"])).or_default() += 1;
+    }
+    println!("{reasons:#?}");
     gateway.invariants().await;
     let outcomes = ["complete", "refused", "left", "broken"];
     assert!(outcomes.iter().all(|end| ends[end] > requests / 100), "the storm was none: {ends:?}");
     // Kept connections to engines that are gone are closed within seconds.
     eventually("descriptors are back", || async { (gateway.descriptors() <= baseline).then_some(()) }).await;
-    let lines = gateway.log(1).await;
     assert!(lines.len() as u64 <= requests + 20, "more lines than requests");
 }
 
@@ -61,21 +66,20 @@ async fn kill_and_restart(mut engines: Vec<EngineServer>) {
     loop {
         tokio::time::sleep(LIFE).await;
         let victim = engines.remove(0);
-        let address = victim.addr;
-        tokio::task::spawn_blocking(|| victim.kill()).await.unwrap();
-        tokio::time::sleep(LIFE / 4).await;
-        let reborn = EngineServerConfig {
-            address,
+        let config = EngineServerConfig {
+            address: victim.addr,
             profile: INSTANT,
             any_model: true,
             ..EngineServerConfig::default()
         };
-        // Somebody else may have taken the port: then it stays dead.
-        match EngineServer::start(reborn).await {
-            Ok(engine) => engines.push(engine),
-            Err(_) if engines.len() > 1 => {}
-            Err(_) => return,
-        }
+        tokio::task::spawn_blocking(|| victim.kill()).await.unwrap();
+        tokio::time::sleep(LIFE / 4).await;
+        // One of the storm's many connections may have the port as its own for a moment.
+        let reborn = eventually("the engine is back", || {
+            let config = config.clone();
+            async move { EngineServer::start(config).await.ok() }
+        });
+        engines.push(reborn.await);
     }
 }
 
@@ -88,6 +92,10 @@ async fn storm(address: SocketAddr, requests: u64) -> Ends {
                 let mut rng = SmallRng::seed_from_u64(client);
                 for _ in 0..requests / CLIENTS {
                     let end = one(address, &mut rng).await;
+                    if end == "refused" {
+                        // Not as told, but not at once: else nearly all that the storm sees is a full queue.
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
                     *ends.lock().entry(end).or_default() += 1;
                 }
             })
@@ -123,23 +131,23 @@ async fn one(address: SocketAddr, rng: &mut SmallRng) -> &'static str {
 }
 
 fn body(rng: &mut SmallRng) -> Value {
-    let n = rng.random_range(0..6);
-    let fault = match rng.random_range(0..24) {
-        0 => "status=503".to_owned(),
-        1 => "status=429".to_owned(),
-        2 => "status=500".to_owned(),
-        3 => format!("cut={n}"),
-        4 => format!("reset={n}"),
-        5 => format!("hang={n}"),
-        6 => "hang".to_owned(),
-        7 => format!("stream-error={n}"),
-        8 => "no-usage".to_owned(),
-        9 => "no-done".to_owned(),
-        10 => "garbage".to_owned(),
-        11 => "wrong-usage=-1:99999999:7".to_owned(),
-        12 => "wrong-length=9".to_owned(),
-        13..=16 => format!("gap={n}ms"),
-        17..=19 => format!("delay={}ms", 10 * n),
+    let n: usize = rng.random_range(0..6);
+    // Rare, because one "busy" keeps its replica closed for a second, and a hang keeps a place for its timeout.
+    let fault = match rng.random_range(0..200) {
+        0 => ["status=503", "status=429", "stream-error=0"][n % 3].to_owned(),
+        1..=5 => "status=500".to_owned(),
+        6..=8 => "hang".to_owned(),
+        9..=12 => format!("hang={n}"),
+        13..=20 => format!("cut={n}"),
+        21..=28 => format!("reset={n}"),
+        29..=36 => format!("stream-error={}", n + 1),
+        37..=44 => "no-usage".to_owned(),
+        45..=52 => "no-done".to_owned(),
+        53..=60 => "garbage".to_owned(),
+        61..=68 => "wrong-usage=-1:999:7".to_owned(),
+        69..=76 => "wrong-length=9".to_owned(),
+        77..=110 => format!("gap={n}ms"),
+        111..=140 => format!("delay={}ms", 5 * n),
         _ => String::new(),
     };
     ask(json!({

@@ -7,6 +7,7 @@
 //!   on request and keeps an exact account of what it computed.
 //! - [`workload`]: how long prompts and answers are, and when requests come.
 //! - [`load`]: a load generator that checks every answer byte for byte.
+//! - [`drill`]: whole overloads in virtual time: a policy, a fleet, and what became of every request.
 //! - [`clock`]: the only place of this package that asks for the time.
 
 pub mod engine;
@@ -14,5 +15,7 @@ pub mod engine;
 pub mod workload;
 
 pub mod load;
+
+pub mod drill;
 
 pub mod clock;

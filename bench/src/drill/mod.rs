@@ -1,0 +1,32 @@
+//! What a policy does to a fleet: whole overloads in virtual time, the same to the bit for the same seed.
+//!
+//! A drill is four things. Read in this order:
+//!
+//! - [`scenario`]: the fleet, the traffic, and what goes wrong when. Plain data.
+//! - [`traffic`]: the requests of a scenario. They depend on the seed alone, so two policies meet the same ones.
+//! - [`policy`]: who is sent where, who waits, who is refused. The shipped [`shedder`] crate, driven with the calls and
+//!   in the rhythm of the gateway, and the rules that others ship.
+//! - [`play`](mod@play): the events between clients, gateway and engines, on one clock.
+//! - [`run`]: what became of every request, and the figures that are made of it.
+//!
+//! [`settings`] names the fleets and workloads that are judged, and [`goals`] says what has to be reached on them.
+
+pub mod scenario;
+
+pub mod traffic;
+
+pub mod policy;
+
+mod rivals;
+
+mod shipped;
+
+pub mod play;
+
+mod fleet;
+
+pub mod run;
+
+pub mod settings;
+
+pub mod goals;

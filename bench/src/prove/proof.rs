@@ -1,0 +1,139 @@
+//! One claim: what it says, what is expected, how long the showing takes, and what came out.
+
+use std::io;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::binaries::{Binaries, BuildError};
+
+/// A claim and the function that shows it.
+#[derive(Debug)]
+pub(super) struct Proof {
+    /// As given on the command line.
+    pub(super) id: &'static str,
+    /// What is claimed, in a few words.
+    pub(super) what: &'static str,
+    /// The goal at full size.
+    pub(super) goal: &'static str,
+    /// About how long the quick size takes, seconds.
+    pub(super) quick_s: u32,
+    /// About how long the full size takes, seconds.
+    pub(super) full_s: u32,
+    /// What must be installed beyond Rust; empty: nothing.
+    pub(super) needs: &'static str,
+    /// Shows it.
+    pub(super) run: fn(&Setting) -> Result<Finding, Trouble>,
+}
+
+/// How and where to run.
+#[derive(Debug)]
+pub(super) struct Setting {
+    /// The small size, as CI runs it.
+    pub(super) quick: bool,
+    /// Where details, logs and configs of the started programs go. Exists.
+    pub(super) out: PathBuf,
+    binaries: Binaries,
+}
+
+/// What came out.
+#[derive(Debug)]
+pub(super) struct Finding {
+    /// The figure, with its unit.
+    pub(super) figure: String,
+    /// The goal that it was judged by.
+    pub(super) goal: String,
+    /// Whether the goal is met.
+    pub(super) ok: bool,
+    /// All that was measured.
+    pub(super) details: Value,
+}
+
+/// Why a proof could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// A program that it needs could not be built.
+    #[error("{0}")]
+    Build(#[from] BuildError),
+    /// Something of the operating system, such as a port or a process, was not to be had.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// A program or an answer was not what the proof needs to go on.
+    #[error("{0}")]
+    Unexpected(String),
+}
+
+impl Setting {
+    pub(super) fn new(quick: bool, out: PathBuf, binaries: Binaries) -> Self {
+        Self { quick, out, binaries }
+    }
+
+    /// `quick` or `full`, whichever size is run.
+    pub(super) fn size<T>(&self, quick: T, full: T) -> T {
+        if self.quick { quick } else { full }
+    }
+
+    /// The programs under test, built when first asked for.
+    pub(super) fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
+    /// Runs `work` on a runtime of one thread, as the load generator of a proof wants it.
+    ///
+    /// # Errors
+    /// No runtime can be made; and what `work` fails with.
+    pub(super) fn block_on<T>(&self, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    }
+}
+
+/// A bound from above on a noisy ratio: the goal at full size, a wider one in quick size, where a run of a few seconds
+/// on a busy machine must not cry wolf.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RatioBound {
+    /// The goal.
+    pub(super) full: f64,
+    /// What the quick size is judged by.
+    pub(super) quick: f64,
+}
+
+impl RatioBound {
+    /// The goal in words, and whether `ratio` meets it.
+    pub(super) fn judge(self, quick: bool, ratio: f64) -> (String, bool) {
+        let Self { full, quick: wide } = self;
+        if quick {
+            (format!("≤{full} (quick: ≤{wide})"), ratio <= wide)
+        } else {
+            (format!("≤{full}"), ratio <= full)
+        }
+    }
+}
+
+/// The middle value; the mean of the two middle ones. Not a number for none.
+pub(super) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+    if sorted.len() % 2 == 1 { at(middle) } else { f64::midpoint(at(middle.wrapping_sub(1)), at(middle)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert!((median(&[3.0, 1.0, 9.0]) - 3.0).abs() < f64::EPSILON);
+        assert!((median(&[3.0, 1.0, 9.0, 5.0]) - 4.0).abs() < f64::EPSILON);
+        assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn the_quick_size_is_judged_by_its_own_bound_and_says_so() {
+        let bound = RatioBound { full: 1.25, quick: 2.0 };
+        assert_eq!(bound.judge(false, 1.3), ("≤1.25".to_owned(), false));
+        assert_eq!(bound.judge(true, 1.3), ("≤1.25 (quick: ≤2)".to_owned(), true));
+        assert!(!bound.judge(true, f64::NAN).1, "no figure proves nothing");
+    }
+}

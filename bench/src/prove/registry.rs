@@ -1,0 +1,48 @@
+//! The table of all proofs, in the order in which they run.
+
+use super::proof::Proof;
+use super::{c1, c2, c3, c5, c6, c7, c8, c9, p11, p12, t1, t3, t4, t6};
+
+/// All of them. The load proofs (P1 to P10, P13, P14) will stand first, each in its file.
+pub(super) const PROOFS: &[Proof] = &[
+    p11::PROOF,
+    p12::PROOF,
+    c1::PROOF,
+    c2::PROOF,
+    c3::PROOF,
+    c5::PROOF,
+    c6::PROOF,
+    c7::PROOF,
+    c8::PROOF,
+    c9::PROOF,
+    t1::PROOF,
+    t3::PROOF,
+    t4::PROOF,
+    t6::PROOF,
+];
+
+/// The proof of that id, whatever its case.
+pub(super) fn named(id: &str) -> Option<&'static Proof> {
+    PROOFS.iter().find(|proof| proof.id.eq_ignore_ascii_case(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_found_in_any_case() {
+        for proof in PROOFS {
+            assert_eq!(PROOFS.iter().filter(|other| other.id == proof.id).count(), 1, "{}", proof.id);
+            assert!(named(&proof.id.to_lowercase()).is_some_and(|found| found.id == proof.id));
+        }
+        assert!(named("C0").is_none());
+    }
+
+    /// A run of all quick proofs has to fit into a step of CI.
+    #[test]
+    fn all_quick_proofs_take_three_minutes_at_most() {
+        let seconds: u32 = PROOFS.iter().map(|proof| proof.quick_s).sum();
+        assert!(seconds <= 180, "{seconds} s");
+    }
+}

@@ -1,0 +1,83 @@
+//! T6: a stream that broke looks broken.
+//!
+//! After its first tokens each of 500 streams is reset, cut, ended by an error event, or ended without its last event. A
+//! client must be able to tell: by an error event, or by an answer whose framing does not end.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::contest::instant_engine;
+use super::proof::{Finding, Proof, Setting, Trouble};
+use super::raw::Connection;
+use super::tidegate::{Config, MODEL, Tidegate, chat};
+
+pub(super) const PROOF: Proof = Proof {
+    id: "T6",
+    what: "broken streams (reset, cut, in-stream error, no end) that look broken",
+    goal: "500 of 500",
+    quick_s: 5,
+    full_s: 10,
+    needs: "",
+    run,
+};
+
+const STREAMS: u32 = 500;
+
+fn run(setting: &Setting) -> Result<Finding, Trouble> {
+    setting.block_on(async {
+        let engine = instant_engine().await?;
+        let mut config = Config::limitless(vec![engine.addr], 1);
+        // One replica that fails all the time must not be left out: then nothing would be broken.
+        config.deployment = ", slo: { ttft_ms: 2000, tpot_ms: 100 }, ejection: { failures: 1000 }".to_owned();
+        let gateway = Tidegate::start(setting, "t6", &config).await?;
+        let mut looks: BTreeMap<String, BTreeMap<&str, u32>> = BTreeMap::new();
+        for number in 0..STREAMS {
+            let at = 1 + number % 7;
+            let (kind, fault) = match number % 4 {
+                0 => ("reset", format!("reset={at}")),
+                1 => ("cut", format!("cut={at}")),
+                2 => ("in-stream error", format!("stream-error={at}")),
+                _ => ("no end", "no-done".to_owned()),
+            };
+            let look = look(&gateway, &fault).await?;
+            *looks.entry(kind.to_owned()).or_default().entry(look).or_default() += 1;
+        }
+        let whole: u32 = looks.values().filter_map(|kind| kind.get(WHOLE)).sum();
+        let visible = STREAMS - whole;
+        Ok(Finding {
+            figure: format!("{visible} of {STREAMS}{}", missed(&looks)),
+            goal: PROOF.goal.to_owned(),
+            ok: visible == STREAMS,
+            details: json!({ "streams": STREAMS, "looks": looks }),
+        })
+    })
+}
+
+/// A stream that nobody can tell from a good one.
+const WHOLE: &str = "whole";
+
+fn missed(looks: &BTreeMap<String, BTreeMap<&str, u32>>) -> String {
+    let kinds: Vec<&str> =
+        looks.iter().filter(|(_, kind)| kind.contains_key(WHOLE)).map(|(kind, _)| kind.as_str()).collect();
+    if kinds.is_empty() { String::new() } else { format!(" (whole: {})", kinds.join(", ")) }
+}
+
+/// How one broken stream looks to its client.
+async fn look(gateway: &Tidegate, fault: &str) -> Result<&'static str, Trouble> {
+    let body = format!(
+        "{{\"model\":\"{MODEL}\",\"stream\":true,\"max_tokens\":20,\"ignore_eos\":true,\"user\":\"sim:gap=1ms,{fault}\",\
+         \"messages\":[{{\"role\":\"user\",\"content\":\"break\"}}]}}"
+    );
+    let mut connection = Connection::open(gateway.address).await?;
+    let mut text = Vec::new();
+    let answer = connection.exchange(&chat("key-0", &body), |piece| text.extend_from_slice(piece)).await;
+    let error = memchr::memmem::find(&text, b"\"error\"").is_some();
+    match answer {
+        Ok(answer) if answer.status != 200 => Err(Trouble::Unexpected(format!("status {}", answer.status))),
+        Ok(_) if error => Ok("error event, clean end"),
+        Ok(_) => Ok(WHOLE),
+        Err(_) if error => Ok("error event, unclean end"),
+        Err(_) => Ok("unclean end"),
+    }
+}

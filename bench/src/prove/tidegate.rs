@@ -1,0 +1,205 @@
+//! The shipped gateway, started with a config, and its admin listener.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::program::{Program, free_address};
+use super::proof::{Setting, Trouble};
+use super::raw::Connection;
+use bench::clock;
+
+/// Model name in all configs.
+pub(super) const MODEL: &str = "sim";
+
+/// Limits that no proof reaches: the highest that a config may have.
+pub(super) const LIMITLESS: &str =
+    "{ prompt: 4294967295, uncached_prompt: 4294967295, generated: 4294967295 }";
+
+/// The gateway in its own process. Dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Tidegate {
+    /// The process.
+    pub(super) program: Program,
+    /// Where customers connect.
+    pub(super) address: SocketAddr,
+    /// Where operators connect.
+    pub(super) admin: SocketAddr,
+}
+
+/// What `/api/v1/invariants` says.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Invariants {
+    /// All counters are zero.
+    pub(super) at_rest: bool,
+    /// By name.
+    pub(super) counters: BTreeMap<String, u64>,
+}
+
+/// One account of a config.
+#[derive(Debug, Clone)]
+pub(super) struct AccountLines {
+    /// Its only key.
+    pub(super) key: String,
+    /// The rest of its entry, in YAML's flow style, beginning with a comma.
+    pub(super) more: String,
+}
+
+/// What a proof's config has beside the addresses.
+#[derive(Debug, Clone)]
+pub(super) struct Config {
+    /// Threads that serve requests.
+    pub(super) threads: usize,
+    /// The replicas of the one deployment.
+    pub(super) replicas: Vec<SocketAddr>,
+    /// More of the deployment's entry, in YAML's flow style, beginning with a comma; or nothing.
+    pub(super) deployment: String,
+    /// The accounts.
+    pub(super) accounts: Vec<AccountLines>,
+    /// Requests on one connection; `None`: the default.
+    pub(super) keepalive_requests: Option<u32>,
+}
+
+impl Config {
+    /// One thread, and as many accounts without any limit that could be felt, with the keys `key-0`, `key-1` …
+    pub(super) fn limitless(replicas: Vec<SocketAddr>, accounts: usize) -> Self {
+        let accounts = (0..accounts).map(|number| AccountLines {
+            key: format!("key-{number}"),
+            more: format!(
+                ", spending_tier: enterprise, requests_per_minute: 100000000, concurrency: 100000, \
+                 limits: [{{ start: {LIMITLESS}, floor: {LIMITLESS}, ceiling: {LIMITLESS} }}]"
+            ),
+        });
+        Self {
+            threads: 1,
+            replicas,
+            deployment: ", slo: { ttft_ms: 2000, tpot_ms: 100 }".to_owned(),
+            accounts: accounts.collect(),
+            keepalive_requests: None,
+        }
+    }
+
+    fn yaml(&self, listen: SocketAddr, admin: SocketAddr, access: &str) -> String {
+        use std::fmt::Write as _;
+        let keepalive =
+            self.keepalive_requests.map_or_else(String::new, |most| format!(", keepalive_requests: {most}"));
+        let replicas: Vec<String> =
+            self.replicas.iter().map(|replica| format!("\"http://{replica}\"")).collect();
+        let mut text = format!(
+            "listen: {{ address: \"{listen}\", threads: {}, limits: {{ connections_per_address: 100000{keepalive} }} }}\n\
+             admin: {{ address: \"{admin}\" }}\n\
+             deployments: [{{ name: d, engine: vllm, replicas: [{}]{} }}]\n\
+             models: [{{ name: {MODEL}, deployments: [d], size_class: small }}]\n\
+             limits: {{ policy: fixed }}\n\
+             log: {{ access: {access}, level: warn }}\n\
+             accounts:\n",
+            self.threads,
+            replicas.join(", "),
+            self.deployment,
+        );
+        for (number, AccountLines { key, more }) in self.accounts.iter().enumerate() {
+            // Writing into a string cannot fail.
+            let _ = writeln!(text, "  - {{ id: a{number}, keys: [\"{}\"]{more} }}", digest(key));
+        }
+        text
+    }
+}
+
+/// What a config holds of a key: SHA-256 by way of the program itself would need its key; keys of proofs are fixed.
+fn digest(key: &str) -> String {
+    use sha2::{Digest as _, Sha256};
+    let mut text = "sha256:".to_owned();
+    for byte in Sha256::digest(key.as_bytes()) {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+impl Tidegate {
+    /// Builds and starts it, everything on, with the access log in a file.
+    ///
+    /// # Errors
+    /// It does not build, does not start, or refuses the config.
+    pub(super) async fn start(setting: &Setting, name: &str, config: &Config) -> Result<Self, Trouble> {
+        let access = setting.out.join(format!("{name}-access.log"));
+        let _ = std::fs::remove_file(&access);
+        let file = setting.out.join(format!("{name}.yaml"));
+        let text = config.yaml(free_address()?, free_address()?, &format!("\"{}\"", access.display()));
+        std::fs::write(&file, text)?;
+        let executable = setting.binaries().tidegate()?;
+        let arguments = ["serve", "--config", file.to_str().unwrap_or_default()];
+        let log = setting.out.join(format!("{name}.log"));
+        let mut program = Program::start(executable, arguments, &log)?;
+        let (address, admin) = program
+            .printed(|output| {
+                Some((listed(output, "listening on http://")?, listed(output, "admin on http://")?))
+            })
+            .await?;
+        program.listens(address).await?;
+        Ok(Self { program, address, admin })
+    }
+
+    /// Reads the counters that must be zero at rest.
+    ///
+    /// # Errors
+    /// The admin listener does not answer.
+    pub(super) async fn invariants(&self) -> Result<Invariants, Trouble> {
+        Admin::open(self.admin).await?.invariants().await
+    }
+
+    /// Waits until every counter is zero; what they were at last.
+    ///
+    /// # Errors
+    /// The admin listener does not answer.
+    pub(super) async fn settle(&self, patience: Duration) -> Result<Invariants, Trouble> {
+        let end = clock::now() + patience;
+        loop {
+            let invariants = self.invariants().await?;
+            if invariants.at_rest || clock::now() > end {
+                return Ok(invariants);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// A kept connection to the admin listener.
+#[derive(Debug)]
+pub(super) struct Admin(Connection);
+
+impl Admin {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub(super) async fn open(address: SocketAddr) -> Result<Self, Trouble> {
+        Ok(Self(Connection::open(address).await?))
+    }
+
+    /// Reads the counters that must be zero at rest.
+    ///
+    /// # Errors
+    /// The connection broke, or the answer is not what it should be.
+    pub(super) async fn invariants(&mut self) -> Result<Invariants, Trouble> {
+        let mut body = Vec::new();
+        let request = b"GET /api/v1/invariants HTTP/1.1\r\nhost: admin\r\n\r\n";
+        self.0.exchange(request, |piece| body.extend_from_slice(piece)).await?;
+        serde_json::from_slice(&body).map_err(|e| Trouble::Unexpected(format!("invariants: {e}")))
+    }
+}
+
+fn listed(output: &str, before: &str) -> Option<SocketAddr> {
+    output.lines().find_map(|line| line.strip_prefix(before)?.trim().parse().ok())
+}
+
+/// A chat request, ready to be sent.
+pub(super) fn chat(key: &str, body: &str) -> Vec<u8> {
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: prove\r\naccept: */*\r\n\
+         authorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body.as_bytes()].concat()
+}

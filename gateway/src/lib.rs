@@ -36,6 +36,7 @@ pub mod memory;
 pub mod metrics;
 pub mod overrides;
 pub mod record;
+pub mod scrape;
 pub mod serve;
 pub mod shortage;
 pub mod state;

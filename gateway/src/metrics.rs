@@ -74,6 +74,11 @@ fn describe() {
     describe_gauge!("tidegate_queue_depth", "Requests that wait.");
     describe_gauge!("tidegate_inflight", "Requests on a replica.");
     describe_gauge!("tidegate_concurrency_limit", "Requests that a replica may hold.");
+    describe_counter!("tidegate_scrape_failures_total", "Readings of an engine's metrics that failed.");
+    describe_gauge!(
+        "tidegate_scrape_age_seconds",
+        "Time since the last good reading of an engine's metrics."
+    );
     describe_gauge!("tidegate_saturation_ratio", "How full a replica is; 1 is full.");
     describe_gauge!("tidegate_access_log_dropped", "Records dropped because the log was too slow.");
 }
@@ -301,6 +306,9 @@ pub fn read_gauges(gateway: &Gateway, now: Duration) {
             gauge!("tidegate_inflight", labels()).set(f64::from(replica.active));
             gauge!("tidegate_concurrency_limit", labels()).set(replica.limit);
             gauge!("tidegate_saturation_ratio", labels()).set(replica.saturation);
+            if let Some(age) = replica.scrape_age {
+                gauge!("tidegate_scrape_age_seconds", labels()).set(age.as_secs_f64());
+            }
         }
     }
     read_budgets(gateway);

@@ -18,6 +18,7 @@ use crate::harvest;
 use crate::journal::{self, Journal};
 use crate::metrics::{self, RequestMetrics};
 use crate::overrides::Overrides;
+use crate::scrape;
 use crate::state::Registry;
 use async_trait::async_trait;
 use pingora::listeners::tls::TlsSettings;
@@ -112,6 +113,7 @@ pub fn prepare(config: Config) -> Result<Prepared, ServeError> {
     let admin_listener = open(config.admin.address, "admin.address")?;
     let admin_address = admin_listener.local_addr()?;
     admin::start(admin_listener, Arc::clone(&gateway), rendered)?;
+    scrape::start(Arc::clone(&gateway))?;
     let certificates = match &config.listen.tls {
         Some(tls) => Some(Certificates::load(&tls.cert_file, &tls.key_file)?),
         None => None,

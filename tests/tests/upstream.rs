@@ -2,6 +2,7 @@
 
 use crate::harness::client::{Answer, send};
 use crate::harness::config::merge;
+use crate::harness::recorder::Recorder;
 use crate::harness::{Gateway, KEY, ask, config, engine, eventually, gateway_and_engine};
 use crate::refusals::{Told, assert_told};
 use bench::engine::server::EngineServer;
@@ -165,6 +166,25 @@ async fn what_breaks_before_the_first_token_is_a_status() {
     let charged: Vec<Value> =
         gateway.log(cases.len()).await.into_iter().map(|l| l["generated_tokens"].clone()).collect();
     assert!(charged.iter().all(Value::is_null), "nobody got anything: {charged:?}");
+}
+
+/// Threat F8, report S6: a metrics page that is of no use is counted, and neither halts its engine nor opens it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threat_f8_an_engine_without_useful_metrics_serves() {
+    let engine = Recorder::start().await;
+    let deployment = json!({ "engine": "vllm", "scrape": { "interval_ms": 100 } });
+    let gateway = gateway_with([engine.url()], deployment).await;
+
+    eventually("failed readings are counted", || async {
+        let page = gateway.admin("/metrics").await.text();
+        let counted =
+            |line: &str| line.starts_with("tidegate_scrape_failures_total{") && !line.ends_with(" 0");
+        page.lines().any(counted).then_some(())
+    })
+    .await;
+
+    assert_eq!(gateway.chat(&ask(json!({}))).await.status, 200);
+    gateway.invariants().await;
 }
 
 /// Asserts that no client could take this for a whole answer.

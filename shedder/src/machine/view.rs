@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::Shedder;
 use crate::health::Service;
+use crate::offer::ReplicaId;
+use crate::replica::{Replica, Terms};
 use crate::snapshot::{AtRest, QueueSnapshot, ReplicaSnapshot, Snapshot};
 use crate::tier::{PerTier, Tier};
 
@@ -27,27 +29,15 @@ impl Shedder {
         }
     }
 
+    /// The state of one replica; `None` if there is no such one. Does not allocate; O(replicas).
+    #[must_use]
+    pub fn replica_snapshot(&self, now: Duration, id: ReplicaId) -> Option<ReplicaSnapshot> {
+        self.replica(id).map(|replica| snapshot_of(replica, now, self.terms(now)))
+    }
+
     fn replica_snapshots(&self, now: Duration) -> Vec<ReplicaSnapshot> {
         let terms = self.terms(now);
-        let snapshots = self.replicas.iter().map(|replica| {
-            let (kv, capacity) = replica.kv_now(now);
-            ReplicaSnapshot {
-                id: replica.id,
-                active: replica.active,
-                with_token: replica.with_token,
-                limit: replica.limit_now(now, terms),
-                backlog_tokens: replica.backlog,
-                kv_tokens: kv as u64,
-                kv_capacity_tokens: capacity.map(|tokens| tokens as u64),
-                saturation: replica.saturation(now, terms),
-                healthy: replica.service(now) != Service::Out,
-                drained: replica.drained,
-                prefill_rate: replica.prefill.rate(now),
-                gap: replica.limit.gap(),
-                scrape_age: replica.scrape_age(now),
-            }
-        });
-        snapshots.collect()
+        self.replicas.iter().map(|replica| snapshot_of(replica, now, terms)).collect()
     }
 
     fn queue_snapshot(&self, now: Duration, tier: Tier) -> QueueSnapshot {
@@ -63,7 +53,7 @@ impl Shedder {
     }
 
     fn at_rest(&self) -> AtRest {
-        let sum = |of: fn(&crate::replica::Replica) -> u64| self.replicas.iter().map(of).sum();
+        let sum = |of: fn(&Replica) -> u64| self.replicas.iter().map(of).sum();
         let queued = |of: fn(crate::queue::Totals) -> u64| {
             self.queues.iter().map(|(_, queue)| of(queue.totals())).sum()
         };
@@ -79,5 +69,24 @@ impl Shedder {
             verdicts: self.verdicts.len() as u64,
             booked: sum(|replica| replica.booked.len() as u64),
         }
+    }
+}
+
+fn snapshot_of(replica: &Replica, now: Duration, terms: Terms) -> ReplicaSnapshot {
+    let (kv, capacity) = replica.kv_now(now);
+    ReplicaSnapshot {
+        id: replica.id,
+        active: replica.active,
+        with_token: replica.with_token,
+        limit: replica.limit_now(now, terms),
+        backlog_tokens: replica.backlog,
+        kv_tokens: kv as u64,
+        kv_capacity_tokens: capacity.map(|tokens| tokens as u64),
+        saturation: replica.saturation(now, terms),
+        healthy: replica.service(now) != Service::Out,
+        drained: replica.drained,
+        prefill_rate: replica.prefill.rate(now),
+        gap: replica.limit.gap(),
+        scrape_age: replica.scrape_age(now),
     }
 }

@@ -1,10 +1,10 @@
-//! An engine that keeps every request whole, and gives all of them the same short answer.
+//! An engine that keeps every request whole but probes, and gives all of them the same short answer.
 //!
 //! The simulated engine keeps the beginning of a body only; whoever asserts that 20 MiB arrive byte for byte needs
 //! all of them.
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -71,6 +71,9 @@ async fn record(
     let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
         return Ok(Response::new(Full::default()));
     };
+    if head.method == Method::GET {
+        return Ok(Response::new(Full::from(ANSWER)));
+    }
     let stream = head.headers.get("accept").is_some_and(|accept| accept == "text/event-stream");
     kept.lock().push(Recorded { path: head.uri.path().to_owned(), headers: head.headers, body });
     let (kind, answer) = if stream { ("text/event-stream", STREAM) } else { ("application/json", ANSWER) };

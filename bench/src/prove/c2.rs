@@ -76,7 +76,7 @@ async fn round(contest: &Contest, rate: u32, window_ms: u64, ours_first: bool) -
         warm: Duration::from_millis(300),
         window: Duration::from_millis(window_ms),
     };
-    let direct = pace.measure(contest.engine.addr).await?;
+    let direct = pace.measure(contest.engine).await?;
     let (ours, bare) = if ours_first {
         let ours = pace.measure(contest.ours.address).await?;
         (ours, pace.measure(contest.bare.address).await?)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::canned::Canned;
 use super::contest::{ACCOUNTS, Bare, Contest, Ratio, Round, chats, details, instant_engine};
 use super::meter::{Load, Unit};
 use super::proof::{Finding, Proof, RatioBound, Setting, Trouble};
@@ -43,8 +44,8 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
 }
 
 async fn over_budget(setting: &Setting) -> Result<Vec<Round>, Trouble> {
-    let engine = instant_engine().await?;
-    let mut config = Config::limitless(vec![engine.addr], ACCOUNTS);
+    let engine = Canned::start()?.addr;
+    let mut config = Config::limitless(vec![engine], ACCOUNTS);
     for account in &mut config.accounts {
         let small = "{ prompt: 1, uncached_prompt: 1000000, generated: 1000000 }";
         let large = "{ prompt: 1000000, uncached_prompt: 1000000, generated: 1000000 }";
@@ -58,20 +59,20 @@ async fn over_budget(setting: &Setting) -> Result<Vec<Round>, Trouble> {
     for request in chats(super::c1::PROMPT_BYTES, 16, false) {
         Connection::open(ours.address).await?.exchange(&request, |_| ()).await?;
     }
-    let bare = Bare::start(setting, "c7-429", engine.addr, Some(429)).await?;
+    let bare = Bare::start(setting, "c7-429", engine, Some(429)).await?;
     let contest = Contest { ours, bare, engine };
     contest.pin()?;
     contest.rounds(&load(setting, 429), setting.size(3, 5)).await
 }
 
 async fn over_load(setting: &Setting) -> Result<Vec<Round>, Trouble> {
-    let engine = instant_engine().await?;
-    let mut config = Config::limitless(vec![engine.addr], ACCOUNTS);
+    let simulated = instant_engine().await?;
+    let mut config = Config::limitless(vec![simulated.addr], ACCOUNTS);
     config.deployment = ", slo: { ttft_ms: 2000, tpot_ms: 100 }, limit: 1, queue: { requests: 0 }".to_owned();
     let ours = Tidegate::start(setting, "c7-503", &config).await?;
     let _held = hold(ours.address).await?;
-    let bare = Bare::start(setting, "c7-503", engine.addr, Some(503)).await?;
-    let contest = Contest { ours, bare, engine };
+    let bare = Bare::start(setting, "c7-503", simulated.addr, Some(503)).await?;
+    let contest = Contest { ours, bare, engine: simulated.addr };
     contest.pin()?;
     contest.rounds(&load(setting, 503), setting.size(3, 5)).await
 }

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::canned::Canned;
 use super::meter::{Load, Window};
 use super::process;
 use super::program::{Program, free_address};
@@ -30,8 +31,8 @@ pub(super) struct Contest {
     pub(super) ours: Tidegate,
     /// What it is compared with.
     pub(super) bare: Bare,
-    /// In front of which both stand; ends with this process.
-    pub(super) engine: EngineServer,
+    /// Where the engine listens in front of which both stand.
+    pub(super) engine: SocketAddr,
 }
 
 /// A bare proxy. Dropping it ends it.
@@ -75,15 +76,15 @@ pub(super) struct Round {
 }
 
 impl Contest {
-    /// Starts both in front of an engine that answers at once, all on one core.
+    /// Starts both in front of an engine that costs next to nothing, all on one core.
     ///
     /// # Errors
     /// A program does not build or start.
     pub(super) async fn start(setting: &Setting, name: &str) -> Result<Self, Trouble> {
-        let engine = instant_engine().await?;
-        let config = Config::limitless(vec![engine.addr], ACCOUNTS);
+        let engine = Canned::start()?.addr;
+        let config = Config::limitless(vec![engine], ACCOUNTS);
         let ours = Tidegate::start(setting, name, &config).await?;
-        let bare = Bare::start(setting, name, engine.addr, None).await?;
+        let bare = Bare::start(setting, name, engine, None).await?;
         let contest = Self { ours, bare, engine };
         contest.pin()?;
         Ok(contest)

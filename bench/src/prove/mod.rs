@@ -15,6 +15,7 @@ mod proof;
 
 pub(crate) mod allocations;
 mod binaries;
+mod canned;
 mod contest;
 mod meter;
 mod pace;

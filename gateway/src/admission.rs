@@ -189,9 +189,24 @@ impl Ticket {
                 self.open = false;
                 Err(rejection)
             }
-            // Every ticket gets a verdict before its sender goes; a lost one must not hang a client.
-            Err(_) => std::future::pending().await,
+            // Every ticket gets its verdict; if one were lost, its client must not hang for it.
+            Err(_) => Err(lost()),
         }
+    }
+}
+
+/// The rejection of a request whose verdict was lost.
+fn lost() -> Rejection {
+    Rejection {
+        reason: shedder::Reason::NoReplica,
+        tier: shedder::Tier::Regular,
+        retry_after: Some(std::time::Duration::from_secs(1)),
+        predicted_wait: None,
+        predicted_wait_max: std::time::Duration::ZERO,
+        waited: std::time::Duration::ZERO,
+        saturation: 1.0,
+        ceiling: 1.0,
+        queued: 0,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::memory::MemoryGuard;
 use crate::path::Request;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::relay::{Answered, Broken, Relay, SILENCE_MAX, UpstreamFault};
+use crate::relay::{Answered, Broken, Relay, UpstreamFault};
 use crate::settle;
 use crate::state::Deployment;
 use crate::upstream::exchange::{Exchange, ExchangeError, Outgoing};
@@ -153,7 +153,8 @@ impl Attempt<'_, '_, '_> {
     /// Waits for `work` while the client is watched; a stream that is silent for long gets comments.
     async fn watched<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Fault> {
         let mut work = std::pin::pin!(work);
-        let mut silence_end = clock::now() + SILENCE_MAX;
+        let silence = self.request.snapshot.config.listen.limits.silence;
+        let mut silence_end = clock::now() + silence;
         loop {
             let left = silence_end.saturating_sub(clock::now());
             tokio::select! {
@@ -162,7 +163,7 @@ impl Attempt<'_, '_, '_> {
                 () = self.client.gone() => return Err(Fault::Stop(Stop::Gone)),
                 () = tokio::time::sleep(left), if self.request.call.stream => {
                     self.client.keep_alive().await.map_err(Fault::Stop)?;
-                    silence_end = clock::now() + SILENCE_MAX;
+                    silence_end = clock::now() + silence;
                 }
             }
         }
@@ -190,6 +191,7 @@ impl Attempt<'_, '_, '_> {
                 usage_asked: request.call.usage_asked,
             },
             timeouts: &deployment.timeouts,
+            silence: request.snapshot.config.listen.limits.silence,
             dispatched: record.dispatched_at(),
             answered,
         };

@@ -27,7 +27,6 @@ use crate::keys;
 use crate::memory::MemoryGuard;
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
-use crate::relay::SILENCE_MAX;
 use crate::request::body::{self, BodyLimits};
 use crate::request::call::{Call, TierWish, context_too_long};
 use crate::request::weigh::{Weight, weigh};
@@ -417,9 +416,10 @@ async fn wait(
         Admission::Shed(rejection) => return Err(explain::shed(&rejection).into()),
         Admission::Waiting(ticket) => ticket,
     };
+    let silence = request.snapshot.config.listen.limits.silence;
     let mut silent_since = arrived;
     loop {
-        let silence_left = (silent_since + SILENCE_MAX).saturating_sub(clock::now());
+        let silence_left = (silent_since + silence).saturating_sub(clock::now());
         tokio::select! {
             biased;
             verdict = ticket.verdict() => {

@@ -168,6 +168,9 @@ pub enum Retry {
 /// The longest wait that is sent to a client. Above it the SDKs ignore the value or give up: then no retry helps.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
+/// How much longer than the longest a wait may be and still be told as it.
+const ROUNDING: Duration = Duration::from_secs(1);
+
 /// One refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -199,11 +202,12 @@ impl Refusal {
         self
     }
 
-    /// Says when a retry can help; a wait over [`RETRY_AFTER_MAX`] is none.
+    /// Says when a retry can help; a wait over [`RETRY_AFTER_MAX`] is none. A budget's minute ends up to one slot
+    /// late, so a wait that is over by less than a second is told as the longest.
     #[must_use]
     pub fn retry(mut self, after: Option<Duration>) -> Self {
         self.retry = match after {
-            Some(after) if after <= RETRY_AFTER_MAX => Retry::After(after),
+            Some(after) if after < RETRY_AFTER_MAX + ROUNDING => Retry::After(after.min(RETRY_AFTER_MAX)),
             _ => Retry::Never,
         };
         self

@@ -25,8 +25,6 @@ use tokio::sync::oneshot;
 const HELD_BYTES_MAX: usize = 64 << 10;
 /// Largest answer that is held whole. Above it something is wrong: a million tokens have about 6 MB.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// Silence after which a stream's client gets a comment; proxies cut silent connections after 50 … 120 s.
-pub const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// A client write that took longer than this held the engine up.
 const BLOCKED_WRITE: Duration = Duration::from_millis(5);
 
@@ -79,6 +77,8 @@ pub struct Relay<'a, 's> {
     pub stamp: Stamp<'a>,
     /// How long the engine may be silent.
     pub timeouts: &'a UpstreamTimeouts,
+    /// Silence after which a stream's client gets a comment.
+    pub silence: Duration,
     /// When the request went to the engine.
     pub dispatched: Duration,
     /// What is known so far; kept outside, because the client may leave at any await.
@@ -122,7 +122,7 @@ impl Relay<'_, '_> {
                     if self.is_silent_too_long(last_read) {
                         return Err(self.failed(UpstreamFault::Exchange(ExchangeError::Timeout)));
                     }
-                    if clock::now() >= last_write + SILENCE_MAX {
+                    if clock::now() >= last_write + self.silence {
                         self.client.keep_alive().await?;
                         last_write = clock::now();
                     }
@@ -167,7 +167,7 @@ impl Relay<'_, '_> {
 
     /// When something has to be looked at, if nothing is read before.
     fn due(&self, last_read: Duration, last_write: Duration) -> Duration {
-        self.silence_end(last_read).min(last_write + SILENCE_MAX)
+        self.silence_end(last_read).min(last_write + self.silence)
     }
 
     fn silence_end(&self, last_read: Duration) -> Duration {

@@ -6,6 +6,7 @@
 //! and counted.
 
 use crate::admission::Place;
+use crate::api::usage::Usage;
 use crate::clock;
 use crate::path::Request;
 use crate::record::Record;
@@ -49,7 +50,7 @@ fn charge(request: &Request<'_>, answered: &Answered, finished: bool, record: &m
     let weighed = request.live.ledger().prompt();
     let hit = weighed.tokens.saturating_sub(weighed.uncached);
     let counted = (f64::from(answered.chunks) * weighed.tokens_per_chunk).round() as u64;
-    let used = match answered.usage {
+    let used = match answered.usage.filter(|usage| is_possible(request, usage)) {
         Some(usage) => {
             let by_us = usage.prompt.saturating_sub(hit);
             let uncached = usage.cached.map_or(by_us, |cached| by_us.min(usage.prompt - cached));
@@ -62,6 +63,21 @@ fn charge(request: &Request<'_>, answered: &Answered, finished: bool, record: &m
     request.live.ledger().settle(&used);
     record.used(&used, answered.usage.and_then(|usage| usage.cached), answered.usage.is_none());
     used
+}
+
+/// Template and tools that an engine adds to a prompt, tokens; generous.
+const TEMPLATE_TOKENS_MAX: u64 = 16_384;
+
+/// Whether the engine's numbers can be: a token has a byte at least, or an image behind it. One absurd report
+/// must not put an account days into debt.
+fn is_possible(request: &Request<'_>, usage: &Usage) -> bool {
+    let call = request.call;
+    let images = request.weight.features.as_ref().map_or(0, |features| u64::from(features.images));
+    let prompt_max = call.body.len() as u64 + TEMPLATE_TOKENS_MAX * (1 + images);
+    let generated_max = call
+        .max_tokens
+        .map_or(u64::MAX, |max| u64::from(max) * u64::from(call.choices) + TEMPLATE_TOKENS_MAX);
+    usage.prompt <= prompt_max && usage.generated <= generated_max
 }
 
 fn learn(request: &Request<'_>, deployment: &Deployment, prompt: u64, generated: u64, chunks: u32) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::faults::{At, Shown};
 use super::replica::ReplicaUrl;
 use super::resolve::{Resolver, Secret};
-use super::settings::{Ceilings, Ejection, Queue, Retry, Scrape, ScrapeFile, Timeouts};
+use super::settings::{Ceilings, Queue, Scrape, ScrapeFile, Timeouts};
 
 /// Model servers that serve the same thing and share one queue.
 #[derive(Debug, Clone)]
@@ -46,10 +46,6 @@ pub struct Deployment {
     pub scrape: Scrape,
     /// How long each step towards a server may take.
     pub timeouts: Timeouts,
-    /// When a failing server is left out.
-    pub ejection: Ejection,
-    /// How many requests may be sent again.
-    pub retry: Retry,
     /// The key that the servers want, once it was read.
     pub api_key: Option<Secret>,
     /// Where that key is read from.
@@ -165,10 +161,6 @@ pub(crate) struct DeploymentFile {
     scrape: ScrapeFile,
     /// How long each step towards a server may take.
     timeouts: Timeouts,
-    /// When a failing server is left out.
-    ejection: Ejection,
-    /// How many requests may be sent again.
-    retry: Retry,
     /// File with the key that the servers want as `Authorization: Bearer`. Default: none is sent.
     #[schemars(length(min = 1, max = 4096))]
     api_key_file: Option<String>,
@@ -224,10 +216,6 @@ impl DeploymentFile {
             );
             resolver.fault(&at.key("withdraw"), fault);
         }
-        if self.ejection.probe > self.ejection.probe_max {
-            let fault = format!("must not exceed probe_max_ms ({})", self.ejection.probe_max.as_millis());
-            resolver.fault(&at.key("ejection").key("probe_ms"), fault);
-        }
         let api_key_file = self.api_key_file.map(|path| resolver.path(&path));
         let key_at = at.key("api_key_file");
         Deployment {
@@ -249,8 +237,6 @@ impl DeploymentFile {
             queue: self.queue,
             scrape: self.scrape.resolve(self.engine, &at.key("scrape"), resolver),
             timeouts: self.timeouts,
-            ejection: self.ejection,
-            retry: self.retry,
             api_key: api_key_file.as_ref().and_then(|path| resolver.secret(&key_at, path)),
             api_key_file,
             withdraw: self.withdraw,

@@ -58,7 +58,7 @@ pub use process::{AccessLog, Admin, Log, LogFormat, LogLevel, State};
 pub use redacted::redacted;
 pub use replica::{Host, ReplicaUrl, ReplicaUrlError, is_allowed};
 pub use resolve::Secret;
-pub use settings::{Ceilings, Ejection, Queue, Retry, Scrape, Timeouts};
+pub use settings::{Ceilings, Queue, Scrape, Timeouts};
 pub use tier::{Tier, Tiers};
 pub use tree::{DEPTH_MAX, NODES_MAX};
 

@@ -69,8 +69,6 @@ fn deployment(one: &Deployment) -> Value {
             "path": one.scrape.path,
         },
         "timeouts": one.timeouts,
-        "ejection": one.ejection,
-        "retry": one.retry,
         "api_key_file": one.api_key_file.as_ref().map(|path| path.display().to_string()),
         "withdraw": one.withdraw,
         "shared_prefixes": one.shared_prefixes,

@@ -1,4 +1,4 @@
-//! The blocks of a deployment: ceilings, queue, scraping, timeouts, ejection and retries.
+//! The blocks of a deployment: ceilings, queue, scraping and timeouts.
 //!
 //! None of them needs to be set on any engine.
 
@@ -127,55 +127,6 @@ impl Default for Timeouts {
             write: Duration::from_secs(10),
             idle: Duration::from_secs(4),
         }
-    }
-}
-
-/// When a failing server is left out, and when it is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Ejection {
-    /// Failures in a row that leave a server out. Default 3: one reset is chance.
-    #[schemars(range(min = 1, max = 1000))]
-    pub failures: u32,
-    /// Time until one request tries it again, ms. Default 1,000, doubled with each failed trial.
-    #[serde(rename = "probe_ms", with = "millis")]
-    #[schemars(with = "u64", range(min = 50, max = 600_000))]
-    pub probe: Duration,
-    /// Longest time between two trials, ms. Default 30,000.
-    #[serde(rename = "probe_max_ms", with = "millis")]
-    #[schemars(with = "u64", range(min = 50, max = 3_600_000))]
-    pub probe_max: Duration,
-    /// Largest share of the servers that is left out. Default 0.5: if more fail, the fault is probably elsewhere, and the rest would break under the load.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub share_max: f64,
-}
-
-impl Default for Ejection {
-    fn default() -> Self {
-        Self {
-            failures: 3,
-            probe: Duration::from_secs(1),
-            probe_max: Duration::from_secs(30),
-            share_max: 0.5,
-        }
-    }
-}
-
-/// How many requests may be sent again after a failure before their first token.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Retry {
-    /// As a share of the running requests. Default 0.2: more would turn a failure into an overload.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub share: f64,
-    /// So many at least, whatever the share says. Default 3.
-    #[schemars(range(min = 0, max = 1000))]
-    pub min: u32,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self { share: 0.2, min: 3 }
     }
 }
 

@@ -21,6 +21,10 @@ use super::text::PageError;
 use crate::state::Deployment;
 use crate::{clock, entropy};
 
+/// How often an idle or ejected replica is asked whether it is there: as soon as the shedder would try an
+/// ejected one again.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
 /// Between two probes of an idle replica. Two missed ones take it out of service.
 const IDLE_PROBE: Duration = Duration::from_secs(5);
 /// How often an engine is asked for its slots, which only a restart changes.
@@ -70,7 +74,7 @@ impl Watch {
     /// Watches until dropped. Starts at a random moment of the first interval, so that not all ask at once.
     pub(super) async fn run(mut self) {
         let deployment = Arc::clone(&self.deployment);
-        let (scrape, look) = (&deployment.config.scrape, deployment.config.ejection.probe);
+        let (scrape, look) = (&deployment.config.scrape, PROBE_EVERY);
         tokio::time::sleep(scrape.interval.mul_f64(entropy::unit())).await;
         let mut scrape_due = clock::now();
         let mut look_due = clock::now();

@@ -56,16 +56,7 @@ fn the_reference_shows_the_defaults() {
         assert_eq!(shown[section], default[section], "{section}");
     }
     let (shown, default) = (&shown["deployments"][0], &default["deployments"][0]);
-    for block in [
-        "ceilings",
-        "queue",
-        "timeouts",
-        "ejection",
-        "retry",
-        "regular_share_min",
-        "withdraw",
-        "shared_prefixes",
-    ] {
+    for block in ["ceilings", "queue", "timeouts", "regular_share_min", "withdraw", "shared_prefixes"] {
         assert_eq!(shown[block], default[block], "deployments[].{block}");
     }
 }

@@ -8,6 +8,7 @@ use clap::Parser;
 use serde_json::json;
 
 use super::binaries::Binaries;
+use super::known;
 use super::process;
 use super::proof::{Finding, Proof, Setting, Trouble};
 use super::registry::{PROOFS, named};
@@ -20,7 +21,7 @@ const USAGE: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(
     name = "prove",
-    after_help = "Examples:\n  prove --list\n  prove C1 t4\n  prove --quick\n\nExit code: 0 all goals met, 1 one is not, 2 called wrongly."
+    after_help = "Examples:\n  prove --list\n  prove C1 t4\n  prove --quick\n\nExit code: 0 all goals met, 1 one is not (with --quick: one that is not known to fall short), 2 called wrongly."
 )]
 struct Arguments {
     /// Which; default: all
@@ -92,6 +93,9 @@ fn list(proofs: &[&Proof]) -> io::Result<ExitCode> {
     for Proof { id, what, goal, quick_s, full_s, needs, .. } in proofs {
         let needs = if needs.is_empty() { "nothing" } else { needs };
         writeln!(out, "{id:<4} {what}\n     goal {goal}; quick {quick_s} s, full {full_s} s; needs {needs}")?;
+        if let Some(known) = known::shortfall(id) {
+            writeln!(out, "     known to fall short: {}; next: {}", known.reason, known.next)?;
+        }
     }
     let (quick, full): (u32, u32) =
         proofs.iter().fold((0, 0), |(quick, full), proof| (quick + proof.quick_s, full + proof.full_s));
@@ -114,16 +118,23 @@ fn report(
         details: json!({ "trouble": trouble.to_string() }),
     });
     let Finding { figure, goal, ok, details } = finding;
-    let verdict = if ok { "ok" } else { "short" };
+    // In the small size a shortfall that is known and no worse fails nothing: CI is to find what is new.
+    let known = known::shortfall(id).filter(|_| !ok && !known::is_worse(&details));
+    let verdict = match known {
+        None if ok => "ok",
+        None => "short",
+        Some(_) => "short (known)",
+    };
     let path = setting.out.join(format!("{}.json", id.to_lowercase()));
     let size = if setting.quick { "quick" } else { "full" };
     let file = json!({
         "id": id, "what": what, "size": size, "figure": figure, "goal": goal, "verdict": verdict,
         "took_s": took_s, "machine": process::machine(), "details": details,
+        "known": known.map(|known| json!({ "reason": known.reason, "next": known.next })),
     });
     std::fs::write(&path, serde_json::to_vec_pretty(&file)?)?;
     writeln!(io::stdout(), "{id:<4} {what}  {figure}  {goal}  {verdict}  {}", shown(&path).display())?;
-    Ok(ok)
+    Ok(ok || (setting.quick && known.is_some()))
 }
 
 /// Relative to where `prove` was called, if it lies below.

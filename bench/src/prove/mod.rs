@@ -9,6 +9,7 @@
 
 pub(crate) mod cli;
 
+mod known;
 mod registry;
 
 mod proof;
@@ -40,3 +41,6 @@ mod t1;
 mod t3;
 mod t4;
 mod t6;
+
+mod reserve;
+mod week;

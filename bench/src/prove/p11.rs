@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::known;
 use super::proof::{Finding, Proof, Setting, Trouble};
 
 #[path = "../../../limits/tests/proofs/p11.rs"]
@@ -33,15 +34,8 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
     let offered: u64 = under.iter().map(|outcome| outcome.offered).sum();
     let sound = over.iter().chain(&under).all(|outcome| outcome.at_rest && outcome.worst_charged <= 1.0);
     let met = used >= USE_MIN && worst <= WORST_MAX && falsely == 0;
-    // The quick size is half an hour: long enough to see that nothing got worse, too short to judge the goal by.
-    let (goal, ok) = if setting.quick {
-        (
-            format!("{} (quick: ≥0.85; ≤1.2; ≤2 %)", PROOF.goal),
-            used >= 0.85 && worst <= 1.2 && falsely * 50 <= offered,
-        )
-    } else {
-        (PROOF.goal.to_owned(), met)
-    };
+    // It falls short, as is known. Half an hour is long enough to see that nothing got worse.
+    let as_known = sound && used >= 0.85 && worst <= 1.2 && falsely * 50 <= offered;
     let outcomes =
         |list: &[streaming::Outcome]| list.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>();
     Ok(Finding {
@@ -49,8 +43,8 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
             "{used:.3}; {worst:.3}; {falsely} of {offered} ({:.2} %)",
             falsely as f64 * 100.0 / offered.max(1) as f64
         ),
-        goal,
-        ok: ok && sound,
-        details: json!({ "limit": streaming::LIMIT, "minutes": minutes, "at_2x": outcomes(&over), "at_0.8x": outcomes(&under) }),
+        goal: PROOF.goal.to_owned(),
+        ok: met && sound,
+        details: json!({ "limit": streaming::LIMIT, "minutes": minutes, "at_2x": outcomes(&over), "at_0.8x": outcomes(&under), known::WORSE: !as_known }),
     })
 }

@@ -1,7 +1,7 @@
 //! The table of all proofs, in the order in which they run.
 
 use super::proof::Proof;
-use super::{c1, c2, c3, c5, c6, c7, c8, c9, p11, p12, t1, t3, t4, t6};
+use super::{c1, c2, c3, c5, c6, c7, c8, c9, p11, p12, reserve, t1, t3, t4, t6, week};
 
 /// All of them. The load proofs (P1 to P10, P13, P14) will stand first, each in its file.
 pub(super) const PROOFS: &[Proof] = &[
@@ -19,6 +19,8 @@ pub(super) const PROOFS: &[Proof] = &[
     t3::PROOF,
     t4::PROOF,
     t6::PROOF,
+    reserve::PROOF,
+    week::PROOF,
 ];
 
 /// The proof of that id, whatever its case.

@@ -118,8 +118,7 @@ fn config(steady: SocketAddr, mortal: SocketAddr) -> Config {
         threads: 2,
         replicas: vec![steady, mortal],
         deployment: ", slo: { ttft_ms: 2000, tpot_ms: 100 }, limit: 48, queue: { requests: 64 }, \
-                     timeouts: { connect_ms: 300, first_token_ms: 500, between_tokens_ms: 500, answer_ms: 1000 }, \
-                     ejection: { failures: 20, probe_ms: 50, probe_max_ms: 200 }"
+                     timeouts: { connect_ms: 300, first_token_ms: 500, between_tokens_ms: 500, answer_ms: 1000 }"
             .to_owned(),
         accounts: accounts.map(|(key, more)| AccountLines { key: key.to_owned(), more }).to_vec(),
         keepalive_requests: Some(50),

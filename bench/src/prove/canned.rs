@@ -21,6 +21,9 @@ const TOKENS: u32 = 16;
 const BYTES_PER_TOKEN: u32 = 5;
 /// Bytes of a request read at once.
 const READ: usize = 256 << 10;
+/// What it says to whoever reads its state: idle, whatever it does, as an engine does that never has to queue.
+const METRICS: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 83\r\n\r\n\
+vllm:num_requests_running 0\nvllm:num_requests_waiting 0\nvllm:kv_cache_usage_perc 0\n";
 /// Most chunks of one stream.
 const CHUNKS_MAX: usize = 1 << 20;
 
@@ -63,6 +66,11 @@ async fn connection(mut stream: TcpStream) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(READ);
     loop {
         let (body, length) = request(&mut stream, &mut buffer).await?;
+        if buffer.starts_with(b"GET ") {
+            stream.write_all(METRICS).await?;
+            buffer.drain(..(body + length).min(buffer.len()));
+            continue;
+        }
         // What matters stands in the beginning of the bodies that are sent here.
         let asked = buffer.get(body..).unwrap_or_default();
         let asked = asked.get(..asked.len().min(512)).unwrap_or_default();
@@ -187,6 +195,11 @@ mod tests {
             let whole = chat("k", "{\"stream\":false}");
             connection.exchange(&whole, |piece| body.extend_from_slice(piece)).await.expect("whole");
             assert!(serde_json::from_slice::<serde_json::Value>(&body).is_ok());
+
+            let mut page = Vec::new();
+            let metrics = b"GET /metrics HTTP/1.1\r\nhost: e\r\n\r\n";
+            connection.exchange(metrics, |piece| page.extend_from_slice(piece)).await.expect("whole");
+            assert!(page.ends_with(b"perc 0\n"), "the length is that of the page");
 
             let mut events = Events::default();
             let stream = chat("k", "{\"stream\":true,\"max_tokens\":7}");

@@ -22,8 +22,9 @@ use crate::offer::RequestId;
 pub(crate) const OUTPUT_PRICE: i64 = 2;
 /// Weights are counted in 1/1024, counters in 1/1024 token at weight 1.
 const ONE: u64 = 1_024;
-/// Accounts remembered though nothing of theirs waits or runs.
-const IDLE_FLOWS_MAX: usize = 4_096;
+/// Accounts remembered though nothing of theirs waits or runs, so that one that comes back costs no allocation:
+/// about 2 MB.
+const IDLE_FLOWS_MAX: usize = 16_384;
 
 /// Where a waiting request stands: by account, then first arrival, then order of offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -261,13 +262,12 @@ impl TierQueue {
         }
     }
 
-    /// Forgets accounts that have nothing here and no more than their share behind them.
+    /// Forgets accounts that have nothing here, when there are too many of them. Who comes back is lifted to the
+    /// others' floor either way, remembered or not.
     pub(crate) fn forget_idle(&mut self) {
-        let floor = self.turns.first().map_or(self.virtual_time, |&(counter, _, _)| counter);
-        let crowded = self.flows.len() > IDLE_FLOWS_MAX;
-        self.flows.retain(|_, flow| {
-            flow.waiting.requests > 0 || flow.running > 0 || (!crowded && flow.counter > floor)
-        });
+        if self.flows.len() > IDLE_FLOWS_MAX {
+            self.flows.retain(|_, flow| flow.waiting.requests > 0 || flow.running > 0);
+        }
     }
 
     /// The `count` accounts with the most waiting: account, requests, tokens.
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn totals_return_to_zero_and_idle_accounts_are_forgotten() {
+    fn totals_return_to_zero_when_everybody_has_been_served() {
         let mut queue = TierQueue::default();
         (0..50).for_each(|n| push(&mut queue, n % 7, n, n, 1.0));
 
@@ -383,7 +383,7 @@ mod tests {
         queue.forget_idle();
 
         assert_eq!(queue.totals(), Totals::default());
-        assert!(queue.flows.is_empty() && queue.turns.is_empty() && queue.loads.is_empty());
+        assert!(queue.turns.is_empty() && queue.loads.is_empty());
         assert_eq!(queue.weight, 0);
     }
 }

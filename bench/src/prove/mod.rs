@@ -38,6 +38,9 @@ mod c8;
 mod c9;
 
 mod t1;
+mod t11;
+mod t12;
+mod t2;
 mod t3;
 mod t4;
 mod t6;

@@ -31,6 +31,15 @@ pub(super) fn memory(pid: u32) -> io::Result<u64> {
     Ok(kibibytes(&map, "Pss:").unwrap_or(0) * 1024)
 }
 
+/// The most memory that a process ever had in RAM, or since that mark was last set back, bytes.
+///
+/// # Errors
+/// The process is gone.
+pub(super) fn peak(pid: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(kibibytes(&status, "VmHWM:").unwrap_or(0) * 1024)
+}
+
 /// Open descriptors of a process.
 ///
 /// # Errors

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::program::{Program, free_address};
 use super::proof::{Setting, Trouble};
@@ -38,6 +40,23 @@ pub(super) struct Invariants {
     pub(super) counters: BTreeMap<String, u64>,
 }
 
+#[derive(Debug, Deserialize)]
+struct AccountLimits {
+    models: Vec<ModelLimits>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ModelLimits {
+    meters: Vec<MeterState>,
+}
+
+#[derive(Debug, Deserialize)]
+struct MeterState {
+    meter: String,
+    used: u64,
+    debt: u64,
+}
+
 /// One account of a config.
 #[derive(Debug, Clone)]
 pub(super) struct AccountLines {
@@ -60,6 +79,8 @@ pub(super) struct Config {
     pub(super) accounts: Vec<AccountLines>,
     /// Requests on one connection; `None`: the default.
     pub(super) keepalive_requests: Option<u32>,
+    /// Where budgets outlive the process; `None`: nowhere.
+    pub(super) state: Option<PathBuf>,
 }
 
 impl Config {
@@ -78,6 +99,7 @@ impl Config {
             deployment: ", slo: { ttft_ms: 2000, tpot_ms: 100 }".to_owned(),
             accounts: accounts.collect(),
             keepalive_requests: None,
+            state: None,
         }
     }
 
@@ -93,12 +115,15 @@ impl Config {
              deployments: [{{ name: d, engine: vllm, replicas: [{}]{} }}]\n\
              models: [{{ name: {MODEL}, deployments: [d], size_class: small }}]\n\
              limits: {{ policy: fixed }}\n\
-             log: {{ access: {access}, level: warn }}\n\
-             accounts:\n",
+             log: {{ access: {access}, level: warn }}\n",
             self.threads,
             replicas.join(", "),
             self.deployment,
         );
+        if let Some(folder) = &self.state {
+            let _ = writeln!(text, "state: {{ dir: \"{}\" }}", folder.display());
+        }
+        text.push_str("accounts:\n");
         for (number, AccountLines { key, more }) in self.accounts.iter().enumerate() {
             // Writing into a string cannot fail.
             let _ = writeln!(text, "  - {{ id: a{number}, keys: [\"{}\"]{more} }}", digest(key));
@@ -183,10 +208,24 @@ impl Admin {
     /// # Errors
     /// The connection broke, or the answer is not what it should be.
     pub(super) async fn invariants(&mut self) -> Result<Invariants, Trouble> {
+        self.read("/api/v1/invariants").await
+    }
+
+    /// What the budget of the account `id` holds: tokens used in the running minute, of each meter by its name.
+    ///
+    /// # Errors
+    /// As [`Admin::invariants`].
+    pub(super) async fn used(&mut self, id: &str) -> Result<BTreeMap<String, u64>, Trouble> {
+        let limits: AccountLimits = self.read(&format!("/api/v1/accounts/{id}/limits")).await?;
+        let meters = limits.models.into_iter().flat_map(|model| model.meters);
+        Ok(meters.map(|meter| (meter.meter, meter.used + meter.debt)).collect())
+    }
+
+    async fn read<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Trouble> {
         let mut body = Vec::new();
-        let request = b"GET /api/v1/invariants HTTP/1.1\r\nhost: localhost\r\n\r\n";
-        self.0.exchange(request, |piece| body.extend_from_slice(piece)).await?;
-        serde_json::from_slice(&body).map_err(|e| Trouble::Unexpected(format!("invariants: {e}")))
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        self.0.exchange(request.as_bytes(), |piece| body.extend_from_slice(piece)).await?;
+        serde_json::from_slice(&body).map_err(|e| Trouble::Unexpected(format!("{path}: {e}")))
     }
 }
 

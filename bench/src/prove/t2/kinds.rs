@@ -1,0 +1,103 @@
+//! The kinds of request: two honest ones and the ways in which clients try to be charged less.
+
+use super::super::tidegate::MODEL;
+
+/// When a client leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// After the answer.
+    Never,
+    /// After so many events of the stream.
+    Events(u64),
+    /// So many milliseconds after the request was sent.
+    After(u64),
+}
+
+/// One kind.
+#[derive(Debug)]
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    /// Whether it tries to be charged less.
+    pub(super) evasion: bool,
+    pub(super) path: &'static str,
+    /// Members of the body after `model`, `seed` and `messages`, beginning with a comma.
+    members: &'static str,
+    /// Words of the prompt.
+    words: usize,
+    pub(super) leave: Leave,
+    /// Why it is known to be booked wrongly.
+    pub(super) known: Option<&'static str>,
+}
+
+const CHAT: &str = "/v1/chat/completions";
+
+const fn kind(name: &'static str, evasion: bool, members: &'static str) -> Kind {
+    Kind { name, evasion, path: CHAT, members, words: 60, leave: Leave::Never, known: None }
+}
+
+const UNSEEN: &str = "usage never comes for an account that always leaves, so its prompts stay an estimate, and the \
+                      step that the engine computes while it learns of the departure is not seen";
+
+pub(super) const KINDS: &[Kind] = &[
+    kind(
+        "stream with usage",
+        false,
+        ",\"stream\":true,\"stream_options\":{\"include_usage\":true},\"max_tokens\":24,\"ignore_eos\":true",
+    ),
+    kind("whole answer", false, ",\"max_tokens\":24,\"ignore_eos\":true"),
+    kind("stream without include_usage", true, ",\"stream\":true,\"max_tokens\":24,\"ignore_eos\":true"),
+    kind(
+        "include_usage false",
+        true,
+        ",\"stream\":true,\"stream_options\":{\"include_usage\":false},\"max_tokens\":24,\"ignore_eos\":true",
+    ),
+    kind("n of 3", true, ",\"stream\":true,\"n\":3,\"max_tokens\":12,\"ignore_eos\":true"),
+    kind(
+        "best_of, echo, logprobs",
+        true,
+        ",\"best_of\":3,\"echo\":true,\"prompt_logprobs\":1,\"max_tokens\":16,\"ignore_eos\":true",
+    ),
+    kind("no maximum", true, ",\"stream\":true,\"user\":\"sim:output=24\",\"min_tokens\":20"),
+    kind("huge maximum", true, ",\"max_tokens\":4294967295,\"user\":\"sim:output=24\""),
+    kind("two maxima", true, ",\"max_tokens\":1,\"max_completion_tokens\":24,\"ignore_eos\":true"),
+    kind("maximum is no integer", true, ",\"max_tokens\":-1.5"),
+    kind("a member twice", true, ",\"max_tokens\":1,\"max_tokens\":99"),
+    kind(
+        "forced tool",
+        true,
+        ",\"stream\":true,\"max_tokens\":24,\"ignore_eos\":true,\"tool_choice\":\"required\",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"tide\",\"parameters\":{\"type\":\"object\"}}}]",
+    ),
+    Kind { path: "/v1/completions", ..kind("another route", true, ",\"prompt\":\"tide\",\"max_tokens\":24") },
+    Kind {
+        leave: Leave::Events(60),
+        known: Some(UNSEEN),
+        ..kind("leaves before usage", true, ",\"stream\":true,\"max_tokens\":200,\"ignore_eos\":true")
+    },
+    Kind {
+        leave: Leave::Events(150),
+        known: Some(UNSEEN),
+        ..kind("leaves with n of 3", true, ",\"stream\":true,\"n\":3,\"max_tokens\":200,\"ignore_eos\":true")
+    },
+    Kind {
+        leave: Leave::After(60),
+        words: 800,
+        known: Some(UNSEEN),
+        ..kind("leaves while it is prefilled", true, ",\"stream\":true,\"max_tokens\":24,\"ignore_eos\":true")
+    },
+    Kind {
+        leave: Leave::After(200),
+        known: Some("what a whole answer has generated is not seen before its end"),
+        ..kind("leaves while a whole answer is generated", true, ",\"max_tokens\":400,\"ignore_eos\":true")
+    },
+];
+
+impl Kind {
+    /// The body of one request, a prompt of its own.
+    pub(super) fn body(&self, seed: u64) -> String {
+        let prompt = bench::engine::prompt::text_of(seed, self.words as u32);
+        let Self { members, .. } = self;
+        format!(
+            "{{\"model\":\"{MODEL}\",\"seed\":{seed}{members},\"messages\":[{{\"role\":\"user\",\"content\":\"{prompt}\"}}]}}"
+        )
+    }
+}

@@ -45,5 +45,6 @@ mod t3;
 mod t4;
 mod t6;
 
+mod cached;
 mod reserve;
 mod week;

@@ -1,7 +1,7 @@
 //! The table of all proofs, in the order in which they run.
 
 use super::proof::Proof;
-use super::{c1, c2, c3, c5, c6, c7, c8, c9, p11, p12, reserve, t1, t2, t3, t4, t6, t11, t12, week};
+use super::{c1, c2, c3, c5, c6, c7, c8, c9, cached, p11, p12, reserve, t1, t2, t3, t4, t6, t11, t12, week};
 
 /// All of them. The load proofs (P1 to P10, P13, P14) will stand first, each in its file.
 pub(super) const PROOFS: &[Proof] = &[
@@ -22,6 +22,7 @@ pub(super) const PROOFS: &[Proof] = &[
     t6::PROOF,
     t11::PROOF,
     t12::PROOF,
+    cached::PROOF,
     reserve::PROOF,
     week::PROOF,
 ];

@@ -15,7 +15,10 @@ pub mod exact;
 pub mod prefix;
 pub mod weigh;
 
-pub use exact::{Counter, EXACT_BYTES_MAX, RUN_CHARS_MAX, Vocabulary, VocabularyError, segments};
+pub use exact::{
+    Counter, EXACT_BYTES_MAX, MergesError, Normalization, RUN_CHARS_MAX, TOKEN_BYTES_MAX, Vocabulary,
+    VocabularyError, segments, tokens_by_rank,
+};
 pub use prefix::{
     KNOWLEDGE_AGE_MAX, PrefixHasher, PrefixIndex, PrefixIndexConfig, PrefixKeys, PrefixMatch,
     REPLICAS_PER_BLOCK_MAX,

@@ -33,12 +33,13 @@ mod settings;
 mod size;
 mod suggest;
 mod tier;
+mod tokenizer_file;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -53,7 +54,7 @@ pub use deployment::{Deployment, Engine, Slo};
 pub use faults::{FAULTS_MAX, Fault, Faults};
 pub use limits::{Bounds, Growth, LimitPolicy, Limits, Meters, MetersFile, Shrink, SizeCeilings, TierShare};
 pub use listen::{Listen, ListenLimits, Shutdown, Tls};
-pub use model::{Model, Route, SizeClass};
+pub use model::{Exact, Model, Route, SizeClass};
 pub use process::{AccessLog, Admin, Log, LogFormat, LogLevel, State};
 pub use redacted::redacted;
 pub use replica::{Host, ReplicaUrl, ReplicaUrlError, is_allowed};
@@ -129,12 +130,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, Faults> {
         let origin = path.display().to_string();
         let text = read_text(path).map_err(|message| Faults::of_file(&origin, message))?;
-        parse(
-            &text,
-            &origin,
-            &|name| std::env::var(name).ok(),
-            Some(&|path| read_at_most(path, NAMED_FILE_BYTES_MAX)),
-        )
+        parse(&text, &origin, &|name| std::env::var(name).ok(), Some(&read_at_most))
     }
 
     /// Judges a text. Files that it names are neither read nor missed. `origin` is the file's name: faults
@@ -193,10 +189,6 @@ fn tidy(schema: &mut Value) {
         _ => {}
     }
 }
-
-/// What is read of a file that the config names, bytes: a certificate chain has some thousands, and a device
-/// that never ends must not be waited for.
-const NAMED_FILE_BYTES_MAX: usize = 1 << 20;
 
 fn read_at_most(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -272,7 +264,12 @@ impl ConfigFile {
         let ids: BTreeSet<Arc<str>> =
             account_files.iter().filter_map(|file| file.id.as_deref().map(Arc::from)).collect();
         let by_name = deployments.iter().map(|one| (&*one.name, Arc::clone(one))).collect();
-        let mut known = model::Known { deployments: by_name, accounts: &ids, names: HashMap::new() };
+        let mut known = model::Known {
+            deployments: by_name,
+            accounts: &ids,
+            names: HashMap::new(),
+            counters: BTreeMap::new(),
+        };
         let files = self.models.unwrap_or_default().into_iter().enumerate();
         let models: Vec<Arc<Model>> =
             files.map(|(nth, file)| Arc::new(file.resolve(nth, &mut known, resolver))).collect();

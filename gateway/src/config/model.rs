@@ -1,11 +1,12 @@
 //! `models`: the names that customers ask for, and the deployments that answer to them, in order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokenizer::{Vocabulary, Weights};
+use tokenizer::{Counter, Vocabulary, Weights};
 
 use super::deployment::Deployment;
 use super::faults::{At, Shown};
@@ -30,10 +31,24 @@ pub struct Model {
     pub context: Option<u32>,
     /// Tokens that an answer is expected to have before anything is known.
     pub default_output: u32,
-    /// The vocabulary for exact counts; `None` estimates.
-    pub vocabulary: Option<Vocabulary>,
+    /// What prompts are counted exactly with; `None` estimates.
+    pub exact: Option<Exact>,
     /// What parts of a request other than text weigh until the engine's counts have taught it.
     pub weights: Weights,
+}
+
+/// What a model's prompts are counted exactly with.
+#[derive(Debug, Clone)]
+pub enum Exact {
+    /// A vocabulary that is built in.
+    Vocabulary(Vocabulary),
+    /// The model's own `tokenizer.json`.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// What was read from it; `None` only where a config was judged without the files that it names.
+        counter: Option<Counter>,
+    },
 }
 
 /// One of a model's deployments, with whom it takes.
@@ -109,6 +124,9 @@ pub(crate) struct ModelFile {
     default_output: Option<u32>,
     /// The model's vocabulary, for exact counts of short prompts. Default: none, and tokens are estimated and learnt from the engine's own counts.
     vocabulary: Option<VocabularyName>,
+    /// The model's own `tokenizer.json`, for exact counts where no vocabulary above is its own: byte-level BPE as Llama 3, Qwen and gpt-oss have it. Not beside `vocabulary`. Default: none.
+    #[schemars(length(min = 1, max = 4096))]
+    tokenizer_file: Option<String>,
     /// What parts of a request other than text weigh, until the engine's own counts have taught it.
     weights: WeightsFile,
 }
@@ -227,6 +245,8 @@ pub(crate) struct Known<'a> {
     pub(crate) accounts: &'a BTreeSet<Arc<str>>,
     /// Names and aliases so far, with the model that has them.
     pub(crate) names: HashMap<Arc<str>, usize>,
+    /// Tokenizer files read so far: models that share one share its memory.
+    pub(crate) counters: BTreeMap<PathBuf, Option<Result<Counter, String>>>,
 }
 
 impl ModelFile {
@@ -252,6 +272,7 @@ impl ModelFile {
             }
             routes.push(route);
         }
+        let exact = exact(self.vocabulary, self.tokenizer_file, &at, known, resolver);
         let smallest = routes.iter().map(|route| route.deployment.context).min().flatten();
         if let (Some(own), Some(served)) = (self.context, smallest)
             && own > served
@@ -267,9 +288,34 @@ impl ModelFile {
             size_class: self.size_class,
             context: self.context.or(smallest),
             default_output: self.default_output.unwrap_or(DEFAULT_OUTPUT),
-            vocabulary: self.vocabulary.map(Vocabulary::from),
+            exact,
             weights: self.weights.into(),
         }
+    }
+}
+
+fn exact(
+    vocabulary: Option<VocabularyName>,
+    file: Option<String>,
+    at: &At<'_>,
+    known: &mut Known<'_>,
+    resolver: &mut Resolver<'_>,
+) -> Option<Exact> {
+    let Some(file) = file else { return vocabulary.map(|name| Exact::Vocabulary(name.into())) };
+    let at = at.key("tokenizer_file");
+    if vocabulary.is_some() {
+        resolver.fault(&at, "and `vocabulary` are two answers to one question; keep one");
+        return None;
+    }
+    let path = resolver.path(&file);
+    let read = known.counters.entry(path.clone()).or_insert_with(|| resolver.counter(&path));
+    match read {
+        Some(Err(fault)) => {
+            resolver.fault(&at, fault.as_str());
+            None
+        }
+        Some(Ok(counter)) => Some(Exact::File { path, counter: Some(counter.clone()) }),
+        None => Some(Exact::File { path, counter: None }),
     }
 }
 

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::model::vocabulary_name;
-use super::{AccessLog, Account, Config, Deployment, Model};
+use super::{AccessLog, Account, Config, Deployment, Exact, Model};
 
 /// The whole config in force, defaults filled in. Allocates in proportion to it.
 pub fn redacted(config: &Config) -> Value {
@@ -92,7 +92,14 @@ fn model(one: &Model) -> Value {
         "size_class": one.size_class,
         "context": one.context,
         "default_output": one.default_output,
-        "vocabulary": one.vocabulary.map(vocabulary_name),
+        "vocabulary": match &one.exact {
+            Some(Exact::Vocabulary(vocabulary)) => Some(vocabulary_name(*vocabulary)),
+            _ => None,
+        },
+        "tokenizer_file": match &one.exact {
+            Some(Exact::File { path, .. }) => Some(path.display().to_string()),
+            _ => None,
+        },
         "weights": {
             "per_request": one.weights.per_request,
             "per_message": one.weights.per_message,

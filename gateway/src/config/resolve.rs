@@ -4,7 +4,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use tokenizer::Counter;
+
 use super::faults::{At, Report};
+use super::tokenizer_file::{self, TOKENIZER_BYTES_MAX};
 use super::tree::{Kind, Node};
 use crate::keys::Digest;
 
@@ -28,8 +31,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Reads a file that the config names.
-pub(crate) type ReadFile<'e> = &'e dyn Fn(&Path) -> std::io::Result<Vec<u8>>;
+/// What is read of a file that the config names, bytes: a certificate chain has some thousands, and a device
+/// that never ends must not be waited for.
+const NAMED_FILE_BYTES_MAX: usize = 1 << 20;
+
+/// Reads a file that the config names, and at most so many bytes of it.
+pub(crate) type ReadFile<'e> = &'e dyn Fn(&Path, usize) -> std::io::Result<Vec<u8>>;
 
 /// The file being resolved, what surrounds it, and the faults found so far.
 pub(crate) struct Resolver<'e> {
@@ -103,7 +110,7 @@ impl Resolver<'_> {
 
     /// The secret in a file.
     pub(crate) fn secret(&mut self, at: &At<'_>, path: &Path) -> Option<Secret> {
-        let bytes = match self.read_file?(path) {
+        let bytes = match self.read_file?(path, NAMED_FILE_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.fault(at, format!("{} cannot be read: {error}", path.display()));
@@ -124,9 +131,22 @@ impl Resolver<'_> {
         Some(Secret(secret.to_owned()))
     }
 
+    /// The counter of a `tokenizer.json`, or why there is none; nothing where files are not read. Takes one to
+    /// two seconds for a large vocabulary.
+    pub(crate) fn counter(&self, path: &Path) -> Option<Result<Counter, String>> {
+        // One byte more than allowed, so that a file that is too large is noticed.
+        let bytes = self.read_file?(path, TOKENIZER_BYTES_MAX + 1);
+        let counter =
+            bytes.map_err(|error| format!("{} cannot be read: {error}", path.display())).and_then(|bytes| {
+                let hint = "leave `tokenizer_file` out, and tokens are estimated and learnt";
+                tokenizer_file::read(&bytes).map_err(|why| format!("{} {why}; {hint}", path.display()))
+            });
+        Some(counter)
+    }
+
     /// Notes a fault where a named file cannot be read.
     pub(crate) fn must_be_readable(&mut self, at: &At<'_>, path: &Path) {
-        if let Some(Err(error)) = self.read_file.map(|read| read(path)) {
+        if let Some(Err(error)) = self.read_file.map(|read| read(path, NAMED_FILE_BYTES_MAX)) {
             self.fault(at, format!("{} cannot be read: {error}", path.display()));
         }
     }

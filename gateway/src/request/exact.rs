@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::sync::Arc;
-use tokenizer::{Counter, EXACT_BYTES_MAX, Vocabulary};
+use tokenizer::{Counter, EXACT_BYTES_MAX};
 use tokio::sync::Semaphore;
 
 /// Longest prompt that is counted exactly at all, bytes: twenty million tokens' worth of windows do not exist.
@@ -84,16 +84,10 @@ impl PromptText {
 }
 
 impl ExactCounter {
-    /// Loads a vocabulary: a tenth of a second.
-    ///
-    /// # Errors
-    /// When the tables that are compiled in cannot be read.
-    pub fn new(vocabulary: Vocabulary) -> Result<Self, tokenizer::VocabularyError> {
-        Ok(ExactCounter {
-            counter: Counter::new(vocabulary)?,
-            template: Mutex::new(TEMPLATE_TOKENS),
-            worker: Arc::new(Semaphore::new(1)),
-        })
+    /// Counts with `counter`, and has learnt nothing of the template.
+    #[must_use]
+    pub fn new(counter: Counter) -> Self {
+        ExactCounter { counter, template: Mutex::new(TEMPLATE_TOKENS), worker: Arc::new(Semaphore::new(1)) }
     }
 
     /// The prompt's tokens, template included, if it is short enough to be counted on the request's way.
@@ -135,6 +129,7 @@ impl ExactCounter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokenizer::Vocabulary;
 
     #[test]
     fn text_is_taken_from_strings_and_parts_and_nothing_else_is_guessed() {
@@ -157,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_template_is_learnt_from_the_engines_counts() {
-        let counter = ExactCounter::new(Vocabulary::Cl100kBase).unwrap();
+        let counter = ExactCounter::new(Counter::new(Vocabulary::Cl100kBase).unwrap());
         let prompt = PromptText::of_messages(r#"[{"role":"user","content":"hello world"}]"#).unwrap();
         assert_eq!(counter.count_short(&prompt), Some(1 + 2 + 8));
         for _ in 0..100 {
@@ -168,7 +163,7 @@ mod tests {
 
     #[test]
     fn long_prompts_are_not_counted_on_the_way() {
-        let counter = ExactCounter::new(Vocabulary::Cl100kBase).unwrap();
+        let counter = ExactCounter::new(Counter::new(Vocabulary::Cl100kBase).unwrap());
         let json = format!(r#"[{{"role":"user","content":"{}"}}]"#, "word ".repeat(2000));
         let prompt = PromptText::of_messages(&json).unwrap();
         assert_eq!(counter.count_short(&prompt), None);

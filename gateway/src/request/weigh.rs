@@ -17,7 +17,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
-use tokenizer::{Estimator, Features, PrefixHasher, PrefixIndex, PrefixIndexConfig, PrefixKeys, PrefixMatch};
+use tokenizer::{
+    Counter, Estimator, Features, PrefixHasher, PrefixIndex, PrefixIndexConfig, PrefixKeys, PrefixMatch,
+};
 
 /// Accounts whose own estimator is kept per model; beyond it the model's serves all newcomers.
 const ACCOUNTS_MAX: usize = 10_000;
@@ -28,7 +30,7 @@ const BLOCK_TOKENS: u32 = 16;
 #[derive(Debug)]
 pub struct ModelWeigher {
     inner: Mutex<Estimators>,
-    /// Where the model's vocabulary is configured.
+    /// Where the model's vocabulary or tokenizer file is configured.
     exact: Option<Arc<ExactCounter>>,
 }
 
@@ -44,15 +46,20 @@ impl ModelWeigher {
     /// loaded is said, and estimates do.
     #[must_use]
     pub fn new(model: &config::Model) -> Self {
-        let exact = model.vocabulary.and_then(|vocabulary| {
-            ExactCounter::new(vocabulary)
+        let counter = match &model.exact {
+            None => None,
+            Some(config::Exact::File { counter, .. }) => counter.clone(),
+            Some(config::Exact::Vocabulary(vocabulary)) => Counter::new(*vocabulary)
                 .inspect_err(|e| {
                     tracing::error!(model = &*model.name, "prompts are estimated, not counted: {e}")
                 })
-                .ok()
-        });
+                .ok(),
+        };
         let estimators = Estimators { model: Estimator::new(model.weights), accounts: HashMap::new() };
-        ModelWeigher { inner: Mutex::new(estimators), exact: exact.map(Arc::new) }
+        ModelWeigher {
+            inner: Mutex::new(estimators),
+            exact: counter.map(|counter| Arc::new(ExactCounter::new(counter))),
+        }
     }
 
     /// The exact counter, where there is one.

@@ -71,6 +71,53 @@ fn files_that_are_missing_empty_or_no_secret_are_faults_at_their_keys() {
     assert_eq!(refused(&folder.write("t.yaml", tls)).matches("cannot be read").count(), 2);
 }
 
+/// The fixture of the reader of such files.
+const TOKENIZER: &str = include_str!("tokenizer.json");
+
+#[test]
+fn models_that_name_one_tokenizer_file_count_with_it() {
+    let folder = Folder::new("tokenizer");
+    folder.write("tokenizer.json", TOKENIZER);
+    let text = BASE.replace(
+        "models:\n",
+        "models:\n  - { name: n, deployments: [gpu], tokenizer_file: tokenizer.json }\n",
+    );
+    let path = folder.write("t.yaml", &text);
+
+    let config = Config::load(&path).map_err(|faults| faults.to_string()).unwrap();
+
+    let Some(Exact::File { path, counter: Some(counter) }) = &config.models[0].exact else {
+        panic!("{:?}", config.models[0].exact)
+    };
+    assert_eq!(*path, folder.0.join("tokenizer.json"), "relative paths start at the config's folder");
+    assert_eq!(counter.count("import "), 2);
+    assert_eq!(redacted(&config)["models"][0]["tokenizer_file"], path.display().to_string());
+    assert!(
+        matches!(accepted(&text).models[0].exact, Some(Exact::File { counter: None, .. })),
+        "only judged"
+    );
+}
+
+#[test]
+fn a_tokenizer_file_that_cannot_be_counted_with_is_a_fault_that_says_why() {
+    let folder = Folder::new("no-tokenizer");
+    folder.write("unigram.json", r#"{ "model": { "type": "Unigram", "vocab": [] } }"#);
+    folder.write("tokenizer.json", TOKENIZER);
+    let cases = [
+        ("tokenizer_file: none.json", "none.json cannot be read"),
+        (
+            "tokenizer_file: unigram.json",
+            "unigram.json has a model of type Unigram, and exact counts need byte-level BPE; leave",
+        ),
+        ("tokenizer_file: tokenizer.json, vocabulary: o200k_base", "keep one"),
+    ];
+    for (keys, wanted) in cases {
+        let model = format!("models:\n  - {{ name: n, deployments: [gpu], {keys} }}\n");
+        let faults = refused(&folder.write("t.yaml", BASE.replace("models:\n", &model)));
+        assert!(faults.contains("models[0].tokenizer_file") && faults.contains(wanted), "{faults}");
+    }
+}
+
 #[test]
 fn a_file_that_cannot_be_read_is_one_fault() {
     let folder = Folder::new("unreadable");

@@ -28,6 +28,7 @@ pub(super) const PROMPT_BYTES: usize = 200;
 fn run(setting: &Setting) -> Result<Finding, Trouble> {
     setting.block_on(async {
         let contest = Contest::start(setting, "c1").await?;
+        contest.share_a_core()?;
         let load = Load {
             requests: Arc::new(chats(PROMPT_BYTES, 16, false)),
             connections: 32,

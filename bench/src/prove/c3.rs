@@ -24,6 +24,7 @@ const BOUND: RatioBound = RatioBound { full: 1.0, quick: 4.0 };
 fn run(setting: &Setting) -> Result<Finding, Trouble> {
     setting.block_on(async {
         let contest = Contest::start(setting, "c3").await?;
+        contest.share_a_core()?;
         let load = Load {
             requests: Arc::new(chats(super::c1::PROMPT_BYTES, 1000, true)),
             connections: 16,

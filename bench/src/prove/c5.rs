@@ -38,6 +38,7 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
     setting.block_on(async {
         let memory = memory_by_body(setting).await?;
         let contest = Contest::start(setting, "c5").await?;
+        contest.share_a_core()?;
         let small = contest.rounds(&load(setting, SMALL, 16), setting.size(3, 5)).await?;
         let large = contest.rounds(&load(setting, LARGE, 8), setting.size(3, 5)).await?;
         let (of_small, of_large) = (Ratio::of(&small), Ratio::of(&large));

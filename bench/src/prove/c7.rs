@@ -61,7 +61,7 @@ async fn over_budget(setting: &Setting) -> Result<Vec<Round>, Trouble> {
     }
     let bare = Bare::start(setting, "c7-429", engine, Some(429)).await?;
     let contest = Contest { ours, bare, engine };
-    contest.pin()?;
+    contest.share_a_core()?;
     contest.rounds(&load(setting, 429), setting.size(3, 5)).await
 }
 
@@ -73,7 +73,7 @@ async fn over_load(setting: &Setting) -> Result<Vec<Round>, Trouble> {
     let _held = hold(ours.address).await?;
     let bare = Bare::start(setting, "c7-503", simulated.addr, Some(503)).await?;
     let contest = Contest { ours, bare, engine: simulated.addr };
-    contest.pin()?;
+    contest.share_a_core()?;
     contest.rounds(&load(setting, 503), setting.size(3, 5)).await
 }
 

@@ -43,7 +43,7 @@ const GUESTS: usize = 224;
 /// How long the last requests may take to end: longer than every timeout of the config.
 const REST_PATIENCE: Duration = Duration::from_secs(20);
 /// Between two deaths of the mortal replica.
-const LIFE: Duration = Duration::from_millis(1_500);
+const LIFE: Duration = Duration::from_secs(4);
 
 fn run(setting: &Setting) -> Result<Finding, Trouble> {
     setting.block_on(show(setting))
@@ -54,9 +54,7 @@ async fn show(setting: &Setting) -> Result<Finding, Trouble> {
     let mortal = engine(INSTANT, 1.0, None).await?;
     let mortal_address = mortal.addr;
     let mut gateway = Tidegate::start(setting, "t1", &config(steady.addr, mortal_address)).await?;
-    // By then the gateway has its kept connections to both engines' metrics, which stay.
-    tokio::time::sleep(SETTLED).await;
-    let at_start = process::descriptors(gateway.program.pid())?;
+    let at_start = descriptors_idle(gateway.program.pid()).await?;
 
     let requests = setting.size(10_000, 100_000);
     let began = clock::now();
@@ -80,9 +78,6 @@ async fn show(setting: &Setting) -> Result<Finding, Trouble> {
         details: details(requests, took, &ends, &invariants),
     })
 }
-
-/// Two and a half intervals in which the engines' metrics are read.
-const SETTLED: Duration = Duration::from_millis(2_500);
 
 /// Fewer kinds of end than this and the crowd was not as bad as it means to be.
 const VARIETY_MIN: usize = 8;
@@ -122,7 +117,7 @@ fn config(steady: SocketAddr, mortal: SocketAddr) -> Config {
     Config {
         threads: 2,
         replicas: vec![steady, mortal],
-        deployment: ", slo: { ttft_ms: 2000, tpot_ms: 100 }, limit: 48, queue: { requests: 64 }, \
+        deployment: ", slo: { ttft_ms: 2000, tpot_ms: 100 }, limit: 48, step_tokens: 8192, queue: { requests: 150 }, \
                      timeouts: { connect_ms: 300, first_token_ms: 500, between_tokens_ms: 500, answer_ms: 1000 }"
             .to_owned(),
         accounts: accounts.map(|(key, more)| AccountLines { key: key.to_owned(), more }).to_vec(),
@@ -168,6 +163,17 @@ async fn crowd(target: SocketAddr, requests: u64) -> BTreeMap<String, u64> {
     }
     while guests.join_next().await.is_some() {}
     std::mem::take(&mut *ends.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The most descriptors of an idle moment: the gateway reads its replicas' state once a second, over connections of its
+/// own.
+async fn descriptors_idle(pid: u32) -> Result<usize, Trouble> {
+    let mut most = 0;
+    for _ in 0..25 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        most = most.max(process::descriptors(pid)?);
+    }
+    Ok(most)
 }
 
 /// Descriptors once idle connections to engines were given up, or what they are when patience ends.

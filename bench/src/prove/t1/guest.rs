@@ -10,10 +10,7 @@ use crate::prove::raw::Connection;
 use crate::prove::tidegate::{MODEL, chat};
 
 /// Directives to the simulated engine, one in six requests has one.
-const FAULTS: [&str; 22] = [
-    "status=503",
-    "status=500",
-    "status=429,retry-after=1",
+const FAULTS: [&str; 18] = [
     "status=400",
     "delay=50ms",
     "delay=400ms",
@@ -23,7 +20,6 @@ const FAULTS: [&str; 22] = [
     "cut=4",
     "reset=0",
     "reset=4",
-    "stream-error=0",
     "stream-error=3",
     "no-usage",
     "wrong-usage=-5:99999999:7",
@@ -34,6 +30,9 @@ const FAULTS: [&str; 22] = [
     "split-utf8,role-in-first",
     "wrong-length=9,output=3",
 ];
+
+/// After these the gateway spares a replica for a while, and if they were frequent nothing would ever be served.
+const RARE: [&str; 4] = ["status=503", "status=500", "status=429,retry-after=1", "stream-error=0"];
 
 /// One client with its connection, if that is still good.
 #[derive(Debug)]
@@ -110,16 +109,18 @@ fn body(random: &mut SmallRng, model: &str) -> String {
         0 => ",\"service_tier\":\"priority\"",
         _ => "",
     };
-    let fault = match random.random_range(0..FAULTS.len() * 6) {
-        drawn if drawn < FAULTS.len() => FAULTS.get(drawn).copied().unwrap_or_default(),
-        _ => "gap=1ms",
+    let fault = match random.random_range(0..400) {
+        drawn @ 0..72 => FAULTS.get(drawn % FAULTS.len()),
+        drawn @ 72..76 => RARE.get(drawn % RARE.len()),
+        _ => None,
     };
+    let fault = fault.copied().unwrap_or("gap=1ms");
     let usage = if stream && random.random_range(0..2) == 0 {
         ",\"stream_options\":{\"include_usage\":true}"
     } else {
         ""
     };
-    let words = "a word ".repeat(random.random_range(1..200));
+    let words = "a word ".repeat(random.random_range(1..60));
     let most = random.random_range(1..60);
     let seed = random.random::<u32>();
     format!(

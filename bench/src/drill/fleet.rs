@@ -22,6 +22,7 @@ pub(super) enum Unsent {
 struct Replica {
     model: EngineModel,
     alive: bool,
+    pace: u16,
     /// How often it died; what was on its way from an earlier life is lost.
     life: u32,
     /// What was said at the end of each step and has not arrived yet.
@@ -43,6 +44,7 @@ impl Fleet {
         let replica = |_| Replica {
             model: EngineModel::new(scenario.profile.clone()),
             alive: true,
+            pace: 100,
             life: 0,
             said: VecDeque::new(),
             preemptions_before: 0,
@@ -113,6 +115,7 @@ impl Fleet {
         replica.preemptions_before += counters.preemptions;
         replica.steps_before += counters.steps;
         replica.model = EngineModel::new(profile);
+        replica.model.set_pace(f64::from(replica.pace) / 100.0);
         replica.alive = false;
         replica.life += 1;
         replica.said.clear();
@@ -121,6 +124,14 @@ impl Fleet {
     pub(super) fn bring_back(&mut self, number: u16) {
         if let Some(replica) = self.of(number) {
             replica.alive = true;
+        }
+    }
+
+    /// It works at so many percent of its speed from the next step on.
+    pub(super) fn pace(&mut self, number: u16, percent: u16) {
+        if let Some(replica) = self.of(number) {
+            replica.pace = percent;
+            replica.model.set_pace(f64::from(percent) / 100.0);
         }
     }
 

@@ -3,6 +3,7 @@
 //! A drill is four things. Read in this order:
 //!
 //! - [`scenario`]: the fleet, the traffic, and what goes wrong when. Plain data.
+//! - [`trace`]: requests that were recorded elsewhere, as traffic.
 //! - [`traffic`]: the requests of a scenario. They depend on the seed alone, so two policies meet the same ones.
 //! - [`policy`]: who is sent where, who waits, who is refused. The shipped [`shedder`] crate, driven with the calls and
 //!   in the rhythm of the gateway, and the rules that others ship.
@@ -17,9 +18,13 @@ pub mod traffic;
 
 pub mod policy;
 
+pub mod trace;
+
 mod rivals;
 
 mod shipped;
+
+mod metered;
 
 pub mod play;
 

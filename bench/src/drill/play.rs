@@ -100,6 +100,8 @@ struct Try {
     first: Option<Duration>,
     last: Duration,
     tokens: u32,
+    /// Of them, shown to the gate so far.
+    harvested: u32,
     chunks_all: u32,
     chunks: u32,
     gaps: u32,
@@ -123,6 +125,10 @@ struct Play<'a> {
     returning: usize,
     dirty: Vec<u32>,
     usual: f64,
+    /// No gateway listens.
+    down: bool,
+    /// A whole second has just ended.
+    second_over: bool,
     /// Tokens of each family's prompt that a replica computed; bounded by the families of the run.
     seen: BTreeMap<u64, Vec<(u16, u32)>>,
     frozen: bool,
@@ -134,7 +140,17 @@ struct Play<'a> {
 /// Plays `scenario` under `policy` to its end.
 #[must_use]
 pub fn play(scenario: &Scenario, policy: &Policy) -> Run {
-    Play::new(scenario, policy).until_over()
+    play_watched(scenario, policy, &mut |_, _| true)
+}
+
+/// The same, and shows the run to `watch` after each second, until that says `false`: then it ends early.
+#[must_use]
+pub fn play_watched(
+    scenario: &Scenario,
+    policy: &Policy,
+    watch: &mut dyn FnMut(Duration, &Run) -> bool,
+) -> Run {
+    Play::new(scenario, policy).until_over(watch)
 }
 
 fn id_of(ticket: u32, sent_times: u32) -> u64 {
@@ -160,6 +176,8 @@ impl<'a> Play<'a> {
             usual: USUAL_FIRST,
             seen: BTreeMap::new(),
             frozen: false,
+            down: false,
+            second_over: false,
             rng: SmallRng::seed_from_u64(!scenario.seed),
             regular_starts: VecDeque::new(),
             run: Run::new(scenario, policy.name()),
@@ -181,7 +199,7 @@ impl<'a> Play<'a> {
         self.due.push(Reverse(Due { at, made: self.made, what }));
     }
 
-    fn until_over(mut self) -> Run {
+    fn until_over(mut self, watch: &mut dyn FnMut(Duration, &Run) -> bool) -> Run {
         let cut = self.scenario.end + self.scenario.drain;
         let mut now = Duration::ZERO;
         while self.open + self.live + self.returning > 0 && now <= cut {
@@ -196,6 +214,10 @@ impl<'a> Play<'a> {
                 now = at;
                 self.happen(now, what);
                 self.verdicts(now);
+                if std::mem::take(&mut self.second_over) && !watch(now, &self.run) {
+                    self.run.interrupted = true;
+                    break;
+                }
             } else {
                 break;
             }
@@ -281,6 +303,7 @@ impl<'a> Play<'a> {
             first: None,
             last: now,
             tokens: 0,
+            harvested: 0,
             chunks_all: 0,
             chunks: 0,
             gaps: 0,
@@ -300,6 +323,9 @@ impl<'a> Play<'a> {
         let client = self.scenario.sources.get(ask.source as usize).map(|source| source.client);
         if let Some(patience) = client.and_then(|client| client.patience) {
             self.later(now + patience, What::Impatient(ticket));
+        }
+        if self.down {
+            return self.refused_connection(now, ticket);
         }
         let answer = self.gate.offer(now, &arrival);
         self.take(now, ticket, answer);
@@ -330,6 +356,10 @@ impl<'a> Play<'a> {
                 }
             }
             Answer::Shed { reason, retry_after } => self.shed(now, ticket, reason, retry_after),
+            Answer::Limited { meter, retry_after } => {
+                self.end(now, ticket, Outcome::Limited(meter), None);
+                self.come_back(now, ticket, retry_after);
+            }
             Answer::Withdraw => {
                 if let Some(attempt) = self.tries.get_mut(ticket as usize)
                     && let Stage::Active(replica) = std::mem::replace(&mut attempt.stage, Stage::Waiting)
@@ -364,12 +394,17 @@ impl<'a> Play<'a> {
             let overtaken = self.regular_starts.iter().any(|(at, tokens)| *at >= since && *tokens >= own);
             self.run.inversions += u64::from(overtaken);
         }
-        let retry =
-            self.scenario.sources.get(attempt.ask.source as usize).and_then(|source| source.client.retry);
-        let number = attempt.number;
         self.end(now, ticket, Outcome::Shed(reason), None);
+        self.come_back(now, ticket, retry_after);
+    }
+
+    /// The client of a try that was refused tries again, if it is one of those.
+    fn come_back(&mut self, now: Duration, ticket: u32, told: Option<Duration>) {
+        let Some(attempt) = self.tries.get(ticket as usize) else { return };
+        let (source, number) = (attempt.ask.source as usize, attempt.number);
+        let retry = self.scenario.sources.get(source).and_then(|source| source.client.retry);
         if let Some(retry) = retry.filter(|retry| number < retry.tries) {
-            let pause = self.pause(retry, number, retry_after);
+            let pause = self.pause(retry, number, told);
             self.returning += 1;
             self.later(now + pause, What::Again(ticket));
         }
@@ -568,28 +603,6 @@ impl<'a> Play<'a> {
         }
     }
 
-    fn incident(&mut self, now: Duration, incident: Incident) {
-        match incident {
-            Incident::Lost(replica) => self.lose(now, replica),
-            Incident::Back(replica) => self.fleet.bring_back(replica),
-            Incident::MetricsFrozen => self.frozen = true,
-            Incident::MetricsBack => self.frozen = false,
-        }
-    }
-
-    fn lose(&mut self, now: Duration, replica: u16) {
-        for ticket in 0..self.tries.len() as u32 {
-            let Some(attempt) = self.tries.get(ticket as usize) else { continue };
-            if attempt.stage == Stage::Active(replica) {
-                let times = attempt.sent_times;
-                self.abort_upstream(now, ticket);
-                self.later(now + self.scenario.network, What::Failed(ticket, times, Why::Reset));
-            }
-        }
-        self.fleet.lose(replica);
-        self.seen.values_mut().for_each(|replicas| replicas.retain(|(on, _)| *on != replica));
-    }
-
     fn scrape(&mut self, now: Duration) {
         let Some(every) = self.run.scrape_every else { return };
         for replica in 0..self.scenario.replicas {
@@ -605,8 +618,14 @@ impl<'a> Play<'a> {
         let mut harvest = Vec::with_capacity(self.dirty.len());
         for ticket in self.dirty.drain(..) {
             let Some(attempt) = self.tries.get_mut(ticket as usize) else { continue };
-            let progress =
-                Progress { ticket, chunks: attempt.chunks, gap_sum: attempt.gap_sum, gaps: attempt.gaps };
+            let progress = Progress {
+                ticket,
+                chunks: attempt.chunks,
+                tokens: attempt.tokens - attempt.harvested,
+                gap_sum: attempt.gap_sum,
+                gaps: attempt.gaps,
+            };
+            attempt.harvested = attempt.tokens;
             (attempt.chunks, attempt.gaps, attempt.gap_sum) = (0, 0, Duration::ZERO);
             if attempt.stage != Stage::Over {
                 harvest.push(progress);
@@ -616,6 +635,8 @@ impl<'a> Play<'a> {
         if now.subsec_nanos() == 0 {
             let gauges = self.gate.gauges(now);
             self.run.seconds.push(Second { at_s: now.as_secs(), gauges });
+            self.run.inside.push(self.gate.inside(now));
+            self.second_over = true;
         }
         while self.regular_starts.front().is_some_and(|(at, _)| now.saturating_sub(*at) > REMEMBERED) {
             self.regular_starts.pop_front();
@@ -644,6 +665,8 @@ fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     value ^ (value >> 31)
 }
+
+mod incidents;
 
 #[cfg(test)]
 mod tests;

@@ -13,8 +13,10 @@
 
 use std::time::Duration;
 
+use limits::Meter;
 use shedder::{Config, Failure, Finished, Reason, Scrape, Tier, Uncached};
 
+use super::metered::Metered;
 use super::rivals::Rival;
 use super::scenario::Scenario;
 use super::shipped::Shipped;
@@ -72,11 +74,12 @@ impl Policy {
     /// The policy at work on the fleet of `scenario`.
     #[must_use]
     pub fn build(&self, scenario: &Scenario) -> Box<dyn Gate> {
-        match self {
+        let gate: Box<dyn Gate> = match self {
             Self::Shipped => Box::new(Shipped::new(Config::default(), scenario)),
             Self::Tuned(config) => Box::new(Shipped::new(config.as_ref().clone(), scenario)),
             rival => Box::new(Rival::new(rival.clone(), scenario.replicas)),
-        }
+        };
+        if scenario.budgets.is_empty() { gate } else { Box::new(Metered::new(gate, scenario)) }
     }
 }
 
@@ -113,6 +116,13 @@ pub enum Answer {
         /// When to come back, where the client is told.
         retry_after: Option<Duration>,
     },
+    /// Refused because of the account's own budget.
+    Limited {
+        /// The meter without room.
+        meter: Meter,
+        /// When there is room; `None`: never.
+        retry_after: Option<Duration>,
+    },
     /// An active request without a token waits again: to be aborted upstream. A verdict follows.
     Withdraw,
 }
@@ -124,6 +134,8 @@ pub struct Progress {
     pub ticket: u32,
     /// Content chunks.
     pub chunks: u32,
+    /// Tokens in them.
+    pub tokens: u32,
     /// Sum of the times between them.
     pub gap_sum: Duration,
     /// How many times that are.
@@ -139,6 +151,41 @@ pub struct Gauges {
     pub active: u32,
     /// Waiting requests.
     pub queued: u32,
+}
+
+/// One replica as the policy sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize)]
+pub struct ReplicaGauge {
+    /// How many requests it takes at once.
+    pub limit: f64,
+    /// Dispatched, unfinished requests.
+    pub active: u32,
+    /// 1 = at the limit.
+    pub saturation: f64,
+    /// Whether requests are sent to it.
+    pub in_service: bool,
+}
+
+/// The meters of one account, use and limit of each in tokens per minute: prompt, uncached prompt, generated.
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize)]
+pub struct BudgetGauge {
+    /// Whose.
+    pub account: u32,
+    /// Used, reserved and owed.
+    pub used: [u64; 3],
+    /// The limit in force.
+    pub limit: [u64; 3],
+}
+
+/// What is shown of a policy's inside in a report: more than [`Gauges`], and it allocates.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
+pub struct Inside {
+    /// Each replica; empty where the policy knows none.
+    pub replicas: Vec<ReplicaGauge>,
+    /// Waiting requests: priority, regular.
+    pub queued: [u32; 2],
+    /// Accounts that have a budget.
+    pub budgets: Vec<BudgetGauge>,
 }
 
 /// A policy at work. The calls are those of the gateway, in virtual time.
@@ -165,4 +212,14 @@ pub trait Gate {
     fn gauges(&self, now: Duration) -> Gauges;
     /// Sums that must be zero when nothing runs and nothing waits.
     fn at_rest(&self, now: Duration) -> bool;
+    /// What to show of it in a report.
+    fn inside(&self, _now: Duration) -> Inside {
+        Inside::default()
+    }
+    /// An operator takes a replica out of service, or puts it back.
+    fn drain(&mut self, _now: Duration, _replica: u16, _drained: bool) {}
+    /// It is told to act as if a share of the capacity were gone until then.
+    fn press(&mut self, _now: Duration, _share: f64, _until: Duration) {}
+    /// The process ends and another one begins: everything is forgotten but what is journalled.
+    fn restart(&mut self, _now: Duration) {}
 }

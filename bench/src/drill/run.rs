@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use limits::Meter;
 use serde_json::{Value, json};
 use shedder::{Reason, Tier};
 
-use super::policy::Gauges;
+use super::policy::{Gauges, Inside};
 use super::scenario::Scenario;
 use crate::workload::Size;
 
@@ -22,8 +23,10 @@ pub enum Outcome {
     Late,
     /// The first token came in time, the others too slowly.
     Slow,
-    /// Refused.
+    /// Refused for load.
     Shed(Reason),
+    /// Refused because of the account's own budget.
+    Limited(Meter),
     /// The client lost patience.
     Left,
     /// The answer broke.
@@ -83,6 +86,10 @@ pub struct Run {
     pub ended: Vec<Ended>,
     /// The gateway second by second.
     pub seconds: Vec<Second>,
+    /// Its inside at the same seconds.
+    pub inside: Vec<Inside>,
+    /// Somebody ended it early.
+    pub interrupted: bool,
     /// Priority requests refused for load while a larger regular request was started.
     pub inversions: u64,
     /// Preemptions of all engines.
@@ -115,6 +122,8 @@ impl Run {
             policy,
             ended: Vec::new(),
             seconds: Vec::new(),
+            inside: Vec::new(),
+            interrupted: false,
             inversions: 0,
             preemptions: 0,
             steps: 0,

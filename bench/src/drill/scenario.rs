@@ -1,9 +1,12 @@
 //! A drill as data: the fleet, its traffic, and what goes wrong when.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use limits::BudgetConfig;
 use shedder::Tier;
 
+use super::trace::Trace;
 use crate::engine::profile::Profile;
 use crate::workload::Workload;
 
@@ -98,6 +101,8 @@ pub struct Source {
     pub prefixes: Prefixes,
     /// How their clients behave.
     pub client: Client,
+    /// Requests that were recorded; they come when they came then, in place of drawn ones.
+    pub trace: Option<Arc<Trace>>,
 }
 
 /// Something that happens to the fleet.
@@ -111,6 +116,18 @@ pub enum Incident {
     MetricsFrozen,
     /// They come again.
     MetricsBack,
+    /// A replica works at this many percent of its speed from now on; 100: as it is.
+    Pace(u16, u16),
+    /// An operator takes a replica out of service (true), or puts it back; what runs there goes on.
+    Drained(u16, bool),
+    /// The gateway is told to act as if so many percent of its capacity were gone, for so many seconds.
+    Pressure(u16, u64),
+    /// The gateway reads its configuration again. It has to change nothing.
+    Reload,
+    /// The gateway's process dies, with all that it held.
+    GatewayLost,
+    /// A new one takes connections and knows nothing of what was.
+    GatewayBack,
 }
 
 /// A drill without its policy.
@@ -126,6 +143,8 @@ pub struct Scenario {
     pub slo: Slo,
     /// All traffic.
     pub sources: Vec<Source>,
+    /// What accounts may spend; those that are not here have no limit.
+    pub budgets: Vec<(u32, BudgetConfig)>,
     /// What goes wrong; in any order.
     pub incidents: Vec<(Duration, Incident)>,
     /// Requests that arrive before are played and not judged.

@@ -126,6 +126,7 @@ impl Setting {
             context: self.engine().context,
             prefixes: self.prefixes,
             client: Client::default(),
+            trace: None,
         }
     }
 
@@ -138,6 +139,7 @@ impl Setting {
             replicas: self.replicas,
             slo: Slo::default(),
             sources: vec![Source { cv, ..self.source(load) }],
+            budgets: Vec::new(),
             incidents: Vec::new(),
             warm_up: Duration::from_secs(self.warm_up_s),
             end: Duration::from_secs(self.end_s),

@@ -8,7 +8,7 @@ use shedder::{
     StreamProgress, Verdict,
 };
 
-use super::policy::{Answer, Arrival, Gate, Gauges, Progress};
+use super::policy::{Answer, Arrival, Gate, Gauges, Inside, Progress, ReplicaGauge};
 use super::scenario::Scenario;
 
 /// Bytes of a body per prompt token, about.
@@ -18,6 +18,8 @@ const BYTES_PER_TOKEN: u64 = 4;
 #[derive(Debug)]
 pub(super) struct Shipped {
     shedder: Shedder,
+    config: Config,
+    replicas: Vec<ReplicaConfig>,
     tickets: HashMap<RequestId, u32>,
     ids: HashMap<u32, RequestId>,
     harvest: Vec<StreamProgress>,
@@ -29,7 +31,9 @@ impl Shipped {
         let replicas: Vec<ReplicaConfig> =
             (0..scenario.replicas).map(|n| ReplicaConfig::new(ReplicaId(n))).collect();
         Self {
-            shedder: Shedder::new(Duration::ZERO, config, &replicas),
+            shedder: Shedder::new(Duration::ZERO, config.clone(), &replicas),
+            config,
+            replicas,
             tickets: HashMap::new(),
             ids: HashMap::new(),
             harvest: Vec::new(),
@@ -159,6 +163,32 @@ impl Gate for Shipped {
             active: snapshot.replicas.iter().map(|replica| replica.active).sum(),
             queued: snapshot.queue.priority.requests + snapshot.queue.regular.requests,
         }
+    }
+
+    fn inside(&self, now: Duration) -> Inside {
+        let snapshot = self.shedder.snapshot(now);
+        let replicas = snapshot.replicas.iter().map(|replica| ReplicaGauge {
+            limit: replica.limit,
+            active: replica.active,
+            saturation: replica.saturation,
+            in_service: replica.healthy && !replica.drained,
+        });
+        let queued = [snapshot.queue.priority.requests, snapshot.queue.regular.requests];
+        Inside { replicas: replicas.collect(), queued, budgets: Vec::new() }
+    }
+
+    fn drain(&mut self, now: Duration, replica: u16, drained: bool) {
+        self.shedder.set_drained(now, ReplicaId(replica), drained);
+    }
+
+    fn press(&mut self, now: Duration, share: f64, until: Duration) {
+        self.shedder.set_pressure(now, share, until);
+    }
+
+    fn restart(&mut self, now: Duration) {
+        self.shedder = Shedder::new(now, self.config.clone(), &self.replicas);
+        self.tickets.clear();
+        self.ids.clear();
     }
 
     fn at_rest(&self, now: Duration) -> bool {

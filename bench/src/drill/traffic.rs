@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 use shedder::Tier;
 
 use super::scenario::{Prefixes, Scenario, Source};
+use super::trace::Trace;
 use crate::workload::{Arrivals, Size, Workload};
 
 /// Conversations that an account may continue.
@@ -47,6 +48,8 @@ pub struct Stream {
     pool: Vec<Size>,
     conversations: BTreeMap<u32, Vec<(u64, u32)>>,
     begun: u64,
+    /// The next request of the trace.
+    recorded: usize,
     at: Duration,
     end: Duration,
 }
@@ -79,6 +82,7 @@ impl Stream {
             pool,
             conversations: BTreeMap::new(),
             begun: 0,
+            recorded: 0,
             at: Duration::ZERO,
             end: scenario.end,
         }
@@ -113,6 +117,25 @@ impl Stream {
         }
     }
 
+    /// The next request of the source's trace. What the trace does not say is drawn.
+    fn next_recorded(&mut self, trace: &Trace) -> Option<Ask> {
+        let recorded = trace.asks.get(self.recorded).filter(|recorded| recorded.at < self.end)?;
+        self.recorded += 1;
+        let account = recorded.account.unwrap_or_else(|| self.account());
+        let drawn =
+            if self.rng.random::<f64>() < self.source.priority { Tier::Priority } else { Tier::Regular };
+        let streaming = self.rng.random::<f64>() < self.source.streaming;
+        Some(Ask {
+            at: recorded.at,
+            source: self.number,
+            account,
+            tier: recorded.tier.unwrap_or(drawn),
+            streaming: recorded.streaming.unwrap_or(streaming),
+            size: fit(recorded.size, self.source.context),
+            prefix: recorded.prefix.map(|(family, tokens)| (u64::from(self.number) << 48 | family, tokens)),
+        })
+    }
+
     fn turn(&mut self, account: u32, continued: u32, size: Size) -> (Size, Option<(u64, u32)>) {
         let goes_on = self.rng.random_range(0..100) < continued;
         let chosen = self.rng.random_range(0..OPEN_CONVERSATIONS);
@@ -135,6 +158,9 @@ impl Iterator for Stream {
     type Item = Ask;
 
     fn next(&mut self) -> Option<Ask> {
+        if let Some(trace) = self.source.trace.clone() {
+            return self.next_recorded(&trace);
+        }
         // A rate of nothing begins again with the next step of the source.
         while self.source.rate_at(self.at) <= 0.0 {
             self.at = self.source.steps.iter().map(|(from, _)| *from).find(|from| *from > self.at)?;
@@ -154,10 +180,13 @@ impl Iterator for Stream {
 }
 
 fn draw(source: &Source, rng: &mut SmallRng) -> Size {
-    let size = Workload::draw(&source.workload, rng);
-    // Prompt and answer have to fit into the window together.
-    let output_tokens = size.output_tokens.min(source.context / 2).max(1);
-    let prompt_tokens = size.prompt_tokens.min(source.context - output_tokens).max(1);
+    fit(Workload::draw(&source.workload, rng), source.context)
+}
+
+/// Prompt and answer have to fit into the window together.
+fn fit(size: Size, context: u32) -> Size {
+    let output_tokens = size.output_tokens.min(context / 2).max(1);
+    let prompt_tokens = size.prompt_tokens.min(context - output_tokens).max(1);
     Size { prompt_tokens, output_tokens }
 }
 

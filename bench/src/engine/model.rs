@@ -142,6 +142,8 @@ pub struct Gauges {
 #[derive(Debug, Clone)]
 pub struct EngineModel {
     profile: Profile,
+    /// Share of its speed at which it works, greater than 0.
+    pace: f64,
     requests_max: u32,
     pool: BlockPool,
     /// In the API server, before the scheduler knows of them; in order of arrival.
@@ -191,6 +193,7 @@ impl EngineModel {
         let pool = BlockPool::new(profile.blocks());
         Self {
             profile,
+            pace: 1.0,
             requests_max,
             pool,
             arriving: VecDeque::new(),
@@ -293,9 +296,14 @@ impl EngineModel {
             self.admit_waiting(&mut work);
         }
         if work.tokens > 0 {
-            self.step = Some((now, now + self.profile.step_time(&work)));
+            self.step = Some((now, now + self.profile.step_time(&work).div_f64(self.pace)));
         }
         self.invariants();
+    }
+
+    /// Works at this share of its speed from the next step on: hardware that throttles, a neighbour on the same card.
+    pub fn set_pace(&mut self, share: f64) {
+        self.pace = share.clamp(0.01, 100.0);
     }
 
     /// What was computed so far.

@@ -461,6 +461,7 @@ fn shedder_config(config: &config::Deployment) -> shedder::Config {
         fixed_limit: config.limit.map(f64::from),
         step_budget: config.step_tokens,
         kv_tokens: config.kv_tokens,
+        scrape_interval: config.scrape.interval,
         queue: shedder::QueueBounds {
             requests: config.queue.requests,
             tokens: config.queue.tokens,

@@ -68,6 +68,8 @@ pub struct Config {
     pub step_budget: Option<u32>,
     /// KV memory of one replica in tokens. `None`: from the engine's metrics, else KV is left out.
     pub kv_tokens: Option<u64>,
+    /// How often engine metrics are read. A reading counts for three times that, and no less than 3 s.
+    pub scrape_interval: Duration,
     /// How much may wait.
     pub queue: QueueBounds,
     /// Whether the engine is known to stop computing when its client disconnects.
@@ -96,6 +98,8 @@ impl Default for Config {
             limit_start: 64.0,
             step_budget: None,
             kv_tokens: None,
+            // What a gateway asks an engine without being noticed there.
+            scrape_interval: Duration::from_secs(1),
             queue: QueueBounds::default(),
             // An engine that goes on computing would make a withdrawn request cost twice.
             aborts_on_disconnect: false,

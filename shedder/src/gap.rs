@@ -73,6 +73,12 @@ impl Samples {
     }
 }
 
+/// The wanted gap in seconds, as far as it is configured.
+fn target_of(config: &Config) -> Option<f64> {
+    let slo = config.slo.filter(|slo| !slo.tpot.is_zero());
+    slo.map(|slo| TARGET_OF_SLO * slo.tpot.as_secs_f64())
+}
+
 /// The limit of one replica.
 #[derive(Debug, Clone)]
 pub(crate) struct GapLimit {
@@ -109,7 +115,7 @@ impl GapLimit {
             limit: config.fixed_limit.unwrap_or(config.limit_start),
             start: config.limit_start,
             fixed: config.fixed_limit,
-            target_slo: config.slo.map(|slo| TARGET_OF_SLO * slo.tpot.as_secs_f64()),
+            target_slo: target_of(config),
             gap_idle: None,
             mean: 0.5,
             gap: None,
@@ -128,6 +134,19 @@ impl GapLimit {
             hold: HOLD_MIN,
             queue_seen: false,
         }
+    }
+
+    /// Takes over what the configuration says now. What was measured stays: the smoothed ratio is carried over to the
+    /// new target.
+    pub(crate) fn reconfigure(&mut self, config: &Config) {
+        let before = self.target();
+        self.target_slo = target_of(config);
+        if let (Some(before), Some(after)) = (before, self.target()) {
+            self.mean *= before / after;
+        }
+        self.start = config.limit_start;
+        self.fixed = config.fixed_limit;
+        self.limit = self.fixed.unwrap_or(self.limit);
     }
 
     /// N, requests.

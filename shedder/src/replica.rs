@@ -5,10 +5,11 @@
 //! ```
 //!
 //! `active` counts every dispatched, unfinished request, with a token or not: an engine with four slots
-//! keeps the fifth in a queue of its own where no tier counts. `kv` is the last fresh scrape and what was
-//! sent since; without one it is the own count, and 10 % more where the capacity is known. A capacity that
-//! is not known leaves the term out. A scrape is fresh for 3 s: a missing one widens the margin, it
-//! neither halts the replica nor opens it.
+//! keeps the fifth in a queue of its own where no tier counts. `kv` is the last scrape and what was
+//! sent since, while that is no more than 3 s; what ended meanwhile is left in, because what runs has grown.
+//! Later the scrape only tells what the engine held beyond the own count, which comes on top of that count
+//! and 10 % more; after three intervals of silence it tells nothing. So a missing scrape widens the margin,
+//! it neither halts the replica nor opens it. A capacity that is not known leaves the term out.
 //!
 //! A tier is closed when the saturation reaches its ceiling. A lower tier reopens 0.05 below, which keeps
 //! its state from changing with every single request; the highest at once.
@@ -25,6 +26,8 @@ use crate::prefill::PrefillRate;
 use crate::tier::{PerTier, Tier};
 
 const SCRAPE_FRESH: Duration = Duration::from_secs(3);
+/// Readings that may be missed.
+const SCRAPES_MISSED_MAX: u32 = 3;
 /// KV memory is never filled to the last block: growing answers need some.
 const KV_USABLE: f64 = 0.90;
 const KV_LOSS: f64 = 0.95;
@@ -67,6 +70,11 @@ pub(crate) struct Booked {
     pub(crate) backlog: u32,
 }
 
+/// How long a reading of the engine's metrics counts at all.
+fn scrape_counts(config: &Config) -> Duration {
+    config.scrape_interval.saturating_mul(SCRAPES_MISSED_MAX).max(SCRAPE_FRESH)
+}
+
 /// One replica.
 #[derive(Debug, Clone)]
 pub(crate) struct Replica {
@@ -86,6 +94,9 @@ pub(crate) struct Replica {
     scrape: Option<(Duration, Scrape)>,
     preemptions: Option<u64>,
     sent_since_scrape: u64,
+    /// The own count, less what was still to be computed, when the engine was last scraped.
+    kv_at_scrape: u64,
+    scrape_counts: Duration,
     open: PerTier<bool>,
     /// Most requests with a token at a time, this span and the last.
     tokens_peak: (u32, u32),
@@ -121,6 +132,8 @@ impl Replica {
             scrape: None,
             preemptions: None,
             sent_since_scrape: 0,
+            kv_at_scrape: 0,
+            scrape_counts: scrape_counts(config),
             open: PerTier { priority: true, regular: true },
             tokens_peak: (0, 0),
             peak_since: now,
@@ -132,6 +145,17 @@ impl Replica {
             kv_tokens_config: config.kv_tokens,
             slots_config: config.slots_max,
         }
+    }
+
+    /// Takes over what the configuration says now; what was learnt stays.
+    pub(crate) fn reconfigure(&mut self, config: &Config, replica: Option<&ReplicaConfig>) {
+        self.retired = replica.is_none();
+        self.slots_max = replica.map_or(self.slots_max, |replica| replica.slots_max);
+        self.scrape_counts = scrape_counts(config);
+        self.step_budget_config = config.step_budget;
+        self.kv_tokens_config = config.kv_tokens;
+        self.slots_config = config.slots_max;
+        self.limit.reconfigure(config);
     }
 
     /// Whether it is in service, apart from failures.
@@ -169,11 +193,17 @@ impl Replica {
         let Some(capacity) = scraped.or(self.kv_tokens_config).filter(|&n| n > 0).map(|n| n as f64) else {
             return (self.kv as f64, None);
         };
-        let fresh = self.scrape.filter(|(at, _)| now.saturating_sub(*at) < SCRAPE_FRESH);
-        match fresh.and_then(|(_, scrape)| scrape.kv_used) {
-            Some(used) => (used.clamp(0.0, 1.0) * capacity + self.sent_since_scrape as f64, Some(capacity)),
-            None => (KV_MARGIN * self.kv as f64, Some(capacity)),
-        }
+        let own = KV_MARGIN * self.kv as f64;
+        let used = self.scrape.and_then(|(at, scrape)| {
+            let age = now.saturating_sub(at);
+            let used = scrape.kv_used?.clamp(0.0, 1.0) * capacity;
+            if age < SCRAPE_FRESH {
+                Some(used + self.sent_since_scrape as f64)
+            } else {
+                (age < self.scrape_counts).then(|| own + (used - self.kv_at_scrape as f64).max(0.0))
+            }
+        });
+        (used.unwrap_or(own), Some(capacity))
     }
 
     fn memory(&self, now: Duration, terms: Terms) -> f64 {
@@ -312,6 +342,7 @@ impl Replica {
         self.scrape = Some((now, scrape));
         // What is still to be computed is not in the engine's memory yet.
         self.sent_since_scrape = self.backlog;
+        self.kv_at_scrape = self.kv.saturating_sub(self.backlog);
     }
 
     pub(crate) fn scrape_age(&self, now: Duration) -> Option<Duration> {

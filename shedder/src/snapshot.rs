@@ -15,6 +15,10 @@ pub struct Snapshot {
     pub queue: PerTier<QueueSnapshot>,
     /// Saturation of the least full replica in service; 1 when none is.
     pub saturation: f64,
+    /// How full a replica may be, by tier.
+    pub ceilings: PerTier<f64>,
+    /// The share of the capacity that is pretended to be gone, and until when.
+    pub pressure: Option<(f64, Duration)>,
     /// Whether some replica in service is open, by tier.
     pub open: PerTier<bool>,
     /// What has happened since the start.

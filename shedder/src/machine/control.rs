@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Shedder, finite_or, sane_ceilings};
-use crate::config::ReplicaConfig;
+use super::{Shedder, finite_or, sane, sane_ceilings};
+use crate::config::{Config, ReplicaConfig};
 use crate::decision::Reason;
 use crate::offer::{ReplicaId, RequestId, Scrape, StreamProgress};
 use crate::queue::OUTPUT_PRICE;
@@ -125,19 +125,22 @@ impl Shedder {
         self.pump(now);
     }
 
-    /// Pretends until `until` that `share` (0 … 1) of the places, the memory and the prefill rate is gone.
+    /// Pretends until `until` that `share` (0 … 1) of the places, the memory and the prefill rate is gone: a drill on
+    /// live traffic. A share of 0 ends it. One place per replica is always left.
     pub fn set_pressure(&mut self, now: Duration, share: f64, until: Duration) {
         self.pressure = Some((finite_or(share, 0.0).clamp(0.0, 1.0), until));
         self.pump(now);
     }
 
-    /// Replaces the list of replicas. Those that stay keep what they learnt; what runs on removed ones
-    /// runs on.
-    pub fn set_replicas(&mut self, now: Duration, replicas: &[ReplicaConfig]) {
+    /// Takes over a new configuration and list of replicas, as a reload or a change of addresses brings them.
+    ///
+    /// Requests go on: what runs on a removed replica runs on, what waits keeps its deadline, and a queue that is
+    /// longer than its new bounds only takes nobody new. Replicas that stay keep what they learnt, whether they are
+    /// drained, and how they are; so does a pretended loss of capacity. Ceilings set meanwhile are replaced.
+    pub fn reconfigure(&mut self, now: Duration, config: Config, replicas: &[ReplicaConfig]) {
+        self.config = sane(config);
         for known in &mut self.replicas {
-            let wanted = replicas.iter().find(|wanted| wanted.id == known.id);
-            known.retired = wanted.is_none();
-            known.slots_max = wanted.map_or(known.slots_max, |wanted| wanted.slots_max);
+            known.reconfigure(&self.config, replicas.iter().find(|wanted| wanted.id == known.id));
         }
         for wanted in replicas {
             if self.replica(wanted.id).is_none() {
@@ -146,6 +149,11 @@ impl Shedder {
         }
         self.replicas.retain(|replica| !replica.retired || replica.active > 0);
         self.pump(now);
+    }
+
+    /// Replaces the list of replicas; see [`reconfigure`](Self::reconfigure).
+    pub fn set_replicas(&mut self, now: Duration, replicas: &[ReplicaConfig]) {
+        self.reconfigure(now, self.config.clone(), replicas);
     }
 
     /// Ends admission: everything waiting, and everything offered from now on, is shed as draining.

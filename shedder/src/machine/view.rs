@@ -20,6 +20,8 @@ impl Shedder {
             replicas: self.replica_snapshots(now),
             queue: PerTier::from_fn(|tier| self.queue_snapshot(now, tier)),
             saturation: self.saturation(now),
+            ceilings: self.config.ceilings,
+            pressure: self.pressure.filter(|&(share, until)| share > 0.0 && now < until),
             open: PerTier::from_fn(|tier| {
                 let mut serving = self.replicas.iter().filter(|replica| self.serves(replica, now));
                 !self.closed && serving.any(|replica| replica.room(now, terms, tier).is_ok())

@@ -15,8 +15,12 @@ use crate::queue::Totals;
 use crate::requests::{Request, Stage};
 use crate::tier::Tier;
 
+/// Whether `totals` fit into `share` of the bounds. A tier that may wait at all may wait with one request, however
+/// small its share.
 fn within(totals: Totals, bounds: &QueueBounds, share: f64) -> bool {
-    f64::from(totals.requests) <= share * f64::from(bounds.requests)
+    let least = if share > 0.0 { 1.0 } else { 0.0 };
+    f64::from(totals.requests)
+        <= (share * f64::from(bounds.requests)).max(least).min(f64::from(bounds.requests))
         && totals.tokens as f64 <= share * bounds.tokens as f64
         && totals.bytes as f64 <= share * bounds.bytes as f64
 }

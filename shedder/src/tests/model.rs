@@ -28,7 +28,8 @@ enum Op {
     Probe(u16, bool),
     Drain(u16, bool),
     Pressure(f64),
-    Replicas(u16),
+    Reload(u16, Option<u32>),
+    Ceilings(f64, f64),
     Tick(u64),
 }
 
@@ -59,7 +60,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..3_u16, any::<bool>()).prop_map(|(on, healthy)| Op::Probe(on, healthy)),
         1 => (0..3_u16, any::<bool>()).prop_map(|(on, drained)| Op::Drain(on, drained)),
         1 => (0.0..1.0_f64).prop_map(Op::Pressure),
-        1 => (1..4_u16).prop_map(Op::Replicas),
+        1 => (1..4_u16, prop::option::weighted(0.7, 1..8_u32)).prop_map(|(n, limit)| Op::Reload(n, limit)),
+        1 => (0.0..1.2_f64, 0.0..1.2_f64).prop_map(|(high, low)| Op::Ceilings(high, low)),
         5 => (0..800_u64).prop_map(Op::Tick),
     ]
 }
@@ -128,8 +130,7 @@ impl Model {
         let snapshot = self.shedder.snapshot(self.now);
         let replica = snapshot.replicas.iter().find(|replica| replica.id == permit.replica).expect("known");
         // The floor lets regular use priority's places; with nothing running one request always starts.
-        let ceiling =
-            if self.config.regular_floor > 0.0 { 1.0 } else { Config::default().ceilings[permit.tier] };
+        let ceiling = if self.config.regular_floor > 0.0 { 1.0 } else { snapshot.ceilings[permit.tier] };
         let places = ((ceiling * replica.limit + 1e-9) as u32).max(1);
         if others && !self.config.withdraw && self.config.fixed_limit.is_some() {
             assert!(self.active_on(permit.replica) <= places, "{permit:?} over {places} places: {replica:?}");
@@ -252,7 +253,13 @@ impl Model {
             Op::Probe(on, healthy) => self.shedder.probe(self.now, ReplicaId(on), healthy),
             Op::Drain(on, drained) => self.shedder.set_drained(self.now, ReplicaId(on), drained),
             Op::Pressure(share) => self.shedder.set_pressure(self.now, share, self.now + ms(1_000)),
-            Op::Replicas(count) => self.shedder.set_replicas(self.now, &replicas(count)),
+            Op::Reload(count, limit) => {
+                self.config.fixed_limit = limit.map(f64::from);
+                self.shedder.reconfigure(self.now, self.config.clone(), &replicas(count));
+            }
+            Op::Ceilings(priority, regular) => {
+                self.shedder.set_ceilings(self.now, PerTier { priority, regular });
+            }
             Op::Tick(step) => self.tick(step),
         }
         self.verdicts();

@@ -243,7 +243,9 @@ fn pressure_takes_capacity_away_and_gives_it_back() {
     run_many(&mut shedder, t0, REGULAR, 8);
 
     ticket(shedder.offer(t0, offer(t0, REGULAR)));
+    assert_eq!(shedder.snapshot(t0).pressure, Some((0.5, ms(60_000))));
     shedder.tick(ms(60_000), &[]);
+    assert_eq!(shedder.snapshot(ms(60_000)).pressure, None);
 
     permit(shedder.offer(ms(60_000), offer(ms(60_000), REGULAR)));
 }
@@ -282,6 +284,107 @@ fn replicas_can_be_replaced_under_load() {
     old.iter().for_each(|permit| shedder.finish(t0, permit.id, &done(1)));
     shedder.tick(t0, &[]);
     assert_eq!(shedder.snapshot(t0).replicas.len(), 1);
+}
+
+/// What runs and waits survives a reload, and so does what was learnt; only what the operator wrote changes.
+#[test]
+fn a_reload_keeps_what_runs_what_waits_and_what_was_learnt() {
+    let now = ms(400);
+    let mut shedder = taught(chat_slo(), 2);
+    let running = run(&mut shedder, now, offer(now, PRIORITY));
+    shedder.set_drained(now, ReplicaId(1), true);
+    shedder.set_ceilings(now, PerTier { priority: 0.5, regular: 0.1 });
+
+    let slo = Slo { ttft: ms(4_000), tpot: ms(50) };
+    let next =
+        Config { slo: Some(slo), ceilings: PerTier { priority: 0.9, regular: 0.6 }, ..Config::default() };
+    shedder.reconfigure(now, next, &replicas(3));
+
+    let snapshot = shedder.snapshot(now);
+    assert_eq!(snapshot.ceilings, PerTier { priority: 0.9, regular: 0.6 });
+    assert_eq!(
+        snapshot.replicas.iter().map(|replica| replica.drained).collect::<Vec<_>>(),
+        [false, true, false]
+    );
+    assert_eq!(snapshot.replicas[0].prefill_rate, Some(5_000.0), "learnt before the reload");
+    assert_eq!((snapshot.replicas[2].prefill_rate, snapshot.replicas[2].limit), (None, 64.0), "a new one");
+    assert_eq!(snapshot.at_rest.requests, 1);
+    shedder.finish(now, running.id, &done(3));
+    assert!(shedder.snapshot(now).at_rest.is_zero());
+}
+
+#[test]
+fn a_reload_can_hold_the_limit_and_let_it_go_again() {
+    let t0 = ms(0);
+    let mut shedder = shedder(chat_slo(), 1);
+
+    shedder.reconfigure(t0, fixed(3), &replicas(1));
+    assert_eq!(shedder.snapshot(t0).replicas[0].limit, 3.0);
+    run_many(&mut shedder, t0, PRIORITY, 3);
+    let waiting = ticket(shedder.offer(t0, offer(t0, PRIORITY)));
+    shedder.reconfigure(t0, fixed(4), &replicas(1));
+
+    let started = verdicts(&mut shedder);
+    assert!(matches!(started[..], [Verdict::Admit(permit)] if permit.id == waiting), "{started:?}");
+    shedder.reconfigure(t0, chat_slo(), &replicas(1));
+    assert_eq!(shedder.snapshot(t0).replicas[0].limit, 4.0, "it learns on from where it was held");
+}
+
+#[test]
+fn a_drained_replica_gets_nothing_new_until_it_is_back() {
+    let t0 = ms(0);
+    let mut shedder = shedder(fixed(4), 2);
+    let before = run(&mut shedder, t0, offer(t0, PRIORITY));
+
+    shedder.set_drained(t0, before.replica, true);
+    let elsewhere = run_many(&mut shedder, t0, PRIORITY, 3);
+    assert!(elsewhere.iter().all(|permit| permit.replica != before.replica), "{elsewhere:?}");
+    shedder.set_drained(t0, before.replica, false);
+
+    assert_eq!(run(&mut shedder, t0, offer(t0, PRIORITY)).replica, before.replica, "the emptier one");
+    let all = [ReplicaId(0), ReplicaId(1)];
+    all.iter().for_each(|&replica| shedder.set_drained(t0, replica, true));
+    assert_eq!(rejection(shedder.offer(t0, offer(t0, PRIORITY))).reason, Reason::NoReplica);
+}
+
+/// A bound so small that regular's share of it is less than one request still lets one wait.
+#[test]
+fn a_queue_for_one_request_has_a_place_for_regular() {
+    let t0 = ms(0);
+    let queue = QueueBounds { requests: 1, ..QueueBounds::default() };
+    let mut shedder = shedder(Config { queue, ..fixed(1) }, 1);
+    flowing(&mut shedder, t0);
+    run_many(&mut shedder, t0, PRIORITY, 1);
+
+    let waiting = ticket(shedder.offer(t0, offer(t0, REGULAR)));
+    assert_eq!(rejection(shedder.offer(t0, offer(t0, REGULAR))).reason, Reason::QueueFull);
+    ticket(shedder.offer(t0, offer(t0, PRIORITY)));
+
+    let displaced = verdicts(&mut shedder);
+    assert!(
+        matches!(displaced[..], [Verdict::Shed(id, why)] if id == waiting && why.reason == Reason::Displaced),
+        "{displaced:?}"
+    );
+}
+
+/// With a minute between two scrapes, memory is what the engine held beyond the own count and the own count of now:
+/// neither what was scraped a minute ago nor nothing.
+#[test]
+fn a_scrape_that_ages_corrects_the_own_count_until_three_are_missing() {
+    let config = Config { scrape_interval: ms(60_000), kv_tokens: Some(100_000), ..fixed(50) };
+    let mut shedder = shedder(config, 1);
+    let running = run(&mut shedder, ms(0), sized(20_000, offer(ms(0), PRIORITY)));
+    let used = |shedder: &Shedder, now| shedder.snapshot(now).replicas[0].kv_tokens;
+    shedder.observe(ms(1), ReplicaId(0), &Scrape { kv_used: Some(0.5), ..Scrape::default() });
+    assert_eq!(used(&shedder, ms(1)), 50_000);
+
+    let more = run(&mut shedder, ms(2), sized(10_000, offer(ms(2), PRIORITY)));
+    assert_eq!(used(&shedder, ms(2)), 60_100, "and half of the usual answer");
+    assert_eq!(used(&shedder, ms(100_000)), 29_900 + 33_220, "20,100 of 50,000 were its own; 1.1 × 30,200");
+    shedder.finish(ms(100_000), running.id, &done(1));
+    assert_eq!(used(&shedder, ms(100_000)), 29_900 + 11_110);
+    assert_eq!(used(&shedder, ms(180_002)), 11_110, "three readings are missing");
+    shedder.finish(ms(180_002), more.id, &done(1));
 }
 
 /// 85 % of nothing is one: a deployment whose only place is taken by nobody serves regular traffic.

@@ -5,7 +5,7 @@
 //! a client's mistake that only the engine sees is the client's: none of them is mistaken for another.
 
 use crate::admission::{Admission, Place};
-use crate::api::chat::Stamp;
+use crate::api::Stamp;
 use crate::api::upstream_error::{UpstreamError, is_busy_status};
 use crate::clock;
 use crate::edge::client::{Client, Stop};
@@ -13,7 +13,7 @@ use crate::explain;
 use crate::memory::MemoryGuard;
 use crate::path::Request;
 use crate::record::Record;
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
 use crate::relay::{Answered, Broken, Relay, UpstreamFault};
 use crate::settle;
 use crate::state::Deployment;
@@ -175,18 +175,17 @@ impl Attempt<'_, '_, '_> {
         place: &Place,
         answered: &mut Answered,
     ) -> Result<(), Broken> {
-        let streams = exchange
-            .headers()
-            .and_then(|headers| headers.get(header::CONTENT_TYPE))
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         let request = self.request;
+        let streams = is_stream(exchange, request.call.stream)
+            .map_err(|e| Broken::Upstream(UpstreamFault::Exchange(ExchangeError::Broken(e.to_owned()))))?;
         let (deployment, record, memory) = (self.deployment, &mut *self.record, &mut *self.memory);
         let relay = Relay {
             client: self.client,
             exchange,
             live: &request.live,
+            api: request.call.api,
             stamp: Stamp {
-                tier: openai_tier(place.permit().tier),
+                tier: place.permit().tier,
                 model: request.call.name_shown(&request.model.config.served_model),
                 usage_asked: request.call.usage_asked,
             },
@@ -223,11 +222,17 @@ impl Attempt<'_, '_, '_> {
         body.truncate(ERROR_BODY_MAX);
         let mut error = UpstreamError::from_body(status, &body);
         error.retry_after = exchange.headers().and_then(retry_after);
-        if matches!(status, 400 | 404 | 413 | 422) {
+        match status {
             // The engine saw what we could not: the client's mistake, in its words.
-            return Ok(Fault::Refused(Refusal::bad(error.message)));
+            400 | 413 | 422 => Ok(Fault::Refused(Refusal::bad(error.message))),
+            404 | 405 | 501 => {
+                let path = self.request.call.api.path();
+                let message =
+                    format!("The model server of this model does not serve {path}: {}", error.message);
+                Ok(Fault::Refused(Refusal::new(Reason::NotFound, message)))
+            }
+            _ => Ok(Fault::Upstream(UpstreamFault::Reported(error))),
         }
-        Ok(Fault::Upstream(UpstreamFault::Reported(error)))
     }
 
     /// The replica failed before its first token: elsewhere, if the shedder allows it.
@@ -256,6 +261,20 @@ impl Attempt<'_, '_, '_> {
     }
 }
 
+/// Whether the answer is a stream of events, which it may be only if one was asked for.
+fn is_stream(exchange: &Exchange, asked: bool) -> Result<bool, &'static str> {
+    let value = |name| exchange.headers().and_then(|headers| headers.get(name));
+    if value(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err("the answer is compressed, though `identity` was asked for");
+    }
+    let streams = value(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().trim_ascii_start().starts_with(b"text/event-stream"));
+    match (streams, asked) {
+        (true, false) => Err("a stream came where none was asked for"),
+        _ => Ok(streams),
+    }
+}
+
 fn exchange_fault(e: ExchangeError) -> Fault {
     Fault::Upstream(UpstreamFault::Exchange(e))
 }
@@ -274,14 +293,5 @@ fn failure_of(fault: &UpstreamFault) -> Failure {
             Failure::Busy { retry_after: error.retry_after }
         }
         UpstreamFault::Reported(_) => Failure::Reset,
-    }
-}
-
-/// The served tier as OpenAI's API calls it.
-#[must_use]
-pub fn openai_tier(tier: shedder::Tier) -> &'static str {
-    match tier {
-        shedder::Tier::Priority => "priority",
-        shedder::Tier::Regular => "default",
     }
 }

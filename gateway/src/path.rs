@@ -11,7 +11,7 @@
 //! Budget before load: a 429 outranks a 503, and a 503 gives its tokens back whole.
 
 use crate::admission::{Admission, Place};
-use crate::api::Api;
+use crate::api::{Api, Family};
 use crate::attempt::{Attempt, Ended};
 use crate::budget::{BudgetCell, Ledger, Prompt};
 use crate::clock;
@@ -31,6 +31,8 @@ use crate::request::body::{self, BodyLimits};
 use crate::request::call::{Call, TierWish, context_too_long};
 use crate::request::weigh::{Weight, weigh};
 use crate::state::{Account, Deployment, Model, Snapshot};
+use bytes::Bytes;
+use http::HeaderValue;
 use limits::{Ask, RequestRefusal, RequestRefusalKind};
 use parking_lot::Mutex;
 use pingora::protocols::http::ServerSession;
@@ -84,6 +86,9 @@ async fn steps(
     let weight = weigh_call(&call, &account, &model, routes.first).await?;
     record.weighed(&weight);
     let budget = account.budget(&gateway.registry, &snapshot.config, &model);
+    if api == Api::CountTokens {
+        return answer_count(client, &budget, &weight).await;
+    }
     let ledger = reserve(&budget, client, &model, &call, &weight, routes.first)?;
     let live = Live::new(ledger);
     let request =
@@ -134,7 +139,7 @@ fn identify_and_enter(
         record.api = Some(api);
     }
     let account = identify(snapshot, client, record)?;
-    let requests = enter(&account)?;
+    let requests = enter(&account, client)?;
     Ok((account, requests, wanted))
 }
 
@@ -180,8 +185,15 @@ impl Drop for RequestsGuard {
     }
 }
 
-fn enter(account: &Account) -> Result<RequestsGuard, Refusal> {
-    account.meter.lock().enter(clock::now()).map_err(|refused| too_many(&account.config.id, refused))?;
+fn enter(account: &Account, client: &mut Client<'_>) -> Result<RequestsGuard, Refusal> {
+    let now = clock::now();
+    let mut meter = account.meter.lock();
+    let entered = meter.enter(now);
+    if client.envelope.family == Family::Anthropic {
+        client.envelope.requests = Some(meter.view(now));
+    }
+    drop(meter);
+    entered.map_err(|refused| too_many(&account.config.id, refused))?;
     Ok(RequestsGuard(Arc::clone(&account.meter)))
 }
 
@@ -286,7 +298,7 @@ async fn weigh_call(
     let weight = weigh(call, account, model, &deployment.prefixes, model.config.context);
     let Some(context) = model.config.context else { return Ok(weight) };
     if weight.certainly_too_long {
-        return Err(context_too_long(weight.prompt, context));
+        return Err(context_too_long(call.api, weight.prompt, context));
     }
     // Near the end of the window an exact count is worth its price, where it can be had.
     if let Some(counter) = model.weigher.exact().filter(|_| weight.prompt > context && weight.text.is_none())
@@ -294,9 +306,22 @@ async fn weigh_call(
         && let Some(tokens) = counter.count_long(text).await
         && tokens > context
     {
-        return Err(context_too_long(tokens, context));
+        return Err(context_too_long(call.api, tokens, context));
     }
     Ok(weight)
+}
+
+/// Answers how many tokens a prompt has, by our own count: exact where the model's vocabulary is configured, else an
+/// estimate that learns from the engine's counts. No engine is asked: there a count costs the time of the process that
+/// serves all streams and nothing that is metered, so it would be a way to slow everybody down for free.
+async fn answer_count(
+    client: &mut Client<'_>,
+    budget: &Arc<BudgetCell>,
+    weight: &Weight,
+) -> Result<(), Stop> {
+    client.envelope.meters = Some(budget.view());
+    let body = format!("{{\"input_tokens\":{}}}", weight.prompt);
+    client.answer(200, &HeaderValue::from_static("application/json"), Bytes::from(body)).await
 }
 
 /// Step 5: all three budgets or none.
@@ -312,7 +337,7 @@ fn reserve(
     let ask = Ask {
         prompt: u64::from(weight.prompt),
         uncached_prompt: uncached,
-        max_generated: call.max_tokens.map(u64::from),
+        max_generated: if call.api.form().has_output { call.max_tokens.map(u64::from) } else { Some(0) },
         choices: call.choices,
         usual_of_model: Some(model.usual.tokens()),
     };
@@ -356,7 +381,9 @@ async fn admit_and_relay(
 }
 
 fn offer_of(request: &Request<'_>, tier: Tier, deadline: Option<Duration>) -> shedder::Offer {
+    let has_output = request.call.api.form().has_output;
     let usual = request.model.usual.tokens().min(u64::from(request.call.max_tokens.unwrap_or(u32::MAX)));
+    let usual = if has_output { usual } else { 0 };
     shedder::Offer {
         tier: match tier {
             Tier::Priority => shedder::Tier::Priority,
@@ -368,7 +395,7 @@ fn offer_of(request: &Request<'_>, tier: Tier, deadline: Option<Duration>) -> sh
         uncached: request.weight.uncached,
         expected_output: (usual * u64::from(request.call.choices)).min(u64::from(u32::MAX)) as u32,
         streaming: request.call.stream,
-        has_output: true,
+        has_output,
         bytes: request.call.body.len() as u64,
         // Waiting counts from here: how long the body took to come is not the service's load.
         arrived: clock::now(),

@@ -133,6 +133,21 @@ impl Reason {
         }
     }
 
+    /// `error.type` in Anthropic's shape.
+    #[must_use]
+    pub fn anthropic_type(self) -> &'static str {
+        match self.status() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            503 => "overloaded_error",
+            502 | 504 => "api_error",
+            _ => "invalid_request_error",
+        }
+    }
+
     /// `error.code` in OpenAI's shape.
     #[must_use]
     pub fn openai_code(self) -> &'static str {

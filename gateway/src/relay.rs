@@ -6,10 +6,11 @@
 //! The time between tokens is stamped when they are read from the engine. While a slow client blocks a write,
 //! the engine waits too, so the gap after it says nothing of the engine and is left out.
 
-use crate::api::chat::{self, EventKind, Stamp};
+use crate::api::answer::read_whole;
 use crate::api::sse::SseSplitter;
 use crate::api::upstream_error::UpstreamError;
 use crate::api::usage::Usage;
+use crate::api::{Api, EventKind, Stamp, StreamReader, Whole};
 use crate::clock;
 use crate::edge::client::{Client, Stop};
 use crate::harvest::Live;
@@ -73,6 +74,8 @@ pub struct Relay<'a, 's> {
     pub exchange: &'a mut Exchange,
     /// The request's shared side.
     pub live: &'a Live,
+    /// What the engine speaks.
+    pub api: Api,
     /// What is written into the answer.
     pub stamp: Stamp<'a>,
     /// How long the engine may be silent.
@@ -108,6 +111,7 @@ impl Relay<'_, '_> {
     /// [`Broken`]: by the engine before the first token; afterwards the client was told inside the stream.
     pub async fn stream(mut self, mut first_token: impl FnMut()) -> Result<(), Broken> {
         let mut splitter = SseSplitter::default();
+        let mut reader = StreamReader::new(self.api, self.stamp);
         let mut held = BytesMut::new();
         let mut last_read = self.dispatched;
         let mut last_write = clock::now();
@@ -129,12 +133,20 @@ impl Relay<'_, '_> {
                 }
                 Step::Read(Err(e)) => return Err(self.failed(UpstreamFault::Exchange(e))),
                 Step::Read(Ok(None)) => {
-                    held.extend_from_slice(&splitter.take_rest());
+                    // A last event may lack its empty line. A piece of one is dropped: what follows it would be read as
+                    // a part of it.
+                    let rest = splitter.take_rest();
+                    let mut last = BytesMut::new();
+                    if matches!(reader.read(&rest, &mut last), EventKind::Done) {
+                        done = true;
+                        held.extend_from_slice(&last);
+                        self.answered.usage = reader.usage().or(self.answered.usage);
+                    }
                     return self.end(held.freeze(), done, &mut first_token).await;
                 }
                 Step::Read(Ok(Some(bytes))) => {
                     let now = clock::now();
-                    let batch = self.events(&mut splitter, bytes);
+                    let batch = self.events(&mut splitter, &mut reader, bytes);
                     self.count(&batch, now, now.saturating_sub(last_read), blocked, &mut first_token);
                     last_read = now;
                     done |= batch.done;
@@ -181,7 +193,7 @@ impl Relay<'_, '_> {
         clock::now() >= self.silence_end(last_read)
     }
 
-    fn events(&mut self, splitter: &mut SseSplitter, bytes: Bytes) -> Batch {
+    fn events(&mut self, splitter: &mut SseSplitter, reader: &mut StreamReader<'_>, bytes: Bytes) -> Batch {
         let mut batch = Batch::default();
         if splitter.push(bytes).is_err() {
             batch.error = Some(UpstreamError {
@@ -193,21 +205,18 @@ impl Relay<'_, '_> {
             return batch;
         }
         while let Some(event) = splitter.next_event() {
-            let event = chat::read_event(event, self.stamp);
-            self.answered.usage = event.usage.or(self.answered.usage);
-            match event.kind {
+            match reader.read(&event, &mut batch.output) {
                 EventKind::Content(choices) => batch.chunks += choices,
                 EventKind::Done => batch.done = true,
                 EventKind::Error(error) => {
                     batch.error = Some(error);
-                    return batch;
+                    break;
                 }
                 EventKind::Preamble => {}
             }
-            if let Some(output) = event.output {
-                batch.output.extend_from_slice(&output);
-            }
         }
+        self.answered.usage = reader.usage().or(self.answered.usage);
+        self.client.sequence = reader.sequence();
         batch
     }
 
@@ -239,9 +248,8 @@ impl Relay<'_, '_> {
         self.client.write(bytes, false).await
     }
 
-    /// The engine ended its answer. Only one with its `[DONE]` may look complete.
+    /// The engine ended its answer. Only one with the event that ends its API's streams may look complete.
     async fn end(mut self, rest: Bytes, done: bool, first_token: &mut impl FnMut()) -> Result<(), Broken> {
-        let done = done || rest.windows(6).any(|w| w == b"[DONE]");
         if self.answered.first_token.is_none() {
             if !done {
                 let e = ExchangeError::Broken("the stream ended before its first token".to_owned());
@@ -302,9 +310,18 @@ impl Relay<'_, '_> {
                 Step::Read(Ok(None)) => break,
             }
         }
-        let Some((usage, answer)) = chat::read_answer(&body.freeze(), self.stamp) else {
-            let e = ExchangeError::Broken("the answer is no JSON object".to_owned());
+        if self.client.head_sent() {
+            // The client has the head of a stream, and waits for its events.
+            let e = ExchangeError::Broken("no stream came where one was asked for".to_owned());
             return Err(self.failed(UpstreamFault::Exchange(e)));
+        }
+        let (usage, answer) = match read_whole(self.api, &body.freeze(), self.stamp) {
+            Whole::Answer(usage, answer) => (usage, answer),
+            Whole::Error(error) => return Err(self.failed(UpstreamFault::Reported(error))),
+            Whole::Unreadable => {
+                let e = ExchangeError::Broken("the answer is no JSON object".to_owned());
+                return Err(self.failed(UpstreamFault::Exchange(e)));
+            }
         };
         self.answered.usage = usage;
         self.answered.first_token = Some(clock::now());

@@ -54,15 +54,26 @@ fn charge(request: &Request<'_>, answered: &Answered, finished: bool, record: &m
         Some(usage) => {
             let by_us = usage.prompt.saturating_sub(hit);
             let uncached = usage.cached.map_or(by_us, |cached| by_us.min(usage.prompt - cached));
-            Used { prompt: usage.prompt, uncached_prompt: uncached, generated: usage.generated, finished }
+            let generated = generated(request, &usage, counted, finished);
+            Used { prompt: usage.prompt, uncached_prompt: uncached, generated, finished }
         }
         None => {
             Used { prompt: weighed.tokens, uncached_prompt: weighed.uncached, generated: counted, finished }
         }
     };
+    // An answer without output teaches nothing of how long answers are.
+    let used = Used { finished: used.finished && request.call.api.form().has_output, ..used };
     request.live.ledger().settle(&used);
     record.used(&used, answered.usage.and_then(|usage| usage.cached), answered.usage.is_none());
     used
+}
+
+/// Generated tokens: what the engine says, where it says it of the whole answer or of each chunk. Some tell in the middle
+/// of a stream only what the prompt cost, with a zero for the rest: then what was counted counts, and an answer with
+/// content has not generated nothing.
+fn generated(request: &Request<'_>, usage: &Usage, counted: u64, finished: bool) -> u64 {
+    let is_told = (finished || request.call.has_running_usage()) && usage.generated > 0;
+    if is_told { usage.generated } else { usage.generated.max(counted) }
 }
 
 /// Template and tools that an engine adds to a prompt, tokens; generous.
@@ -73,7 +84,7 @@ const TEMPLATE_TOKENS_MAX: u64 = 16_384;
 fn is_possible(request: &Request<'_>, usage: &Usage) -> bool {
     let call = request.call;
     let images = request.weight.features.as_ref().map_or(0, |features| u64::from(features.images));
-    let prompt_max = call.body.len() as u64 + TEMPLATE_TOKENS_MAX * (1 + images);
+    let prompt_max = call.prompt_tokens_max() + TEMPLATE_TOKENS_MAX * (1 + images);
     let generated_max = call
         .max_tokens
         .map_or(u64::MAX, |max| u64::from(max) * u64::from(call.choices) + TEMPLATE_TOKENS_MAX);
@@ -87,7 +98,9 @@ fn learn(request: &Request<'_>, deployment: &Deployment, prompt: u64, generated:
     if let (Some(counter), Some(text)) = (request.model.weigher.exact(), &request.weight.text) {
         counter.learn(text, prompt);
     }
-    request.model.usual.learn(generated / u64::from(request.call.choices.max(1)));
+    if request.call.api.form().has_output {
+        request.model.usual.learn(generated / u64::from(request.call.choices.max(1)));
+    }
     deployment.tokens_per_chunk.learn(generated, chunks);
 }
 

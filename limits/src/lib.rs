@@ -73,7 +73,7 @@ pub use history::{ChangeReason, LimitChange};
 pub use meter::{Meter, PerMeter};
 pub use outlook::{NextChange, NextGrowth, NextReset, NextShrink};
 pub use presets::{ModelSize, START, SpendingTier};
-pub use requests::{RequestMeter, RequestRefusal, RequestRefusalKind};
+pub use requests::{RequestMeter, RequestRefusal, RequestRefusalKind, RequestsView};
 pub use reservation::Reservation;
 pub use snapshot::{Snapshot, SnapshotError};
 pub use view::{MeterView, Refusal};

@@ -46,6 +46,17 @@ pub struct RequestRefusal {
     pub retry_after: Option<Duration>,
 }
 
+/// How many requests of the last minute are left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestsView {
+    /// Requests per minute.
+    pub limit: u64,
+    /// What is left of them.
+    pub remaining: u64,
+    /// When at least half of the limit will be free if nothing else comes; zero if it is.
+    pub until_half: Duration,
+}
+
 impl RequestMeter {
     /// A meter that has seen nothing. A limit of zero admits nothing.
     #[must_use]
@@ -82,6 +93,19 @@ impl RequestMeter {
         self.window.charge(self.window.newest(), 1, self.requests_per_minute);
         self.live += 1;
         Ok(())
+    }
+
+    /// What is left, as of the last request that entered.
+    #[must_use]
+    pub fn view(&self, now: Duration) -> RequestsView {
+        let limit = self.requests_per_minute;
+        let half = limit.div_ceil(2);
+        let slots = self.window.slots_until(limit - half, 0, limit).unwrap_or(0);
+        RequestsView {
+            limit,
+            remaining: limit.saturating_sub(self.window.sum()),
+            until_half: until_slot(self.window.newest(), slots, self.timeline.at(now)),
+        }
     }
 
     /// Gives a place back. One `leave` for each `enter` that was granted.
@@ -131,6 +155,23 @@ mod tests {
         assert_eq!(at_ms(40_100) + wait, at_ms(70_250), "the first one's slot has left");
         assert!(meter.enter(at_ms(40_100) + wait - at_ms(1)).is_err(), "not a moment earlier");
         assert!(meter.enter(at_ms(40_100) + wait).is_ok());
+    }
+
+    #[test]
+    fn what_is_left_is_told_with_the_time_until_half_is() {
+        let mut meter = RequestMeter::new(4, 100);
+        meter.enter(at_ms(10_000)).unwrap();
+        let one = meter.view(at_ms(10_000));
+        assert_eq!((one.limit, one.remaining, one.until_half), (4, 3, Duration::ZERO));
+
+        meter.enter(at_ms(20_000)).unwrap();
+        meter.enter(at_ms(20_000)).unwrap();
+        let three = meter.view(at_ms(20_000));
+        assert_eq!(
+            (three.remaining, three.until_half),
+            (1, at_ms(50_250)),
+            "when the first one's slot has left"
+        );
     }
 
     /// An account that hammers a closed door is let in as soon as one that waits.

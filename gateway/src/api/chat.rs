@@ -1,39 +1,17 @@
-//! Chat completions: what the engine's answer says, and the few bytes of it that are written by us.
+//! Chat completions and completions: chunks with choices, whose text or delta is what was generated.
 //!
-//! The client sees the tier that served it, in the answer and in every chunk, and a usage chunk only if it
-//! asked for one; we ask for usage always. All other bytes pass as the engine wrote them.
+//! The client sees the tier that served it, in the answer and in every chunk, and a usage chunk only if it asked for
+//! one; we ask for usage always. A chunk of chat has deltas, one of completions has text; with `echo` an engine puts the
+//! prompt before the first token's text, in the same chunk.
 
-use crate::api::sse;
+use crate::api::answer::{EventKind, Stamp, Whole, has_value, is_object, present, reported};
+use crate::api::edits::Edits;
 use crate::api::upstream_error::UpstreamError;
 use crate::api::usage::Usage;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-
-/// What one event of a stream means.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Event {
-    /// What the event is.
-    pub kind: EventKind,
-    /// The usage it carries.
-    pub usage: Option<Usage>,
-    /// What the client gets for it; `None`: nothing.
-    pub output: Option<Bytes>,
-}
-
-/// The kinds of events of a stream.
-#[derive(Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// Roles, comments, empty deltas: nothing generated yet.
-    Preamble,
-    /// Generated content; how many choices it advances.
-    Content(u32),
-    /// The engine reports an error inside the stream.
-    Error(UpstreamError),
-    /// `[DONE]`.
-    Done,
-}
 
 #[derive(Deserialize)]
 struct Chunk<'a> {
@@ -51,17 +29,12 @@ struct Chunk<'a> {
     object: Option<Cow<'a, str>>,
 }
 
-/// A member that is there, `null` included: its place matters even then.
-fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
-
 #[derive(Deserialize)]
 struct Choice<'a> {
     #[serde(borrow, default)]
     delta: Option<Delta<'a>>,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +53,12 @@ struct Delta<'a> {
     function_call: Option<&'a RawValue>,
 }
 
+impl Choice<'_> {
+    fn has_content(&self) -> bool {
+        self.text.is_some_and(has_value) || self.delta.as_ref().is_some_and(Delta::has_content)
+    }
+}
+
 impl Delta<'_> {
     fn has_content(&self) -> bool {
         [
@@ -92,169 +71,109 @@ impl Delta<'_> {
         ]
         .into_iter()
         .flatten()
-        .any(|value| !matches!(value.get(), "null" | "\"\"" | "[]" | "{}"))
+        .any(has_value)
     }
 }
 
-/// What is written into answers by us.
-#[derive(Debug, Clone, Copy)]
-pub struct Stamp<'a> {
-    /// The served tier as the API calls it.
-    pub tier: &'a str,
-    /// The model as the client named it, as a JSON string, where the engine knows it by another name.
-    pub model: Option<&'a str>,
-    /// Whether the client asked for the usage of a stream.
-    pub usage_asked: bool,
-}
-
-/// Reads one event of a stream and says what the client gets for it.
-///
-/// Cost: one typed pass over the event and, for chunks, one copy.
-#[must_use]
-pub fn read_event(event: Bytes, stamp: Stamp<'_>) -> Event {
-    let usage_asked = stamp.usage_asked;
-    let Some(data) = sse::data_of(&event) else { return passed(EventKind::Preamble, event) };
-    if data == b"[DONE]" {
-        return passed(EventKind::Done, event);
+/// Reads one event, whose payload is `json`. `None`: it is no chunk.
+pub(super) fn read_event(
+    event: &[u8],
+    json: &str,
+    stamp: Stamp<'_>,
+    seen: &mut Option<Usage>,
+    out: &mut BytesMut,
+) -> Option<EventKind> {
+    if json == "[DONE]" {
+        out.extend_from_slice(event);
+        return Some(EventKind::Done);
     }
-    let Ok(json) = std::str::from_utf8(data) else { return passed(EventKind::Preamble, event) };
-    let Ok(chunk) = serde_json::from_str::<Chunk<'_>>(json) else {
-        return passed(EventKind::Preamble, event);
-    };
+    let chunk: Chunk<'_> = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
     if let Some(error) = in_stream_error(&chunk, json) {
-        return Event { kind: EventKind::Error(error), usage: None, output: None };
+        return Some(EventKind::Error(error));
     }
-    let usage = chunk.usage.filter(|u| u.get() != "null");
-    let counted = usage.and_then(|u| Usage::from_openai(u.get()));
+    let usage = chunk.usage.filter(|usage| usage.get() != "null");
+    *seen = usage.and_then(|usage| Usage::from_openai(usage.get())).or(*seen);
     let choices = chunk.choices.as_deref().unwrap_or_default();
-    if choices.is_empty() && usage.is_some() && !usage_asked {
-        return Event { kind: EventKind::Preamble, usage: counted, output: None };
+    if choices.is_empty() && usage.is_some() && !stamp.usage_asked {
+        return Some(EventKind::Preamble);
     }
-    let advanced = choices.iter().filter(|c| c.delta.as_ref().is_some_and(Delta::has_content)).count() as u32;
-    let kind = if advanced > 0 { EventKind::Content(advanced) } else { EventKind::Preamble };
-    let mut edits = Edits::new(&event);
-    edits.stamp(json, chunk.service_tier, chunk.model, stamp);
-    if let Some(usage) = usage.filter(|_| !usage_asked) {
+    let mut edits = Edits::new(event);
+    edits.write_member(json, chunk.service_tier, stamp.openai_tier());
+    if let (Some(model), Some(shown)) = (chunk.model, stamp.model) {
+        edits.replace(model.get(), shown);
+    }
+    if let Some(usage) = usage.filter(|_| !stamp.usage_asked) {
         edits.replace(usage.get(), "null");
     }
-    Event { kind, usage: counted, output: Some(edits.apply()) }
-}
-
-fn passed(kind: EventKind, event: Bytes) -> Event {
-    Event { kind, usage: None, output: Some(event) }
-}
-
-fn in_stream_error(chunk: &Chunk<'_>, json: &str) -> Option<UpstreamError> {
-    let error = chunk.error.filter(|e| e.get() != "null");
-    if error.is_none() && chunk.object.as_deref() != Some("error") {
-        return None;
+    edits.append_to(out);
+    match choices.iter().filter(|choice| choice.has_content()).count() as u32 {
+        0 => Some(EventKind::Preamble),
+        advanced => Some(EventKind::Content(advanced)),
     }
-    Some(UpstreamError::from_json(json).unwrap_or_else(|| UpstreamError {
-        status: None,
-        message: "The engine reported an error without a message.".to_owned(),
-        busy: false,
-        retry_after: None,
-    }))
+}
+
+/// An engine's error, nested or with `"object": "error"` beside a message.
+fn in_stream_error(chunk: &Chunk<'_>, json: &str) -> Option<UpstreamError> {
+    if chunk.object.as_deref() == Some("error") {
+        return Some(UpstreamError::from_json(json).unwrap_or_else(UpstreamError::without_message));
+    }
+    reported(chunk.error, json)
 }
 
 #[derive(Deserialize)]
 struct Answer<'a> {
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     service_tier: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     model: Option<&'a RawValue>,
 }
 
-/// Reads a whole answer: its usage, and the answer with the tier that served it. `None`: not JSON.
-#[must_use]
-pub fn read_answer(body: &Bytes, stamp: Stamp<'_>) -> Option<(Option<Usage>, Bytes)> {
-    let json = std::str::from_utf8(body).ok()?;
+/// Reads a whole answer in the shape that most of OpenAI's APIs share: `usage`, `service_tier` and `model` at the top.
+/// `None`: not of that shape.
+pub(super) fn read_whole(body: &Bytes, json: &str, stamp: Stamp<'_>) -> Option<Whole> {
     let answer: Answer<'_> = serde_json::from_str(json).ok()?;
+    if let Some(error) = reported(answer.error, json) {
+        return Some(Whole::Error(error));
+    }
     let usage = answer.usage.and_then(|usage| Usage::from_openai(usage.get()));
     let mut edits = Edits::new(body);
-    edits.stamp(json, answer.service_tier, answer.model, stamp);
-    Some((usage, edits.apply()))
-}
-
-/// A few replacements in bytes that otherwise stay.
-struct Edits<'a> {
-    source: &'a [u8],
-    /// Start, end, replacement; at most three.
-    edits: [(usize, usize, Cow<'a, str>); 3],
-    count: usize,
-}
-
-impl<'a> Edits<'a> {
-    fn new(source: &'a [u8]) -> Self {
-        Edits { source, edits: [const { (0, 0, Cow::Borrowed("")) }; 3], count: 0 }
+    edits.write_member(json, answer.service_tier, stamp.openai_tier());
+    if let (Some(model), Some(shown)) = (answer.model, stamp.model) {
+        edits.replace(model.get(), shown);
     }
-
-    fn stamp(&mut self, json: &str, tier: Option<&RawValue>, model: Option<&RawValue>, stamp: Stamp<'a>) {
-        self.set_tier(json, tier, stamp.tier);
-        if let (Some(present), Some(name)) = (model, stamp.model) {
-            self.replace(present.get(), name);
-        }
-    }
-
-    /// Writes `service_tier` into the object `json`, in place of its value or as its first member.
-    fn set_tier(&mut self, json: &str, present: Option<&RawValue>, tier: &str) {
-        match present {
-            Some(value) => self.replace(value.get(), format!("\"{tier}\"")),
-            None => {
-                let Some(brace) = json.find('{') else { return };
-                let after = json.get(brace + 1..brace + 1).unwrap_or_default();
-                let comma = if json.get(brace + 1..).is_some_and(|r| r.trim_start().starts_with('}')) {
-                    ""
-                } else {
-                    ","
-                };
-                self.replace(after, format!("\"service_tier\":\"{tier}\"{comma}"));
-            }
-        }
-    }
-
-    /// Replaces `part`, which must be a slice of the source.
-    fn replace(&mut self, part: &str, with: impl Into<Cow<'a, str>>) {
-        let Some(start) = (part.as_ptr() as usize).checked_sub(self.source.as_ptr() as usize) else { return };
-        if let Some(slot) = self.edits.get_mut(self.count) {
-            *slot = (start, start + part.len(), with.into());
-            self.count += 1;
-        }
-    }
-
-    fn apply(mut self) -> Bytes {
-        let grown: usize = self.edits.iter().map(|(.., with)| with.len()).sum();
-        let mut out = Vec::with_capacity(self.source.len() + grown);
-        let edits = self.edits.get_mut(..self.count).unwrap_or_default();
-        edits.sort_by_key(|(start, ..)| *start);
-        let mut from = 0;
-        for (start, end, with) in edits {
-            out.extend_from_slice(self.source.get(from..*start).unwrap_or_default());
-            out.extend_from_slice(with.as_bytes());
-            from = *end;
-        }
-        out.extend_from_slice(self.source.get(from..).unwrap_or_default());
-        Bytes::from(out)
-    }
+    Some(Whole::Answer(usage, edits.apply()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const STAMP: Stamp<'static> = Stamp { tier: "default", model: None, usage_asked: false };
+    use crate::api::Api;
+    use crate::api::answer::{StreamReader, read_whole};
+    use shedder::Tier;
 
-    fn read(data: &str, usage_asked: bool) -> Event {
-        read_event(
-            Bytes::from(format!("data: {data}\n\n")),
-            Stamp { tier: "default", model: None, usage_asked },
-        )
+    const STAMP: Stamp<'static> = Stamp { tier: Tier::Regular, model: None, usage_asked: false };
+
+    /// One event, read: its kind, the usage known afterwards, and what the client gets.
+    struct Read {
+        kind: EventKind,
+        usage: Option<Usage>,
+        output: String,
     }
 
-    fn output(event: &Event) -> &str {
-        std::str::from_utf8(event.output.as_deref().unwrap_or_default()).unwrap()
+    fn read_raw(raw: &str, stamp: Stamp<'_>) -> Read {
+        let mut reader = StreamReader::new(Api::Chat, stamp);
+        let mut out = BytesMut::new();
+        let kind = reader.read(raw.as_bytes(), &mut out);
+        Read { kind, usage: reader.usage(), output: String::from_utf8(out.to_vec()).unwrap() }
+    }
+
+    fn read(data: &str, usage_asked: bool) -> Read {
+        read_raw(&format!("data: {data}\n\n"), Stamp { usage_asked, ..STAMP })
     }
 
     #[test]
@@ -279,24 +198,23 @@ mod tests {
     #[test]
     fn every_chunk_carries_the_served_tier() {
         let absent = read(r#"{"id":"x","choices":[]}"#, false);
-        assert_eq!(output(&absent), "data: {\"service_tier\":\"default\",\"id\":\"x\",\"choices\":[]}\n\n");
+        assert_eq!(absent.output, "data: {\"service_tier\":\"default\",\"id\":\"x\",\"choices\":[]}\n\n");
         let null = read(
             r#"{"choices":[{"delta":{"content":"\"service_tier\":null"}}],"service_tier": null}"#,
             false,
         );
         assert_eq!(
-            output(&null),
+            null.output,
             "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"service_tier\\\":null\"}}],\"service_tier\": \"default\"}\n\n"
         );
     }
 
     #[test]
     fn the_model_keeps_the_name_that_the_client_used() {
-        let event =
-            Bytes::from_static(b"data: {\"model\":\"/models/x\",\"choices\":[],\"service_tier\":null}\n\n");
-        let event = read_event(event, Stamp { model: Some("\"llama\""), ..STAMP });
+        let raw = "data: {\"model\":\"/models/x\",\"choices\":[],\"service_tier\":null}\n\n";
+        let event = read_raw(raw, Stamp { model: Some("\"llama\""), ..STAMP });
         assert_eq!(
-            output(&event),
+            event.output,
             "data: {\"model\":\"llama\",\"choices\":[],\"service_tier\":\"default\"}\n\n"
         );
     }
@@ -308,17 +226,17 @@ mod tests {
         let hidden = read(chunk, false);
         let shown = read(chunk, true);
         assert_eq!(hidden.usage.map(|u| (u.prompt, u.generated)), Some((7, 3)));
-        assert_eq!(hidden.output, None);
+        assert_eq!(hidden.output, "");
         assert_eq!(shown.usage, hidden.usage);
-        assert!(output(&shown).contains("\"prompt_tokens\":7"));
+        assert!(shown.output.contains("\"prompt_tokens\":7"));
     }
 
     #[test]
     fn usage_on_a_chunk_with_choices_is_hidden_but_the_chunk_stays() {
         let event =
             read(r#"{"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":7}}"#, false);
-        assert!(output(&event).contains("\"finish_reason\":\"stop\""));
-        assert!(output(&event).contains("\"usage\":null"), "{}", output(&event));
+        assert!(event.output.contains("\"finish_reason\":\"stop\""));
+        assert!(event.output.contains("\"usage\":null"), "{}", event.output);
     }
 
     #[test]
@@ -327,17 +245,22 @@ mod tests {
             r#"{"error":{"message":"busy","type":"Service Unavailable","param":null,"code":503}}"#,
             false,
         );
-        let EventKind::Error(error) = event.kind else { panic!("{event:?}") };
+        let EventKind::Error(error) = event.kind else { panic!("no error") };
         assert!(error.busy);
-        assert_eq!(event.output, None);
+        assert_eq!(event.output, "");
         assert_eq!(read(r#"{"error":null,"choices":[]}"#, false).kind, EventKind::Preamble);
     }
 
     #[test]
     fn what_is_not_a_chunk_passes_unchanged() {
-        for raw in [": keep-alive\n\n", "data: [DONE]\n\n", "data: {broken\n\n", "event: x\n\n"] {
-            let event = read_event(Bytes::copy_from_slice(raw.as_bytes()), STAMP);
-            assert_eq!(output(&event), raw);
+        for raw in [
+            ": keep-alive\n\n",
+            "data: [DONE]\n\n",
+            "data: {broken\n\n",
+            "data: [1,2,3,4,5,6]\n\n",
+            "event: x\n\n",
+        ] {
+            assert_eq!(read_raw(raw, STAMP).output, raw);
         }
     }
 
@@ -346,13 +269,24 @@ mod tests {
         let body = Bytes::from_static(
             br#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":1},"service_tier":null}"#,
         );
-        let (usage, out) = read_answer(&body, Stamp { tier: "priority", ..STAMP }).unwrap();
+        let priority = Stamp { tier: Tier::Priority, ..STAMP };
+        let Whole::Answer(usage, out) = read_whole(Api::Chat, &body, priority) else { panic!("no answer") };
         assert_eq!(usage.map(|u| u.prompt), Some(5));
         assert_eq!(
             out,
             &br#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":1},"service_tier":"priority"}"#
                 [..]
         );
-        assert!(read_answer(&Bytes::from_static(b"<html>"), STAMP).is_none());
+        for no_answer in ["<html>", "", "[1,2,3,4]", "7"] {
+            let body = Bytes::from_static(no_answer.as_bytes());
+            assert_eq!(read_whole(Api::Chat, &body, STAMP), Whole::Unreadable, "{no_answer}");
+        }
+    }
+
+    #[test]
+    fn an_error_with_a_200_is_no_answer() {
+        let body = Bytes::from_static(br#"{"error":{"message":"busy","type":"overloaded","code":503}}"#);
+        let Whole::Error(error) = read_whole(Api::Chat, &body, STAMP) else { panic!("an answer") };
+        assert!(error.busy);
     }
 }

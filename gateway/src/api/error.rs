@@ -1,6 +1,9 @@
 //! How a refusal looks in each API's own shape, as a whole answer and inside a stream that has begun.
+//!
+//! A client reads its own API's errors only: Anthropic's SDKs skip an event without a name, OpenAI's read `error` in any
+//! event, the Responses API numbers its events.
 
-use crate::api::Api;
+use crate::api::{Api, Family};
 use crate::refusal::Refusal;
 use bytes::Bytes;
 use serde::Serialize;
@@ -18,32 +21,92 @@ struct OpenAiErrorBody<'a> {
     code: Option<&'a str>,
 }
 
-/// The body of a refusal. `api` is `None` for paths that belong to no API: OpenAI's shape.
+#[derive(Serialize)]
+struct AnthropicError<'a> {
+    r#type: &'a str,
+    error: AnthropicErrorBody<'a>,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct AnthropicErrorBody<'a> {
+    r#type: &'a str,
+    message: &'a str,
+    details: AnthropicDetails<'a>,
+}
+
+#[derive(Serialize)]
+struct AnthropicDetails<'a> {
+    error_code: &'a str,
+}
+
+#[derive(Serialize)]
+struct ResponsesError<'a> {
+    r#type: &'a str,
+    code: &'a str,
+    message: &'a str,
+    param: Option<&'a str>,
+    sequence_number: u64,
+}
+
+/// The body of a refusal, as clients of `family` read it.
 #[must_use]
-pub fn body(api: Option<Api>, refusal: &Refusal) -> Bytes {
-    match api {
-        None | Some(Api::Chat) => openai(refusal),
+pub fn body(family: Family, refusal: &Refusal, request_id: &str) -> Bytes {
+    match family {
+        Family::OpenAi => openai(refusal),
+        Family::Anthropic => anthropic(refusal, request_id),
     }
 }
 
-/// The frame that tells of an error in the middle of a stream, after which the connection ends unclean.
+/// The frame that tells of an error in the middle of a stream of `api`, after which the connection ends unclean.
+/// `sequence` is the number that it has where events are numbered.
 #[must_use]
-pub fn stream_frame(api: Api, refusal: &Refusal) -> Bytes {
-    match api {
-        Api::Chat => Bytes::from([b"data: ", &openai(refusal)[..], b"\n\n"].concat()),
-    }
+pub fn stream_frame(api: Api, refusal: &Refusal, request_id: &str, sequence: u64) -> Bytes {
+    let (name, data): (&[u8], Bytes) = match api {
+        Api::Messages | Api::CountTokens => (b"event: error\ndata: ", anthropic(refusal, request_id)),
+        Api::Responses => (b"event: error\ndata: ", responses(refusal, sequence)),
+        Api::Chat | Api::Completions | Api::Embeddings | Api::Rerank | Api::Score => {
+            (b"data: ", openai(refusal))
+        }
+    };
+    Bytes::from([name, &data, b"\n\n"].concat())
 }
 
 fn openai(refusal: &Refusal) -> Bytes {
-    let error = OpenAiError {
+    json(&OpenAiError {
         error: OpenAiErrorBody {
             message: &refusal.message,
             r#type: refusal.reason.openai_type(),
             param: refusal.param,
             code: Some(refusal.reason.openai_code()),
         },
-    };
-    serde_json::to_vec(&error).map(Bytes::from).unwrap_or_default()
+    })
+}
+
+fn anthropic(refusal: &Refusal, request_id: &str) -> Bytes {
+    json(&AnthropicError {
+        r#type: "error",
+        error: AnthropicErrorBody {
+            r#type: refusal.reason.anthropic_type(),
+            message: &refusal.message,
+            details: AnthropicDetails { error_code: refusal.reason.openai_code() },
+        },
+        request_id,
+    })
+}
+
+fn responses(refusal: &Refusal, sequence_number: u64) -> Bytes {
+    json(&ResponsesError {
+        r#type: "error",
+        code: refusal.reason.openai_code(),
+        message: &refusal.message,
+        param: refusal.param,
+        sequence_number,
+    })
+}
+
+fn json(error: &impl Serialize) -> Bytes {
+    serde_json::to_vec(error).map(Bytes::from).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -55,14 +118,45 @@ mod tests {
     fn the_openai_shape_has_all_four_members() {
         let refusal = Refusal::bad("`n` is \"odd\"").param("n");
         assert_eq!(
-            body(None, &refusal),
+            body(Family::OpenAi, &refusal, "req_1"),
             r#"{"error":{"message":"`n` is \"odd\"","type":"invalid_request_error","param":"n","code":"bad_request"}}"#
         );
     }
 
     #[test]
+    fn the_anthropic_shape_names_its_type_and_the_request() {
+        for (reason, kind) in [
+            (Reason::BadRequest, "invalid_request_error"),
+            (Reason::Unauthenticated, "authentication_error"),
+            (Reason::ModelNotAllowed, "permission_error"),
+            (Reason::ModelNotFound, "not_found_error"),
+            (Reason::TooLarge, "request_too_large"),
+            (Reason::GeneratedTokensLimited, "rate_limit_error"),
+            (Reason::ShedSaturated, "overloaded_error"),
+            (Reason::UpstreamError, "api_error"),
+            (Reason::UpstreamTimeout, "api_error"),
+        ] {
+            let body = body(Family::Anthropic, &Refusal::new(reason, "x"), "req_1");
+            let expected = format!(
+                r#"{{"type":"error","error":{{"type":"{kind}","message":"x","details":{{"error_code":"{}"}}}},"request_id":"req_1"}}"#,
+                reason.openai_code()
+            );
+            assert_eq!(body, expected);
+        }
+    }
+
+    #[test]
     fn an_error_inside_a_stream_is_an_event_of_its_own() {
-        let frame = stream_frame(Api::Chat, &Refusal::new(Reason::UpstreamError, "gone"));
-        assert!(frame.starts_with(b"data: {\"error\":") && frame.ends_with(b"\n\n"));
+        let refusal = Refusal::new(Reason::UpstreamError, "gone");
+        for (api, begins) in [
+            (Api::Chat, "data: {\"error\":{"),
+            (Api::Completions, "data: {\"error\":{"),
+            (Api::Messages, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\""),
+            (Api::Responses, "event: error\ndata: {\"type\":\"error\",\"code\":\"upstream_error\""),
+        ] {
+            let frame = stream_frame(api, &refusal, "req_1", 7);
+            assert!(frame.starts_with(begins.as_bytes()) && frame.ends_with(b"}\n\n"), "{frame:?}");
+        }
+        assert!(stream_frame(Api::Responses, &refusal, "", 7).ends_with(b"\"sequence_number\":7}\n\n"));
     }
 }

@@ -1,78 +1,74 @@
 //! The APIs that are spoken: what to read in a request, what to change, and how an answer shows its tokens.
 //!
 //! One small adapter for each API behind one interface. Everything that is metered goes through it: a path
-//! that has no [`Api`] has no way to an engine.
+//! that has no [`Api`] has no way to an engine, and every [`Api`] says what its requests are made of ([`Form`]).
 
+pub mod answer;
 pub mod chat;
+pub mod edits;
 pub mod error;
+pub mod form;
+pub mod messages;
+pub mod responses;
 pub mod sse;
 pub mod upstream_error;
 pub mod usage;
 
-use crate::refusal::Refusal;
-use crate::request::call::token_maximum;
-use crate::request::members::{Member, Members};
+pub use answer::{EventKind, Stamp, StreamReader, Whole};
+pub use form::{Family, Form};
 
 /// An API with a metered path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Api {
     /// `POST /v1/chat/completions`.
     Chat,
+    /// `POST /v1/completions`.
+    Completions,
+    /// `POST /v1/responses`.
+    Responses,
+    /// `POST /v1/messages`.
+    Messages,
+    /// `POST /v1/messages/count_tokens`.
+    CountTokens,
+    /// `POST /v1/embeddings`.
+    Embeddings,
+    /// `POST /v1/rerank`.
+    Rerank,
+    /// `POST /v1/score`.
+    Score,
 }
 
 impl Api {
     /// Every API.
-    pub const ALL: [Api; 1] = [Api::Chat];
+    pub const ALL: [Api; 8] = [
+        Api::Chat,
+        Api::Completions,
+        Api::Responses,
+        Api::Messages,
+        Api::CountTokens,
+        Api::Embeddings,
+        Api::Rerank,
+        Api::Score,
+    ];
+
+    /// What its requests are made of.
+    #[must_use]
+    pub fn form(self) -> &'static Form {
+        match self {
+            Api::Chat => &form::CHAT,
+            Api::Completions => &form::COMPLETIONS,
+            Api::Responses => &form::RESPONSES,
+            Api::Messages => &form::MESSAGES,
+            Api::CountTokens => &form::COUNT_TOKENS,
+            Api::Embeddings => &form::EMBEDDINGS,
+            Api::Rerank => &form::RERANK,
+            Api::Score => &form::SCORE,
+        }
+    }
 
     /// The path that clients call, and that is called at the engine.
     #[must_use]
     pub fn path(self) -> &'static str {
-        match self {
-            Api::Chat => "/v1/chat/completions",
-        }
-    }
-
-    /// The members that make up the prompt, in the order in which engines render them.
-    #[must_use]
-    pub fn prompt_members(self) -> &'static [Member] {
-        match self {
-            Api::Chat => &[Member::Messages],
-        }
-    }
-
-    /// Whether `stream_options` is a parameter of this API.
-    #[must_use]
-    pub fn takes_stream_options(self) -> bool {
-        match self {
-            Api::Chat => true,
-        }
-    }
-
-    /// Checks that there is a prompt.
-    ///
-    /// # Errors
-    /// 400 that names the missing member.
-    pub fn require_prompt(self, members: &Members<'_>) -> Result<(), Refusal> {
-        match self {
-            Api::Chat => match members.raw(Member::Messages) {
-                Some(raw) if raw.starts_with('[') => Ok(()),
-                _ => Err(Refusal::bad("`messages` must be an array of messages.").param("messages")),
-            },
-        }
-    }
-
-    /// The largest answer allowed, tokens per choice. Of two fields the larger counts: engines differ in
-    /// which they obey, and the smaller must not cut what is reserved.
-    ///
-    /// # Errors
-    /// 400 when a field is not a positive integer.
-    pub fn max_tokens(self, members: &Members<'_>) -> Result<Option<u32>, Refusal> {
-        match self {
-            Api::Chat => {
-                let old = token_maximum(members, Member::MaxTokens, "max_tokens")?;
-                let new = token_maximum(members, Member::MaxCompletionTokens, "max_completion_tokens")?;
-                Ok(old.max(new))
-            }
-        }
+        self.form().path
     }
 }

@@ -24,6 +24,17 @@ pub struct UpstreamError {
 }
 
 impl UpstreamError {
+    /// An error whose words could not be found.
+    #[must_use]
+    pub fn without_message() -> UpstreamError {
+        UpstreamError {
+            status: None,
+            message: "The engine reported an error without a message.".to_owned(),
+            busy: false,
+            retry_after: None,
+        }
+    }
+
     /// Reads the body of an answer with an error status.
     #[must_use]
     pub fn from_body(status: u16, body: &[u8]) -> UpstreamError {
@@ -62,7 +73,8 @@ impl UpstreamError {
             return Some(error);
         }
         let status = value.get("code").and_then(status_in);
-        let busy = status.is_some_and(is_busy_status) || text("type").is_some_and(is_busy_kind);
+        let busy = status.is_some_and(is_busy_status)
+            || ["type", "code"].into_iter().filter_map(text).any(is_busy_kind);
         Some(UpstreamError { status, message: bounded(text("message")?), busy, retry_after: None })
     }
 }
@@ -74,7 +86,7 @@ pub fn is_busy_status(status: u16) -> bool {
 }
 
 fn is_busy_kind(kind: &str) -> bool {
-    ["overloaded", "service unavailable", "service_unavailable", "unavailable_error"]
+    ["overloaded", "service unavailable", "service_unavailable", "unavailable_error", "rate_limit"]
         .iter()
         .any(|word| kind.to_ascii_lowercase().contains(word))
 }
@@ -113,6 +125,8 @@ mod tests {
                 "dynamo",
                 r#"{"message":"Service temporarily unavailable: All workers are busy","type":"service_unavailable","code":503}"#,
             ),
+            ("anthropic", r#"{"type":"error","error":{"type":"rate_limit_error","message":"slow down"}}"#),
+            ("responses", r#"{"code":"rate_limit_exceeded","message":"slow down"}"#),
         ] {
             let error = UpstreamError::from_json(json).unwrap();
             assert!(error.busy, "{engine}");

@@ -4,6 +4,7 @@
 //! null cached tokens are *unknown*, not zero: then our own estimate counts. Numbers that cannot be are
 //! clamped, and the answer is marked so that operators see it.
 
+use crate::api::answer::is_object;
 use serde::Deserialize;
 
 /// More tokens than this in one request are a fault of the engine's report, not a use: about a thousand
@@ -27,6 +28,8 @@ pub struct Usage {
 struct RawUsage {
     prompt_tokens: Option<f64>,
     completion_tokens: Option<f64>,
+    /// All that routes without output report, on some engines.
+    total_tokens: Option<f64>,
     prompt_tokens_details: Option<RawDetails>,
     /// Some services put it at the top level.
     cached_tokens: Option<f64>,
@@ -37,20 +40,41 @@ struct RawDetails {
     cached_tokens: Option<f64>,
 }
 
+#[derive(Debug, Deserialize)]
+struct RawResponsesUsage {
+    input_tokens: f64,
+    output_tokens: Option<f64>,
+    input_tokens_details: Option<RawDetails>,
+}
+
 impl Usage {
-    /// Reads the `usage` object of OpenAI's chat and completions APIs. `None`: not an object of numbers.
+    /// Reads the `usage` object that most of OpenAI's APIs share. `None`: not an object of numbers.
     #[must_use]
     pub fn from_openai(json: &str) -> Option<Usage> {
-        let raw: RawUsage = serde_json::from_str(json).ok()?;
+        let raw: RawUsage = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
+        let generated = raw.completion_tokens.unwrap_or(0.0);
+        let prompt = raw.prompt_tokens.or_else(|| raw.total_tokens.map(|total| total - generated))?;
+        let cached =
+            raw.prompt_tokens_details.and_then(|details| details.cached_tokens).or(raw.cached_tokens);
+        Some(Usage::of(prompt, cached, generated))
+    }
+
+    /// Reads the `usage` object of the Responses API. `None`: not an object of numbers.
+    #[must_use]
+    pub fn from_responses(json: &str) -> Option<Usage> {
+        let raw: RawResponsesUsage = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
+        let cached = raw.input_tokens_details.and_then(|details| details.cached_tokens);
+        Some(Usage::of(raw.input_tokens, cached, raw.output_tokens.unwrap_or(0.0)))
+    }
+
+    /// Usage of these numbers, clamped.
+    #[must_use]
+    pub fn of(prompt: f64, cached: Option<f64>, generated: f64) -> Usage {
         let mut anomalous = false;
-        let prompt = clamp(raw.prompt_tokens?, TOKENS_MAX, &mut anomalous);
-        let generated = clamp(raw.completion_tokens.unwrap_or(0.0), TOKENS_MAX, &mut anomalous);
-        let cached = raw
-            .prompt_tokens_details
-            .and_then(|details| details.cached_tokens)
-            .or(raw.cached_tokens)
-            .map(|cached| clamp(cached, prompt, &mut anomalous));
-        Some(Usage { prompt, cached, generated, anomalous })
+        let prompt = clamp(prompt, TOKENS_MAX, &mut anomalous);
+        let generated = clamp(generated, TOKENS_MAX, &mut anomalous);
+        let cached = cached.map(|cached| clamp(cached, prompt, &mut anomalous));
+        Usage { prompt, cached, generated, anomalous }
     }
 }
 
@@ -84,6 +108,18 @@ mod tests {
         let top = Usage::from_openai(r#"{"prompt_tokens":9,"completion_tokens":2,"cached_tokens":8}"#);
         assert_eq!(nested.unwrap().cached, Some(8));
         assert_eq!(top.unwrap().cached, Some(8));
+    }
+
+    #[test]
+    fn each_api_names_its_tokens_in_its_own_way() {
+        let pooled = Usage::from_openai(r#"{"total_tokens":17}"#).unwrap();
+        assert_eq!((pooled.prompt, pooled.generated), (17, 0));
+        let responses = Usage::from_responses(
+            r#"{"input_tokens":9,"output_tokens":2,"input_tokens_details":{"cached_tokens":8},"total_tokens":11}"#,
+        )
+        .unwrap();
+        assert_eq!((responses.prompt, responses.cached, responses.generated), (9, Some(8), 2));
+        assert_eq!(Usage::from_responses("[1,2]"), None);
     }
 
     /// Report A6: cached beyond the prompt, negative, huge.

@@ -1,5 +1,6 @@
 //! The HTTP application on the framework's listener: one session in, one answer out, the connection kept or not.
 
+use crate::api::Family;
 use crate::edge::connections::ConnectionPlace;
 use crate::edge::idle::{next_request, shut_down};
 use crate::gateway::Gateway;
@@ -104,8 +105,8 @@ async fn read_head(session: &mut ServerSession, deadline: Duration, shutdown: &S
 /// Tells of a refusal when there is no request to speak of.
 async fn refuse_without_head(session: &mut ServerSession, refusal: &Refusal) {
     session.set_keepalive(None);
-    let envelope = crate::edge::respond::Envelope::new();
-    if let Ok((head, body)) = crate::edge::respond::refusal(&envelope, None, refusal) {
+    let envelope = crate::edge::respond::Envelope::new(Family::OpenAi);
+    if let Ok((head, body)) = crate::edge::respond::refusal(&envelope, refusal) {
         let _ = session.write_error_response(head, body).await;
     }
 }

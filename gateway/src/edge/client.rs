@@ -4,7 +4,7 @@
 //! client has seen nothing for a while it gets its head and comments, because proxies on the way cut silent
 //! connections; from then on errors come as frames inside the stream.
 
-use crate::api::{Api, error};
+use crate::api::{Api, Family, error};
 use crate::edge::respond::{self, Envelope};
 use crate::refusal::Refusal;
 use bytes::Bytes;
@@ -38,8 +38,10 @@ pub struct Client<'s> {
     session: &'s mut ServerSession,
     /// What the answer's head will show.
     pub envelope: Envelope,
-    /// Whose error shape it expects.
+    /// What it speaks, once that is known.
     pub api: Option<Api>,
+    /// The number of the next event, where a stream numbers them.
+    pub sequence: u64,
     head_sent: bool,
     /// Whether the connection may serve another request.
     reusable: bool,
@@ -49,7 +51,8 @@ pub struct Client<'s> {
 impl<'s> Client<'s> {
     /// The client of a session whose head was read.
     pub fn new(session: &'s mut ServerSession) -> Self {
-        Client { session, envelope: Envelope::new(), api: None, head_sent: false, reusable: true, stray: 0 }
+        let envelope = Envelope::new(Family::of_path(session.req_header().uri.path()));
+        Client { session, envelope, api: None, sequence: 0, head_sent: false, reusable: true, stray: 0 }
     }
 
     /// The session, to read from.
@@ -106,7 +109,7 @@ impl<'s> Client<'s> {
         let told = if self.head_sent {
             self.break_off(refusal).await
         } else {
-            match respond::refusal(&self.envelope, self.api, refusal) {
+            match respond::refusal(&self.envelope, refusal) {
                 Ok((head, body)) => self.write_answer(Ok(head), body).await,
                 Err(_) => Err(Stop::Gone),
             }
@@ -166,7 +169,8 @@ impl<'s> Client<'s> {
     /// Ends a stream that has begun with the API's error frame, and the connection without a clean end.
     async fn break_off(&mut self, refusal: &Refusal) -> Result<(), Stop> {
         self.reusable = false;
-        let frame = error::stream_frame(self.api.unwrap_or(Api::Chat), refusal);
+        let api = self.api.unwrap_or(Api::Chat);
+        let frame = error::stream_frame(api, refusal, self.envelope.id_text(), self.sequence);
         self.write(frame, false).await?;
         self.session.shutdown().await;
         Ok(())

@@ -1,5 +1,6 @@
 //! Where connections arrive: structural checks, routes, keep-alive, and what is allowed to pass.
 
+pub mod anthropic;
 pub mod app;
 pub mod client;
 pub mod connections;

@@ -3,12 +3,13 @@
 //! The client gets headers from a fixed list only. Nothing of an engine's head is copied but the content type,
 //! so no engine's secret or framing can leak through.
 
-use crate::api::{Api, error};
+use crate::api::{Family, error};
+use crate::edge::anthropic;
 use crate::entropy;
 use crate::refusal::{Reason, Refusal, Retry};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
-use limits::{MeterView, PerMeter};
+use limits::{MeterView, PerMeter, RequestsView};
 use pingora::http::ResponseHeader;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -38,10 +39,14 @@ const REMAINING: [HeaderName; 3] = [
 /// What is known of a request that its answer's head shows.
 #[derive(Debug)]
 pub struct Envelope {
+    /// Whose habits the client knows.
+    pub family: Family,
     /// Our id of the request.
     pub id: HeaderValue,
     /// The meters after this request's reservation, as soon as account and model are known.
     pub meters: Option<PerMeter<MeterView>>,
+    /// The account's requests of the last minute, as soon as the account is known.
+    pub requests: Option<RequestsView>,
     /// Time spent waiting here, all waits summed.
     pub queued: Duration,
     /// Deployment and replica, when the configuration shows them.
@@ -51,11 +56,13 @@ pub struct Envelope {
 impl Envelope {
     /// The envelope of a new request.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(family: Family) -> Self {
         let id = format!("req_{:016x}{:016x}", entropy::bits(), entropy::bits());
         Envelope {
+            family,
             id: HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("req_0")),
             meters: None,
+            requests: None,
             queued: Duration::ZERO,
             served_by: None,
         }
@@ -74,17 +81,14 @@ impl Envelope {
         if let Some(meters) = &self.meters {
             write_limits(head, meters)?;
         }
+        if self.family == Family::Anthropic {
+            anthropic::write_limits(head, self.meters.as_ref(), self.requests.as_ref())?;
+        }
         if let Some((deployment, replica)) = &self.served_by {
             head.insert_header(DEPLOYMENT, deployment.as_str())?;
             head.insert_header(REPLICA, replica.as_str())?;
         }
         Ok(())
-    }
-}
-
-impl Default for Envelope {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -143,12 +147,8 @@ pub fn stream_head(envelope: &Envelope, chunked: bool) -> pingora::Result<Respon
 ///
 /// # Errors
 /// When a value is no header value.
-pub fn refusal(
-    envelope: &Envelope,
-    api: Option<Api>,
-    refusal: &Refusal,
-) -> pingora::Result<(ResponseHeader, Bytes)> {
-    let body = error::body(api, refusal);
+pub fn refusal(envelope: &Envelope, refusal: &Refusal) -> pingora::Result<(ResponseHeader, Bytes)> {
+    let body = error::body(envelope.family, refusal, envelope.id_text());
     let json = HeaderValue::from_static("application/json");
     let mut head = answer_head(envelope, refusal.reason.status(), &json, body.len())?;
     head.insert_header(REASON, refusal.reason.name())?;
@@ -203,7 +203,7 @@ mod tests {
                 uncached_prompt: view(900_000, 900_000, 0),
                 generated: view(36_000, 59, 2_001),
             }),
-            ..Envelope::new()
+            ..Envelope::new(Family::OpenAi)
         }
     }
 
@@ -233,7 +233,7 @@ mod tests {
     fn a_429_and_a_503_say_when_to_come_back_in_both_units() {
         for reason in [Reason::GeneratedTokensLimited, Reason::QueueFull] {
             let told = Refusal::new(reason, "x").retry(Some(Duration::from_secs(4)));
-            let (head, _) = refusal(&envelope(), None, &told).unwrap();
+            let (head, _) = refusal(&envelope(), &told).unwrap();
             let ms: u64 = text(&head, "retry-after-ms").parse().unwrap();
             let s: u64 = text(&head, "retry-after").parse().unwrap();
             assert_eq!(s, ms.div_ceil(1000));
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn where_no_retry_helps_no_time_is_told() {
         let never = Refusal::new(Reason::PromptTokensLimited, "x").retry(None);
-        let (head, _) = refusal(&envelope(), None, &never).unwrap();
+        let (head, _) = refusal(&envelope(), &never).unwrap();
         assert_eq!(text(&head, "retry-after"), "-");
         assert_eq!(text(&head, "retry-after-ms"), "-");
         assert_eq!(text(&head, "x-should-retry"), "false");

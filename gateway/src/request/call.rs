@@ -4,12 +4,13 @@
 //! `stream_options`, so that usage always comes. Everything else stays byte for byte. Because we write what
 //! decides, the engine cannot read another model or another stream flag than was admitted and charged.
 
-use crate::api::Api;
+use crate::api::{Api, Family, Form};
 use crate::entropy::stable_hash;
 use crate::refusal::{Reason, Refusal};
 use crate::request::depth::nests_at_most;
 use crate::request::exact::PromptText;
 use crate::request::members::{Member, Members};
+use crate::request::prompts::Prompts;
 use bytes::Bytes;
 use serde::Deserialize;
 use std::ops::Range;
@@ -45,8 +46,10 @@ pub struct Call {
     pub usage_asked: bool,
     /// The largest answer that the client allows, tokens per choice.
     pub max_tokens: Option<u32>,
-    /// Choices, at least 1.
+    /// Answers that are generated, of all prompts together; at least 1.
     pub choices: u32,
+    /// The prompts, counted.
+    pub prompts: Prompts,
     /// The tier asked for.
     pub tier: TierWish,
     /// A hint that requests with the same value share a prefix (`prompt_cache_key` or `user`).
@@ -58,7 +61,8 @@ pub struct Call {
     continuous_usage: bool,
     model_at: Range<usize>,
     stream_options_at: Option<Range<usize>>,
-    service_tier_at: Option<Range<usize>>,
+    /// Where the tier lies, and what an engine is told instead.
+    service_tier_at: Option<(Range<usize>, &'static str)>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,34 +87,29 @@ impl Call {
         }
         let members = Members::read(text).map_err(Refusal::bad)?;
         let model = required_model(&members)?;
-        let stream = flag(&members, Member::Stream, "stream")?.unwrap_or(false);
-        let options = stream_options(&members, stream)?;
-        let prompt = api
-            .prompt_members()
-            .iter()
-            .filter_map(|&m| members.raw(m).and_then(|_| members.span(m)))
-            .collect();
-        api.require_prompt(&members)?;
+        let form = api.form();
+        refuse_unmetered(form, &members)?;
+        let stream = stream(form, &members)?;
+        let options = stream_options(form, &members, stream)?;
+        let prompts = (form.prompts)(&members)?;
+        let spans = form.prompt.iter().filter_map(|&m| members.raw(m).and_then(|_| members.span(m)));
+        let (tier, tier_told) = tier(form.family, &members)?;
         Ok(Call {
             api,
             model,
             stream,
             usage_asked: options.as_ref().and_then(|o| o.include_usage).unwrap_or(false),
             continuous_usage: options.and_then(|o| o.continuous_usage_stats).unwrap_or(false),
-            max_tokens: api.max_tokens(&members)?,
-            choices: choices(&members)?,
-            tier: tier_wish(&members)?,
-            affinity: members
-                .raw(Member::PromptCacheKey)
-                .or(members.raw(Member::User))
-                .map(|raw| stable_hash(raw.as_bytes())),
-            prompt,
+            max_tokens: max_tokens(form, &members)?,
+            choices: choices(form, &members)?.saturating_mul(prompts.count),
+            prompts,
+            tier,
+            affinity: affinity(form, &members),
+            prompt: spans.collect(),
             tools: members.raw(Member::Tools).and_then(|_| members.span(Member::Tools)),
             model_at: members.span(Member::Model).unwrap_or_default(),
             stream_options_at: members.span(Member::StreamOptions),
-            service_tier_at: members
-                .span(Member::ServiceTier)
-                .filter(|_| members.raw(Member::ServiceTier) == Some("\"fast\"")),
+            service_tier_at: members.span(Member::ServiceTier).zip(tier_told),
             body: body.clone(),
         })
     }
@@ -121,11 +120,26 @@ impl Call {
         self.prompt.iter().chain(self.tools.iter()).map(|r| r.len() as u64).sum()
     }
 
-    /// The text of the prompt; `None` where there is more than text in it.
+    /// The most prompt tokens that an engine may find in it, but for its template and images: a token has a byte.
+    #[must_use]
+    pub fn prompt_tokens_max(&self) -> u64 {
+        self.body.len() as u64 + self.prompts.repeated_bytes
+    }
+
+    /// Whether the engine was asked for running usage on each chunk.
+    #[must_use]
+    pub fn has_running_usage(&self) -> bool {
+        self.continuous_usage
+    }
+
+    /// The text of a dialogue; `None` where there is more than text in it, or no dialogue.
     #[must_use]
     pub fn prompt_text(&self) -> Option<PromptText> {
-        let [only] = self.prompt.as_slice() else { return None };
-        PromptText::of_messages(std::str::from_utf8(self.body.get(only.clone())?).ok()?)
+        if !matches!(self.api, Api::Chat | Api::Messages | Api::CountTokens | Api::Responses) {
+            return None;
+        }
+        let part = |range: &Range<usize>| std::str::from_utf8(self.body.get(range.clone())?).ok();
+        PromptText::of_dialogue(self.prompt.iter().map(part))
     }
 
     /// The body for an engine that knows the model as `served_model`, as consecutive pieces: ours and slices of
@@ -133,11 +147,10 @@ impl Call {
     #[must_use]
     pub fn forwarded(&self, served_model: &str) -> Vec<Bytes> {
         let mut edits = vec![(self.model_at.clone(), quoted(served_model))];
-        if let Some(at) = &self.service_tier_at {
-            // `fast` is our other name for priority; engines that check the value know only this one.
-            edits.push((at.clone(), Bytes::from_static(b"\"priority\"")));
+        if let Some((at, told)) = &self.service_tier_at {
+            edits.push((at.clone(), Bytes::from_static(told.as_bytes())));
         }
-        if self.stream && self.api.takes_stream_options() {
+        if self.stream && self.api.form().stream_options {
             let value = self.upstream_stream_options();
             match &self.stream_options_at {
                 Some(at) => edits.push((at.clone(), Bytes::from_static(value.as_bytes()))),
@@ -197,12 +210,38 @@ fn required_model(members: &Members<'_>) -> Result<String, Refusal> {
     Ok(model)
 }
 
-fn flag(members: &Members<'_>, member: Member, name: &'static str) -> Result<Option<bool>, Refusal> {
-    members.raw(member).map(|raw| parse(raw, name, "true or false")).transpose()
+fn flag(members: &Members<'_>, member: Member) -> Result<Option<bool>, Refusal> {
+    members.raw(member).map(|raw| parse(raw, member.name(), "true or false")).transpose()
 }
 
-fn stream_options(members: &Members<'_>, stream: bool) -> Result<Option<StreamOptions>, Refusal> {
-    let Some(raw) = members.raw(Member::StreamOptions) else { return Ok(None) };
+/// Refuses what an engine could do beside the meter.
+fn refuse_unmetered(form: &Form, members: &Members<'_>) -> Result<(), Refusal> {
+    for &(member, why) in form.refused {
+        if members.raw(member).is_some_and(|raw| raw != "false") {
+            let name = member.name();
+            return Err(Refusal::bad(format!("`{name}` is not supported: {why}.")).param(name));
+        }
+    }
+    Ok(())
+}
+
+fn stream(form: &Form, members: &Members<'_>) -> Result<bool, Refusal> {
+    let stream = flag(members, Member::Stream)?.unwrap_or(false);
+    if stream && !form.streams {
+        return Err(Refusal::bad("`stream` must be false: this API has no streams.").param("stream"));
+    }
+    Ok(stream)
+}
+
+fn stream_options(
+    form: &Form,
+    members: &Members<'_>,
+    stream: bool,
+) -> Result<Option<StreamOptions>, Refusal> {
+    // Where it is no parameter, engines ignore it or refuse it; it decides nothing.
+    let Some(raw) = members.raw(Member::StreamOptions).filter(|_| form.stream_options) else {
+        return Ok(None);
+    };
     if !stream {
         return Err(
             Refusal::bad("`stream_options` is only allowed when `stream` is true.").param("stream_options")
@@ -211,43 +250,65 @@ fn stream_options(members: &Members<'_>, stream: bool) -> Result<Option<StreamOp
     parse(raw, "stream_options", "an object whose `include_usage` is true or false").map(Some)
 }
 
-fn choices(members: &Members<'_>) -> Result<u32, Refusal> {
-    let n: u32 = match members.raw(Member::N) {
-        Some(raw) => parse(raw, "n", "an integer")?,
-        None => 1,
-    };
-    if n == 0 || n > CHOICES_MAX {
-        return Err(Refusal::bad(format!("`n` must be between 1 and {CHOICES_MAX}, is {n}.")).param("n"));
-    }
-    Ok(n)
+fn affinity(form: &Form, members: &Members<'_>) -> Option<u64> {
+    let hint = members.raw(Member::PromptCacheKey).or(members.raw(Member::User));
+    // Anthropic's clients name their user in the metadata.
+    let named = hint.or_else(|| members.raw(Member::Metadata).filter(|_| form.family == Family::Anthropic));
+    named.map(|raw| stable_hash(raw.as_bytes()))
 }
 
-fn tier_wish(members: &Members<'_>) -> Result<TierWish, Refusal> {
-    let Some(raw) = members.raw(Member::ServiceTier) else { return Ok(TierWish::Default) };
-    let tier: String = parse(raw, "service_tier", "a string")?;
-    Ok(match tier.as_str() {
+/// Answers per prompt, at least 1.
+fn choices(form: &Form, members: &Members<'_>) -> Result<u32, Refusal> {
+    let mut most = 1;
+    for &member in form.choices {
+        let Some(raw) = members.raw(member) else { continue };
+        let name = member.name();
+        let n: u32 = parse(raw, name, "an integer")?;
+        if n == 0 || n > CHOICES_MAX {
+            let message = format!("`{name}` must be between 1 and {CHOICES_MAX}, is {n}.");
+            return Err(Refusal::bad(message).param(name));
+        }
+        most = most.max(n);
+    }
+    Ok(most)
+}
+
+/// The tier that is asked for, and what the engine is told in its place: engines that check the value know their
+/// family's names only, and we know more.
+fn tier(family: Family, members: &Members<'_>) -> Result<(TierWish, Option<&'static str>), Refusal> {
+    let Some(raw) = members.raw(Member::ServiceTier) else { return Ok((TierWish::Default, None)) };
+    let name: String = parse(raw, "service_tier", "a string")?;
+    let wish = match name.as_str() {
         "auto" => TierWish::Default,
         "priority" | "fast" => TierWish::Priority,
         _ => TierWish::Regular,
-    })
+    };
+    let told = match (family, wish, name.as_str()) {
+        (Family::OpenAi, _, "auto" | "priority" | "default" | "flex" | "scale") => None,
+        (Family::OpenAi, TierWish::Priority, _) => Some("\"priority\""),
+        (Family::OpenAi, ..) => Some("\"default\""),
+        (Family::Anthropic, _, "auto" | "standard_only") => None,
+        (Family::Anthropic, TierWish::Priority, _) => Some("\"auto\""),
+        (Family::Anthropic, ..) => Some("\"standard_only\""),
+    };
+    Ok((wish, told))
 }
 
-/// A token maximum: a positive integer that fits in 32 bits.
-///
-/// # Errors
-/// 400 that names the member and says what is expected.
-pub(crate) fn token_maximum(
-    members: &Members<'_>,
-    member: Member,
-    name: &'static str,
-) -> Result<Option<u32>, Refusal> {
-    let Some(raw) = members.raw(member) else { return Ok(None) };
-    let tokens: u32 =
-        parse(raw, name, "a positive integer of at most 4294967295; leave it out for no maximum")?;
-    if tokens == 0 {
-        return Err(Refusal::bad(format!("`{name}` must be at least 1.")).param(name));
+/// The largest answer allowed, tokens per choice.
+fn max_tokens(form: &Form, members: &Members<'_>) -> Result<Option<u32>, Refusal> {
+    let mut most = None;
+    for &member in form.maxima {
+        let Some(raw) = members.raw(member) else { continue };
+        let name = member.name();
+        let tokens: u32 =
+            parse(raw, name, "a positive integer of at most 4294967295; leave it out for no maximum")?;
+        // With `echo`, completions may ask for the prompt alone.
+        if tokens == 0 && members.raw(Member::Echo) != Some("true") {
+            return Err(Refusal::bad(format!("`{name}` must be at least 1.")).param(name));
+        }
+        most = most.max(Some(tokens));
     }
-    Ok(Some(tokens))
+    Ok(most)
 }
 
 fn parse<'a, T: Deserialize<'a>>(raw: &'a str, name: &'static str, expected: &str) -> Result<T, Refusal> {
@@ -259,12 +320,12 @@ fn parse<'a, T: Deserialize<'a>>(raw: &'a str, name: &'static str, expected: &st
 
 /// The refusal of a prompt that certainly exceeds the window.
 #[must_use]
-pub fn context_too_long(tokens: u32, context: u32) -> Refusal {
+pub fn context_too_long(api: Api, tokens: u32, context: u32) -> Refusal {
     Refusal::new(
         Reason::ContextTooLong,
         format!("The prompt has at least {tokens} tokens, the model's context window {context}. Shorten the prompt."),
     )
-    .param("messages")
+    .param(api.form().asked.name())
 }
 
 #[cfg(test)]
@@ -272,7 +333,11 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<Call, Refusal> {
-        Call::read(Api::Chat, Bytes::copy_from_slice(body.as_bytes()), 64)
+        read_as(Api::Chat, body)
+    }
+
+    fn read_as(api: Api, body: &str) -> Result<Call, Refusal> {
+        Call::read(api, Bytes::copy_from_slice(body.as_bytes()), 64)
     }
 
     fn forwarded(body: &str) -> String {
@@ -317,6 +382,89 @@ mod tests {
     }
 
     #[test]
+    fn engines_are_told_tiers_that_their_family_knows() {
+        let told = |api: Api, tier: &str| {
+            let body =
+                format!(r#"{{"model":"m","messages":[],"input":"x","prompt":null,"service_tier":"{tier}"}}"#);
+            let sent = String::from_utf8(read_as(api, &body).unwrap().forwarded("m").concat()).unwrap();
+            let (_, rest) = sent.split_once(r#""service_tier":""#).unwrap();
+            rest.split('"').next().unwrap().to_owned()
+        };
+        for (tier, openai, anthropic) in [
+            ("auto", "auto", "auto"),
+            ("priority", "priority", "auto"),
+            ("fast", "priority", "auto"),
+            ("default", "default", "standard_only"),
+            ("standard_only", "default", "standard_only"),
+            ("flex", "flex", "standard_only"),
+            ("made-up", "default", "standard_only"),
+        ] {
+            assert_eq!(told(Api::Chat, tier), openai);
+            assert_eq!(told(Api::Responses, tier), openai);
+            assert_eq!(told(Api::Messages, tier), anthropic);
+        }
+    }
+
+    #[test]
+    fn only_apis_with_stream_options_get_them() {
+        for api in [Api::Responses, Api::Messages] {
+            let body = r#"{"model":"m","messages":[],"input":"x","stream":true}"#;
+            let sent = read_as(api, body).unwrap().forwarded("m").concat();
+            assert_eq!(sent, body.as_bytes(), "{api:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_metered_is_refused() {
+        for (member, value) in [
+            ("background", "true"),
+            ("previous_response_id", "\"resp_1\""),
+            ("conversation", "\"conv_1\""),
+            ("prompt", "{\"id\":\"p\"}"),
+        ] {
+            let body = format!(r#"{{"model":"m","input":"x","{member}":{value}}}"#);
+            assert_eq!(read_as(Api::Responses, &body).unwrap_err().param, Some(member), "{body}");
+        }
+        let allowed = r#"{"model":"m","input":"x","background":false,"previous_response_id":null}"#;
+        assert!(read_as(Api::Responses, allowed).is_ok());
+        let streamed = r#"{"model":"m","input":"x","stream":true}"#;
+        assert_eq!(read_as(Api::Embeddings, streamed).unwrap_err().param, Some("stream"));
+    }
+
+    #[test]
+    fn each_prompt_has_its_answers() {
+        let choices = |body: &str| read_as(Api::Completions, body).unwrap().choices;
+        assert_eq!(choices(r#"{"model":"m","prompt":"a"}"#), 1);
+        assert_eq!(choices(r#"{"model":"m","prompt":["a","b"],"n":2}"#), 4);
+        assert_eq!(choices(r#"{"model":"m","prompt":[[1],[2],[3]],"n":1,"best_of":2}"#), 6);
+        assert_eq!(choices(r#"{"model":"m","prompt":[1,2,3]}"#), 1);
+    }
+
+    #[test]
+    fn a_prompt_alone_may_be_echoed() {
+        let echo = |more: &str| {
+            read_as(Api::Completions, &format!(r#"{{"model":"m","prompt":"a","max_tokens":0{more}}}"#))
+        };
+        assert_eq!(echo(r#","echo":true"#).unwrap().max_tokens, Some(0));
+        assert_eq!(echo("").unwrap_err().param, Some("max_tokens"));
+    }
+
+    #[test]
+    fn each_api_names_its_own_parameters() {
+        for (api, body, param) in [
+            (Api::Completions, r#"{"model":"m"}"#, "prompt"),
+            (Api::Responses, r#"{"model":"m"}"#, "input"),
+            (Api::Messages, r#"{"model":"m","messages":"x"}"#, "messages"),
+            (Api::Rerank, r#"{"model":"m","query":"x"}"#, "documents"),
+            (Api::Responses, r#"{"model":"m","input":"x","max_output_tokens":-1}"#, "max_output_tokens"),
+        ] {
+            assert_eq!(read_as(api, body).unwrap_err().param, Some(param), "{api:?}");
+        }
+        assert_eq!(context_too_long(Api::Completions, 9, 8).param, Some("prompt"));
+        assert_eq!(context_too_long(Api::Embeddings, 9, 8).param, Some("input"));
+    }
+
+    #[test]
     fn the_larger_maximum_counts_when_both_are_given() {
         let call = read(r#"{"model":"m","messages":[],"max_tokens":9,"max_completion_tokens":700}"#).unwrap();
         assert_eq!(call.max_tokens, Some(700));
@@ -330,6 +478,8 @@ mod tests {
             ("max_tokens", "\"9\""),
             ("max_tokens", "1e999"),
             ("max_completion_tokens", "0"),
+            ("n_predict", "-1"),
+            ("best_of", "129"),
             ("n", "0"),
             ("n", "129"),
             ("stream", "1"),

@@ -54,28 +54,43 @@ struct Part<'a> {
 }
 
 impl PromptText {
-    /// The text of a list of chat messages; `None` where there is more than text in it.
+    /// The text of a dialogue, in parts of JSON: texts, and lists of messages. `None` where there is more than text
+    /// in it.
     #[must_use]
-    pub fn of_messages(json: &str) -> Option<Self> {
+    pub fn of_dialogue<'a>(parts: impl Iterator<Item = Option<&'a str>>) -> Option<Self> {
+        let mut text = PromptText { text: Vec::new(), messages: 0 };
+        for part in parts {
+            let part = part?;
+            if part.starts_with('"') {
+                text.text.push(serde_json::from_str(part).ok()?);
+                text.messages += 1;
+            } else {
+                text.add_messages(part)?;
+            }
+        }
+        Some(text)
+    }
+
+    fn add_messages(&mut self, json: &str) -> Option<()> {
         let messages: Vec<Message<'_>> = serde_json::from_str(json).ok()?;
-        let mut text = Vec::with_capacity(2 * messages.len());
+        self.messages += messages.len() as u32;
         for message in &messages {
             if message.tool_calls.is_some_and(|calls| !matches!(calls.get(), "null" | "[]")) {
                 return None;
             }
-            text.push(message.role.clone()?.into_owned());
+            self.text.push(message.role.clone()?.into_owned());
             match message.content.map(RawValue::get) {
                 None | Some("null") => {}
-                Some(raw) if raw.starts_with('"') => text.push(serde_json::from_str(raw).ok()?),
+                Some(raw) if raw.starts_with('"') => self.text.push(serde_json::from_str(raw).ok()?),
                 Some(raw) => {
                     let parts: Vec<Part<'_>> = serde_json::from_str(raw).ok()?;
                     for part in parts {
-                        text.push(part.text?.into_owned());
+                        self.text.push(part.text?.into_owned());
                     }
                 }
             }
         }
-        Some(PromptText { text, messages: messages.len() as u32 })
+        Some(())
     }
 
     fn bytes(&self) -> usize {
@@ -131,9 +146,19 @@ mod tests {
     use super::*;
     use tokenizer::Vocabulary;
 
+    fn of(json: &str) -> Option<PromptText> {
+        PromptText::of_dialogue([Some(json)].into_iter())
+    }
+
+    #[test]
+    fn a_system_text_is_one_more_message() {
+        let parts = [Some("\"be brief\""), Some(r#"[{"role":"user","content":"x"}]"#)];
+        let dialogue = PromptText::of_dialogue(parts.into_iter()).unwrap();
+        assert_eq!((dialogue.text.join("|").as_str(), dialogue.messages), ("be brief|user|x", 2));
+    }
+
     #[test]
     fn text_is_taken_from_strings_and_parts_and_nothing_else_is_guessed() {
-        let of = |json: &str| PromptText::of_messages(json);
         let plain = of(r#"[{"role":"user","content":"a\nb"},{"role":"assistant","content":null}]"#).unwrap();
         assert_eq!(
             (plain.text, plain.messages),
@@ -153,7 +178,7 @@ mod tests {
     #[test]
     fn the_template_is_learnt_from_the_engines_counts() {
         let counter = ExactCounter::new(Counter::new(Vocabulary::Cl100kBase).unwrap());
-        let prompt = PromptText::of_messages(r#"[{"role":"user","content":"hello world"}]"#).unwrap();
+        let prompt = of(r#"[{"role":"user","content":"hello world"}]"#).unwrap();
         assert_eq!(counter.count_short(&prompt), Some(1 + 2 + 8));
         for _ in 0..100 {
             counter.learn(&prompt, 3 + 14);
@@ -165,7 +190,7 @@ mod tests {
     fn long_prompts_are_not_counted_on_the_way() {
         let counter = ExactCounter::new(Counter::new(Vocabulary::Cl100kBase).unwrap());
         let json = format!(r#"[{{"role":"user","content":"{}"}}]"#, "word ".repeat(2000));
-        let prompt = PromptText::of_messages(&json).unwrap();
+        let prompt = of(&json).unwrap();
         assert_eq!(counter.count_short(&prompt), None);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let counted = runtime.block_on(Arc::new(counter).count_long(prompt));

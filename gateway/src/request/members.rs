@@ -31,8 +31,10 @@ members! {
     MaxTokens = "max_tokens",
     MaxCompletionTokens = "max_completion_tokens",
     MaxOutputTokens = "max_output_tokens",
+    NPredict = "n_predict",
     N = "n",
     BestOf = "best_of",
+    NCmpl = "n_cmpl",
     ServiceTier = "service_tier",
     Messages = "messages",
     Prompt = "prompt",
@@ -40,8 +42,32 @@ members! {
     System = "system",
     Instructions = "instructions",
     Tools = "tools",
+    Functions = "functions",
+    Suffix = "suffix",
+    Echo = "echo",
+    Query = "query",
+    Queries = "queries",
+    Documents = "documents",
+    Items = "items",
+    Text1 = "text_1",
+    Text2 = "text_2",
+    Data1 = "data_1",
+    Data2 = "data_2",
+    EncodingFormat = "encoding_format",
+    Background = "background",
+    PreviousResponseId = "previous_response_id",
+    Conversation = "conversation",
+    Metadata = "metadata",
     User = "user",
     PromptCacheKey = "prompt_cache_key",
+}
+
+impl Member {
+    /// The key as it must be spelled.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        KEYS.get(self as usize).map_or("", |(key, _)| key)
+    }
 }
 
 /// The decisive members of one body.
@@ -111,7 +137,7 @@ impl<'de> Visitor<'de> for ObjectVisitor {
                     if slot.is_some() {
                         return Err(A::Error::custom(format_args!(
                             "the key `{}` comes twice",
-                            spelling(member)
+                            member.name()
                         )));
                     }
                     *slot = Some(map.next_value::<&RawValue>()?);
@@ -119,7 +145,7 @@ impl<'de> Visitor<'de> for ObjectVisitor {
                 Key::Twin(found, member) => {
                     return Err(A::Error::custom(format_args!(
                         "the key `{found}` must be spelled `{}`",
-                        spelling(member)
+                        member.name()
                     )));
                 }
                 Key::Other => {
@@ -129,10 +155,6 @@ impl<'de> Visitor<'de> for ObjectVisitor {
         }
         Ok(values)
     }
-}
-
-fn spelling(member: Member) -> &'static str {
-    KEYS.get(member as usize).map_or("", |(key, _)| key)
 }
 
 enum Key {

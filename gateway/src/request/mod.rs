@@ -5,4 +5,5 @@ pub mod call;
 pub mod depth;
 pub mod exact;
 pub mod members;
+pub mod prompts;
 pub mod weigh;

@@ -175,7 +175,10 @@ pub fn weigh(
 ) -> Weight {
     let prompt = prompt_bytes(call);
     let mut keys = PrefixKeys::new();
-    prefixes.hasher.keys(account.number, &prompt, &mut keys);
+    // What pools a prompt into a number keeps nothing of it for the next.
+    if call.api.form().has_output {
+        prefixes.hasher.keys(account.number, &prompt, &mut keys);
+    }
     let known = prefixes.index.lock().find(&prompt, &keys);
     let (estimated, features) = count(call, account, model, &prompt, &known);
     let (exact, text) = count_exactly(call, model);
@@ -217,6 +220,9 @@ fn count(
     prompt: &[u8],
     known: &PrefixMatch,
 ) -> (u32, Option<Features>) {
+    if let Some(ids) = call.prompts.token_ids {
+        return (u32::try_from(ids).unwrap_or(u32::MAX).max(1), None);
+    }
     let estimate = |features: &Features| model.weigher.tokens(account.number, features).tokens;
     let tools = call.tools.as_ref().map_or(0, Range::len);
     let known_bytes = usize::try_from(known.bytes_known).unwrap_or(usize::MAX);
@@ -227,17 +233,29 @@ fn count(
         }
         _ => {
             let features = features(prompt.get(tools..).unwrap_or_default(), tools);
-            (estimate(&features).max(1), Some(features))
+            let tokens = estimate(&features).max(1);
+            match call.prompts.repeated_bytes {
+                0 => (tokens, Some(features)),
+                // What is read again weighs as the rest does. How often it was, the engine does not say.
+                again => (tokens.saturating_add(share(tokens, again, prompt.len())), None),
+            }
         }
     }
 }
 
+/// `tokens` times `bytes` of `all`, bounded.
+fn share(tokens: u32, bytes: u64, all: usize) -> u32 {
+    let tokens = u128::from(tokens) * u128::from(bytes) / (all as u128).max(1);
+    u32::try_from(tokens).unwrap_or(u32::MAX)
+}
+
 /// The bytes whose prefixes are remembered: tools first, as chat templates render them, then the messages without
-/// the bracket that closes their list, because the next turn has a comma there.
+/// the bracket that closes their list, because the next turn has a comma there; a text without its closing quote.
 fn prompt_bytes(call: &Call) -> Cow<'_, [u8]> {
     let slice = |range: &Range<usize>| call.body.get(range.clone()).unwrap_or_default();
     let open = |part: &'_ [u8]| -> usize {
-        part.trim_ascii_end().strip_suffix(b"]").map_or(part.len(), <[u8]>::len)
+        let end = part.trim_ascii_end();
+        end.strip_suffix(b"]").or(end.strip_suffix(b"\"")).map_or(part.len(), <[u8]>::len)
     };
     match (&call.tools, call.prompt.as_slice()) {
         (None, [only]) => {
@@ -266,17 +284,17 @@ fn features(text: &[u8], tool_bytes: usize) -> Features {
     }
 }
 
-/// Markers of parts that are not text, and what they count as.
-const MEDIA: [(&[u8], bool); 3] =
-    [(b"\"image_url\"", true), (b"\"input_audio\"", false), (b"\"file_data\"", false)];
+/// Markers of parts that are not text.
+const MEDIA: [&[u8]; 4] = [b"\"image_url\"", b"\"input_audio\"", b"\"file_data\"", b"\"media_type\""];
 
 /// Scans `part` without the long strings that follow a marker of an image or audio; the bytes scanned.
 fn scan_text(part: &[u8], scan: &mut tokenizer::TextScan, images: &mut u32, others: &mut u32) -> u64 {
-    if MEDIA.iter().all(|(marker, _)| memchr::memmem::find(part, marker).is_none()) {
+    if MEDIA.iter().all(|marker| memchr::memmem::find(part, marker).is_none()) {
         scan.feed(part);
         return part.len() as u64;
     }
     let mut scanned = 0;
+    let mut of_image = false;
     let mut rest = part;
     while !rest.is_empty() {
         let quote = memchr::memchr(b'"', rest).map_or(rest.len(), |at| at + 1);
@@ -288,8 +306,15 @@ fn scan_text(part: &[u8], scan: &mut tokenizer::TextScan, images: &mut u32, othe
         let is_data =
             string.starts_with(b"data:") || (string.len() > 1024 && memchr::memchr(b' ', string).is_none());
         if is_data {
-            if string.starts_with(b"data:image") { *images += 1 } else { *others += 1 }
+            if string.starts_with(b"data:image") || of_image {
+                *images += 1
+            } else {
+                *others += 1
+            }
+            of_image = false;
         } else {
+            // Anthropic's parts name the type before the data.
+            of_image = string.starts_with(b"image/") || (of_image && string.len() < 16);
             if string.starts_with(b"http") && before.ends_with(b"\"url\":\"") {
                 *images += 1
             }

@@ -34,6 +34,7 @@ pub mod keys;
 pub mod logging;
 pub mod memory;
 pub mod metrics;
+pub mod notify;
 pub mod overrides;
 pub mod record;
 pub mod scrape;

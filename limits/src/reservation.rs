@@ -2,6 +2,7 @@
 
 use crate::meter::PerMeter;
 use crate::record::Record;
+use crate::timeline::Millis;
 
 /// Runs of slots that are remembered of a streamed answer: enough to place a correction within some seconds.
 const STREAM_RUNS: usize = 8;
@@ -16,6 +17,10 @@ const STREAM_RUNS: usize = 8;
 pub struct Reservation {
     /// What is left of the reserve.
     pub(crate) rest: PerMeter<u64>,
+    /// Output that is still expected; the reserve is the part of it that had room.
+    pub(crate) expected: u64,
+    /// When it was made, on the budget's time line.
+    pub(crate) made: Millis,
     pub(crate) prompt_charged: bool,
     pub(crate) prompt: Record<1>,
     pub(crate) uncached_prompt: Record<1>,
@@ -26,14 +31,16 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    pub(crate) fn new(reserve: PerMeter<u64>, choices: u32, usual: u64) -> Self {
+    pub(crate) fn new(made: Millis, reserve: PerMeter<u64>, expected: u64, choices: u32, usual: u64) -> Self {
         Reservation {
             rest: reserve,
+            expected,
+            made,
             prompt_charged: false,
             prompt: Record::new(),
             uncached_prompt: Record::new(),
             generated: Record::new(),
-            choices: choices.max(1),
+            choices,
             usual,
         }
     }
@@ -42,6 +49,12 @@ impl Reservation {
     #[must_use]
     pub fn reserved(&self) -> PerMeter<u64> {
         self.rest
+    }
+
+    /// Output tokens that are still expected of this request; what is reserved of them had room at admission.
+    #[must_use]
+    pub fn expected(&self) -> u64 {
+        self.expected
     }
 
     /// Tokens charged for this request so far.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::ask::Usual;
 use crate::budget::Budget;
 use crate::config::BudgetConfig;
+use crate::forecast::Recent;
 use crate::history::{ChangeReason, Entry, History};
 use crate::ledger::Ledger;
 use crate::meter::{Meter, PerMeter};
@@ -23,7 +24,9 @@ use crate::usage::QUARTERS;
 use crate::window::{SLOTS, Slot};
 
 /// The form of the bytes.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
+/// A form without what the forecast learns.
+const VERSION_WITHOUT_FORECAST: u64 = 1;
 
 /// A budget as it was at one time.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +34,8 @@ pub struct Snapshot {
     latest: Millis,
     observed_from: Millis,
     last_use: Millis,
-    usual: Option<f64>,
+    usual: Usual,
+    recent: Recent,
     meters: PerMeter<MeterSnapshot>,
     history: Vec<Entry>,
 }
@@ -82,7 +86,8 @@ impl Budget {
             latest: self.timeline.latest(),
             observed_from: self.observed_from,
             last_use: self.last_use,
-            usual: self.usual.0,
+            usual: self.usual,
+            recent: self.forecast.recent,
             meters: PerMeter::from_fn(|meter| MeterSnapshot::of(self.ledgers.get(meter), meter)),
             history: self.history.entries().collect(),
         }
@@ -95,7 +100,8 @@ impl Budget {
         let mut budget = Budget::on(Timeline::resumed(now, snapshot.latest, elapsed), config);
         budget.observed_from = snapshot.observed_from.min(snapshot.latest);
         budget.last_use = snapshot.last_use.min(snapshot.latest);
-        budget.usual = Usual(snapshot.usual);
+        budget.usual = snapshot.usual;
+        budget.forecast.recent = snapshot.recent;
         let observed = config.policy.rule().observed;
         for (meter, kept) in snapshot.meters.iter() {
             kept.put_back(budget.ledgers.get_mut(meter), observed);
@@ -147,7 +153,10 @@ impl Snapshot {
         out.number(self.latest);
         out.number(self.latest.saturating_sub(self.observed_from));
         out.number(self.latest.saturating_sub(self.last_use));
-        out.option(self.usual.map(f64::to_bits));
+        out.option(self.usual.generated.map(f64::to_bits));
+        out.number(self.usual.flowed.to_bits());
+        out.number(self.usual.lasted.to_bits());
+        self.recent.asked.iter().chain(&self.recent.refused).for_each(|&count| out.number(u64::from(count)));
         for (_, meter) in self.meters.iter() {
             out.number(meter.limit);
             out.option(meter.changed.map(|at| self.latest.saturating_sub(at)));
@@ -175,15 +184,20 @@ impl Snapshot {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let mut input = Reader(bytes);
         let found = input.number()?;
-        if found != VERSION {
+        if !(VERSION_WITHOUT_FORECAST..=VERSION).contains(&found) {
             return Err(SnapshotError::Version { found });
         }
         let latest = input.number()?;
         let observed_from = latest.saturating_sub(input.number()?);
         let last_use = latest.saturating_sub(input.number()?);
-        let usual = input.option()?.map(f64::from_bits);
-        if usual.is_some_and(|usual| !(usual.is_finite() && usual >= 0.0)) {
-            return Err(SnapshotError::Impossible { what: "usual answer" });
+        let mut usual = Usual { generated: input.option()?.map(amount).transpose()?, ..Usual::default() };
+        let mut recent = Recent::default();
+        if found > VERSION_WITHOUT_FORECAST {
+            usual.flowed = amount(input.number()?)?;
+            usual.lasted = amount(input.number()?)?;
+            for count in recent.asked.iter_mut().chain(&mut recent.refused) {
+                *count = input.small("number of asks")?;
+            }
         }
         let mut meters = PerMeter::from_fn(|_| MeterSnapshot::default());
         for meter in Meter::ALL {
@@ -192,7 +206,7 @@ impl Snapshot {
         let count = input.count(crate::history::CHANGES, "number of changes")?;
         let history = (0..count).map(|_| input.entry(latest)).collect::<Result<_, _>>()?;
         match input.0.len() {
-            0 => Ok(Snapshot { latest, observed_from, last_use, usual, meters, history }),
+            0 => Ok(Snapshot { latest, observed_from, last_use, usual, recent, meters, history }),
             bytes => Err(SnapshotError::TrailingBytes { bytes }),
         }
     }
@@ -209,6 +223,13 @@ impl MeterSnapshot {
             samples: input.series(QUARTERS, "number of samples")?,
         })
     }
+}
+
+/// An amount of tokens or seconds that an average holds.
+fn amount(bits: u64) -> Result<f64, SnapshotError> {
+    let amount = f64::from_bits(bits);
+    let is_possible = amount.is_finite() && amount >= 0.0;
+    if is_possible { Ok(amount) } else { Err(SnapshotError::Impossible { what: "usual answer" }) }
 }
 
 /// The place of `value` in a list that is only ever appended to.

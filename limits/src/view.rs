@@ -11,12 +11,13 @@ pub struct Refusal {
     pub meter: Meter,
     /// Its limit, in tokens per minute.
     pub limit: u64,
-    /// Its tokens that are used, reserved or owed.
+    /// Its tokens that are used, owed, and reserved for running requests or expected of them.
     pub used: u64,
     /// The tokens that this request asked of it.
     pub asked: u64,
-    /// When this request will have room if nothing else comes, running reservations taken as charged now: exact, without
-    /// jitter, and longer than a minute where a debt is. `None`: it can never fit, for it is larger than the ceiling.
+    /// When this request will have room if nothing else comes and what running ones hold or are expected to generate is
+    /// charged now: without jitter, and longer than a minute where a debt is. Exact for prompts; output may be admitted
+    /// earlier, by the forecast. `None`: it can never fit, for it is larger than the ceiling.
     ///
     /// A request that waits as told is admitted if it is alone, unless the limit shrinks while it waits.
     pub retry_after: Option<Duration>,

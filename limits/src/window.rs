@@ -70,6 +70,12 @@ impl Window {
         self.debt
     }
 
+    /// Tokens of the slots that leave within the next `slots`.
+    pub(crate) fn leaving(&self, slots: u32) -> u64 {
+        // Ring order: the place after the running slot's is the oldest one's.
+        (1..=slots.min(MINUTE_SLOTS)).map(|passed| self.slot(self.newest % SLOTS + passed)).sum()
+    }
+
     /// The oldest slot that still counts.
     pub(crate) fn oldest(&self) -> Slot {
         self.newest.saturating_sub(MINUTE_SLOTS)

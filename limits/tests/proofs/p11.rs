@@ -6,16 +6,22 @@
 //! not by its own books. A refusal is false where the account, had nothing been refused at all, would have stayed within its
 //! limit in every sixty seconds that the request's life touches.
 //!
-//! The goals are not reached: see [`Outcome`]. A reserve is room that nobody uses while it is held, and what an answer brings
-//! beyond it is over the limit, so use and worst minute pull in opposite directions. Measured with other reserves, two hours
-//! after the start, two hours long, mean of three seeds:
+//! Other rules, in a model of the same traffic, mean of three seeds of four hours (of the worst minute the worst):
 //!
 //! ```text
-//! reserve per answer     use at 2x    worst 60 s    false refusals at 0.8x
-//!  16 tokens               0.969        1.17          0 %
-//! 105 (half the mean)      0.951        1.18          0.04 %
-//! 256 (as shipped)         0.906        1.10          1.0 %
+//! rule of admission                               use at 2x   worst 60 s   false refusals at 0.8x
+//! reserve 256 per answer until it came              0.903        1.10         0.93 %
+//! reserve 105 (half the mean)                       0.951        1.18         0.04 %
+//! reserve 16                                        0.969        1.17         0
+//! forecast, gaps filled at once (no damper)         0.969        1.08         0.02 %
+//! forecast, damped                                  0.986        1.01         0.01 %
+//! forecast, damped, 2.5 s ahead (shipped)           0.996        1.02         0
 //! ```
+//!
+//! What the first rows lack is not a better number: a reserve is room that nobody uses while it is held. What the fourth
+//! lacks is calm: traffic that wants twice the limit fills a gap at once, a minute later the gap is there again, and use and
+//! worst minute both suffer from the swing. More than 0.996 cannot be: the minute is counted in slots of 250 ms and the
+//! running one always in full, so that sixty seconds never hold more than the limit.
 
 use std::time::Duration;
 
@@ -24,12 +30,13 @@ use limits::{Ask, Bounds, Budget, BudgetConfig, PerMeter, Policy, Reservation, U
 /// Tokens per minute of the account.
 pub(crate) const LIMIT: u64 = 36_000;
 
+/// What every request says that it may generate.
+const MAX_TOKENS: u64 = 4_096;
+
 const BIN_MS: u64 = 50;
 const MINUTE_BINS: usize = 1_200;
 /// The gateway reads the streams' counters this often.
 const HARVEST_MS: u64 = 250;
-const TOKEN_MS: u64 = 40;
-const TTFT_MS: u64 = 300;
 /// The first minutes are the filling of an empty window, not the steady state.
 const WARM_UP_MINUTES: u64 = 5;
 
@@ -37,6 +44,22 @@ const WARM_UP_MINUTES: u64 = 5;
 const LENGTHS: [(f64, f64); 7] =
     [(0.0, 1.0), (0.25, 90.0), (0.5, 129.0), (0.75, 350.0), (0.9, 424.0), (0.99, 601.0), (1.0, 1_000.0)];
 const LENGTH_MEAN: f64 = 210.8;
+
+/// How answers come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Traffic {
+    pub(crate) name: &'static str,
+    /// Lengths, as a multiple of the trace's.
+    pub(crate) length: f64,
+    pub(crate) token_ms: u64,
+    pub(crate) first_token_ms: u64,
+    /// The answer is charged at its end, in one piece.
+    pub(crate) whole: bool,
+}
+
+/// What the goals are for.
+pub(crate) const STREAMED: Traffic =
+    Traffic { name: "streamed", length: 1.0, token_ms: 40, first_token_ms: 300, whole: false };
 
 /// What came of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,16 +88,16 @@ struct Stream {
 }
 
 /// Runs `minutes` of traffic at `demand` times the limit.
-pub(crate) fn run(seed: u64, demand: f64, minutes: u64) -> Outcome {
+pub(crate) fn run(traffic: Traffic, seed: u64, demand: f64, minutes: u64) -> Outcome {
     let mut random = Random(seed);
-    let mut world = World::new(minutes);
-    let arrivals_per_ms = demand * LIMIT as f64 / 60_000.0 / LENGTH_MEAN;
+    let mut world = World::new(traffic, minutes);
+    let arrivals_per_ms = demand * LIMIT as f64 / 60_000.0 / (LENGTH_MEAN * traffic.length);
     let mut next_arrival = random.exponential(1.0 / arrivals_per_ms);
     let end = minutes * 60_000;
     let mut now = 0;
     while now < end || !world.running.is_empty() {
         while next_arrival < (now + BIN_MS) as f64 && now < end {
-            world.offer(next_arrival as u64, random.length());
+            world.offer(next_arrival as u64, random.length(traffic.length));
             next_arrival += random.exponential(1.0 / arrivals_per_ms);
         }
         now += BIN_MS;
@@ -87,6 +110,7 @@ pub(crate) fn run(seed: u64, demand: f64, minutes: u64) -> Outcome {
 }
 
 struct World {
+    traffic: Traffic,
     budget: Budget,
     running: Vec<Stream>,
     /// Tokens generated per bin.
@@ -100,12 +124,13 @@ struct World {
 }
 
 impl World {
-    fn new(minutes: u64) -> Self {
+    fn new(traffic: Traffic, minutes: u64) -> Self {
         let limit = |start| Bounds { start, floor: start, ceiling: start };
         let bounds =
             PerMeter { prompt: limit(3_600_000), uncached_prompt: limit(900_000), generated: limit(LIMIT) };
         let bins = (minutes as usize + 2) * MINUTE_BINS;
         World {
+            traffic,
             budget: Budget::new(Duration::ZERO, BudgetConfig { policy: Policy::Fixed, bounds }),
             running: Vec::new(),
             flowed: vec![0; bins],
@@ -117,15 +142,15 @@ impl World {
     }
 
     fn offer(&mut self, now: u64, length: u64) {
-        let first_token_ms = now + TTFT_MS;
+        let first_token_ms = now + self.traffic.first_token_ms;
         for token in 1..=length {
-            if let Some(bin) = self.demanded.get_mut(bin_at(first_token_ms + token * TOKEN_MS)) {
+            if let Some(bin) = self.demanded.get_mut(bin_at(first_token_ms + token * self.traffic.token_ms)) {
                 *bin += 1;
             }
         }
         let warm = now >= WARM_UP_MINUTES * 60_000;
         self.offered += u64::from(warm);
-        let ask = Ask { max_generated: Some(4_096), choices: 1, ..Ask::default() };
+        let ask = Ask { max_generated: Some(MAX_TOKENS), choices: 1, ..Ask::default() };
         match self.budget.reserve(Duration::from_millis(now), &ask) {
             Ok(reservation) => {
                 self.running.push(Stream { reservation, first_token_ms, length, generated: 0 });
@@ -138,7 +163,7 @@ impl World {
     /// Lets the engine generate until `now`.
     fn flow(&mut self, now: u64) {
         for stream in &mut self.running {
-            let due = (now.saturating_sub(stream.first_token_ms) / TOKEN_MS).min(stream.length);
+            let due = (now.saturating_sub(stream.first_token_ms) / self.traffic.token_ms).min(stream.length);
             if let Some(bin) = self.flowed.get_mut(bin_at(now - BIN_MS)) {
                 *bin += due - stream.generated;
             }
@@ -151,13 +176,15 @@ impl World {
         let now = Duration::from_millis(now);
         let mut still_running = Vec::with_capacity(self.running.len());
         for mut stream in self.running.drain(..) {
-            let charged = stream.reservation.charged().generated;
-            self.budget.charge_generated(now, &mut stream.reservation, stream.generated - charged);
+            if !self.traffic.whole {
+                let charged = stream.reservation.charged().generated;
+                self.budget.charge_generated(now, &mut stream.reservation, stream.generated - charged);
+            }
             if stream.generated < stream.length {
                 still_running.push(stream);
                 continue;
             }
-            let used = Used { generated: stream.length, finished: false, ..Used::default() };
+            let used = Used { generated: stream.length, finished: true, ..Used::default() };
             self.budget.settle(now, stream.reservation, &used);
         }
         self.running = still_running;
@@ -170,7 +197,7 @@ impl World {
         let worst = minutes_of(&self.flowed).into_iter().skip(warm).max();
         let demand = minutes_of(&self.demanded);
         let stays_within = |&&(at, length): &&(u64, u64)| {
-            let last = bin_at(at + TTFT_MS + length * TOKEN_MS);
+            let last = bin_at(at + self.traffic.first_token_ms + length * self.traffic.token_ms);
             demand.iter().take(last + 1).skip(bin_at(at)).all(|tokens| *tokens <= LIMIT)
         };
         Outcome {
@@ -216,7 +243,7 @@ impl Random {
         -mean * (1.0 - self.unit()).max(f64::MIN_POSITIVE).ln()
     }
 
-    fn length(&mut self) -> u64 {
+    fn length(&mut self, multiple: f64) -> u64 {
         let share = self.unit();
         let between = LENGTHS.windows(2).find_map(|pair| match *pair {
             [(from, low), (to, high)] if share <= to => {
@@ -224,6 +251,6 @@ impl Random {
             }
             _ => None,
         });
-        between.unwrap_or(1.0).round() as u64
+        (between.unwrap_or(1.0) * multiple).round().clamp(1.0, MAX_TOKENS as f64) as u64
     }
 }

@@ -80,12 +80,14 @@ async fn steps(
     record.called(&call);
     let model = find_model(snapshot, &account, &call)?;
     record.model = Some(Arc::clone(&model.config.name));
-    let tier = tier_of(&account, &call)?;
-    record.tier = Some(tier);
-    let routes = routes(&model, &account, tier)?;
-    let weight = weigh_call(&call, &account, &model, routes.first).await?;
-    record.weighed(&weight);
     let budget = account.budget(&gateway.registry, &snapshot.config, &model);
+    let (tier, routes, weight) = match understand(&call, &account, &model, record).await {
+        Ok(understood) => understood,
+        Err(refusal) => {
+            client.envelope.meters = Some(budget.view());
+            return Err(refusal.into());
+        }
+    };
     if api == Api::CountTokens {
         return answer_count(client, &budget, &weight).await;
     }
@@ -94,6 +96,21 @@ async fn steps(
     let request =
         Request { gateway, snapshot, account: &account, model: &model, call: &call, weight: &weight, live };
     admit_and_relay(&request, tier, &routes, &head, client, record, &mut memory).await
+}
+
+/// Tier, deployments and weight of a call. Account and model are known, so that a refusal tells the limits.
+async fn understand<'a>(
+    call: &Call,
+    account: &Account,
+    model: &'a Model,
+    record: &mut Record,
+) -> Result<(Tier, Routes<'a>, Weight), Refusal> {
+    let tier = tier_of(account, call)?;
+    record.tier = Some(tier);
+    let routes = routes(model, account, tier)?;
+    let weight = weigh_call(call, account, model, routes.first).await?;
+    record.weighed(&weight);
+    Ok((tier, routes, weight))
 }
 
 /// One admitted request's fixed facts, shared by the attempts to answer it.

@@ -102,7 +102,7 @@ impl Ask {
         let max = self.max_generated.unwrap_or(u64::MAX);
         let tokens = usual.tokens(self.usual_of_model);
         let within_a_minute = usual.rate().map_or(tokens, |rate| tokens.min((rate * MINUTE_SECONDS) as u64));
-        let by_maximum = (max / 4).min(EXPECTED_BY_MAXIMUM).max(EXPECTED_MIN);
+        let by_maximum = (max / 4).clamp(EXPECTED_MIN, EXPECTED_BY_MAXIMUM);
         within_a_minute.max(by_maximum).min(max).saturating_mul(u64::from(self.choices()))
     }
 }

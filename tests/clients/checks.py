@@ -15,13 +15,14 @@ class Check:
     sentence: str
     function: typing.Callable
     needs: str
+    seconds_max: int
 
 
-def register(checks, needs=""):
+def register(checks, needs="", seconds_max=CHECK_SECONDS_MAX):
     """Adds the decorated function to `checks`, under its docstring as a sentence."""
 
     def add(function):
-        checks.append(Check(" ".join(function.__doc__.split()), function, needs))
+        checks.append(Check(" ".join(function.__doc__.split()), function, needs, seconds_max))
         return function
 
     return add
@@ -52,10 +53,10 @@ class Tally:
     @staticmethod
     def _fault(check, house):
         def out_of_time(*_):
-            raise TimeoutError(f"not done after {CHECK_SECONDS_MAX} s")
+            raise TimeoutError(f"not done after {check.seconds_max} s")
 
         signal.signal(signal.SIGALRM, out_of_time)
-        signal.alarm(CHECK_SECONDS_MAX)
+        signal.alarm(check.seconds_max)
         try:
             check.function(house)
         except Exception as fault:  # Whatever it is, the other checks still have to run.

@@ -17,6 +17,7 @@ import answers
 import breaks
 import checks
 import ending
+import ramp
 import refusals
 import servers
 
@@ -43,7 +44,7 @@ def main():
 
     print(f"openai {openai.__version__}", flush=True)
     # `refusals` spends an account's minute first, so that it need not wait for a whole one later.
-    to_run = refusals.FIRST + answers.ALL + breaks.ALL + refusals.ALL + ending.ALL
+    to_run = refusals.FIRST + answers.ALL + breaks.ALL + refusals.ALL + ramp.ALL + ending.ALL
     tally = checks.Tally()
     for kind in kinds:
         try:

@@ -30,13 +30,16 @@ ACCOUNTS = {
     "untouched": "has spent nothing, so that its limits can be read",
     "small": "has a tiny budget of generated tokens",
     "short": "may never send more than a few prompt tokens a minute",
+    "growing": "ramps up and sees its limit grow",
 }
 TIERS = {"entitled": ["priority", "regular"], "always-priority": ["priority", "regular"]}
 DEFAULT_TIER = {"always-priority": "priority"}
 # Limits of their own, tokens per minute.
 SHORT_PROMPT = 1000
+GROWING_GENERATED = 2400
 LIMITS = {
-    "small": "start: { generated: 240 }",
+    "small": "start: { generated: 240 }, ceiling: { generated: 240 }",
+    "growing": f"start: {{ generated: {GROWING_GENERATED} }}",
     "short": f"start: {{ prompt: {SHORT_PROMPT} }}, ceiling: {{ prompt: {SHORT_PROMPT} }}",
 }
 
@@ -234,6 +237,7 @@ def config_text(kind, replicas):
         "models:",
         f"  - {{ name: {MODEL}, deployments: [open], served_model: {kind.served_model} }}",
         f"  - {{ name: {NARROW_MODEL}, deployments: [narrow], served_model: {kind.served_model} }}",
+        "limits: { growth: { every_minutes: 1 } }",
         "accounts:",
     ]
     for account in ACCOUNTS:

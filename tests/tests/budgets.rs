@@ -4,7 +4,7 @@ use crate::harness::client::{Connection, post};
 use crate::harness::config::{account, budget};
 use crate::harness::{Gateway, ask, config, engine, engine_of};
 use bench::engine::profile::LLAMA_8B_A100;
-use bench::engine::server::EngineServer;
+use bench::engine::server::{EngineServer, EngineServerConfig};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -92,6 +92,114 @@ async fn report_a3_a_small_budget_admits_its_first_request() {
     let first = gateway.chat_as(KEY, &body).await;
 
     assert_eq!(first.status, 200, "{}", first.text());
+}
+
+/// Report A5: an engine that says nothing of its cache has not said that nothing was cached.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn report_a5_cached_tokens_that_are_not_told_are_expected_by_what_went_there_before() {
+    let engine = EngineServer::start(EngineServerConfig {
+        profile: LLAMA_8B_A100,
+        any_model: true,
+        prompt_tokens_details: false,
+        ..EngineServerConfig::default()
+    })
+    .await
+    .unwrap();
+    let gateway = Gateway::start(&config([engine.url()])).await;
+    let text = (0..2_000).map(|word| format!("tide{word} ")).collect::<String>();
+    let body = ask(json!({ "messages": [{ "role": "user", "content": text }] }));
+
+    for _ in 0..2 {
+        assert_eq!(gateway.chat(&body).await.status, 200);
+    }
+
+    let lines = gateway.log(2).await;
+    let tokens = |nth: usize, name: &str| lines[nth][name].as_u64();
+    assert!(lines.iter().all(|line| line["cached_tokens"].is_null()), "{lines:?}");
+    assert_eq!(tokens(0, "uncached_tokens"), tokens(0, "prompt_tokens"), "nothing went there before");
+    let (prompt, uncached) = (tokens(1, "prompt_tokens").unwrap(), tokens(1, "uncached_tokens").unwrap());
+    assert!(uncached < prompt / 10, "{uncached} of {prompt} are charged as uncached the second time");
+}
+
+/// Report A10: what is sent again elsewhere is charged once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn report_a10_a_retry_inside_the_gateway_is_charged_once() {
+    let engine = engine().await;
+    let broken = EngineServer::start(EngineServerConfig {
+        profile: LLAMA_8B_A100,
+        any_model: true,
+        fault: "reset=0".parse().unwrap(),
+        ..EngineServerConfig::default()
+    })
+    .await
+    .unwrap();
+    let mut config = config([broken.url(), engine.url()]);
+    let limits = json!({ "limits": [budget(1_000_000, 1_000_000, 100_000)] });
+    config["accounts"].as_array_mut().unwrap().push(account("metered", KEY, limits));
+    let gateway = Gateway::start(&config).await;
+
+    for turn in 0..20 {
+        let answer = gateway.chat_as(KEY, &ask(json!({ "stream": turn % 2 == 0 }))).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
+    gateway.invariants().await;
+    let lines = gateway.log(20).await;
+    let sum = |name: &str| lines.iter().map(|line| line[name].as_u64().unwrap()).sum::<u64>();
+    assert!(sum("retries") > 0, "nothing was sent again");
+    let page = gateway.admin("/api/v1/accounts/metered/limits").await.json();
+    let meters = &page["models"][0]["meters"];
+    let used = |meter: usize| meters[meter]["used"].as_u64().unwrap();
+    assert_eq!((used(0), used(2)), (sum("prompt_tokens"), 20 * 8), "{page}");
+}
+
+/// Report A12: every route is metered, streamed or not, and what is metered is enforced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn report_a12_every_route_is_metered_and_enforced() {
+    let chat =
+        json!({ "model": "sim", "max_tokens": 8, "messages": [{ "role": "user", "content": "Tide?" }] });
+    let routes = [
+        ("/v1/chat/completions", chat.clone()),
+        ("/v1/completions", json!({ "model": "sim", "max_tokens": 8, "prompt": "Tide?" })),
+        ("/v1/responses", json!({ "model": "sim", "max_output_tokens": 8, "input": "Tide?" })),
+        ("/v1/messages", chat),
+    ];
+    let engine = engine().await;
+    let mut config = config([engine.url()]);
+    for (nth, _) in routes.iter().enumerate() {
+        for streamed in [false, true] {
+            let limits = json!({ "limits": [budget(1_000_000, 1_000_000, 8)] });
+            let key = format!("tg-{nth}-{streamed}");
+            let account = account(&format!("{nth}-{streamed}"), &key, limits);
+            config["accounts"].as_array_mut().unwrap().push(account);
+        }
+    }
+    let gateway = Gateway::start(&config).await;
+
+    for (nth, (path, body)) in routes.into_iter().enumerate() {
+        for streamed in [false, true] {
+            let mut body = body.clone();
+            body["ignore_eos"] = json!(true);
+            body["stream"] = json!(streamed);
+            let send = || async {
+                let mut request = post(&body, Some(&format!("tg-{nth}-{streamed}")));
+                *request.uri_mut() = path.parse().unwrap();
+                crate::harness::client::send(gateway.address, request).await
+            };
+            let first = send().await;
+            gateway.invariants().await;
+            let second = send().await;
+
+            assert_eq!((first.status, second.status), (200, 429), "{path}: {}", first.text());
+            assert_eq!(second.header("x-tidegate-reason"), "generated_tokens_limited", "{path}");
+        }
+    }
+    let lines = gateway.log(16).await;
+    let served: Vec<_> = lines.iter().filter(|line| line["status"] == 200).collect();
+    assert_eq!(served.len(), 8, "{lines:?}");
+    for line in served {
+        assert!(line["generated_tokens"] == 8 && line["prompt_tokens"].as_u64() > Some(0), "{line}");
+    }
 }
 
 /// Report A15: a model whose budget is gone does not refuse its siblings.

@@ -209,17 +209,29 @@ async fn limits_are_told_as_soon_as_account_and_model_are_known() {
     let mut config = config([engine.url()]);
     let generated = account("small", "tg-small", json!({ "limits": [budget(1_000_000, 1_000_000, 7)] }));
     config["accounts"].as_array_mut().unwrap().push(generated);
+    config["models"][0]["context"] = json!(64);
     let gateway = Gateway::start(&config).await;
 
     let served = gateway.chat_as("tg-small", &ask(json!({ "max_tokens": 1 }))).await;
     let over_budget = gateway.chat_as("tg-small", &ask(json!({ "max_tokens": 100 }))).await;
+    let long = json!([{ "role": "user", "content": "The tide is high. ".repeat(100) }]);
+    let too_long = gateway.chat_as("tg-small", &ask(json!({ "messages": long }))).await;
+    let no_tier = gateway.chat_as(STRICT_KEY, &ask(json!({ "service_tier": "priority" }))).await;
     let no_model = gateway.chat(&ask(json!({ "model": "nobody" }))).await;
     let no_key = gateway.chat_as("tg-nobody", &ask(json!({}))).await;
 
-    assert_eq!((served.status, over_budget.status), (200, 429));
-    for known in [&served, &over_budget] {
+    let statuses = [&served, &over_budget, &too_long, &no_tier].map(|answer| answer.status);
+    assert_eq!(statuses, [200, 429, 400, 403], "{}", too_long.text());
+    for known in [&served, &over_budget, &too_long] {
         assert_eq!(known.header("x-ratelimit-limit-tokens-prompt"), (1_000_000 / 60).to_string());
+    }
+    for known in [&served, &over_budget, &too_long, &no_tier] {
+        for meter in ["prompt", "cache-adjusted-prompt", "generated"] {
+            assert_ne!(known.header(&format!("x-ratelimit-limit-tokens-{meter}")), "", "{meter}");
+            assert_ne!(known.header(&format!("x-ratelimit-remaining-tokens-{meter}")), "", "{meter}");
+        }
         assert!(known.header("ratelimit").starts_with("\"prompt\";r="), "{:?}", known.headers);
+        assert!(known.header("ratelimit-policy").starts_with("\"prompt\";q="), "{:?}", known.headers);
     }
     for unknown in [&no_model, &no_key] {
         assert_eq!(unknown.header("ratelimit"), "", "{}", unknown.text());

@@ -1,7 +1,13 @@
-"""The dashboard's queries: every name in them is one of the gateway's metrics, and Prometheus answers each with data."""
+"""The dashboard: it has the shape of Grafana's own types, every name in its queries is one of the gateway's metrics, and
+Prometheus answers each query with data.
+
+Grafana itself is in no registry that this can use, so the shape is tried against `@grafana/schema`, which Grafana is
+built with.
+"""
 
 import json
 import re
+import subprocess
 
 # Only where limits move, which takes a quarter of an hour.
 NO_DATA_YET = {"tidegate_limit_changes_total"}
@@ -29,6 +35,25 @@ def filled_in(query):
     """The query as Grafana sends it when everything is chosen."""
     query = query.replace("$__rate_interval", "15s")
     return re.sub(r"\$(deployment|model|account)", ".*", query)
+
+
+def check_shape(house, packages, tally):
+    """The TypeScript compiler reads the dashboard as a value of Grafana's type."""
+    board = (house / "deploy/grafana/tidegate.json").read_text().strip()
+    # An enum of strings has no literals of its own.
+    board = board.replace('"mode": "absolute"', '"mode": ThresholdsMode.Absolute')
+    # Prometheus' own additions to an annotation, which the types of all data sources do not have.
+    board = re.sub(r',\s*"titleFormat": "[^"]*"', "", board)
+    board = re.sub(r',\s*"expr": "ALERTS[^\n]*', "", board)
+    file = packages / "dashboard.ts"
+    file.write_text(
+        'import { type Dashboard, ThresholdsMode } from "@grafana/schema";\n'
+        f"export const board = {board} satisfies Partial<Dashboard>;\n"
+    )
+    options = ["--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--moduleResolution", "nodenext", "--target", "es2022"]
+    compiler = [packages / "node_modules/.bin/tsc", *options, file]
+    ran = subprocess.run([str(part) for part in compiler], capture_output=True, text=True, timeout=60, check=False)
+    tally.check("the dashboard is one by Grafana's own types", (ran.stdout + ran.stderr)[-800:] if ran.returncode else "")
 
 
 def check(house, prometheus, tally):

@@ -1,6 +1,6 @@
 """Makes go wrong what the alerts are for, and sees them fire in the real Prometheus; asks it every query of the dashboard.
 
-    python main.py --tidegate PROGRAM --house FOLDER --logs FOLDER
+    python main.py --tidegate PROGRAM --house FOLDER --logs FOLDER --packages FOLDER
 
 The rules are those of deploy/prometheus, with their times divided: five minutes become fifteen seconds. What takes
 longer than a test may (a replica that learns down, a starved CPU, a slow disk) is in alerts_test.yaml, on recorded
@@ -169,12 +169,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tidegate", required=True, type=pathlib.Path)
     parser.add_argument("--house", required=True, type=pathlib.Path)
+    parser.add_argument("--packages", required=True, type=pathlib.Path, help="where node_modules is")
     parser.add_argument("--logs", required=True, type=pathlib.Path, help="written anew on each run")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped: out of time"))
     shutil.rmtree(given.logs, ignore_errors=True)
 
     tally = Tally()
+    dashboard.check_shape(given.house, given.packages, tally)
     try:
         with Programs(given.tidegate, given.logs) as programs:
             drill(programs, given.house, tally)

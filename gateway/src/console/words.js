@@ -1,0 +1,62 @@
+// How numbers, times and words are written. Each `number` names where in the API's answers it is from (`data-of`).
+
+import { h } from "./view.js";
+
+const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
+const tenth = new Intl.NumberFormat("en-US", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+
+/** 3,600,000 */
+export const count = (value) => whole.format(value);
+/** 3.6M */
+export const compact = (value) => (Math.abs(value) < 10_000 ? whole.format(value) : short.format(value));
+/** 0.5 → 50 % */
+export const percent = (share) => `${whole.format(100 * share)} %`;
+/** 12.3 */
+export const decimal = (value) => tenth.format(value);
+
+/** 850 ms, 2.4 s, 3 min, 2 h, 3 d */
+export function span(ms) {
+  if (ms < 1000) return `${whole.format(ms)} ms`;
+  if (ms < 60_000) return `${tenth.format(ms / 1000)} s`;
+  if (ms < 3_600_000) return `${whole.format(ms / 60_000)} min`;
+  if (ms < 172_800_000) return `${tenth.format(ms / 3_600_000)} h`;
+  return `${whole.format(ms / 86_400_000)} d`;
+}
+
+/** The same of seconds. */
+export const seconds = (value) => span(1000 * value);
+
+/** 14:03:22, in the reader's time zone. */
+export const clock = (moment) => new Date(moment).toLocaleTimeString("en-GB");
+/** The same with the day. */
+export const day = (moment) => new Date(moment).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
+/** in 12 min; now */
+export function until(moment, now) {
+  const ms = new Date(moment) - now;
+  return ms <= 0 ? "now" : `in ${span(ms)}`;
+}
+
+/** A number of the API: written by `form`, findable by `of`. */
+export function number(of, value, form = count, more = {}) {
+  if (value === null || value === undefined) return h("span", { class: "none", title: "not known" }, "–");
+  return h("span", { class: "n", "data-of": of, "data-form": form.name, ...more }, form(value));
+}
+
+/** How a tier says what state it is in. */
+export const TIERS = { priority: "Priority", regular: "Regular" };
+
+/** What the reasons mean, for people who do not know them yet. */
+export const REASONS = {
+  "shed-predicted": "would have waited too long",
+  "shed-saturated": "no place for its tier",
+  "queue-full": "the queue is full",
+  displaced: "gave its place to one that ranks higher",
+  "queue-timeout": "waited as long as its tier may",
+  deadline: "its own deadline cannot be met",
+  draining: "the gateway is going down",
+  "no-replica": "no replica is in service",
+  memory: "the memory for bodies is full",
+};
+/** What the meters are called. */
+export const METERS = { prompt: "Prompt", "uncached-prompt": "Uncached prompt", generated: "Generated", requests: "Requests per minute", concurrency: "Requests at once" };

@@ -1,0 +1,73 @@
+"""Starts what the console looks at, keeps traffic on it, and lets the browser's checks run.
+
+    python main.py --tidegate PROGRAM --logs FOLDER --chromium PROGRAM --packages FOLDER
+
+The checks themselves are page.mjs; its exit code and its last line are this program's.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+
+from programs import Programs, Traffic, chat, digest, free_port
+
+TOKEN = "console-test-token"
+
+
+def config_text(engines):
+    """`wide` has room; `narrow` has two places, so that somebody is always turned away; `trial` has little to spend."""
+    return f"""
+listen: {{ address: "127.0.0.1:{free_port()}" }}
+admin: {{ address: "127.0.0.1:{free_port()}", token_sha256: "{digest(TOKEN)}" }}
+log: {{ access: off }}
+deployments:
+  - {{ name: wide, engine: vllm, replicas: ["{engines[0]}", "{engines[1]}"], slo: {{ ttft_ms: 2000, tpot_ms: 100 }} }}
+  - {{ name: narrow, engine: vllm, replicas: ["{engines[2]}"], limit: 2, queue: {{ requests: 4 }}, slo: {{ ttft_ms: 2000, tpot_ms: 100 }} }}
+models:
+  - {{ name: tiny, deployments: [wide], size_class: small }}
+  - {{ name: tiny-narrow, deployments: [narrow], served_model: tiny, size_class: small }}
+accounts:
+  - {{ id: acme, keys: ["{digest('acme')}"], spending_tier: 4, tiers: [priority, regular] }}
+  - {{ id: startup, keys: ["{digest('startup')}"], spending_tier: 2 }}
+  - {{ id: trial, keys: ["{digest('trial')}"], limits: [{{ start: {{ generated: 300 }}, ceiling: {{ generated: 3000 }} }}] }}
+"""
+
+
+def traffic(url):
+    """Some of everything: served, waiting, shed, over a budget."""
+    slow = "sim:output=20,delay=300ms,gap=10ms"
+    return [
+        Traffic(url, "acme", chat("tiny", max_tokens=40, stream=True, service_tier="priority", user="sim:output=40,gap=20ms"), threads=6),
+        Traffic(url, "startup", chat("tiny", max_tokens=20, stream=True, user="sim:output=20,gap=20ms"), threads=4),
+        Traffic(url, "startup", chat("tiny-narrow", max_tokens=20, user=slow), threads=8, pause=0.1),
+        Traffic(url, "acme", chat("tiny-narrow", max_tokens=20, service_tier="priority", user=slow), threads=2, pause=0.1),
+        Traffic(url, "trial", chat("tiny", max_tokens=20, user="sim:output=20"), threads=2, pause=0.2),
+    ]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("--tidegate", "--logs", "--chromium", "--packages"):
+        parser.add_argument(name, required=True, type=pathlib.Path)
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped: out of time"))
+    shutil.rmtree(given.logs, ignore_errors=True)
+
+    with Programs(given.tidegate, given.logs) as programs:
+        engines = [programs.engine(f"engine-{nth}", "tiny", "--profile", "instant")[1] for nth in (1, 2, 3)]
+        _, url, admin = programs.gateway(config_text(engines))
+        running = traffic(url)
+        place = {"ADMIN": admin, "TOKEN": TOKEN, "CHROMIUM": str(given.chromium), "SHOTS": str(given.packages), "PACKAGES": str(given.packages)}
+        checks = pathlib.Path(__file__).with_name("page.mjs")
+        status = subprocess.run(["node", str(checks)], env={**os.environ, **place}, check=False).returncode
+        for each in running:
+            each.stop()
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -117,13 +117,13 @@ async function limits(page, seen) {
   await page.locator(".model", { hasText: "tiny" }).first().getByRole("button", { name: "Set limits…" }).click();
   await axe(page, "with a dialog open");
   await page.locator("input[name='floor generated']").fill("600");
-  await page.getByLabel("Admin token").fill("wrong");
+  await page.getByRole("textbox", { name: "Admin token" }).fill("wrong");
   await button(page, "Set").click();
   await page.getByText("This token is not known here.").waitFor({ timeout: PATIENCE });
   const of = (answer) => answer.models.find(({ model }) => model === "tiny").meters.find(({ meter }) => meter === "generated").limit;
   check("a wrong token changes nothing, and says so", of(await api("accounts/trial/limits")) !== 300 && "changed");
   check("and what was filled in is still there", (await page.locator("input[name='floor generated']").inputValue()) !== "600" && "lost");
-  await page.getByLabel("Admin token").fill(TOKEN);
+  await page.getByRole("textbox", { name: "Admin token" }).fill(TOKEN);
   await button(page, "Set").click();
   const fault = page.locator(".fault");
   await fault.filter({ hasText: "floor 600" }).waitFor();
@@ -182,6 +182,26 @@ async function hostile(page, seen) {
   await page.unroute("**/api/v1/limits*");
 }
 
+/** Off loopback looking needs the token too: the page asks for it, and goes on. */
+async function unlocks(browser) {
+  const context = await browser.newContext({ viewport: SIZES.phone });
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE);
+  await page.route("**/api/**", (route) => (route.request().headers().authorization === `Bearer ${TOKEN}` ? route.continue() : route.fulfill({ status: 401, json: { error: { message: "no token" } } })));
+  await page.goto(`${ADMIN}/`);
+  await page.getByRole("textbox", { name: "Admin token" }).fill("wrong");
+  await button(page, "Use it").click();
+  await page.getByText("This token is not known here.").waitFor();
+  await page.getByRole("textbox", { name: "Admin token" }).fill(TOKEN);
+  await page.keyboard.press("Enter");
+  await page.locator(".gauge").first().waitFor();
+  check("where looking needs the token, the page asks for it", "");
+  await button(page, "Forget token").click();
+  await page.getByRole("textbox", { name: "Admin token" }).waitFor();
+  check("and forgets it when told to", (await page.evaluate(() => sessionStorage.length)) !== 0 && "still there");
+  await context.close();
+}
+
 async function loses(page) {
   await page.route("**/api/**", (route) => route.abort());
   await page.getByText("The gateway does not answer.").waitFor({ timeout: PATIENCE });
@@ -205,6 +225,7 @@ try {
   check("the browser has nothing to complain of after all that", seen.errors.filter((text) => !/status of (401|422)/.test(text)));
   await hostile(page, seen);
   await loses(page);
+  await unlocks(browser);
 } catch (error) {
   check("the checks run to their end", error.stack ?? String(error));
   for (const context of browser.contexts()) for (const page of context.pages()) await page.screenshot({ path: `${SHOTS}/console-failed.png` });

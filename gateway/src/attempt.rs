@@ -15,6 +15,7 @@ use crate::path::Request;
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
 use crate::relay::{Answered, Broken, Relay, UpstreamFault};
+use crate::request::policy::{self, Written};
 use crate::settle;
 use crate::state::Deployment;
 use crate::upstream::exchange::{Exchange, ExchangeError, Outgoing};
@@ -54,6 +55,8 @@ pub enum Ended {
     Stopped(Stop),
     /// It may be tried again.
     Again(Admission),
+    /// This deployment has failed it; another may take it, else it is over.
+    Elsewhere(Stop),
 }
 
 /// A failure before the first token.
@@ -67,8 +70,7 @@ enum Fault {
 impl Attempt<'_, '_, '_> {
     /// Sends the request to the place's replica and relays the answer.
     pub async fn run(mut self, place: Place) -> Ended {
-        let Some(replica) = self.deployment.replicas.get(usize::from(place.permit().replica.0)).cloned()
-        else {
+        let Some(replica) = self.deployment.replicas.get(place.permit().replica) else {
             return self.after_fault(
                 place,
                 &UpstreamFault::Exchange(ExchangeError::Connect("no such replica".into())),
@@ -112,7 +114,7 @@ impl Attempt<'_, '_, '_> {
 
     /// Sends the request and reads the head of the answer. A kept connection that was dead is replaced once.
     async fn open(&mut self, replica: &Arc<Replica>, place: &Place) -> Result<Exchange, Fault> {
-        let outgoing = self.outgoing();
+        let outgoing = self.outgoing(place);
         let gateway = self.request.gateway;
         for attempt in 0..2 {
             let send = Exchange::send(&gateway.connector, replica, &self.deployment.timeouts, &outgoing);
@@ -139,14 +141,26 @@ impl Attempt<'_, '_, '_> {
         Err(exchange_fault(ExchangeError::Broken("the connection closed".to_owned())))
     }
 
-    fn outgoing(&self) -> Outgoing {
+    fn outgoing(&self, place: &Place) -> Outgoing {
         let call = self.request.call;
+        let config = &self.deployment.config;
+        let id = config.engine.request_id_member().map(|key| (key, self.client.envelope.id_text()));
+        let written = Written {
+            priority: config
+                .engine
+                .priorities()
+                .filter(|_| config.engine_priority)
+                .map(|p| p.of(place.permit().tier)),
+            cache_salt: Some(&*self.request.account.cache_salt).filter(|_| config.cache_salt),
+            request_id: id,
+        };
+        let edits = policy::edits(&config.parameters, &written, call);
         Outgoing {
             path: call.api.path(),
             request_id: self.client.envelope.id.clone(),
             trace: self.record.trace.clone(),
             stream: call.stream,
-            body: call.forwarded(&self.request.model.config.served_model),
+            body: call.forwarded(&self.request.model.config.served_model, edits),
         }
     }
 
@@ -242,14 +256,16 @@ impl Attempt<'_, '_, '_> {
         let busy = matches!(failure, Failure::Busy { .. });
         self.record.upstream_failed(self.deployment, place.permit(), failure);
         match place.failed(failure) {
-            Some(Admission::Shed(rejection)) if busy => Ended::Stopped(explain::shed(&rejection).into()),
-            Some(Admission::Shed(_)) => Ended::Stopped(fault.refusal().into()),
+            Some(Admission::Shed(rejection)) if busy => Ended::Elsewhere(explain::shed(&rejection).into()),
+            Some(Admission::Shed(_)) => Ended::Elsewhere(fault.refusal().into()),
             Some(admission) => {
                 self.record.retried(self.deployment);
                 Ended::Again(admission)
             }
-            None if busy => Ended::Stopped(explain::upstream_busy().into()),
-            None => Ended::Stopped(fault.refusal().into()),
+            None if busy => Ended::Elsewhere(explain::upstream_busy().into()),
+            // What took this long once would take it again, and the engine may be computing it still.
+            None if failure == Failure::Timeout => Ended::Stopped(fault.refusal().into()),
+            None => Ended::Elsewhere(fault.refusal().into()),
         }
     }
 

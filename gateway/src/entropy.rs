@@ -43,7 +43,18 @@ pub fn stable_hash(bytes: &[u8]) -> u64 {
 /// that one's share moves. `None` of none.
 #[must_use]
 pub fn rendezvous(hint: u64, count: u16) -> Option<u16> {
-    (0..count).max_by_key(|member| mix(hint ^ mix(u64::from(*member) + 1)))
+    rendezvous_among(hint, 0..count)
+}
+
+/// The same among members that are not numbered without gaps.
+pub fn rendezvous_among(hint: u64, members: impl Iterator<Item = u16>) -> Option<u16> {
+    members.max_by_key(|member| mix(hint ^ mix(u64::from(*member) + 1)))
+}
+
+/// A number in `0.0 < u <= 1.0` that only `seed` and `name` decide.
+#[must_use]
+pub fn unit_of(seed: u64, name: &[u8]) -> f64 {
+    ((mix(seed ^ mix(stable_hash(name))) >> 11) + 1) as f64 / (1u64 << 53) as f64
 }
 
 /// A number in `0.0 .. 1.0`.

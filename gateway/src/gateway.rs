@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::edge::connections::Connections;
 use crate::harvest;
 use crate::memory::Memory;
-use crate::state::{BuildError, Registry, Snapshot};
+use crate::state::{Registry, Snapshot};
 use arc_swap::ArcSwap;
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
@@ -63,20 +63,18 @@ pub struct Invariants {
 
 impl Gateway {
     /// The gateway of one config.
-    ///
-    /// # Errors
-    /// When a replica's name has no address.
+    #[must_use]
     pub fn new(
         config: Arc<Config>,
         accounts: Arc<Accounts>,
         connections: Arc<Connections>,
         registry: Registry,
-    ) -> Result<Self, BuildError> {
+    ) -> Self {
         let limits = &config.listen.limits;
         let memory =
             Memory::new(limits.inflight_bytes, limits.inflight_account_share, limits.inflight_priority_share);
-        let snapshot = Snapshot::build(config, &registry)?;
-        Ok(Gateway {
+        let snapshot = Snapshot::build(config, &registry);
+        Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             registry,
             memory,
@@ -85,7 +83,7 @@ impl Gateway {
             accounts,
             in_flight: Arc::default(),
             draining: AtomicBool::new(false),
-        })
+        }
     }
 
     /// The snapshot in force. A request keeps the one it began with.

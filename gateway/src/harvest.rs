@@ -42,6 +42,25 @@ impl Live {
         })
     }
 
+    /// Of a request that is nobody's.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Arc<Self> {
+        let budget = limits::Budget::new(
+            clock::now(),
+            limits::BudgetConfig::published(limits::SpendingTier::One, limits::ModelSize::Small),
+        );
+        let cell = crate::budget::BudgetCell::new("a".into(), "m".into(), budget);
+        let ask = limits::Ask {
+            prompt: 1,
+            uncached_prompt: 1,
+            max_generated: None,
+            choices: 1,
+            usual_of_model: None,
+        };
+        let prompt = crate::budget::Prompt { tokens: 1, uncached: 1, tokens_per_chunk: 1.0 };
+        Live::new(cell.reserve(&ask, prompt).0.expect("an empty budget has room"))
+    }
+
     /// The account's ledger of this request.
     #[must_use]
     pub fn ledger(&self) -> &Arc<Ledger> {

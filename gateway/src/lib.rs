@@ -12,10 +12,12 @@ pub mod budget;
 pub mod explain;
 pub mod refusal;
 pub mod relay;
+pub mod routing;
 pub mod settle;
 
 pub mod api;
 pub mod edge;
+pub mod engine;
 pub mod request;
 pub mod upstream;
 

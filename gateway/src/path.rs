@@ -30,6 +30,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::request::body::{self, BodyLimits};
 use crate::request::call::{Call, TierWish, context_too_long};
 use crate::request::weigh::{Weight, weigh};
+use crate::routing::{Bid, REOFFER_EVERY, Routed, Routes};
 use crate::state::{Account, Deployment, Model, Snapshot};
 use bytes::Bytes;
 use http::HeaderValue;
@@ -80,8 +81,9 @@ async fn steps(
     record.called(&call);
     let model = find_model(snapshot, &account, &call)?;
     record.model = Some(Arc::clone(&model.config.name));
+    let hint = head.affinity.or(call.affinity);
     let budget = account.budget(&gateway.registry, &snapshot.config, &model);
-    let (tier, routes, weight) = match understand(&call, &account, &model, record).await {
+    let (tier, routes, weight) = match understand(&call, &account, &model, hint, record).await {
         Ok(understood) => understood,
         Err(refusal) => {
             client.envelope.meters = Some(budget.view());
@@ -91,24 +93,26 @@ async fn steps(
     if api == Api::CountTokens {
         return answer_count(client, &budget, &weight).await;
     }
-    let ledger = reserve(&budget, client, &model, &call, &weight, routes.first)?;
+    let ledger = reserve(&budget, client, &model, &call, &weight, routes.first())?;
     let live = Live::new(ledger);
-    let request =
-        Request { gateway, snapshot, account: &account, model: &model, call: &call, weight: &weight, live };
-    admit_and_relay(&request, tier, &routes, &head, client, record, &mut memory).await
+    let request = Request { gateway, snapshot, account: &account, model: &model, call: &call, weight, live };
+    let deadline = head.deadline.map(|deadline| record.arrived + deadline);
+    let asked = Asked { tier, deadline, hint };
+    admit_and_relay(request, asked, routes, client, record, &mut memory).await
 }
 
 /// Tier, deployments and weight of a call. Account and model are known, so that a refusal tells the limits.
-async fn understand<'a>(
+async fn understand(
     call: &Call,
     account: &Account,
-    model: &'a Model,
+    model: &Model,
+    hint: Option<u64>,
     record: &mut Record,
-) -> Result<(Tier, Routes<'a>, Weight), Refusal> {
+) -> Result<(Tier, Routes, Weight), Refusal> {
     let tier = tier_of(account, call)?;
     record.tier = Some(tier);
-    let routes = routes(model, account, tier)?;
-    let weight = weigh_call(call, account, model, routes.first).await?;
+    let routes = Routes::of(model, account, tier, call, hint)?;
+    let weight = weigh_call(call, account, model, &routes).await?;
     record.weighed(&weight);
     Ok((tier, routes, weight))
 }
@@ -125,8 +129,8 @@ pub struct Request<'a> {
     pub model: &'a Arc<Model>,
     /// The request.
     pub call: &'a Call,
-    /// Its weight.
-    pub weight: &'a Weight,
+    /// Its weight, on the deployment that serves it.
+    pub weight: Weight,
     /// What the harvest reads of it.
     pub live: Arc<Live>,
 }
@@ -282,38 +286,16 @@ fn tier_of(account: &Account, call: &Call) -> Result<Tier, Refusal> {
     }
 }
 
-/// The deployments that take a request, in order; at least one.
-struct Routes<'a> {
-    first: &'a Arc<Deployment>,
-    rest: Vec<&'a Arc<Deployment>>,
-}
-
-fn routes<'a>(model: &'a Model, account: &Account, tier: Tier) -> Result<Routes<'a>, Refusal> {
-    let mut taking = model
-        .routes
-        .iter()
-        .filter(|(route, _)| route.takes(tier, &account.config.id))
-        .map(|(_, deployment)| deployment);
-    let Some(first) = taking.next() else {
-        let message = format!(
-            "No deployment of `{}` takes this account's {} requests.",
-            model.config.name,
-            tier.name()
-        );
-        return Err(Refusal::new(Reason::ModelNotAllowed, message).param("model"));
-    };
-    Ok(Routes { first, rest: taking.collect() })
-}
-
 /// Step 4: what the request weighs. A prompt is refused as too long only when that is certain.
 async fn weigh_call(
     call: &Call,
     account: &Account,
     model: &Model,
-    deployment: &Deployment,
+    routes: &Routes,
 ) -> Result<Weight, Refusal> {
-    let weight = weigh(call, account, model, &deployment.prefixes, model.config.context);
-    let Some(context) = model.config.context else { return Ok(weight) };
+    let context = model.config.context.or_else(|| routes.context(&model.config.served_model));
+    let weight = weigh(call, account, model, &routes.first().prefixes, context);
+    let Some(context) = context else { return Ok(weight) };
     if weight.certainly_too_long {
         return Err(context_too_long(call.api, weight.prompt, context));
     }
@@ -368,41 +350,83 @@ fn reserve(
     reserved.map_err(|refused| explain::budget(&model.config.name, &refused))
 }
 
+/// What a request asks of the service.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    tier: Tier,
+    deadline: Option<Duration>,
+    /// What keeps its session together.
+    hint: Option<u64>,
+}
+
 /// Steps 6 to 9: a place, an engine, the answer; again elsewhere while nothing was generated.
 async fn admit_and_relay(
-    request: &Request<'_>,
-    tier: Tier,
-    routes: &Routes<'_>,
-    head: &Head,
+    mut request: Request<'_>,
+    asked: Asked,
+    mut routes: Routes,
     client: &mut Client<'_>,
     record: &mut Record,
     memory: &mut MemoryGuard,
 ) -> Result<(), Stop> {
     let arrived = record.arrived;
-    let offer = offer_of(request, tier, head.deadline.map(|deadline| arrived + deadline));
-    let hint = head.affinity.or(request.call.affinity);
-    let (mut admission, deployment) = offer_in_order(request, routes, offer, hint);
+    let mut weighed_for = Arc::clone(routes.first());
+    let offer = offer_of(&request, asked);
+    let mut routed = bid(&request, offer, &weighed_for, asked.hint).offer(&routes);
     loop {
         let waited_from = clock::now();
-        let place = wait(admission, client, request, arrived).await;
+        let bid = bid(&request, offer, &weighed_for, asked.hint);
+        let placed = wait(routed, bid, &routes, client, arrived).await;
         client.envelope.queued += clock::now().saturating_sub(waited_from);
-        let place = place?;
+        let (place, deployment) = placed?;
+        if !Arc::ptr_eq(&deployment, &weighed_for) {
+            request.weight.look_at(request.call, request.account, &deployment.prefixes);
+            weighed_for = Arc::clone(&deployment);
+        }
         record.admitted(&deployment, place.permit(), client, request.snapshot);
-        let attempt = Attempt { request, deployment: &deployment, client, record, memory };
+        let attempt = Attempt { request: &request, deployment: &deployment, client, record, memory };
         match attempt.run(place).await {
             Ended::Answered => return Ok(()),
             Ended::Stopped(stop) => return Err(stop),
-            Ended::Again(next) => admission = next,
+            Ended::Again(admission) => routed = Routed { admission, deployment },
+            Ended::Elsewhere(stop) => {
+                // Each deployment fails a request at most once.
+                let Some(left) = routes.without(&deployment) else { return Err(stop) };
+                routed = self::bid(&request, offer, &weighed_for, asked.hint).offer(&left);
+                if matches!(routed.admission, Admission::Shed(_)) {
+                    return Err(stop);
+                }
+                record.retried(&deployment);
+                routes = left;
+            }
         }
     }
 }
 
-fn offer_of(request: &Request<'_>, tier: Tier, deadline: Option<Duration>) -> shedder::Offer {
+fn bid<'a>(
+    request: &'a Request<'_>,
+    offer: shedder::Offer,
+    weighed_for: &Arc<Deployment>,
+    hint: Option<u64>,
+) -> Bid<'a> {
+    Bid {
+        call: request.call,
+        account: request.account,
+        weight: &request.weight,
+        offer: shedder::Offer { uncached: request.weight.uncached, ..offer },
+        weighed_for: Arc::clone(weighed_for),
+        hint,
+        live: Arc::clone(&request.live),
+        silence: request.snapshot.config.listen.limits.silence,
+        views: Vec::new(),
+    }
+}
+
+fn offer_of(request: &Request<'_>, asked: Asked) -> shedder::Offer {
     let has_output = request.call.api.form().has_output;
     let usual = request.model.usual.tokens().min(u64::from(request.call.max_tokens.unwrap_or(u32::MAX)));
     let usual = if has_output { usual } else { 0 };
     shedder::Offer {
-        tier: match tier {
+        tier: match asked.tier {
             Tier::Priority => shedder::Tier::Priority,
             Tier::Regular => shedder::Tier::Regular,
         },
@@ -416,63 +440,48 @@ fn offer_of(request: &Request<'_>, tier: Tier, deadline: Option<Duration>) -> sh
         bytes: request.call.body.len() as u64,
         // Waiting counts from here: how long the body took to come is not the service's load.
         arrived: clock::now(),
-        deadline,
+        deadline: asked.deadline,
         affinity: None,
     }
 }
 
-/// Offers to each deployment in order; the first that admits wins, else the first that lets it wait, else the
-/// last refusal counts.
-fn offer_in_order(
-    request: &Request<'_>,
-    routes: &Routes<'_>,
-    offer: shedder::Offer,
-    hint: Option<u64>,
-) -> (Admission, Arc<Deployment>) {
-    let offer_to = |deployment: &Deployment| shedder::Offer { affinity: deployment.hinted(hint), ..offer };
-    let first = routes.first;
-    let mut best = (first.gate.offer(offer_to(first), Arc::clone(&request.live)), first);
-    for deployment in &routes.rest {
-        if matches!(best.0, Admission::Admitted(_)) {
-            break;
-        }
-        let live = Arc::clone(&request.live);
-        let admission = match &best.0 {
-            Admission::Shed(_) => Some(deployment.gate.offer(offer_to(deployment), live)),
-            _ => deployment.gate.try_admit(offer_to(deployment), live).map(Admission::Admitted),
-        };
-        if let Some(admission) = admission {
-            best = (admission, deployment);
-        }
-    }
-    (best.0, Arc::clone(best.1))
-}
-
-/// Waits for the verdict while the client is watched. A stream that waits long gets its head and comments.
+/// Waits for a place, here or at another deployment, while the client is watched. A stream that waits long gets its
+/// head and comments.
 async fn wait(
-    admission: Admission,
+    routed: Routed,
+    mut bid: Bid<'_>,
+    routes: &Routes,
     client: &mut Client<'_>,
-    request: &Request<'_>,
     arrived: Duration,
-) -> Result<Place, Stop> {
+) -> Result<(Place, Arc<Deployment>), Stop> {
+    let Routed { admission, deployment } = routed;
     let mut ticket = match admission {
-        Admission::Admitted(place) => return Ok(place),
+        Admission::Admitted(place) => return Ok((place, deployment)),
         Admission::Shed(rejection) => return Err(explain::shed(&rejection).into()),
         Admission::Waiting(ticket) => ticket,
     };
-    let silence = request.snapshot.config.listen.limits.silence;
+    let silence = bid.silence;
     let mut silent_since = arrived;
+    let mut asks = tokio::time::interval(REOFFER_EVERY);
+    asks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    asks.reset();
     loop {
         let silence_left = (silent_since + silence).saturating_sub(clock::now());
         tokio::select! {
             biased;
             verdict = ticket.verdict() => {
-                return verdict.map_err(|rejection| explain::shed(&rejection).into());
+                let place = verdict.map_err(|rejection| explain::shed(&rejection))?;
+                return Ok((place, deployment));
             }
             () = client.gone() => return Err(Stop::Gone),
-            () = tokio::time::sleep(silence_left), if request.call.stream => {
+            () = tokio::time::sleep(silence_left), if bid.call.stream => {
                 client.keep_alive().await?;
                 silent_since = clock::now();
+            }
+            _ = asks.tick(), if routes.has_others() => {
+                if let Some(found) = bid.elsewhere(routes, &deployment) {
+                    return Ok(found);
+                }
             }
         }
     }

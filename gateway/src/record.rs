@@ -152,8 +152,7 @@ impl Record {
             shedder::Tier::Regular => Tier::Regular,
         });
         if snapshot.config.listen.expose_upstream {
-            let replica =
-                deployment.replicas.get(usize::from(permit.replica.0)).map(|replica| replica.name.clone());
+            let replica = deployment.replicas.get(permit.replica).map(|replica| replica.name.clone());
             client.envelope.served_by =
                 Some((deployment.config.name.to_string(), replica.unwrap_or_default()));
         }

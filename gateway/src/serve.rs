@@ -21,6 +21,7 @@ use crate::notify;
 use crate::overrides::Overrides;
 use crate::scrape;
 use crate::state::Registry;
+use crate::upstream::discovery;
 use async_trait::async_trait;
 use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{ListenerConfig, TcpSocketOptions};
@@ -58,9 +59,6 @@ pub enum ServeError {
     /// A file or a thread was not to be had.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// The config is well formed but cannot be run.
-    #[error("{0}")]
-    Build(#[from] crate::state::BuildError),
     /// The certificate.
     #[error("{0}")]
     Tls(#[from] crate::edge::tls::TlsError),
@@ -94,7 +92,7 @@ impl std::fmt::Debug for Prepared {
 /// Opens everything that `config` needs.
 ///
 /// # Errors
-/// When a port is taken, a file cannot be opened or a replica's name has no address.
+/// When a port is taken or a file cannot be opened.
 pub fn prepare(config: Config) -> Result<Prepared, ServeError> {
     let config = Arc::new(config);
     let rendered = metrics::install().map_err(|e| ServeError::Metrics(e.to_string()))?;
@@ -106,7 +104,7 @@ pub fn prepare(config: Config) -> Result<Prepared, ServeError> {
     let journal = config.state.dir.as_deref().map(Journal::open).transpose()?;
     let overrides = Overrides::open(config.state.dir.as_deref());
     let registry = Registry::with_state(journal.clone(), overrides);
-    let gateway = Arc::new(Gateway::new(Arc::clone(&config), accounts, connections, registry)?);
+    let gateway = Arc::new(Gateway::new(Arc::clone(&config), accounts, connections, registry));
     if let Some(journal) = &journal {
         journal::start(Arc::clone(journal), Arc::clone(&gateway), config.state.interval)?;
     }
@@ -115,6 +113,7 @@ pub fn prepare(config: Config) -> Result<Prepared, ServeError> {
     let admin_address = admin_listener.local_addr()?;
     admin::start(admin_listener, Arc::clone(&gateway), rendered)?;
     scrape::start(Arc::clone(&gateway))?;
+    discovery::start(Arc::clone(&gateway))?;
     let certificates = match &config.listen.tls {
         Some(tls) => Some(Certificates::load(&tls.cert_file, &tls.key_file)?),
         None => None,

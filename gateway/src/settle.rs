@@ -29,7 +29,7 @@ pub fn answered(
         learn(request, deployment, usage.prompt, usage.generated, answered.chunks);
         prompt_is_cached(request, deployment, &place, Some(usage.prompt));
         let replica = place.permit().replica.0;
-        deployment.prefixes.record_answer(request.weight, replica, usage.generated, usage.cached);
+        deployment.prefixes.record_answer(&request.weight, replica, usage.generated, usage.cached);
     }
     let now = clock::now();
     place.finish(&Finished {

@@ -8,12 +8,15 @@ use crate::admission::Gate;
 use crate::budget::BudgetCell;
 use crate::clock;
 use crate::config::{self, Config, Tier};
-use crate::entropy::{rendezvous, stable_hash};
+use crate::entropy::stable_hash;
 use crate::journal::Journal;
 use crate::memory::AccountMemory;
 use crate::overrides::Overrides;
 use crate::request::weigh::{ModelWeigher, Prefixes};
+use crate::upstream::discovery::Places;
+use crate::upstream::learned::Learned;
 use crate::upstream::replica::{Replica, UpstreamTimeouts};
+use crate::upstream::replicas::Replicas;
 use limits::{Budget, RequestMeter};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -43,6 +46,8 @@ pub struct Account {
     pub config: Arc<config::Account>,
     /// The unit of fairness and of prefix knowledge: a hash of the id, so it survives restarts.
     pub number: u64,
+    /// What keeps its prompts apart in an engine's cache; says nothing of the id.
+    pub cache_salt: Box<str>,
     /// Requests per minute and at once.
     pub meter: Arc<Mutex<RequestMeter>>,
     /// Bytes held.
@@ -74,7 +79,11 @@ pub struct Deployment {
     /// Its gate.
     pub gate: Arc<Gate>,
     /// Its replicas by the shedder's number.
-    pub replicas: Vec<Arc<Replica>>,
+    pub replicas: Replicas,
+    /// Where they are, and what their names stood for last.
+    pub places: Mutex<Places>,
+    /// What the engines tell about themselves.
+    pub learned: Learned,
     /// How long they may take.
     pub timeouts: UpstreamTimeouts,
     /// What they have cached.
@@ -323,32 +332,21 @@ impl Account {
     }
 }
 
-/// Why a config that is well formed cannot be run.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BuildError {
-    /// A replica's name has no address. Usually a typing error, or DNS is not up yet.
-    #[error("the replica {replica} of deployment {deployment} has no address: {cause}")]
-    NoAddress {
-        /// The deployment's name.
-        deployment: String,
-        /// The replica's URL.
-        replica: String,
-        /// What the resolver said.
-        cause: String,
-    },
+/// The salt of an account: a digest of its id, so that it is the same after a restart and on every gateway, and what
+/// an engine logs names no customer.
+fn cache_salt(account: &str) -> Box<str> {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::new().chain_update(b"cache salt of ").chain_update(account).finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
 
 impl Snapshot {
-    /// Builds the snapshot of `config`. Resolves the names of replicas, which may block.
-    ///
-    /// # Errors
-    /// When a replica's name has no address.
-    pub fn build(config: Arc<Config>, registry: &Registry) -> Result<Snapshot, BuildError> {
-        let deployments: Vec<Arc<Deployment>> = config
-            .deployments
-            .iter()
-            .map(|d| Deployment::build(d).map(Arc::new))
-            .collect::<Result<_, _>>()?;
+    /// Builds the snapshot of `config`. Looks up the names of replicas, which may block; one without an address is
+    /// told and looked up again later.
+    #[must_use]
+    pub fn build(config: Arc<Config>, registry: &Registry) -> Snapshot {
+        let deployments: Vec<Arc<Deployment>> =
+            config.deployments.iter().map(|deployment| Arc::new(Deployment::build(deployment))).collect();
         let by_name: HashMap<&str, &Arc<Deployment>> =
             deployments.iter().map(|deployment| (&*deployment.config.name, deployment)).collect();
         let mut models = HashMap::new();
@@ -374,16 +372,23 @@ impl Snapshot {
             let number = stable_hash(account.id.as_bytes());
             (
                 Arc::clone(&account.id),
-                Arc::new(Account { config: Arc::clone(account), number, meter, memory, budgets }),
+                Arc::new(Account {
+                    config: Arc::clone(account),
+                    number,
+                    cache_salt: cache_salt(&account.id),
+                    meter,
+                    memory,
+                    budgets,
+                }),
             )
         });
-        Ok(Snapshot {
+        Snapshot {
             accounts: accounts.collect(),
             models,
             deployments,
             built: clock::wall().as_secs(),
             config: Arc::clone(&config),
-        })
+        }
     }
 }
 
@@ -391,10 +396,29 @@ impl Deployment {
     /// The replica that a session's hint belongs to.
     #[must_use]
     pub fn hinted(&self, hint: Option<u64>) -> Option<shedder::ReplicaId> {
-        rendezvous(hint?, self.replicas.len() as u16).map(shedder::ReplicaId)
+        self.replicas.hinted(hint?)
     }
 
-    fn build(config: &Arc<config::Deployment>) -> Result<Deployment, BuildError> {
+    /// From now on these are its replicas.
+    pub fn become_these(&self, replicas: Vec<Replica>) {
+        let (before, after) = (self.replicas.all().len(), replicas.len());
+        self.replicas.become_these(replicas, &self.gate, &self.prefixes);
+        tracing::info!(deployment = &*self.config.name, before, after, "the replicas have changed");
+    }
+
+    /// Takes a replica, by its number or by its name, out of service, or back: what runs there runs on, nothing new
+    /// comes. `false`: there is no such one. It lasts until it is taken back, or its address is gone.
+    pub fn drain(&self, replica: &str, drained: bool) -> bool {
+        let by_number = || replica.parse().ok().map(shedder::ReplicaId);
+        let found = self.replicas.named(replica).or_else(by_number);
+        let Some(id) = found.filter(|id| self.replicas.get(*id).is_some()) else { return false };
+        self.gate.with(|shedder| shedder.set_drained(clock::now(), id, drained));
+        tracing::info!(deployment = &*self.config.name, replica, drained, "drain");
+        true
+    }
+
+    /// Looks its names up, which may block.
+    pub(crate) fn build(config: &Arc<config::Deployment>) -> Deployment {
         let timeouts = UpstreamTimeouts {
             connect: config.timeouts.connect,
             first_token: config.timeouts.first_token,
@@ -403,49 +427,21 @@ impl Deployment {
             write: config.timeouts.write,
             idle: config.timeouts.idle,
         };
-        let replicas: Vec<Arc<Replica>> = config
-            .replicas
-            .iter()
-            .map(|url| replica(config, url, timeouts).map(Arc::new))
-            .collect::<Result<_, _>>()?;
-        let ids: Vec<shedder::ReplicaConfig> = (0..replicas.len() as u16)
-            .map(|id| shedder::ReplicaConfig { id: shedder::ReplicaId(id), slots_max: config.slots_max })
-            .collect();
-        let shedder = shedder::Shedder::new(clock::now(), shedder_config(config), &ids);
-        Ok(Deployment {
+        let mut places = Places::new(Arc::clone(config), timeouts);
+        places.resolve_now();
+        let replicas = Replicas::new(places.replicas(), config);
+        let shedder = shedder::Shedder::new(clock::now(), shedder_config(config), &replicas.for_shedder());
+        Deployment {
             gate: Gate::new(shedder),
             replicas,
+            places: Mutex::new(places),
+            learned: Learned::default(),
             timeouts,
             prefixes: Arc::new(Prefixes::new(config.shared_prefixes)),
             tokens_per_chunk: Arc::default(),
             config: Arc::clone(config),
-        })
+        }
     }
-}
-
-fn replica(
-    config: &config::Deployment,
-    url: &config::ReplicaUrl,
-    timeouts: UpstreamTimeouts,
-) -> Result<Replica, BuildError> {
-    use std::net::ToSocketAddrs as _;
-    let no_address = |cause: String| BuildError::NoAddress {
-        deployment: config.name.to_string(),
-        replica: url.to_string(),
-        cause,
-    };
-    let address = match &url.host {
-        config::Host::Ip(ip) => (*ip, url.port).into(),
-        config::Host::Name(name) => (name.as_str(), url.port)
-            .to_socket_addrs()
-            .map_err(|e| no_address(e.to_string()))?
-            .find(|address| config::is_allowed(address.ip()))
-            .ok_or_else(|| no_address("the name has none where a model server may be".to_owned()))?,
-    };
-    let sni = url.tls.then(|| url.host.to_string());
-    let key = config.api_key.as_ref().map(config::Secret::expose);
-    Replica::new(url, address, sni, key, timeouts)
-        .ok_or_else(|| no_address("it is no header value".to_owned()))
 }
 
 fn shedder_config(config: &config::Deployment) -> shedder::Config {

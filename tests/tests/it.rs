@@ -34,6 +34,9 @@ mod overload;
 mod refusals;
 
 #[cfg(test)]
+mod routing;
+
+#[cfg(test)]
 mod stopping;
 
 #[cfg(test)]

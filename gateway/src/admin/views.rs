@@ -269,7 +269,7 @@ fn deployment_state(snapshot: &Snapshot, deployment: &crate::state::Deployment) 
 }
 
 fn replica_state(deployment: &crate::state::Deployment, replica: &ReplicaSnapshot) -> ReplicaState {
-    let name = deployment.replicas.get(usize::from(replica.id.0)).map(|replica| replica.name.clone());
+    let name = deployment.replicas.get(replica.id).map(|replica| replica.name.clone());
     ReplicaState {
         replica: name.unwrap_or_default(),
         healthy: replica.healthy,

@@ -9,9 +9,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::faults::{At, Shown};
-use super::replica::ReplicaUrl;
+use super::parameters::{Parameters, ParametersFile};
+use super::replica::{Host, ReplicaUrl};
 use super::resolve::{Resolver, Secret};
-use super::settings::{Ceilings, Queue, Scrape, ScrapeFile, Timeouts};
+use super::settings::{Ceilings, Dns, Queue, Scrape, ScrapeFile, Timeouts};
+use super::upstream_tls::{UpstreamTls, UpstreamTlsFile};
 
 /// Model servers that serve the same thing and share one queue.
 #[derive(Debug, Clone)]
@@ -20,8 +22,12 @@ pub struct Deployment {
     pub name: Arc<str>,
     /// What the servers run.
     pub engine: Engine,
-    /// The servers, each once, in the order of the file.
+    /// The servers, each once, in the order of the file. One with a DNS name is as many as the name has addresses.
     pub replicas: Vec<ReplicaUrl>,
+    /// How those with a name are found.
+    pub dns: Dns,
+    /// How those with https prove who they are.
+    pub tls: UpstreamTls,
     /// What is promised; a target that is absent is learnt.
     pub slo: Slo,
     /// Holds the requests at once on a replica at this number; `None` learns them. Never above `slots_max`.
@@ -54,6 +60,12 @@ pub struct Deployment {
     pub withdraw: bool,
     /// Whether accounts profit from prompts that another account sent.
     pub shared_prefixes: bool,
+    /// Whether the engine is told the tier of a request.
+    pub engine_priority: bool,
+    /// Whether the engine is told to keep accounts' cached prompts apart.
+    pub cache_salt: bool,
+    /// Which parameters of requests the servers may see.
+    pub parameters: Parameters,
 }
 
 /// What the servers run.
@@ -74,6 +86,8 @@ pub enum Engine {
     Lmdeploy,
     /// TensorRT-LLM's server.
     Trtllm,
+    /// NVIDIA Dynamo's frontend, with workers behind it.
+    Dynamo,
     /// Anything else that speaks the OpenAI API; no metrics are read.
     #[default]
     Openai,
@@ -83,15 +97,12 @@ impl Engine {
     /// Where its Prometheus metrics are, if it has any.
     pub fn metrics_path(self) -> Option<&'static str> {
         match self {
-            Self::Vllm | Self::Sglang | Self::Tgi | Self::Llamacpp | Self::Lmdeploy => Some("/metrics"),
+            Self::Vllm | Self::Sglang | Self::Tgi | Self::Llamacpp | Self::Lmdeploy | Self::Dynamo => {
+                Some("/metrics")
+            }
             Self::Trtllm => Some("/prometheus/metrics"),
             Self::Ollama | Self::Openai => None,
         }
-    }
-
-    /// Whether it is known to stop working on a request when the connection closes.
-    pub fn aborts(self) -> bool {
-        matches!(self, Self::Vllm | Self::Sglang | Self::Llamacpp)
     }
 
     /// Its name in the config.
@@ -104,6 +115,7 @@ impl Engine {
             Self::Ollama => "ollama",
             Self::Lmdeploy => "lmdeploy",
             Self::Trtllm => "trtllm",
+            Self::Dynamo => "dynamo",
             Self::Openai => "openai",
         }
     }
@@ -127,9 +139,13 @@ pub(crate) struct DeploymentFile {
     name: Option<String>,
     /// What the servers run. Default openai: anything that speaks the OpenAI API, without reading metrics.
     engine: Engine,
-    /// URLs of the servers such as `http://10.0.0.7:8000`, without /v1.
+    /// URLs of the servers such as `http://10.0.0.7:8000`, without /v1. A DNS name is as many servers as it has addresses, and is looked up again and again: one name of a Kubernetes headless service is a whole fleet.
     #[schemars(required, length(min = 1, max = 1024), inner(length(min = 1, max = 2048)), extend("x-required" = true))]
     replicas: Option<Vec<String>>,
+    /// How servers with a DNS name are found, and found again.
+    dns: Dns,
+    /// How https servers prove who they are.
+    tls: UpstreamTlsFile,
     /// What is promised. Without it the targets are learnt: 2,000 ms to the first token, and 2.5 times the gap between tokens that was seen at light load.
     slo: SloFile,
     /// Holds the requests at once on a replica at this number. Default: learnt from the gaps between tokens, starting at 64, within seconds; a fixed number is right for one mix of requests only.
@@ -138,7 +154,7 @@ pub(crate) struct DeploymentFile {
     /// Most requests at once that a replica may ever be given; the engine's own number of slots (`max_num_seqs`, `-np`). Default: what the engine reports, else 1,024.
     #[schemars(range(min = 1, max = 100_000))]
     slots_max: Option<u32>,
-    /// The context window, tokens. Default: unknown, so no prompt is refused as too long here.
+    /// The context window, tokens. Default: what the engine reports (`max_model_len`, `n_ctx`), else unknown, so no prompt is refused as too long here.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     context: Option<u32>,
     /// Tokens that the KV cache of one replica holds. Default: what the engine reports, else unknown and left out of the saturation.
@@ -168,6 +184,12 @@ pub(crate) struct DeploymentFile {
     withdraw: bool,
     /// Whether an account profits from the engine having cached a prompt that another account sent. Default false: the remaining-tokens headers would tell one customer what another sends.
     shared_prefixes: bool,
+    /// Whether the engine is told the tier of a request, in its own direction. Only where it schedules by it: vllm with `--scheduling-policy priority`, sglang with `--enable-priority-scheduling`; without, they answer with errors. Default false.
+    engine_priority: bool,
+    /// Whether vllm is given a `cache_salt` for each account, so that no account can find out by the time of an answer what another one sent. Default false: prompts that all accounts share would be computed once for each.
+    cache_salt: bool,
+    /// Which parameters of requests the servers may see.
+    parameters: ParametersFile,
 }
 
 /// What is promised for requests within the capacity.
@@ -193,12 +215,10 @@ impl DeploymentFile {
     pub(crate) fn resolve(self, nth: usize, seen: &mut Seen, resolver: &mut Resolver<'_>) -> Deployment {
         let list = At::FILE.key("deployments");
         let at = list.item(nth);
-        let name = self.name.unwrap_or_default();
+        let name = self.name.clone().unwrap_or_default();
         unique_name(&name, nth, &at, seen, resolver);
         let mut replicas = Vec::new();
-        for (nth, url) in
-            self.replicas.unwrap_or_default().iter().enumerate().filter(|(_, url)| !url.is_empty())
-        {
+        for (nth, url) in self.replicas.iter().flatten().enumerate().filter(|(_, url)| !url.is_empty()) {
             let list = at.key("replicas");
             replicas.extend(replica(url, &list.item(nth), &name, seen, resolver));
         }
@@ -209,13 +229,8 @@ impl DeploymentFile {
             );
             resolver.fault(&at.key("ceilings").key("regular"), fault);
         }
-        if self.withdraw && !self.engine.aborts() {
-            let fault = format!(
-                "needs an engine that stops when its connection closes; {} is not known to",
-                self.engine.name()
-            );
-            resolver.fault(&at.key("withdraw"), fault);
-        }
+        self.fit_the_engine(&at, resolver);
+        self.dns_has_room(&replicas, &at, resolver);
         let api_key_file = self.api_key_file.map(|path| resolver.path(&path));
         let key_at = at.key("api_key_file");
         Deployment {
@@ -223,7 +238,9 @@ impl DeploymentFile {
             slots_max: self.slots_max,
             name: name.into(),
             engine: self.engine,
+            tls: self.tls.resolve(&replicas, &at.key("tls"), resolver),
             replicas,
+            dns: self.dns,
             slo: Slo {
                 ttft: self.slo.ttft_ms.map(Duration::from_millis),
                 tpot: self.slo.tpot_ms.map(Duration::from_millis),
@@ -241,6 +258,41 @@ impl DeploymentFile {
             api_key_file,
             withdraw: self.withdraw,
             shared_prefixes: self.shared_prefixes,
+            engine_priority: self.engine_priority,
+            cache_salt: self.cache_salt,
+            parameters: self.parameters.resolve(self.engine, &at.key("parameters"), resolver),
+        }
+    }
+
+    /// What only some engines have must not be asked of another.
+    fn fit_the_engine(&self, at: &At<'_>, resolver: &mut Resolver<'_>) {
+        if self.withdraw && !self.engine.aborts() {
+            let fault = format!(
+                "needs an engine that stops when its connection closes; {} is not known to",
+                self.engine.name()
+            );
+            resolver.fault(&at.key("withdraw"), fault);
+        }
+        if self.engine_priority && self.engine.priorities().is_none() {
+            let fault = format!(
+                "needs an engine that schedules by priority (vllm, sglang), not {}",
+                self.engine.name()
+            );
+            resolver.fault(&at.key("engine_priority"), fault);
+        }
+        if self.cache_salt && !self.engine.takes_cache_salt() {
+            let fault = format!("needs engine: vllm; {} has no such parameter", self.engine.name());
+            resolver.fault(&at.key("cache_salt"), fault);
+        }
+    }
+
+    fn dns_has_room(&self, replicas: &[ReplicaUrl], at: &At<'_>, resolver: &mut Resolver<'_>) {
+        if replicas.iter().filter(|replica| matches!(replica.host, Host::Name(_))).count()
+            > self.dns.replicas_max as usize
+        {
+            let fault =
+                format!("must not be less than the names under `replicas`, is {}", self.dns.replicas_max);
+            resolver.fault(&at.key("dns").key("replicas_max"), fault);
         }
     }
 }

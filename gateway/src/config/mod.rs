@@ -25,6 +25,7 @@ mod faults;
 mod limits;
 mod listen;
 mod model;
+mod parameters;
 mod process;
 mod redacted;
 mod replica;
@@ -35,9 +36,10 @@ mod suggest;
 mod tier;
 mod tokenizer_file;
 mod tree;
+mod upstream_tls;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read as _;
@@ -55,13 +57,15 @@ pub use faults::{FAULTS_MAX, Fault, Faults};
 pub use limits::{Bounds, Growth, LimitPolicy, Limits, Meters, MetersFile, Shrink, SizeCeilings, TierShare};
 pub use listen::{Listen, ListenLimits, Shutdown, Tls};
 pub use model::{Exact, Model, Route, SizeClass};
+pub use parameters::Parameters;
 pub use process::{AccessLog, Admin, Log, LogFormat, LogLevel, State};
 pub use redacted::redacted;
 pub use replica::{Host, ReplicaUrl, ReplicaUrlError, is_allowed};
 pub use resolve::Secret;
-pub use settings::{Ceilings, Queue, Scrape, Timeouts};
+pub use settings::{Ceilings, Dns, Queue, Scrape, Timeouts};
 pub use tier::{Tier, Tiers};
 pub use tree::{DEPTH_MAX, NODES_MAX};
+pub use upstream_tls::UpstreamTls;
 
 use crate::keys::KeyTable;
 use faults::{At, Report};

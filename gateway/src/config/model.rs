@@ -60,8 +60,8 @@ pub struct Route {
     pub tiers: Tiers,
     /// The accounts that it takes, by id; `None` is all.
     pub accounts: Option<BTreeSet<Arc<str>>>,
-    /// Its share beside the other deployments.
-    pub weight: u32,
+    /// Its share beside its neighbours that have one too; `None`: its place in the list counts.
+    pub weight: Option<u32>,
 }
 
 impl Route {
@@ -230,7 +230,7 @@ struct RouteFields {
     /// Accounts that it takes, by id. Default: all.
     #[schemars(length(min = 1, max = 100_000), inner(length(min = 1, max = 128)))]
     accounts: Option<Vec<String>>,
-    /// Its share beside the others. Default 1.
+    /// Its share beside neighbours in this list that have a weight too: of those, each request tries first one drawn in proportion, and sessions stay together. Default: none; deployments are tried in the order of the list.
     #[schemars(range(min = 1, max = 1000))]
     weight: Option<u32>,
 }
@@ -365,7 +365,7 @@ impl RouteFields {
             deployment: Arc::clone(deployment),
             tiers: self.tiers.map_or(Tiers::ALL, |tiers| Tiers::of(&tiers)),
             accounts,
-            weight: self.weight.unwrap_or(1),
+            weight: self.weight,
         })
     }
 }

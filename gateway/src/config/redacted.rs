@@ -53,6 +53,11 @@ fn deployment(one: &Deployment) -> Value {
         "name": one.name,
         "engine": one.engine,
         "replicas": one.replicas.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "dns": one.dns,
+        "tls": {
+            "ca_file": one.tls.ca_file.as_ref().map(|path| path.display().to_string()),
+            "server_name": one.tls.server_name,
+        },
         "slo": { "ttft_ms": one.slo.ttft.map(millis), "tpot_ms": one.slo.tpot.map(millis) },
         "limit": one.limit,
         "slots_max": one.slots_max,
@@ -72,6 +77,9 @@ fn deployment(one: &Deployment) -> Value {
         "api_key_file": one.api_key_file.as_ref().map(|path| path.display().to_string()),
         "withdraw": one.withdraw,
         "shared_prefixes": one.shared_prefixes,
+        "engine_priority": one.engine_priority,
+        "cache_salt": one.cache_salt,
+        "parameters": one.parameters.shown(),
     })
 }
 

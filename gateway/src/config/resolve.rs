@@ -108,15 +108,15 @@ impl Resolver<'_> {
         }
     }
 
+    /// What a named file holds; nothing where files are not read, and nothing with a fault where it cannot be.
+    pub(crate) fn bytes(&mut self, at: &At<'_>, path: &Path) -> Option<Vec<u8>> {
+        let read = self.read_file?(path, NAMED_FILE_BYTES_MAX);
+        read.map_err(|error| self.fault(at, format!("{} cannot be read: {error}", path.display()))).ok()
+    }
+
     /// The secret in a file.
     pub(crate) fn secret(&mut self, at: &At<'_>, path: &Path) -> Option<Secret> {
-        let bytes = match self.read_file?(path, NAMED_FILE_BYTES_MAX) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.fault(at, format!("{} cannot be read: {error}", path.display()));
-                return None;
-            }
-        };
+        let bytes = self.bytes(at, path)?;
         let text = String::from_utf8_lossy(&bytes);
         let secret = text.trim_end_matches(['\n', '\r']);
         if secret.is_empty() {

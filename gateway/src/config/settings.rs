@@ -76,7 +76,7 @@ pub(crate) struct ScrapeFile {
     #[serde(rename = "timeout_ms", with = "millis")]
     #[schemars(with = "u64", range(min = 50, max = 60_000))]
     timeout: Duration,
-    /// The path, or `off`. Default: the engine's own (/metrics; trtllm: /prometheus/metrics; ollama, openai: off).
+    /// The path, or `off`. Default: the engine's own (/metrics; trtllm: /prometheus/metrics; dynamo: /metrics of its frontend; ollama, openai: off).
     #[schemars(length(min = 1, max = 1024))]
     path: Option<String>,
 }
@@ -84,6 +84,25 @@ pub(crate) struct ScrapeFile {
 impl Default for ScrapeFile {
     fn default() -> Self {
         Self { interval: Duration::from_secs(1), timeout: Duration::from_secs(1), path: None }
+    }
+}
+
+/// How replicas that are named by a DNS name are found, and found again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dns {
+    /// How often a name is looked up, ms. Default 5,000: a new server is used within seconds, and cluster DNS keeps its answers for 5 to 30 s anyway.
+    #[serde(rename = "interval_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 100, max = 3_600_000))]
+    pub interval: Duration,
+    /// Most replicas that the names of one deployment may become. Default 64: beyond it an answer is a mistake, and what is over is left out and told.
+    #[schemars(range(min = 1, max = 1024))]
+    pub replicas_max: u32,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(5), replicas_max: 64 }
     }
 }
 

@@ -9,7 +9,8 @@ use crate::entropy::stable_hash;
 use crate::refusal::{Reason, Refusal};
 use crate::request::depth::nests_at_most;
 use crate::request::exact::PromptText;
-use crate::request::members::{Member, Members};
+use crate::request::members::{Member, Members, Parameter};
+use crate::request::policy::Edits;
 use crate::request::prompts::Prompts;
 use bytes::Bytes;
 use serde::Deserialize;
@@ -58,6 +59,8 @@ pub struct Call {
     pub prompt: Vec<Range<usize>>,
     /// Where the tools lie.
     pub tools: Option<Range<usize>>,
+    /// Every top-level member, for the deployment's policy on parameters.
+    pub parameters: Vec<Parameter>,
     continuous_usage: bool,
     model_at: Range<usize>,
     stream_options_at: Option<Range<usize>>,
@@ -107,6 +110,7 @@ impl Call {
             affinity: affinity(form, &members),
             prompt: spans.collect(),
             tools: members.raw(Member::Tools).and_then(|_| members.span(Member::Tools)),
+            parameters: members.parameters(text),
             model_at: members.span(Member::Model).unwrap_or_default(),
             stream_options_at: members.span(Member::StreamOptions),
             service_tier_at: members.span(Member::ServiceTier).zip(tier_told),
@@ -143,10 +147,11 @@ impl Call {
     }
 
     /// The body for an engine that knows the model as `served_model`, as consecutive pieces: ours and slices of
-    /// the client's. No copy of the client's bytes. At most nine pieces.
+    /// the client's, changed by the `edits` of the deployment. No copy of the client's bytes.
     #[must_use]
-    pub fn forwarded(&self, served_model: &str) -> Vec<Bytes> {
-        let mut edits = vec![(self.model_at.clone(), quoted(served_model))];
+    pub fn forwarded(&self, served_model: &str, edits: Edits) -> Vec<Bytes> {
+        let mut edits = edits;
+        edits.push((self.model_at.clone(), quoted(served_model)));
         if let Some((at, told)) = &self.service_tier_at {
             edits.push((at.clone(), Bytes::from_static(told.as_bytes())));
         }
@@ -161,7 +166,7 @@ impl Call {
                 }
             }
         }
-        edits.sort_by_key(|(at, _)| at.start);
+        edits.sort_by_key(|(at, _)| (at.start, at.end));
         splice(&self.body, edits)
     }
 
@@ -181,11 +186,15 @@ impl Call {
     }
 }
 
-/// The pieces of `body` with each range replaced. Ranges ascend and do not overlap.
+/// The pieces of `body` with each range replaced. Ranges ascend; of two that overlap the first counts.
 fn splice(body: &Bytes, edits: Vec<(Range<usize>, Bytes)>) -> Vec<Bytes> {
     let mut pieces = Vec::with_capacity(2 * edits.len() + 1);
     let mut from = 0;
     for (at, replacement) in edits {
+        if at.start < from {
+            // Inside what was replaced already.
+            continue;
+        }
         pieces.push(body.slice(from.min(at.start)..at.start));
         pieces.push(replacement);
         from = at.end;
@@ -341,7 +350,7 @@ mod tests {
     }
 
     fn forwarded(body: &str) -> String {
-        let pieces = read(body).unwrap().forwarded("served/name");
+        let pieces = read(body).unwrap().forwarded("served/name", Vec::new());
         String::from_utf8(pieces.concat()).unwrap()
     }
 
@@ -386,7 +395,8 @@ mod tests {
         let told = |api: Api, tier: &str| {
             let body =
                 format!(r#"{{"model":"m","messages":[],"input":"x","prompt":null,"service_tier":"{tier}"}}"#);
-            let sent = String::from_utf8(read_as(api, &body).unwrap().forwarded("m").concat()).unwrap();
+            let sent =
+                String::from_utf8(read_as(api, &body).unwrap().forwarded("m", Vec::new()).concat()).unwrap();
             let (_, rest) = sent.split_once(r#""service_tier":""#).unwrap();
             rest.split('"').next().unwrap().to_owned()
         };
@@ -409,7 +419,7 @@ mod tests {
     fn only_apis_with_stream_options_get_them() {
         for api in [Api::Responses, Api::Messages] {
             let body = r#"{"model":"m","messages":[],"input":"x","stream":true}"#;
-            let sent = read_as(api, body).unwrap().forwarded("m").concat();
+            let sent = read_as(api, body).unwrap().forwarded("m", Vec::new()).concat();
             assert_eq!(sent, body.as_bytes(), "{api:?}");
         }
     }

@@ -5,10 +5,15 @@
 //! decisive key that comes twice, or in another spelling, is refused. Values stay raw slices of the body: no
 //! tree is built of untrusted input, and the offsets say where to splice.
 //!
-//! Cost: one validating pass of `serde_json`, no allocation but for keys with escapes.
+//! All members are remembered with their places, because which of them an engine may see is the deployment's affair
+//! (`request::policy`).
+//!
+//! Cost: one validating pass of `serde_json`, one allocation, and one for each key with escapes.
 
-use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -70,11 +75,43 @@ impl Member {
     }
 }
 
-/// The decisive members of one body.
-#[derive(Debug, Clone, Copy)]
+/// Most top-level members of a body. Requests have about ten; each is remembered with its place.
+pub const MEMBERS_MAX: usize = 256;
+
+/// The decisive members of one body, and the places of all.
+#[derive(Debug, Clone)]
 pub struct Members<'a> {
     values: [Option<&'a RawValue>; COUNT],
     body_at: usize,
+    all: Vec<(Cow<'a, str>, &'a RawValue)>,
+}
+
+/// Any top-level member of a body and where it lies: what a deployment's policy on parameters looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its key where that is spelled with escapes; else it is the bytes of the body between `key.start` and
+    /// `key.end`.
+    unescaped: Option<Box<str>>,
+    /// The key without its quotes.
+    key: Range<usize>,
+    /// The value.
+    pub value: Range<usize>,
+}
+
+impl Parameter {
+    /// Its key, in the body that it was read from.
+    #[must_use]
+    pub fn name<'b>(&'b self, body: &'b [u8]) -> &'b str {
+        let plain =
+            || std::str::from_utf8(body.get(self.key.clone()).unwrap_or_default()).unwrap_or_default();
+        self.unescaped.as_deref().unwrap_or_else(plain)
+    }
+
+    /// The member from the quote before its key to the end of its value.
+    #[must_use]
+    pub fn span(&self) -> Range<usize> {
+        self.key.start.saturating_sub(1)..self.value.end
+    }
 }
 
 impl<'a> Members<'a> {
@@ -84,11 +121,36 @@ impl<'a> Members<'a> {
     /// A sentence for the client: not JSON, not an object, a decisive key twice or in another spelling.
     pub fn read(body: &'a str) -> Result<Self, String> {
         let mut parser = serde_json::Deserializer::from_str(body);
-        let values = parser
+        let (values, all) = parser
             .parse_object()
-            .and_then(|values| parser.end().map(|()| values))
+            .and_then(|found| parser.end().map(|()| found))
             .map_err(|e| format!("The request body could not be read as a JSON object: {e}."))?;
-        Ok(Members { values, body_at: body.as_ptr() as usize })
+        Ok(Members { values, all, body_at: body.as_ptr() as usize })
+    }
+
+    /// Every top-level member in the order of `body`, which is what was read. O(members); allocates.
+    #[must_use]
+    pub fn parameters(&self, body: &str) -> Vec<Parameter> {
+        let at = |part: &str| (part.as_ptr() as usize).saturating_sub(self.body_at);
+        let mut end = 0;
+        let parameter = |(key, value): &(Cow<'a, str>, &'a RawValue)| {
+            let start = at(value.get());
+            let key = match key {
+                Cow::Borrowed(key) => (None, at(key)..at(key) + key.len()),
+                // Between two values there is nothing but the comma, the key and the colon.
+                Cow::Owned(key) => {
+                    let gap = body.get(end..start).unwrap_or_default();
+                    let (open, close) = (gap.find('"'), gap.rfind('"'));
+                    (
+                        Some(key.as_str().into()),
+                        end + open.map_or(0, |open| open + 1)..end + close.unwrap_or(0),
+                    )
+                }
+            };
+            end = start + value.get().len();
+            Parameter { unescaped: key.0, key: key.1, value: start..end }
+        };
+        self.all.iter().map(parameter).collect()
     }
 
     /// The raw value of `member`; `null` counts as absent.
@@ -107,12 +169,15 @@ impl<'a> Members<'a> {
     }
 }
 
+/// The decisive values, and every member in order.
+type Found<'a> = ([Option<&'a RawValue>; COUNT], Vec<(Cow<'a, str>, &'a RawValue)>);
+
 trait ParseObject<'a> {
-    fn parse_object(&mut self) -> Result<[Option<&'a RawValue>; COUNT], serde_json::Error>;
+    fn parse_object(&mut self) -> Result<Found<'a>, serde_json::Error>;
 }
 
 impl<'a> ParseObject<'a> for serde_json::Deserializer<serde_json::de::StrRead<'a>> {
-    fn parse_object(&mut self) -> Result<[Option<&'a RawValue>; COUNT], serde_json::Error> {
+    fn parse_object(&mut self) -> Result<Found<'a>, serde_json::Error> {
         use serde::Deserializer as _;
         self.deserialize_map(ObjectVisitor)
     }
@@ -121,7 +186,7 @@ impl<'a> ParseObject<'a> for serde_json::Deserializer<serde_json::de::StrRead<'a
 struct ObjectVisitor;
 
 impl<'de> Visitor<'de> for ObjectVisitor {
-    type Value = [Option<&'de RawValue>; COUNT];
+    type Value = Found<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
@@ -129,67 +194,65 @@ impl<'de> Visitor<'de> for ObjectVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut values = [None; COUNT];
-        while let Some(key) = map.next_key_seed(KeySeed)? {
-            match key {
-                Key::Decisive(member) => {
-                    let slot =
-                        values.get_mut(member as usize).ok_or_else(|| A::Error::custom("no such key"))?;
-                    if slot.is_some() {
-                        return Err(A::Error::custom(format_args!(
-                            "the key `{}` comes twice",
-                            member.name()
-                        )));
-                    }
-                    *slot = Some(map.next_value::<&RawValue>()?);
+        let mut all = Vec::with_capacity(8);
+        while let Some(Key(name)) = map.next_key()? {
+            let value = map.next_value::<&RawValue>()?;
+            if let Some(member) = decisive(&name).map_err(A::Error::custom)? {
+                let slot = values.get_mut(member as usize).ok_or_else(|| A::Error::custom("no such key"))?;
+                if slot.is_some() {
+                    return Err(A::Error::custom(format_args!("the key `{name}` comes twice")));
                 }
-                Key::Twin(found, member) => {
-                    return Err(A::Error::custom(format_args!(
-                        "the key `{found}` must be spelled `{}`",
-                        member.name()
-                    )));
-                }
-                Key::Other => {
-                    map.next_value::<IgnoredAny>()?;
-                }
+                *slot = Some(value);
             }
+            if all.len() >= MEMBERS_MAX {
+                return Err(A::Error::custom(format_args!("it has more than {MEMBERS_MAX} members")));
+            }
+            all.push((name, value));
         }
-        Ok(values)
+        Ok((values, all))
     }
 }
 
-enum Key {
-    Decisive(Member),
-    Twin(String, Member),
-    Other,
+/// The member that `name` decides, if any.
+///
+/// # Errors
+/// A sentence where it is spelled as only some engines would read it.
+fn decisive(name: &str) -> Result<Option<Member>, String> {
+    for &(known, member) in KEYS {
+        if name == known {
+            return Ok(Some(member));
+        }
+        if name.eq_ignore_ascii_case(known) {
+            return Err(format!("the key `{name}` must be spelled `{known}`"));
+        }
+    }
+    Ok(None)
 }
 
-struct KeySeed;
+/// A key, borrowed unless it is spelled with escapes.
+struct Key<'a>(Cow<'a, str>);
 
-impl<'de> DeserializeSeed<'de> for KeySeed {
-    type Value = Key;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
-        deserializer.deserialize_str(KeySeed)
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(KeyVisitor)
     }
 }
 
-impl Visitor<'_> for KeySeed {
-    type Value = Key;
+struct KeyVisitor;
+
+impl<'de> Visitor<'de> for KeyVisitor {
+    type Value = Key<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
 
-    fn visit_str<E>(self, key: &str) -> Result<Key, E> {
-        for &(known, member) in KEYS {
-            if key == known {
-                return Ok(Key::Decisive(member));
-            }
-            if key.eq_ignore_ascii_case(known) {
-                return Ok(Key::Twin(key.to_owned(), member));
-            }
-        }
-        Ok(Key::Other)
+    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Borrowed(key)))
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Owned(key.to_owned())))
     }
 }
 
@@ -224,6 +287,31 @@ mod tests {
     fn another_spelling_of_a_decisive_key_is_refused() {
         let fault = Members::read(r#"{"Model":"a"}"#).unwrap_err();
         assert!(fault.contains("must be spelled `model`"), "{fault}");
+    }
+
+    #[test]
+    fn every_member_is_found_with_its_key_and_its_value() {
+        let body = r#"{ "a" :1, "\u0062\"" : "x,\"y" ,"model":{"a":2},"c":null}"#;
+
+        let found = Members::read(body).unwrap().parameters(body);
+
+        let shown: Vec<_> = found.iter().map(|p| (p.name(body.as_bytes()), &body[p.span()])).collect();
+        let want = [
+            ("a", r#""a" :1"#),
+            ("b\"", r#""\u0062\"" : "x,\"y""#),
+            ("model", r#""model":{"a":2}"#),
+            ("c", r#""c":null"#),
+        ];
+        assert_eq!(shown, want);
+    }
+
+    #[test]
+    fn members_are_bounded() {
+        let body = |count: usize| {
+            format!("{{{}}}", (0..count).map(|n| format!("\"k{n}\":0")).collect::<Vec<_>>().join(","))
+        };
+        assert!(Members::read(&body(MEMBERS_MAX)).is_ok());
+        assert!(Members::read(&body(MEMBERS_MAX + 1)).unwrap_err().contains("more than 256 members"));
     }
 
     #[test]

@@ -163,6 +163,38 @@ impl Weight {
     }
 }
 
+impl Weight {
+    /// Looks again at what is cached, on another deployment than the one that was weighed for. O(bytes).
+    pub fn look_at(&mut self, call: &Call, account: &Account, prefixes: &Prefixes) {
+        let prompt = prompt_bytes(call);
+        let mut keys = PrefixKeys::new();
+        prefixes.hasher.keys(account.number, &prompt, &mut keys);
+        self.known = prefixes.index.lock().find(&prompt, &keys);
+        self.uncached = uncached(&self.known, self.prompt);
+        self.keys = keys;
+    }
+
+    /// Prompt tokens to compute on another deployment. O(bytes).
+    #[must_use]
+    pub fn uncached_on(&self, call: &Call, account: &Account, prefixes: &Prefixes) -> Uncached {
+        let prompt = prompt_bytes(call);
+        let mut keys = PrefixKeys::new();
+        prefixes.hasher.keys(account.number, &prompt, &mut keys);
+        uncached(&prefixes.index.lock().find(&prompt, &keys), self.prompt)
+    }
+}
+
+fn uncached(known: &PrefixMatch, tokens: u32) -> Uncached {
+    let mut best = [None; 3];
+    for (slot, found) in best.iter_mut().zip(known.best) {
+        *slot = found.map(|(replica, bytes)| {
+            let cached = known.cached_tokens(bytes, tokens, BLOCK_TOKENS).min(tokens);
+            (ReplicaId(replica), tokens - cached)
+        });
+    }
+    Uncached { elsewhere: tokens, best }
+}
+
 /// Weighs `call` for `account` on a deployment with these `prefixes`. O(bytes): one hash over all of them, one
 /// scan over those that no earlier prompt had.
 #[must_use]
@@ -183,20 +215,13 @@ pub fn weigh(
     let (estimated, features) = count(call, account, model, &prompt, &known);
     let (exact, text) = count_exactly(call, model);
     let tokens = exact.unwrap_or(estimated);
-    let mut best = [None; 3];
-    for (slot, found) in best.iter_mut().zip(known.best) {
-        *slot = found.map(|(replica, bytes)| {
-            let cached = known.cached_tokens(bytes, tokens, BLOCK_TOKENS).min(tokens);
-            (ReplicaId(replica), tokens - cached)
-        });
-    }
     Weight {
         prompt: tokens,
         // An exact count is certain; an estimate errs, but not by half.
         certainly_too_long: context.is_some_and(|context| {
             u64::from(tokens) > if exact.is_some() { 1 } else { 2 } * u64::from(context)
         }),
-        uncached: Uncached { elsewhere: tokens, best },
+        uncached: uncached(&known, tokens),
         features,
         keys,
         known,

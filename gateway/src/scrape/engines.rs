@@ -5,8 +5,9 @@
 //! | vLLM | yes | yes, old name too | `cache_config_info` | yes | – | a run of 0.32 |
 //! | SGLang | yes | yes | yes | retractions | – | its source, not run |
 //! | TGI | yes | – | – | – | – | its source, not run |
-//! | llama.cpp | yes | – | – | – | slots, from `/props` | a run |
+//! | llama.cpp | yes | – | – | – | slots, from `/props` (`told`) | a run |
 //! | LMDeploy | yes | yes | – | – | – | its source, not run |
+//! | Dynamo | yes, of its frontend | – | – | – | – | its documents, not run |
 //! | TensorRT-LLM | yes | yes | blocks × tokens | – | both | its documents, not run |
 //! | Ollama, others | – | – | – | – | – | they have no page |
 //!
@@ -17,7 +18,6 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
 use shedder::Scrape;
 
 use super::text::{PageError, Sample, samples};
@@ -29,8 +29,6 @@ pub(super) struct Row {
     engine: Engine,
     /// Answers without computing anything; 503 while the engine loads or is dead.
     pub(super) health: &'static str,
-    /// Where llama.cpp tells its slots, as JSON.
-    pub(super) props: Option<&'static str>,
     running: &'static [&'static str],
     waiting: &'static [&'static str],
     /// A share, 0 … 1.
@@ -56,7 +54,6 @@ enum Capacity {
 const PLAIN: Row = Row {
     engine: Engine::Openai,
     health: "/v1/models",
-    props: None,
     running: &[],
     waiting: &[],
     kv_used: &[],
@@ -66,7 +63,7 @@ const PLAIN: Row = Row {
     step_budget: &[],
 };
 
-static ROWS: [Row; 8] = [
+static ROWS: [Row; 9] = [
     Row {
         engine: Engine::Vllm,
         health: "/health",
@@ -104,7 +101,6 @@ static ROWS: [Row; 8] = [
     Row {
         engine: Engine::Llamacpp,
         health: "/health",
-        props: Some("/props"),
         running: &["llamacpp:requests_processing"],
         waiting: &["llamacpp:requests_deferred"],
         ..PLAIN
@@ -126,6 +122,14 @@ static ROWS: [Row; 8] = [
         capacity: &[Capacity::Blocks("trtllm_kv_cache_max_blocks", "trtllm_kv_cache_tokens_per_block")],
         slots: &["trtllm_max_batch_size_static"],
         step_budget: &["trtllm_max_num_tokens_runtime"],
+        ..PLAIN
+    },
+    Row {
+        engine: Engine::Dynamo,
+        health: "/health",
+        // The frontend counts what it has sent to workers as in flight; its own waiting is beside it.
+        running: &["dynamo_frontend_inflight_requests"],
+        waiting: &["dynamo_frontend_queued_requests"],
         ..PLAIN
     },
     Row { engine: Engine::Ollama, health: "/api/version", ..PLAIN },
@@ -203,20 +207,11 @@ impl Row {
     }
 }
 
-/// Slots that llama.cpp's `/props` tells. A few KiB of JSON, of which one member is read.
-pub(super) fn slots_of_props(body: &[u8]) -> Option<u32> {
-    #[derive(Deserialize)]
-    struct Props {
-        total_slots: u32,
-    }
-    serde_json::from_slice::<Props>(body).ok().map(|props| props.total_slots).filter(|slots| *slots > 0)
-}
-
 /// What tells engines apart that count for themselves.
-type Rank<'a> = [&'a str; 3];
+type Rank<'a> = [&'a str; 4];
 
 fn rank<'a>(sample: &Sample<'a>) -> Rank<'a> {
-    ["model_name", "engine", "dp_rank"].map(|label| sample.label(label).unwrap_or_default())
+    ["model_name", "engine", "dp_rank", "model"].map(|label| sample.label(label).unwrap_or_default())
 }
 
 fn named<'s, 'a>(found: &'s [Sample<'a>], name: &'s str) -> impl Iterator<Item = (Rank<'a>, f64)> + 's {
@@ -296,12 +291,6 @@ mod tests {
         let page = with(LLAMACPP, "llamacpp:requests_deferred 0", "llamacpp:requests_deferred 3");
 
         assert_eq!(read(Engine::Llamacpp, &page), Scrape { waiting: 3, ..Scrape::default() });
-        assert_eq!(
-            slots_of_props(br#"{"default_generation_settings":{"n_ctx":2048},"total_slots":2}"#),
-            Some(2)
-        );
-        assert_eq!(slots_of_props(b"<html>"), None);
-        assert_eq!(slots_of_props(br#"{"total_slots":0}"#), None);
     }
 
     #[test]

@@ -11,12 +11,14 @@
 //! |---|---|
 //! | `watch` | When is which replica asked, and what follows? |
 //! | `engines` | What does each engine call its load? |
+//! | `told` | What do they tell as JSON: window, slots, load without metrics? |
 //! | `text` | What is written on a page? |
 //! | `client` | How does the question get there and the page back? |
 
 mod client;
 mod engines;
 mod text;
+mod told;
 mod watch;
 
 #[cfg(test)]
@@ -29,14 +31,16 @@ use std::time::Duration;
 use metrics::counter;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use shedder::ReplicaId;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::gateway::Gateway;
 use crate::state::{Deployment, Snapshot};
+use crate::upstream::replica::Replica;
+use crate::upstream::replicas::Numbered;
 use client::Client;
 use watch::Watch;
 
-/// How soon a new config is noticed.
+/// How soon a new config, and new replicas, are noticed.
 const RELOAD_POLL: Duration = Duration::from_secs(1);
 /// Connections that the connector would keep. Each watch keeps its own.
 const POOL_SIZE: usize = 1;
@@ -56,37 +60,60 @@ pub fn start(gateway: Arc<Gateway>) -> io::Result<()> {
 }
 
 async fn follow(gateway: &Gateway, connector: &Arc<TransportConnector>) {
+    let mut watches = Watches::default();
     loop {
-        let snapshot = gateway.snapshot();
-        // Dropping the set ends its tasks.
-        let _watches = watch_all(&snapshot, connector);
-        while Arc::ptr_eq(&snapshot, &gateway.snapshot()) {
-            tokio::time::sleep(RELOAD_POLL).await;
+        watches.follow(&gateway.snapshot(), connector);
+        tokio::time::sleep(RELOAD_POLL).await;
+    }
+}
+
+/// The running watches: one for each replica that is there now.
+#[derive(Default)]
+struct Watches {
+    running: Vec<(Arc<Deployment>, Arc<Replica>, AbortHandle)>,
+    /// Dropping it ends them all.
+    tasks: JoinSet<()>,
+}
+
+impl Watches {
+    /// Begins to watch replicas that are new, and ends with those that are gone.
+    fn follow(&mut self, snapshot: &Snapshot, connector: &Arc<TransportConnector>) {
+        let mut wanted: Vec<(&Arc<Deployment>, Numbered)> = Vec::new();
+        for deployment in &snapshot.deployments {
+            wanted.extend(deployment.replicas.all().iter().map(|numbered| (deployment, numbered.clone())));
+        }
+        let is =
+            |deployment: &Arc<Deployment>, replica: &Arc<Replica>, one: &(&Arc<Deployment>, Numbered)| {
+                Arc::ptr_eq(deployment, one.0) && Arc::ptr_eq(replica, &one.1.1)
+            };
+        self.running.retain(|(deployment, replica, task)| {
+            let stays = wanted.iter().any(|one| is(deployment, replica, one));
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        while self.tasks.try_join_next().is_some() {}
+        wanted
+            .retain(|one| !self.running.iter().any(|(deployment, replica, _)| is(deployment, replica, one)));
+        for (deployment, (id, replica)) in wanted {
+            let task = self.tasks.spawn(watch_of(deployment, id, &replica, connector).run());
+            self.running.push((Arc::clone(deployment), replica, task));
         }
     }
 }
 
-fn watch_all(snapshot: &Snapshot, connector: &Arc<TransportConnector>) -> JoinSet<()> {
-    let mut watches = JoinSet::new();
-    for deployment in &snapshot.deployments {
-        for watch in watches_of(deployment, connector) {
-            watches.spawn(watch.run());
-        }
-    }
-    watches
-}
-
-fn watches_of(
+fn watch_of(
     deployment: &Arc<Deployment>,
+    id: ReplicaId,
+    replica: &Arc<Replica>,
     connector: &Arc<TransportConnector>,
-) -> impl Iterator<Item = Watch> {
-    (0u16..).zip(&deployment.replicas).map(|(id, replica)| {
-        let failures = counter!(
-            "tidegate_scrape_failures_total",
-            "deployment" => deployment.config.name.to_string(),
-            "replica" => id.to_string(),
-        );
-        let client = Client::new(Arc::clone(connector), Arc::clone(replica));
-        Watch::new(Arc::clone(deployment), ReplicaId(id), client, failures)
-    })
+) -> Watch {
+    let failures = counter!(
+        "tidegate_scrape_failures_total",
+        "deployment" => deployment.config.name.to_string(),
+        "replica" => id.0.to_string(),
+    );
+    let client = Client::new(Arc::clone(connector), Arc::clone(replica));
+    Watch::new(Arc::clone(deployment), id, client, failures)
 }

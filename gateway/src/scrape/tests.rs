@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::watch::Watch;
-use super::{watch_all, watches_of};
+use super::{Watches, watch_of};
 use crate::clock;
 use crate::config::Config;
 use crate::state::{Deployment, Registry, Snapshot};
@@ -40,7 +40,7 @@ fn snapshot(engine: &str, replicas: &[String], timeout_ms: u32) -> Snapshot {
         "0".repeat(64)
     );
     let config = Config::parse(&text, "t.yaml", &|_| None).unwrap();
-    Snapshot::build(Arc::new(config), &Registry::default()).unwrap()
+    Snapshot::build(Arc::new(config), &Registry::default())
 }
 
 /// A watch over one replica that does nothing by itself, and where its counters are seen.
@@ -48,8 +48,10 @@ fn watch(engine: &str, url: &str, timeout_ms: u32) -> (Watch, Arc<Deployment>, P
     let deployment = Arc::clone(&snapshot(engine, &[url.to_owned()], timeout_ms).deployments[0]);
     let recorder = PrometheusBuilder::new().build_recorder();
     let connector = Arc::new(TransportConnector::new(None));
-    let watch =
-        metrics::with_local_recorder(&recorder, || watches_of(&deployment, &connector).next().unwrap());
+    let watch = metrics::with_local_recorder(&recorder, || {
+        let (id, replica) = deployment.replicas.all()[0].clone();
+        watch_of(&deployment, id, &replica, &connector)
+    });
     (watch, deployment, recorder.handle())
 }
 
@@ -177,7 +179,8 @@ async fn all_replicas_are_watched_without_being_told() {
         state.replicas.iter().filter(|replica| replica.scrape_age.is_some()).count()
     };
 
-    let _watches = watch_all(&snapshot, &Arc::new(TransportConnector::new(None)));
+    let mut watches = Watches::default();
+    watches.follow(&snapshot, &Arc::new(TransportConnector::new(None)));
 
     let mut polls = tokio::time::interval(Duration::from_millis(5));
     let seen = async {
@@ -205,6 +208,48 @@ async fn the_slots_of_llamacpp_bound_what_it_is_sent() {
     assert_eq!(state(&deployment).limit, 2.0);
     assert_eq!(engine.requests.load(Ordering::Relaxed), 3, "slots are asked for once");
     assert_eq!(engine.connections.load(Ordering::Relaxed), 1, "the connection is kept");
+}
+
+/// Started without metrics it still tells its load.
+#[tokio::test]
+async fn an_engine_without_metrics_is_read_where_it_tells_its_load_otherwise() {
+    const LOADS: &str = r#"{"loads":[{"num_running_reqs":3,"num_waiting_reqs":0,"token_usage":0.5,"max_total_num_tokens":4096,"max_running_requests":8}]}"#;
+    let cases: [(&str, f64, Script); 2] = [
+        ("sglang", 8.0, |path| match path {
+            "/v1/loads?include=core" => Act::Answer(200, LOADS.to_owned()),
+            _ => Act::Answer(404, String::new()),
+        }),
+        ("llamacpp", 1.0, |path| match path {
+            "/slots" => Act::Answer(200, r#"[{"is_processing":true}]"#.to_owned()),
+            _ => Act::Answer(404, String::new()),
+        }),
+    ];
+    for (engine, limit, acts) in cases {
+        let scripted = Scripted::start(acts).await;
+        let (mut watch, deployment, counters) = watch(engine, &scripted.url, PATIENT);
+
+        watch.scrape("/metrics").await;
+
+        assert_eq!(state(&deployment).limit, limit, "{engine}");
+        assert!(state(&deployment).scrape_age.is_some(), "{engine}");
+        assert!(counters.render().contains("replica=\"0\"} 0"), "{engine}: it is read, so nothing failed");
+    }
+}
+
+/// The window is used where the config says none.
+#[tokio::test]
+async fn the_window_that_the_engine_tells_is_learnt() {
+    let engine = Scripted::start(|path| match path {
+        "/v1/models" => Act::Answer(200, r#"{"data":[{"id":"m","max_model_len":4096}]}"#.to_owned()),
+        _ => Act::Answer(404, String::new()),
+    })
+    .await;
+    let (mut watch, deployment, _) = watch("openai", &engine.url, PATIENT);
+    assert_eq!(deployment.learned.context("m"), None);
+
+    watch.ask().await;
+
+    assert_eq!((deployment.learned.context("m"), deployment.learned.context("n")), (Some(4096), None));
 }
 
 /// threat_f8, report_s6: no page, no effect but a count.
@@ -267,7 +312,7 @@ async fn a_connection_that_the_engine_closed_is_opened_again() {
 
     assert_eq!(state(&deployment).kv_capacity_tokens, Some(160));
     assert!(counters.render().contains("tidegate_scrape_failures_total{deployment=\"d\",replica=\"0\"} 0"));
-    assert_eq!(engine.connections.load(Ordering::Relaxed), 3);
+    assert_eq!(engine.connections.load(Ordering::Relaxed), 4, "three pages, and once what does not change");
 }
 
 #[tokio::test]

@@ -16,8 +16,9 @@ use metrics::Counter;
 use shedder::{ReplicaId, Scrape};
 
 use super::client::{CallError, Client};
-use super::engines::{Row, row, slots_of_props};
+use super::engines::{Row, row};
 use super::text::PageError;
+use super::told::{Told, load_page, pages};
 use crate::state::Deployment;
 use crate::{clock, entropy};
 
@@ -27,8 +28,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// Between two probes of an idle replica. Two missed ones take it out of service.
 const IDLE_PROBE: Duration = Duration::from_secs(5);
-/// How often an engine is asked for its slots, which only a restart changes.
-const PROPS_EVERY: Duration = Duration::from_secs(60);
+/// How often an engine is asked for what only a restart changes.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Why there is no reading.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +51,9 @@ pub(super) struct Watch {
     row: &'static Row,
     failures: Counter,
     failing: bool,
-    slots: Option<u32>,
-    props_due: Duration,
+    /// What it told of what does not change.
+    told: Told,
+    told_due: Duration,
     probed: Option<Duration>,
 }
 
@@ -65,8 +67,8 @@ impl Watch {
             client,
             failures,
             failing: false,
-            slots: None,
-            props_due: Duration::ZERO,
+            told: Told::default(),
+            told_due: Duration::ZERO,
             probed: None,
         }
     }
@@ -86,6 +88,7 @@ impl Watch {
             if clock::now() >= look_due {
                 look_due = clock::now() + look;
                 self.look().await;
+                self.ask().await;
             }
             let next = if scrape.path.is_some() { scrape_due.min(look_due) } else { look_due };
             tokio::time::sleep(next.saturating_sub(clock::now())).await;
@@ -119,18 +122,42 @@ impl Watch {
     async fn read(&mut self, path: &str) -> Result<Scrape, ScrapeError> {
         let patience = self.deployment.config.scrape.timeout;
         let answer = self.client.get(path, patience).await?;
-        if answer.status != StatusCode::OK {
-            return Err(ScrapeError::Status(answer.status));
-        }
-        let mut scrape = self.row.read(&answer.body)?;
-        if let Some(props) = self.row.props.filter(|_| clock::now() >= self.props_due) {
-            self.props_due = clock::now() + PROPS_EVERY;
-            if let Ok(answer) = self.client.get(props, patience).await {
-                self.slots = slots_of_props(&answer.body).or(self.slots);
-            }
-        }
-        scrape.slots = scrape.slots.or(self.slots);
+        let page = match answer.status {
+            StatusCode::OK => self.row.read(&answer.body).map_err(ScrapeError::Page),
+            status => Err(ScrapeError::Status(status)),
+        };
+        let mut scrape = match page {
+            Ok(scrape) => scrape,
+            // Started without metrics: what it tells elsewhere is less, and better than nothing.
+            Err(error) => self.load().await.ok_or(error)?,
+        };
+        self.ask().await;
+        scrape.slots = scrape.slots.or(self.told.slots);
+        scrape.kv_capacity_tokens = scrape.kv_capacity_tokens.or(self.told.kv_tokens);
         Ok(scrape)
+    }
+
+    /// The load as it is told beside the metrics.
+    async fn load(&mut self) -> Option<Scrape> {
+        let (path, read) = load_page(self.deployment.config.engine)?;
+        let answer = self.client.get(path, self.deployment.config.scrape.timeout).await.ok()?;
+        read(&answer.body).filter(|_| answer.status == StatusCode::OK)
+    }
+
+    /// Asks for what does not change, where that is due.
+    pub(super) async fn ask(&mut self) {
+        if clock::now() < self.told_due {
+            return;
+        }
+        self.told_due = clock::now() + TOLD_EVERY;
+        for (path, read) in pages(self.deployment.config.engine) {
+            let answer = self.client.get(path, self.deployment.config.scrape.timeout).await;
+            let told = answer.ok().filter(|answer| answer.status == StatusCode::OK);
+            let Some(told) = told.and_then(|answer| read(&answer.body)) else { continue };
+            self.deployment.learned.windows(&told.windows);
+            self.told.slots = told.slots.or(self.told.slots);
+            self.told.kv_tokens = told.kv_tokens.or(self.told.kv_tokens);
+        }
     }
 
     /// Probes the replica if nothing else shows its health and it is time.

@@ -1,10 +1,13 @@
 //! One replica of a deployment: where it is and how it is called.
 
-use crate::config::ReplicaUrl;
+use crate::config::{self, Host, ReplicaUrl};
+use crate::entropy::stable_hash;
 use http::HeaderValue;
 use pingora::upstreams::peer::HttpPeer;
+use pingora::utils::tls::{WrappedX509, parse_x509};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long an engine may take, and what connections to it may be kept.
@@ -27,7 +30,7 @@ pub struct UpstreamTimeouts {
 /// One replica.
 #[derive(Clone)]
 pub struct Replica {
-    /// What operators see: the address as configured.
+    /// What operators see: the address as configured, and which one it is where that is a name.
     pub name: String,
     /// The `Host` header.
     pub host: HeaderValue,
@@ -47,33 +50,45 @@ impl fmt::Debug for Replica {
 }
 
 impl Replica {
-    /// A replica at a resolved address. `sni` is set for TLS, `key` where the engine wants one. `None`: the
-    /// key or the host is no header value.
+    /// The replica of `config` at an address of `url`. `None`: the key or the host is no header value, which a config
+    /// that was checked does not have.
     #[must_use]
-    pub fn new(
+    pub fn at(
+        config: &config::Deployment,
         url: &ReplicaUrl,
         address: SocketAddr,
-        sni: Option<String>,
-        key: Option<&str>,
         timeouts: UpstreamTimeouts,
     ) -> Option<Self> {
-        let mut peer = HttpPeer::new(address, sni.is_some(), sni.unwrap_or_default());
+        // Without a name to check the framework would trust any certificate: there always is one.
+        let own_name = || url.host.to_string();
+        let server_name = url.tls.then(|| config.tls.server_name.clone().unwrap_or_else(own_name));
+        let mut peer = HttpPeer::new(address, server_name.is_some(), server_name.unwrap_or_default());
         peer.options.connection_timeout = Some(timeouts.connect);
         peer.options.total_connection_timeout = Some(timeouts.connect * 3);
         peer.options.write_timeout = Some(timeouts.write);
         peer.options.idle_timeout = Some(timeouts.idle);
-        let authorization = match key {
+        peer.options.ca = config.tls.authorities.as_ref().filter(|_| url.tls).map(|authorities| {
+            let wrapped = authorities.iter().map(|der| WrappedX509::new(der.clone(), parse_x509));
+            Arc::from(wrapped.collect::<Vec<_>>())
+        });
+        // A connection is kept for its deployment alone: another may trust other authorities.
+        peer.group_key = stable_hash(config.name.as_bytes());
+        let authorization = match &config.api_key {
             Some(key) => {
-                let mut value = HeaderValue::from_str(&format!("Bearer {key}")).ok()?;
+                let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).ok()?;
                 value.set_sensitive(true);
                 Some(value)
             }
             None => None,
         };
+        let name = match url.host {
+            Host::Ip(_) => url.to_string(),
+            Host::Name(_) => format!("{url} ({})", address.ip()),
+        };
         Some(Replica {
             host: HeaderValue::from_str(&url.authority()).ok()?,
             base_path: url.base_path.clone(),
-            name: url.to_string(),
+            name,
             authorization,
             peer,
         })

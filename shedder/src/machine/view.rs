@@ -31,6 +31,17 @@ impl Shedder {
         }
     }
 
+    /// The numbers in use, those of removed replicas on which something still runs included.
+    pub fn replica_ids(&self) -> impl Iterator<Item = ReplicaId> {
+        self.replicas.iter().map(|replica| replica.id)
+    }
+
+    /// Whether any replica is in service by its own merit, not for want of another. O(replicas).
+    #[must_use]
+    pub fn has_healthy(&self, now: Duration) -> bool {
+        !self.closed && self.replicas.iter().any(|replica| replica.service(now) != Service::Out)
+    }
+
     /// The state of one replica; `None` if there is no such one. Does not allocate; O(replicas).
     #[must_use]
     pub fn replica_snapshot(&self, now: Duration, id: ReplicaId) -> Option<ReplicaSnapshot> {

@@ -2,7 +2,8 @@
 
 use super::*;
 
-const EXAMPLES: [(&str, &str); 6] = [
+const EXAMPLES: [(&str, &str); 7] = [
+    ("engines.yaml", include_str!("../../../../deploy/examples/engines.yaml")),
     ("fleet.yaml", include_str!("../../../../deploy/examples/fleet.yaml")),
     ("llamacpp-laptop.yaml", include_str!("../../../../deploy/examples/llamacpp-laptop.yaml")),
     ("mixed-priority-pool.yaml", include_str!("../../../../deploy/examples/mixed-priority-pool.yaml")),
@@ -56,7 +57,17 @@ fn the_reference_shows_the_defaults() {
         assert_eq!(shown[section], default[section], "{section}");
     }
     let (shown, default) = (&shown["deployments"][0], &default["deployments"][0]);
-    for block in ["ceilings", "queue", "timeouts", "regular_share_min", "withdraw", "shared_prefixes"] {
+    for block in [
+        "ceilings",
+        "queue",
+        "timeouts",
+        "regular_share_min",
+        "withdraw",
+        "shared_prefixes",
+        "dns",
+        "engine_priority",
+        "cache_salt",
+    ] {
         assert_eq!(shown[block], default[block], "deployments[].{block}");
     }
 }

@@ -178,3 +178,35 @@ fn the_rule_must_hold_together() {
     );
     assert!(rule("{ start: { prompt: 5 } }").contains("limits.start.uncached_prompt: is missing"));
 }
+
+/// What only some engines have, or what contradicts itself, is a fault and not without effect.
+#[test]
+fn what_an_engine_does_not_have_is_told() {
+    let fault = |more: &str| told(&BASE.replace("{ name: gpu,", &format!("{{ name: gpu, {more},")));
+    for (more, says) in [
+        (
+            "engine: tgi, engine_priority: true",
+            "engine_priority: needs an engine that schedules by priority (vllm, sglang), not tgi",
+        ),
+        ("engine: sglang, cache_salt: true", "cache_salt: needs engine: vllm; sglang has no such parameter"),
+        ("tls: { server_name: x.internal }", "tls: has no effect: no replica's URL begins with https://"),
+        ("tls: { server_name: 'a b' }", "tls.server_name: must be a DNS name or an IP address"),
+        ("dns: { interval_ms: 5 }", "dns.interval_ms: must be between 100 and 3600000, is 5"),
+        (
+            "parameters: { deny: [messages] }",
+            "parameters.deny[0]: `messages` is what the request is; it cannot be ruled on",
+        ),
+        (
+            "parameters: { deny: [seed], strip: [SEED] }",
+            "parameters.strip[0]: `seed` is under `deny` already; keep one",
+        ),
+        (
+            "parameters: { allow: [seed] }",
+            "parameters.allow[0]: `seed` passes already: openai has no default for it; remove it here",
+        ),
+        ("parameters: { cap: [{ parameter: n }] }", "parameters.cap[0].at_most: is missing"),
+    ] {
+        let said = fault(more);
+        assert!(said.contains(says), "{more}: {said}");
+    }
+}

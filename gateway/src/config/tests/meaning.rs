@@ -77,7 +77,7 @@ fn a_route_takes_the_tiers_and_accounts_that_it_names() {
     assert!(route.takes(Tier::Priority, "a"));
     assert!(!route.takes(Tier::Regular, "a"), "a tier that it does not name");
     assert!(!route.takes(Tier::Priority, "b"), "an account that it does not name");
-    assert_eq!(route.weight, 3);
+    assert_eq!(route.weight, Some(3));
 }
 
 #[test]
@@ -181,4 +181,21 @@ proptest! {
             prop_assert!(of(ceiling) <= ::limits::TOKENS_PER_MINUTE_MAX);
         }
     }
+}
+
+#[test]
+fn an_engines_own_list_of_parameters_is_the_start_of_the_operators() {
+    use crate::engine::parameters::Rule;
+    let rules = |more: &str| deployment(more).parameters.clone();
+
+    let vllm = rules("engine: vllm");
+    assert_eq!(vllm.rule("priority"), Some(Rule::Strip));
+    assert_eq!(vllm.rule("KV_transfer_params"), Some(Rule::Deny));
+    assert_eq!(vllm.rule("temperature"), None);
+    let own = rules(
+        "engine: vllm, parameters: { allow: [Chat_Template], deny: [priority], cap: [{ parameter: n, at_most: 4 }] }",
+    );
+    assert_eq!((own.rule("chat_template"), own.rule("priority")), (None, Some(Rule::Deny)));
+    assert_eq!(own.rule("n"), Some(Rule::Cap(4.0)));
+    assert!(rules("engine: openai").is_empty());
 }

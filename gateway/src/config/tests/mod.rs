@@ -23,6 +23,12 @@ fn told(text: &str) -> String {
     Config::parse(text, "t.yaml", &no_env).map(|_| "accepted").unwrap_err().to_string()
 }
 
+/// The only deployment of a config in order, with `more` in it.
+pub(crate) fn deployment(more: &str) -> Arc<Deployment> {
+    let text = BASE.replace("{ name: gpu,", &format!("{{ name: gpu, {more},"));
+    Arc::clone(&accepted(&text).deployments[0])
+}
+
 /// A small config in order, to which a test adds what it is about.
 const BASE: &str = "
 deployments:

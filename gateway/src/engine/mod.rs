@@ -1,0 +1,92 @@
+//! What differs from engine to engine, beside what they call their load (`scrape::engines`).
+//!
+//! | engine | priority in the body | request id | salt | stops when the client leaves | cached tokens in usage | seen in |
+//! |---|---|---|---|---|---|---|
+//! | vLLM | lower first, only with `--scheduling-policy priority` | header | yes | yes | with `--enable-prompt-tokens-details`; null is unknown | a run of 0.32 |
+//! | SGLang | higher first, only with `--enable-priority-scheduling` | `rid` in the body | – | yes | with `--enable-cache-report` | its source |
+//! | TGI | – | – | – | yes, not relied on | never | its source |
+//! | llama.cpp | – | – | – | yes | always in current versions, also `timings.cache_n` | a run |
+//! | Ollama | – | – | – | yes, not relied on | never | its source |
+//! | LMDeploy, TensorRT-LLM, Dynamo | – | header | – | unknown | some | names in their documents, not run |
+//! | anything else | – | header | – | unknown | unknown | – |
+//!
+//! Every engine gets the header `x-request-id`; whoever does not know it ignores it. A priority is only sent where
+//! the operator says that the engine schedules by it: without that, vLLM answers any but 0 with an error, and SGLang
+//! may abort. Withdrawing a request needs an engine that is *known* to stop, because one that computes on would make
+//! a withdrawn request cost twice.
+
+pub mod parameters;
+
+use crate::config::Engine;
+use shedder::Tier;
+
+/// The numbers that an engine takes for the two tiers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Priorities {
+    /// For priority.
+    pub priority: i32,
+    /// For regular.
+    pub regular: i32,
+}
+
+impl Priorities {
+    /// The number of `tier`.
+    #[must_use]
+    pub fn of(self, tier: Tier) -> i32 {
+        match tier {
+            Tier::Priority => self.priority,
+            Tier::Regular => self.regular,
+        }
+    }
+}
+
+impl Engine {
+    /// The numbers for the `priority` of a body; `None` where the engine has no such thing.
+    ///
+    /// The one that comes first is the engine's own default, so that requests which reach it past this gateway
+    /// count as priority and not the other way round.
+    #[must_use]
+    pub fn priorities(self) -> Option<Priorities> {
+        match self {
+            Engine::Vllm => Some(Priorities { priority: 0, regular: 1 }),
+            Engine::Sglang => Some(Priorities { priority: 1, regular: 0 }),
+            _ => None,
+        }
+    }
+
+    /// The member of a body that takes our request id, where a header does not do.
+    #[must_use]
+    pub fn request_id_member(self) -> Option<&'static str> {
+        match self {
+            Engine::Sglang => Some("rid"),
+            _ => None,
+        }
+    }
+
+    /// Whether `cache_salt` in a body keeps accounts' cached prompts apart.
+    #[must_use]
+    pub fn takes_cache_salt(self) -> bool {
+        matches!(self, Engine::Vllm)
+    }
+
+    /// Whether it is known to stop working on a request when the connection closes.
+    #[must_use]
+    pub fn aborts(self) -> bool {
+        matches!(self, Engine::Vllm | Engine::Sglang | Engine::Llamacpp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Engines sort in opposite directions: the sign is mapped here and nowhere else.
+    #[test]
+    fn priority_comes_first_in_each_engines_own_direction() {
+        let vllm = Engine::Vllm.priorities().unwrap();
+        assert!(vllm.of(Tier::Priority) < vllm.of(Tier::Regular), "vLLM: lower first");
+        let sglang = Engine::Sglang.priorities().unwrap();
+        assert!(sglang.of(Tier::Priority) > sglang.of(Tier::Regular), "SGLang: higher first");
+        assert_eq!(Engine::Llamacpp.priorities(), None);
+    }
+}

@@ -1,0 +1,241 @@
+//! The replicas of a deployment as they are now, by the shedder's number.
+//!
+//! A request holds the number of its replica, so a number keeps its meaning as long as anything runs there: one that
+//! was given up is given again only after its last request has ended. Numbers are the smallest that are free, so they,
+//! and the metrics with them, stay few however often servers come and go.
+
+use super::replica::Replica;
+use crate::admission::Gate;
+use crate::entropy::rendezvous_among;
+use crate::request::weigh::Prefixes;
+use crate::{clock, config};
+use arc_swap::ArcSwap;
+use shedder::{ReplicaConfig, ReplicaId};
+use std::sync::Arc;
+
+/// A replica and its number.
+pub type Numbered = (ReplicaId, Arc<Replica>);
+
+/// The replicas of one deployment.
+#[derive(Debug)]
+pub struct Replicas {
+    lists: ArcSwap<Lists>,
+    slots_max: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Lists {
+    /// By number.
+    current: Arc<Vec<Numbered>>,
+    /// Given up, with requests on them when that was last looked at.
+    leaving: Vec<Numbered>,
+}
+
+impl Lists {
+    fn all(&self) -> impl Iterator<Item = &Numbered> {
+        self.current.iter().chain(&self.leaving)
+    }
+}
+
+impl Replicas {
+    /// These, numbered from 0 in their order.
+    #[must_use]
+    pub fn new(replicas: Vec<Replica>, config: &config::Deployment) -> Self {
+        let numbered: Vec<Numbered> = (0..).map(ReplicaId).zip(replicas.into_iter().map(Arc::new)).collect();
+        let lists = Lists { current: Arc::new(numbered), leaving: Vec::new() };
+        Replicas { lists: ArcSwap::from_pointee(lists), slots_max: config.slots_max }
+    }
+
+    /// The replica with this number, also one that was given up while requests are on it. O(replicas).
+    #[must_use]
+    pub fn get(&self, id: ReplicaId) -> Option<Arc<Replica>> {
+        self.lists.load().all().find(|(own, _)| *own == id).map(|(_, replica)| Arc::clone(replica))
+    }
+
+    /// All that take requests, as they are now.
+    #[must_use]
+    pub fn all(&self) -> Arc<Vec<Numbered>> {
+        Arc::clone(&self.lists.load().current)
+    }
+
+    /// The number of the replica that operators call so.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<ReplicaId> {
+        self.lists.load().current.iter().find(|(_, replica)| replica.name == name).map(|(id, _)| *id)
+    }
+
+    /// The replica that a session's hint belongs to.
+    #[must_use]
+    pub fn hinted(&self, hint: u64) -> Option<ReplicaId> {
+        rendezvous_among(hint, self.lists.load().current.iter().map(|(id, _)| id.0)).map(ReplicaId)
+    }
+
+    /// What the shedder is told of them.
+    #[must_use]
+    pub fn for_shedder(&self) -> Vec<ReplicaConfig> {
+        let replica = |(id, _): &Numbered| ReplicaConfig { id: *id, slots_max: self.slots_max };
+        self.lists.load().current.iter().map(replica).collect()
+    }
+
+    /// From now on these are the replicas. Those that stay, by name, keep their number and everything that was
+    /// learnt; requests on those that go run to their end. Not to be called by two at a time.
+    pub fn become_these(&self, wanted: Vec<Replica>, gate: &Gate, prefixes: &Prefixes) {
+        let known = self.lists.load_full();
+        let in_use: Vec<ReplicaId> = gate.read(|shedder| shedder.replica_ids().collect());
+        let (mut next, mut fresh) = (Vec::with_capacity(wanted.len()), Vec::new());
+        for replica in wanted {
+            let same = |(id, known): &&Numbered| known.name == replica.name && in_use.contains(id);
+            match known.all().find(same) {
+                Some(stays) => next.push(stays.clone()),
+                None => fresh.push(replica),
+            }
+        }
+        for replica in fresh {
+            let is_free = |id: &u16| {
+                let id = ReplicaId(*id);
+                !in_use.contains(&id) && next.iter().all(|(own, _)| *own != id)
+            };
+            let Some(id) = (0..u16::MAX).find(is_free) else { break };
+            prefixes.forget(id);
+            next.push((ReplicaId(id), Arc::new(replica)));
+        }
+        next.sort_by_key(|(id, _)| *id);
+        let stays = |id: ReplicaId| next.iter().any(|(own, _)| *own == id);
+        let leaving = known.all().filter(|(id, _)| !stays(*id) && in_use.contains(id)).cloned().collect();
+        // First the lists, so that a number which the shedder gives out is always found.
+        self.lists.store(Arc::new(Lists { current: Arc::new(next), leaving }));
+        let told = self.for_shedder();
+        gate.with(|shedder| shedder.set_replicas(clock::now(), &told));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::deployment;
+    use crate::harvest::Live;
+    use crate::state::Deployment;
+
+    /// A deployment with these servers, which nobody calls.
+    fn deployment_with(servers: &[u8]) -> Deployment {
+        Deployment::build(&config_with(servers))
+    }
+
+    fn config_with(servers: &[u8]) -> Arc<config::Deployment> {
+        let urls: Vec<String> = servers.iter().map(|n| format!("http://10.0.0.{n}:8000")).collect();
+        let mut config = config::Deployment::clone(&deployment("engine: vllm"));
+        config.replicas = urls.iter().map(|url| url.parse().unwrap()).collect();
+        Arc::new(config)
+    }
+
+    fn become_these(deployment: &Deployment, servers: &[u8]) {
+        let config = config_with(servers);
+        let mut places = crate::upstream::discovery::Places::new(config, deployment.timeouts);
+        deployment.become_these(places.replicas());
+    }
+
+    fn numbers(deployment: &Deployment) -> Vec<(u16, String)> {
+        deployment
+            .replicas
+            .all()
+            .iter()
+            .map(|(id, one)| (id.0, one.peer.to_string()))
+            .map(|(id, peer)| {
+                let address =
+                    peer.split("addr: ").nth(1).unwrap_or_default().split(':').next().unwrap_or_default();
+                (id, address.rsplit('.').next().unwrap_or_default().to_owned())
+            })
+            .collect()
+    }
+
+    fn offer() -> shedder::Offer {
+        shedder::Offer {
+            tier: shedder::Tier::Regular,
+            account: 1,
+            weight: 1.0,
+            prompt: 10,
+            uncached: shedder::Uncached::everywhere(10),
+            expected_output: 10,
+            streaming: true,
+            has_output: true,
+            bytes: 10,
+            arrived: clock::now(),
+            deadline: None,
+            affinity: None,
+        }
+    }
+
+    fn admit(deployment: &Deployment) -> crate::admission::Place {
+        deployment.gate.try_admit(offer(), Live::for_tests()).expect("there is room")
+    }
+
+    #[test]
+    fn those_that_stay_keep_their_number_and_new_ones_get_the_smallest_free() {
+        let deployment = deployment_with(&[1, 2, 3]);
+
+        become_these(&deployment, &[3, 4, 1]);
+        assert_eq!(
+            numbers(&deployment),
+            [(0, "1".into()), (2, "3".into()), (3, "4".into())],
+            "2 was in use until now"
+        );
+        become_these(&deployment, &[5, 3, 4, 1]);
+
+        assert_eq!(numbers(&deployment)[1], (1, "5".to_owned()), "its number is free by now");
+    }
+
+    /// A number must not change its meaning under a request that holds it.
+    #[test]
+    fn the_number_of_a_replica_that_is_gone_is_free_only_when_nothing_runs_there() {
+        let deployment = deployment_with(&[1]);
+        let place = admit(&deployment);
+        let id = place.permit().replica;
+
+        become_these(&deployment, &[2]);
+        assert!(
+            deployment.replicas.get(id).unwrap().name.contains("10.0.0.1"),
+            "the request finds its replica"
+        );
+        assert_eq!(admit(&deployment).permit().replica, ReplicaId(1), "nothing new goes there");
+        become_these(&deployment, &[2, 3]);
+        assert_eq!(numbers(&deployment).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 2]);
+
+        drop(place);
+        deployment.gate.with(|shedder| shedder.tick(clock::now(), &[]));
+        become_these(&deployment, &[2, 3, 4]);
+        assert_eq!(numbers(&deployment)[0], (0, "4".to_owned()));
+    }
+
+    #[test]
+    fn a_drained_replica_gets_nothing_new_and_comes_back() {
+        let deployment = deployment_with(&[1, 2]);
+        let running = admit(&deployment);
+        let name = deployment.replicas.get(running.permit().replica).unwrap().name.clone();
+
+        assert!(deployment.drain(&name, true));
+        let others: Vec<_> = (0..20).map(|_| admit(&deployment)).collect();
+        assert!(others.iter().all(|place| place.permit().replica != running.permit().replica));
+        let snapshot = deployment.gate.read(|shedder| shedder.snapshot(clock::now()));
+        assert_eq!(snapshot.replicas.iter().filter(|replica| replica.drained).count(), 1);
+        assert_eq!(
+            snapshot.replicas.iter().find(|replica| replica.drained).unwrap().active,
+            1,
+            "what runs there runs on"
+        );
+
+        assert!(deployment.drain(&running.permit().replica.0.to_string(), false), "by its number too");
+        let again: Vec<_> = (0..20).map(|_| admit(&deployment)).collect();
+        assert!(again.iter().any(|place| place.permit().replica == running.permit().replica));
+        assert!(!deployment.drain("http://10.0.0.9:8000", true) && !deployment.drain("7", true));
+    }
+
+    #[test]
+    fn without_any_replica_there_is_no_place_and_with_one_there_is() {
+        let deployment = deployment_with(&[]);
+        assert!(deployment.gate.try_admit(offer(), Live::for_tests()).is_none());
+
+        become_these(&deployment, &[9]);
+
+        assert_eq!(admit(&deployment).permit().replica, ReplicaId(0));
+    }
+}

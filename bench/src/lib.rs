@@ -8,6 +8,7 @@
 //! - [`workload`]: how long prompts and answers are, and when requests come.
 //! - [`load`]: a load generator that checks every answer byte for byte.
 //! - [`drill`]: whole overloads in virtual time: a policy, a fleet, and what became of every request.
+//! - [`report`]: what a drill has shown, as a page and as JSON.
 //! - [`svg`]: pictures of what was measured.
 //! - [`clock`]: the only place of this package that asks for the time.
 
@@ -18,6 +19,8 @@ pub mod workload;
 pub mod load;
 
 pub mod drill;
+
+pub mod report;
 
 pub mod svg;
 

@@ -29,6 +29,7 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod demo;
+pub mod drill;
 pub mod entropy;
 pub mod gateway;
 pub mod harvest;

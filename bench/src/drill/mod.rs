@@ -10,6 +10,9 @@
 //! - [`play`](mod@play): the events between clients, gateway and engines, on one clock.
 //! - [`run`]: what became of every request, and the figures that are made of it.
 //!
+//! What people write and read is around it: [`file`] has the keys of a scenario file, [`script`] what becomes of them,
+//! [`judge`] whether it held; [`live`] plays the same in real time, [`sizing`] searches the smallest fleet.
+//!
 //! [`settings`] names the fleets and workloads that are judged, and [`goals`] says what has to be reached on them.
 
 pub mod scenario;
@@ -31,6 +34,16 @@ pub mod play;
 mod fleet;
 
 pub mod run;
+
+pub mod live;
+
+pub mod sizing;
+
+pub mod script;
+
+pub mod file;
+
+pub mod judge;
 
 pub mod settings;
 

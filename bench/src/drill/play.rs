@@ -215,14 +215,20 @@ impl<'a> Play<'a> {
                 self.happen(now, what);
                 self.verdicts(now);
                 if std::mem::take(&mut self.second_over) && !watch(now, &self.run) {
-                    self.run.interrupted = true;
-                    break;
+                    return self.broken_off(now);
                 }
             } else {
                 break;
             }
         }
         self.close(now)
+    }
+
+    /// Somebody ended it: what is still running is not judged.
+    fn broken_off(self, now: Duration) -> Run {
+        let mut run = self.close(now);
+        run.cut(now);
+        run
     }
 
     /// What is still running is cut off; the gate must be empty then.

@@ -230,6 +230,19 @@ impl Run {
         shed as f64 / self.judged().count().max(1) as f64
     }
 
+    /// Ends it here: what has no end yet is left out.
+    pub(super) fn cut(&mut self, now: Duration) {
+        self.interrupted = true;
+        self.end = self.end.min(now);
+        self.ended.retain(|ended| ended.outcome != Outcome::CutOff);
+    }
+
+    /// When judged tries arrive: from, until.
+    #[must_use]
+    pub fn judged_between(&self) -> (Duration, Duration) {
+        (self.warm_up, self.end)
+    }
+
     fn judged_s(&self) -> f64 {
         self.end.saturating_sub(self.warm_up).as_secs_f64().max(1e-9)
     }

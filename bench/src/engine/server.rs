@@ -168,6 +168,16 @@ impl EngineServer {
         Ok(())
     }
 
+    /// Works at this share of its speed from the next step on.
+    pub fn set_pace(&self, share: f64) {
+        self.shared.0.core().set_pace(share);
+    }
+
+    /// Its metrics page shows what it shows now until it is told otherwise.
+    pub fn freeze_metrics(&self, frozen: bool) {
+        self.shared.0.core().frozen = frozen;
+    }
+
     /// Ends it at once: connections are closed (FIN), running answers break off. Returns when the port is free.
     pub async fn stop(mut self) {
         self.shared.0.end(false);

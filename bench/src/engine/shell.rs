@@ -46,6 +46,8 @@ pub(super) struct Shared {
 pub(super) struct Core {
     pub(super) truth: Truth,
     pub(super) standing: StandingFault,
+    /// What is shown does not change.
+    pub(super) frozen: bool,
     model: EngineModel,
     watchers: HashMap<u64, Watcher>,
     events: Vec<Event>,
@@ -70,6 +72,7 @@ impl Shared {
         let core = Core {
             truth: Truth::default(),
             standing: config.fault.clone(),
+            frozen: false,
             model,
             watchers: HashMap::new(),
             events: Vec::new(),
@@ -136,6 +139,10 @@ impl Shared {
 }
 
 impl Core {
+    pub(super) fn set_pace(&mut self, share: f64) {
+        self.model.set_pace(share);
+    }
+
     fn advance(&mut self, now: Duration, time_scale: f64, metrics_interval: Duration) {
         let late_max = CATCH_UP_MAX.mul_f64(time_scale);
         while let Some(due) = self.model.next_step_at().filter(|due| *due <= now) {
@@ -147,7 +154,7 @@ impl Core {
     }
 
     fn show(&mut self, now: Duration, interval: Duration) {
-        if now.saturating_sub(self.shown_at) >= interval {
+        if !self.frozen && now.saturating_sub(self.shown_at) >= interval {
             self.shown_at = now;
             self.shown = Snapshot {
                 gauges: self.model.gauges(),

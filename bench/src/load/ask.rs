@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use super::check::Expected;
 use super::plan::LoadPlan;
+use super::script::{Script, Scripted};
 use crate::engine::prompt::{MESSAGE_TOKENS, START_TOKENS, text_of};
+use crate::engine::text::mix;
 use crate::workload::Size;
 
 /// A request and what must come of it.
@@ -140,4 +142,51 @@ pub(super) fn headers(plan: &LoadPlan) -> Vec<http::HeaderMap> {
         headers
     });
     callers.collect()
+}
+
+/// Writes out a request that was decided elsewhere.
+pub(super) fn written(script: &Script, request: &Scripted, serial: u64) -> Ask {
+    let size = request.size;
+    let (family, shared) = request.shared.unwrap_or((0, 0));
+    let shared = shared.min(size.prompt_tokens);
+    // Families and single prompts have seeds of their own.
+    let seed = mix(serial) >> 1;
+    let frames = START_TOKENS + MESSAGE_TOKENS * if shared > 0 { 2 } else { 1 };
+    let common = text_of(mix(family ^ FAMILY) >> 1, shared);
+    let own = text_of(seed, size.prompt_tokens.saturating_sub(shared + frames).max(1));
+    let mut messages = Vec::new();
+    if shared > 0 {
+        messages.push(Message { role: "system", content: &common });
+    }
+    messages.push(Message { role: "user", content: &own });
+    let body = Body {
+        model: &script.model,
+        messages: Some(messages),
+        prompt: None,
+        max_tokens: size.output_tokens,
+        seed,
+        ignore_eos: true,
+        stream: request.streaming,
+        stream_options: None,
+        service_tier: request.priority.then_some("priority"),
+    };
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let expected = Expected { seed, tokens: size.output_tokens, usage: false, text: script.check_text };
+    Ask { caller: 0, size, stream: request.streaming, expected, abandon_after: None, body: Bytes::from(body) }
+}
+
+/// Sets the seeds of families apart from those of single prompts.
+const FAMILY: u64 = 0x6661_6d69_6c79;
+
+/// The headers of each key's requests, made once.
+pub(super) fn headers_of(script: &Script) -> Vec<http::HeaderMap> {
+    let value = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+    let keys = script.keys.iter().map(|key| {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(HOST, value(&script.target.to_string()));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(AUTHORIZATION, value(&format!("Bearer {key}")));
+        headers
+    });
+    keys.collect()
 }

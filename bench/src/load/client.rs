@@ -78,6 +78,25 @@ pub(super) struct Attempt {
     pub(super) tokens: u32,
 }
 
+impl Attempt {
+    /// One that nobody waits for any longer.
+    pub(super) fn given_up() -> Self {
+        let now = clock::now();
+        Self {
+            status: 0,
+            reason: None,
+            retry_after: None,
+            may_retry: false,
+            end: End::Timeout,
+            sent: now,
+            first: None,
+            last: None,
+            ended: now,
+            tokens: 0,
+        }
+    }
+}
+
 /// A request on its way.
 pub(super) struct Exchange<'a> {
     pub(super) connections: &'a Connections,

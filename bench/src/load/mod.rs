@@ -6,6 +6,8 @@
 //! - Times count from when a request was due. How late requests were sent is reported, and when that, and not the
 //!   target, limited the run, the report says so.
 //!
+//! [`script`] plays requests that were written down beforehand.
+//!
 //! [`plan`] says what to offer, [`start`] offers it on a thread of its own, [`report`] has what became of it.
 
 pub mod plan;
@@ -19,6 +21,8 @@ pub mod check;
 mod run;
 
 pub mod report;
+
+pub mod script;
 
 pub use plan::{Caller, LoadPlan, Mode, Prefix, Retry, Slo, Stage};
 pub use report::{End, LiveStats, LiveTier, Outcome, Quantiles, Report, Second, Summary};

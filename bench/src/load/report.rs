@@ -161,11 +161,11 @@ const TIME_MAX_US: u64 = 3_600_000_000;
 
 impl Times {
     #[expect(clippy::expect_used, reason = "the bounds are constants and good ones")]
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Histogram::new_with_bounds(1, TIME_MAX_US, 3).expect("1 us to one hour with three digits"))
     }
 
-    pub(super) fn record(&mut self, time: Duration) {
+    pub(crate) fn record(&mut self, time: Duration) {
         self.0.saturating_record((time.as_micros() as u64).clamp(1, TIME_MAX_US));
     }
 

@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod drill;
 mod keys;
 mod limits;
 mod serve;
@@ -40,6 +41,9 @@ enum Command {
     Demo(crate::demo::DemoArgs),
     /// Run one simulated model server: OpenAI's API, vLLM's metric names.
     Engine(Box<bench::engine::cli::EngineArgs>),
+    /// A capacity drill: plays load, judges it, writes a report. Exit code 0 passed, 1 failed, 2 usage.
+    #[command(after_help = drill::EXAMPLES)]
+    Drill(Box<drill::DrillArguments>),
     /// Accounts' limits, through the admin API of a running gateway.
     Limits(limits::LimitsArguments),
     /// Deployments of a running gateway, as their shedders see them.
@@ -71,6 +75,7 @@ pub fn run() -> ExitCode {
         Some(Command::Check(config)) => check::run(&config.config),
         Some(Command::Schema) => check::schema(),
         Some(Command::Engine(arguments)) => engine(*arguments),
+        Some(Command::Drill(arguments)) => drill::run(&arguments),
         Some(Command::Limits(arguments)) => limits::run(&arguments),
         Some(Command::Deployments(arguments)) => limits::deployments(&arguments),
         Some(Command::Keys(command)) => keys::run(&command),

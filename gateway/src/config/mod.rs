@@ -19,6 +19,7 @@
 mod account;
 mod check;
 mod deployment;
+mod document;
 mod durations;
 mod expand;
 mod faults;
@@ -53,6 +54,7 @@ use serde_json::Value;
 
 pub use account::{Account, LimitOverride, OnForbiddenTier, SpendingTier};
 pub use deployment::{Deployment, Engine, Slo};
+pub use document::{Document, Part, schema_of};
 pub use faults::{FAULTS_MAX, Fault, Faults};
 pub use limits::{Bounds, Growth, LimitPolicy, Limits, Meters, MetersFile, Shrink, SizeCeilings, TierShare};
 pub use listen::{Listen, ListenLimits, Shutdown, Tls};

@@ -1,0 +1,55 @@
+//! `tidegate drill`: plays a capacity drill. Exit code 0: passed, 1: failed, 2: called wrongly or a wrong scenario.
+
+use super::{USAGE, failed, say};
+use crate::config;
+use crate::drill::{self, DrillError, PlayArgs};
+use bench::drill::file::DrillFile;
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// `tidegate drill …`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(super) struct DrillArguments {
+    #[command(subcommand)]
+    command: Option<DrillCommand>,
+    #[command(flatten)]
+    play: PlayArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum DrillCommand {
+    /// Print the JSON Schema of scenario files, for editors.
+    #[command(after_help = "Example: tidegate drill schema > drill.schema.json\n\
+        Then, as the first line of the scenario: # yaml-language-server: $schema=drill.schema.json")]
+    Schema,
+}
+
+pub(super) const EXAMPLES: &str = "Examples:
+  tidegate drill deploy/drills/launch-day.yaml --virtual       # policies and engine model, seconds
+  tidegate drill deploy/drills/launch-day.yaml                 # the real gateway before simulated engines
+  tidegate drill schema > drill.schema.json
+
+The report is a page that needs nothing else (NAME.html) and the same as JSON (NAME.json).
+Exit code: 0 passed, 1 failed, 2 called wrongly, or a scenario that is wrong or could never pass.";
+
+pub(super) fn run(arguments: &DrillArguments) -> ExitCode {
+    let result = match &arguments.command {
+        None => drill::run(&arguments.play),
+        Some(DrillCommand::Schema) => {
+            let schema = config::schema_of::<DrillFile>();
+            say(&serde_json::to_string_pretty(&schema).unwrap_or_default());
+            Ok(true)
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => refused(&error),
+    }
+}
+
+fn refused(error: &DrillError) -> ExitCode {
+    let code = failed(&error.to_string());
+    if error.is_usage() { ExitCode::from(USAGE) } else { code }
+}

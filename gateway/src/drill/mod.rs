@@ -1,0 +1,148 @@
+//! `tidegate drill`: plays a capacity drill, judges it, and writes what it has shown.
+//!
+//! One scenario can be played in three ways: in virtual time, where only the policies and the engine model are real
+//! and an hour takes seconds; in real time against the real gateway with simulated engines, both started here; and
+//! against a gateway that runs already. What comes of each request ends in the same figures.
+//!
+//! An interrupted drill is judged as far as it got, and writes its report all the same.
+
+#[cfg(test)]
+mod library;
+
+mod load;
+
+mod progress;
+
+mod show;
+
+use crate::clock;
+use crate::config::Faults;
+use bench::drill::play::play_watched;
+use bench::drill::policy::Policy;
+use bench::drill::script::Drill;
+use bench::report::figures::{Figures, How, figures};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+pub use load::{load, parse};
+
+/// How a drill is to be played, and where its report goes.
+#[derive(Debug, clap::Args)]
+pub struct PlayArgs {
+    /// The scenario, YAML; deploy/drills/ has some.
+    #[arg(required = true, value_name = "SCENARIO")]
+    pub scenario: Option<PathBuf>,
+    /// In virtual time: policies and engine model only, an hour in seconds.
+    #[arg(long = "virtual")]
+    pub virtual_time: bool,
+    /// In place of the scenario's seed.
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+    /// In place of the scenario's number of replicas.
+    #[arg(long, value_name = "NUMBER")]
+    pub replicas: Option<u16>,
+    /// Where the report goes: NAME.html and NAME.json, after the drill's name.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    pub out: PathBuf,
+    /// What is printed at the end.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// What is printed at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// The conditions, for people.
+    Table,
+    /// All figures, for programs.
+    Json,
+}
+
+/// Why a drill did not take place.
+#[derive(Debug, thiserror::Error)]
+pub enum DrillError {
+    /// The scenario is wrong, or cannot pass.
+    #[error("{0}")]
+    Scenario(#[from] Faults),
+    /// An argument is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// A file, a port or a thread was not to be had.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// A report could not be written.
+    #[error("the report {0} could not be written: {1}; choose another place with --out")]
+    Report(PathBuf, std::io::Error),
+}
+
+impl DrillError {
+    /// Whether the caller is to blame: exit code 2.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, DrillError::Scenario(_) | DrillError::Usage(_))
+    }
+}
+
+/// Plays a drill and writes its report. Whether it passed.
+///
+/// # Errors
+/// It could not take place, or its report could not be written.
+pub fn run(args: &PlayArgs) -> Result<bool, DrillError> {
+    let path = args.scenario.as_deref().unwrap_or(Path::new(""));
+    let mut drill = load(path)?;
+    drill.scenario.seed = args.seed.unwrap_or(drill.scenario.seed);
+    drill.scenario.replicas = args.replicas.unwrap_or(drill.scenario.replicas);
+    let interrupted = interrupt()?;
+    let figures = in_virtual_time(&drill, &interrupted);
+    let written = write(&figures, &args.out)?;
+    show::result(&figures, &written, args.output);
+    Ok(figures.passed)
+}
+
+/// Plays in virtual time.
+#[must_use]
+pub fn in_virtual_time(drill: &Drill, interrupted: &AtomicBool) -> Figures {
+    let begun = clock::now();
+    let mut progress = progress::Progress::new(&drill.name, drill.scenario.end);
+    let run = play_watched(&drill.scenario, &Policy::Shipped, &mut |now, run| {
+        progress.show(now, run);
+        !interrupted.load(Relaxed)
+    });
+    progress.end();
+    let took_s = (clock::now() - begun).as_secs_f64();
+    let words = "in virtual time: the shipped policies before simulated engines".to_owned();
+    let how = How { mode: "virtual", words, took_s, lag_ms: [0.0; 2], unsent: 0 };
+    figures(drill, &run, how, None)
+}
+
+/// Set when somebody presses Ctrl-C; the second time the process ends at once.
+fn interrupt() -> std::io::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("interrupt".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if flag.swap(true, Relaxed) {
+                    std::process::exit(130);
+                }
+            }
+        });
+    })?;
+    Ok(interrupted)
+}
+
+/// Writes the report; where to.
+fn write(figures: &Figures, folder: &Path) -> Result<[PathBuf; 2], DrillError> {
+    let written = |file: PathBuf, text: String| match std::fs::write(&file, text) {
+        Ok(()) => Ok(file),
+        Err(error) => Err(DrillError::Report(file, error)),
+    };
+    std::fs::create_dir_all(folder).map_err(|error| DrillError::Report(folder.to_owned(), error))?;
+    let json = serde_json::to_string_pretty(figures).unwrap_or_default();
+    Ok([
+        written(folder.join(format!("{}.html", figures.drill)), bench::report::page::page(figures))?,
+        written(folder.join(format!("{}.json", figures.drill)), json + "\n")?,
+    ])
+}

@@ -19,6 +19,9 @@ mod bodies;
 mod budgets;
 
 #[cfg(test)]
+mod drills;
+
+#[cfg(test)]
 mod framing;
 
 #[cfg(test)]

@@ -75,8 +75,9 @@ pub fn size(
         whose,
         replicas: search.smallest(attainment, whose, replicas_max.max(1)),
     });
-    let answers = answers.collect();
-    search.neighbours(replicas_max);
+    let answers: Vec<Answer> = answers.collect();
+    let largest = answers.iter().filter_map(|answer| answer.replicas).max();
+    search.neighbours(largest, replicas_max);
     Sizing { answers, rows: search.rows.into_values().collect() }
 }
 
@@ -138,15 +139,14 @@ impl Search<'_> {
         Some(row)
     }
 
-    /// The sizes between the smallest and the largest that mattered, so that a chart has no holes; a dozen at most.
-    fn neighbours(&mut self, max: u16) {
-        let Some((&smallest, _)) = self.rows.iter().find(|(_, row)| row.all > 0.05) else { return };
-        let largest =
-            self.rows.iter().find(|(_, row)| row.all >= 0.9995).map_or(max, |(replicas, _)| *replicas);
-        let span = largest.saturating_sub(smallest);
-        let step = span.div_ceil(12).max(1);
+    /// The sizes up to one more than the largest answer, so that a chart has no holes; a dozen at most.
+    fn neighbours(&mut self, largest: Option<u16>, max: u16) {
+        let Some((&smallest, _)) = self.rows.first_key_value() else { return };
+        let played = self.rows.last_key_value().map_or(smallest, |(replicas, _)| *replicas);
+        let largest = largest.map_or(played, |largest| largest.saturating_add(1)).min(max);
+        let step = largest.saturating_sub(smallest).div_ceil(12).max(1);
         let mut at = smallest;
-        while at < largest && self.row(at).is_some() {
+        while at <= largest && self.row(at).is_some() {
             at = at.saturating_add(step);
         }
     }

@@ -45,6 +45,7 @@ mod t3;
 mod t4;
 mod t6;
 
+mod agree;
 mod cached;
 mod reserve;
 mod week;

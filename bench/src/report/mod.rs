@@ -1,7 +1,7 @@
 //! What a drill has shown: one set of figures, as JSON for programs and as a page for people.
 //!
 //! - [`figures`]: everything that the page shows, computed once from a [`Run`](crate::drill::run::Run).
-//! - [`chart`]: pictures of them, in the colours of the page.
+//! - `chart`: pictures of them, in the colours of the page.
 //! - [`sizes`]: how many replicas for which attainment, as such a page.
 //! - [`page`]: one HTML file that needs nothing else: no script, font, picture or style from anywhere.
 

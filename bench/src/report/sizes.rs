@@ -66,13 +66,13 @@ type Line = (&'static str, fn(&Row) -> f64);
 
 /// Attainment over replicas.
 fn chart(rows: &[Row]) -> String {
-    let (width, height, left, low, high) = (560.0, 260.0, 46.0, 228.0, 18.0);
+    let (width, height, left, low, high) = (400.0, 240.0, 46.0, 208.0, 18.0);
     let last = rows.last().map_or(1.0, |row| f64::from(row.replicas));
     let first = rows.first().map_or(0.0, |row| f64::from(row.replicas));
     let x = |replicas: f64| left + (width - left - 14.0) * (replicas - first) / (last - first).max(1.0);
     let y = |share: f64| low - (low - high) * share;
     let mut svg = format!(
-        "<figure><figcaption>Attainment by number of replicas</figcaption><svg class=\"chart both\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"Attainment by number of replicas\">"
+        "<figure class=\"plan\"><figcaption>Attainment by number of replicas</figcaption><svg class=\"chart both\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"Attainment by number of replicas\">"
     );
     for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
         let _ = write!(svg, "<path class=\"grid\" d=\"M{left} {:.1}H{}\"/>", y(share), width - 14.0);

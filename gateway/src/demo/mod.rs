@@ -1,10 +1,13 @@
 //! `tidegate demo`: simulated engines, the gateway, and traffic that rises and falls, in one process.
 //!
 //! Nothing is needed: no file, no GPU, no network. Four simulated replicas of an 8B model on an A100 carry
-//! about 25 chat requests per second within their targets; the traffic goes from below that to three times as
-//! much and back, and the screen shows who is served, who is told to wait for its own budget (429) and who is
-//! told that the service is full (503): regular customers early, priority customers hardly ever.
+//! about 25 chat requests per second within their targets; the traffic is that of the launch-day drill, again and
+//! again: from below that to three times as much and back. The screen shows who is served, who is told to wait for
+//! its own budget (429) and who is told that the service is full (503): regular customers early, priority customers
+//! hardly ever. On a terminal, keys lose a replica, double the regular traffic, let priority surge, and undo all that.
 
+mod fleet;
+mod keys;
 mod tide;
 mod view;
 
@@ -13,18 +16,19 @@ use crate::config::{Config, Faults};
 use crate::gateway::Gateway;
 use crate::keys::Digest;
 use crate::serve::{self, ServeError};
-use bench::engine::server::{EngineServer, EngineServerConfig};
 use bench::load::{self, Caller, LoadPlan, LoadRun, Mode, Stage};
 use bench::workload::{Arrivals, Workload};
+use fleet::{Fleet, MODEL};
+use keys::{Key, Keyboard};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
-use tide::Tide;
+use tide::{Phase, Tide};
 
 /// Simulated replicas.
 const REPLICAS: usize = 4;
-/// Requests per second that the replicas carry within their targets.
-const KNEE_PER_S: f64 = 25.6;
+/// The generators' own rate, requests per second; what they send is a multiple of it.
+const UNIT_PER_S: f64 = 1.0;
 /// How often the screen is drawn.
 const FRAME: Duration = Duration::from_millis(500);
 /// The keys of the demo's customers. They open nothing but this process.
@@ -80,48 +84,83 @@ pub enum DemoError {
 /// When something could not be started.
 pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let engines = runtime.block_on(start_engines())?;
-    let config = config(&engines, free_port(args.port)?, free_port(args.admin_port)?)?;
+    let fleet = runtime.block_on(Fleet::start(REPLICAS))?;
+    let tide = Tide::new(clock::now()).map_err(DemoError::Config)?;
+    let config = config(&fleet.urls(), free_port(args.port)?, free_port(args.admin_port)?)?;
     let prepared = serve::prepare(config)?;
     let (gateway, address, admin) = (Arc::clone(&prepared.gateway), prepared.address, prepared.admin_address);
     let server = std::thread::Builder::new().name("gateway".to_owned()).spawn(|| prepared.run())?;
-    let load = if args.idle { None } else { Some(load::start(plan(address, args.seconds))?) };
-    let mut view = view::View::new(address, admin, ACME);
+    let loads = if args.idle { Vec::new() } else { start_loads(address, args.seconds)? };
+    let keyboard = Keyboard::open();
+    let view = view::View::new(address, admin, ACME, keyboard.is_there() && !args.idle);
     let end = args.seconds.map(|seconds| clock::now() + Duration::from_secs(seconds));
+    let mut scene = Scene { fleet, tide, loads, view, gateway };
     runtime.block_on(async {
-        let tide = Tide::new(clock::now());
         while !server.is_finished() && end.is_none_or(|end| clock::now() < end) {
             tokio::time::sleep(FRAME).await;
-            let phase = tide.at(clock::now());
-            if let Some(load) = &load {
-                load.scale_rate(phase.factor);
+            while let Some(key) = keyboard.pressed() {
+                if key == Key::Quit {
+                    return;
+                }
+                scene.press(key).await;
             }
-            view.draw(&gateway, load.as_ref(), phase);
+            scene.frame();
         }
-        stop(load, &engines, &gateway).await;
     });
+    scene.stop();
     Ok(())
 }
 
-async fn stop(load: Option<LoadRun>, engines: &[EngineServer], gateway: &Gateway) {
-    if let Some(load) = load {
-        load.stop();
-    }
-    gateway.close_gates();
-    tracing::debug!(engines = engines.len(), "demo over");
+/// Everything that the demo shows.
+struct Scene {
+    fleet: Fleet,
+    tide: Tide,
+    /// Priority, and the rest.
+    loads: Vec<LoadRun>,
+    view: view::View,
+    gateway: Arc<Gateway>,
 }
 
-async fn start_engines() -> std::io::Result<Vec<EngineServer>> {
-    let mut engines = Vec::with_capacity(REPLICAS);
-    for seed in 0..REPLICAS {
-        let config = EngineServerConfig {
-            model: "demo-8b".to_owned(),
-            seed: seed as u64,
-            ..EngineServerConfig::default()
-        };
-        engines.push(EngineServer::start(config).await?);
+impl Scene {
+    async fn press(&mut self, key: Key) {
+        match key {
+            Key::Lose => self.fleet.lose().await,
+            Key::DoubleRegular => self.tide.doubled = !self.tide.doubled,
+            Key::PrioritySurge => self.tide.surge = !self.tide.surge,
+            Key::Recover => {
+                self.fleet.recover().await;
+                (self.tide.doubled, self.tide.surge) = (false, false);
+            }
+            Key::Quit => {}
+        }
     }
-    Ok(engines)
+
+    fn frame(&mut self) {
+        let phase = self.tide.at(clock::now());
+        let Phase { priority_per_s, regular_per_s, .. } = phase;
+        for (load, rate) in self.loads.iter().zip([priority_per_s, regular_per_s]) {
+            load.scale_rate(rate / UNIT_PER_S);
+        }
+        self.view.draw(&self.gateway, &self.loads, phase);
+    }
+
+    fn stop(&self) {
+        self.loads.iter().for_each(LoadRun::stop);
+        self.gateway.close_gates();
+        tracing::debug!(replicas = self.fleet.alive(), "demo over");
+    }
+}
+
+fn start_loads(target: SocketAddr, seconds: Option<u64>) -> std::io::Result<Vec<LoadRun>> {
+    let caller = |tier: &str, key: &str, service_tier: Option<&str>, weight: f64| Caller {
+        tier: tier.to_owned(),
+        key: Some(key.to_owned()),
+        service_tier: service_tier.map(str::to_owned),
+        weight,
+    };
+    let priority = vec![caller("priority", ACME, Some("priority"), 1.0)];
+    let regular = vec![caller("regular", STARTUP, None, 0.87), caller("trial", TRIAL, None, 0.13)];
+    [priority, regular].into_iter().map(|callers| load::start(plan(target, seconds, callers))).collect()
 }
 
 fn free_port(from: u16) -> Result<u16, DemoError> {
@@ -131,8 +170,8 @@ fn free_port(from: u16) -> Result<u16, DemoError> {
 }
 
 /// The demo's config, read by the same loader as any other.
-fn config(engines: &[EngineServer], port: u16, admin_port: u16) -> Result<Config, DemoError> {
-    let replicas: Vec<String> = engines.iter().map(|engine| format!("\"{}\"", engine.url())).collect();
+fn config(urls: &[String], port: u16, admin_port: u16) -> Result<Config, DemoError> {
+    let replicas: Vec<String> = urls.iter().map(|url| format!("\"{url}\"")).collect();
     let text = format!(
         "listen: {{ address: \"127.0.0.1:{port}\", limits: {{ connections_per_address: 10000 }} }}\n\
          admin: {{ address: \"127.0.0.1:{admin_port}\" }}\n\
@@ -159,25 +198,14 @@ fn config(engines: &[EngineServer], port: u16, admin_port: u16) -> Result<Config
 /// Budgets that the demo's paying customers do not reach.
 const LARGE: &str = "{ prompt: 200000000, uncached_prompt: 50000000, generated: 2000000 }";
 
-fn plan(target: SocketAddr, seconds: Option<u64>) -> LoadPlan {
-    let caller = |tier: &str, key: &str, service_tier: Option<&str>, weight: f64| Caller {
-        tier: tier.to_owned(),
-        key: Some(key.to_owned()),
-        service_tier: service_tier.map(str::to_owned),
-        weight,
-    };
+fn plan(target: SocketAddr, seconds: Option<u64>, callers: Vec<Caller>) -> LoadPlan {
     let duration = seconds.map_or(LONGEST, Duration::from_secs);
+    let arrivals = Arrivals { rate_per_s: UNIT_PER_S, cv: 1.0 };
     LoadPlan {
-        model: "demo-8b".to_owned(),
-        mode: Mode::Open {
-            stages: vec![Stage { arrivals: Arrivals { rate_per_s: KNEE_PER_S, cv: 1.0 }, duration }],
-        },
+        model: MODEL.to_owned(),
+        mode: Mode::Open { stages: vec![Stage { arrivals, duration }] },
         workload: Workload::Azure,
-        callers: vec![
-            caller("priority", ACME, Some("priority"), 0.25),
-            caller("regular", STARTUP, None, 0.65),
-            caller("trial", TRIAL, None, 0.1),
-        ],
+        callers,
         check_text: false,
         ..LoadPlan::to(target)
     }

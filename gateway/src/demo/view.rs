@@ -21,6 +21,8 @@ pub(super) struct View {
     address: SocketAddr,
     admin: SocketAddr,
     key: &'static str,
+    /// Whether keys do something.
+    keys: bool,
     terminal: bool,
     color: bool,
     frames: u32,
@@ -75,11 +77,20 @@ impl Counts {
 
 impl View {
     /// A screen for a gateway at `address` that `key` opens.
-    pub(super) fn new(address: SocketAddr, admin: SocketAddr, key: &'static str) -> Self {
+    pub(super) fn new(address: SocketAddr, admin: SocketAddr, key: &'static str, keys: bool) -> Self {
         let terminal = std::io::stdout().is_terminal();
         let color = terminal && std::env::var_os("NO_COLOR").is_none();
-        let mut view =
-            View { address, admin, key, terminal, color, frames: 0, last: Vec::new(), last_at: clock::now() };
+        let mut view = View {
+            address,
+            admin,
+            key,
+            keys,
+            terminal,
+            color,
+            frames: 0,
+            last: Vec::new(),
+            last_at: clock::now(),
+        };
         view.print(&view.intro());
         view
     }
@@ -98,16 +109,15 @@ impl View {
     }
 
     /// Draws one frame, or counts it where nobody watches.
-    pub(super) fn draw(&mut self, gateway: &Gateway, load: Option<&LoadRun>, phase: Phase) {
+    pub(super) fn draw(&mut self, gateway: &Gateway, loads: &[LoadRun], phase: Phase) {
         self.frames += 1;
         if !self.terminal && !self.frames.is_multiple_of(PLAIN_EVERY) {
             return;
         }
         let now = clock::now();
         let seconds = now.saturating_sub(self.last_at).as_secs_f64().max(1e-3);
-        let counts: Vec<(String, Counts)> = load
-            .map(|load| load.live.tiers.iter().map(|tier| (tier.name.clone(), Counts::of(tier))).collect())
-            .unwrap_or_default();
+        let tiers = loads.iter().flat_map(|load| &load.live.tiers);
+        let counts: Vec<(String, Counts)> = tiers.map(|tier| (tier.name.clone(), Counts::of(tier))).collect();
         let state = gateway
             .snapshot()
             .deployments
@@ -123,7 +133,7 @@ impl View {
             })
             .collect();
         let text = if self.terminal {
-            screen(self.color, &self.intro(), phase, &rates, seconds, &state)
+            screen(self.color, &self.intro(), phase, &rates, seconds, &state) + &self.help()
         } else {
             line(phase, &rates, seconds, &state)
         };
@@ -135,6 +145,21 @@ impl View {
         }
     }
 
+    /// What can be pressed.
+    fn help(&self) -> String {
+        let keys = [
+            ("l", "lose a replica"),
+            ("d", "double regular"),
+            ("p", "priority surge"),
+            ("r", "recover"),
+            ("q", "quit"),
+        ];
+        let keys: Vec<String> =
+            keys.iter().map(|(key, what)| format!("[{}] {what}", bold(self.color, key))).collect();
+        let keys = if self.keys { format!("{}\x1b[K\n", keys.join("  ")) } else { String::new() };
+        format!("{keys}429: the customer's own budget   503: our load   Ctrl-C ends the demo\x1b[K\n\x1b[J")
+    }
+
     fn print(&mut self, text: &str) {
         let mut out = std::io::stdout().lock();
         let _ = out.write_all(text.as_bytes());
@@ -143,7 +168,7 @@ impl View {
 }
 
 fn line(phase: Phase, rates: &[(String, Counts, Counts)], seconds: f64, state: &Snapshot) -> String {
-    let mut text = format!("{:<10} {:.1}x  saturation {:.2}", phase.name, phase.factor, state.saturation);
+    let mut text = format!("{:<10} {:.1}x  saturation {:.2}", phase.name, phase.load, state.saturation);
     for (name, rate, _) in rates {
         let per_s = |count: u64| count as f64 / seconds;
         let _ = write!(
@@ -170,7 +195,7 @@ fn screen(
     // Home, then each line cleared to its end: no flicker.
     let mut text = String::from("\x1b[H");
     text.push_str(intro);
-    let _ = writeln!(text, "{}  offered load {:.1} x capacity", bold(color, phase.name), phase.factor);
+    let _ = writeln!(text, "{}  offered load {:.1} x capacity", bold(color, phase.name), phase.load);
     let _ = writeln!(text);
     let _ = writeln!(
         text,
@@ -216,8 +241,8 @@ fn screen(
             _ => "nobody: what comes waits or is shed",
         }
     );
-    let _ = writeln!(text, "\n429: the customer's own budget   503: our load   Ctrl-C ends the demo");
-    text.replace('\n', "\x1b[K\n") + "\x1b[J"
+    let _ = writeln!(text);
+    text.replace('\n', "\x1b[K\n")
 }
 
 fn tint(color: bool, code: u8, value: f64) -> String {

@@ -6,14 +6,26 @@
 //!
 //! An interrupted drill is judged as far as it got, and writes its report all the same.
 
+mod admin;
+
 #[cfg(test)]
 mod library;
 
 mod load;
 
+mod pressure;
+
 mod progress;
 
+mod real;
+
 mod show;
+
+mod sizing;
+
+mod stage;
+
+mod target;
 
 use crate::clock;
 use crate::config::Faults;
@@ -26,6 +38,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 pub use load::{load, parse};
+pub use pressure::{PressureArgs, pressure};
+pub use sizing::{PlanArgs, plan};
+pub use target::TargetArgs;
 
 /// How a drill is to be played, and where its report goes.
 #[derive(Debug, clap::Args)]
@@ -34,7 +49,7 @@ pub struct PlayArgs {
     #[arg(required = true, value_name = "SCENARIO")]
     pub scenario: Option<PathBuf>,
     /// In virtual time: policies and engine model only, an hour in seconds.
-    #[arg(long = "virtual")]
+    #[arg(long = "virtual", conflicts_with = "target")]
     pub virtual_time: bool,
     /// In place of the scenario's seed.
     #[arg(long, value_name = "NUMBER")]
@@ -48,6 +63,9 @@ pub struct PlayArgs {
     /// What is printed at the end.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+    /// Against a gateway that runs already.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 /// What is printed at the end.
@@ -93,8 +111,21 @@ pub fn run(args: &PlayArgs) -> Result<bool, DrillError> {
     let mut drill = load(path)?;
     drill.scenario.seed = args.seed.unwrap_or(drill.scenario.seed);
     drill.scenario.replicas = args.replicas.unwrap_or(drill.scenario.replicas);
+    if args.target.stop_below.is_some() {
+        drill.stop_below = args.target.stop_below;
+    }
+    let target = args
+        .target
+        .target
+        .as_deref()
+        .map(|url| target::Target::new(&args.target, url, &drill))
+        .transpose()?;
     let interrupted = interrupt()?;
-    let figures = in_virtual_time(&drill, &interrupted);
+    let figures = match &target {
+        Some(target) => real::against(&drill, target, &interrupted)?,
+        None if args.virtual_time => in_virtual_time(&drill, &interrupted),
+        None => real::own(&drill, &interrupted)?,
+    };
     let written = write(&figures, &args.out)?;
     show::result(&figures, &written, args.output);
     Ok(figures.passed)

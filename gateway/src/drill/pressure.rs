@@ -1,0 +1,93 @@
+//! `tidegate drill pressure`: a gateway in service acts as if a part of its capacity were gone, for a time.
+//!
+//! Real customers, real engines, and the question what happens with half of them. It ends by itself in the gateway, also
+//! when this command is gone; Ctrl-C ends it at once. While it lasts, a line a second says who is still served.
+
+use super::DrillError;
+use super::admin::Admin;
+use super::interrupt;
+use crate::clock;
+use bench::drill::policy::Inside;
+use std::io::IsTerminal as _;
+use std::net::ToSocketAddrs as _;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// Options of `tidegate drill pressure`.
+#[derive(Debug, clap::Args)]
+pub struct PressureArgs {
+    /// The deployment.
+    pub deployment: String,
+    /// The share of its capacity to pretend away, 0.01 … 0.95.
+    #[arg(long, value_name = "SHARE")]
+    pub share: f64,
+    /// For so many seconds, at most an hour.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// The gateway's admin interface.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
+    pub admin: String,
+    /// A file with the admin token: a change always needs it.
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_ADMIN_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Do not ask before.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Presses, watches, and takes the pressure away again.
+///
+/// # Errors
+/// The options are wrong, or the gateway does not answer or refuses.
+pub fn pressure(args: &PressureArgs) -> Result<bool, DrillError> {
+    if !(0.01..=0.95).contains(&args.share) {
+        return Err(DrillError::Usage(format!("--share {}: must be between 0.01 and 0.95", args.share)));
+    }
+    let token = args.token_file.as_ref().map(std::fs::read_to_string).transpose()?;
+    let address = args.admin.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    let address = address
+        .ok_or_else(|| DrillError::Usage(format!("--admin {}: this is no ADDRESS:PORT", args.admin)))?;
+    let what = format!(
+        "This lets {} at {address} act as if {:.0} % of its capacity were gone, for {} s, with its real traffic. Go on? [y/N] ",
+        args.deployment,
+        100.0 * args.share,
+        args.seconds
+    );
+    super::target::confirm(&what, args.yes, || {
+        DrillError::Usage("say --yes to press a gateway in service".to_owned())
+    })?;
+    let admin = Admin::new(address, token.map(|token| token.trim().to_owned()));
+    let interrupted = interrupt()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        admin.press(&args.deployment, args.share, Duration::from_secs(args.seconds)).await?;
+        let end = clock::now() + Duration::from_secs(args.seconds);
+        while clock::now() < end && !interrupted.load(Relaxed) {
+            say(&admin.inside(&[]).await, end.saturating_sub(clock::now()));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        admin.lift_pressure(&args.deployment).await?;
+        tell("the pressure is gone");
+        Ok(true)
+    })
+}
+
+fn say(inside: &Inside, left: Duration) {
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    let active: u32 = inside.replicas.iter().map(|replica| replica.active).sum();
+    let limit: f64 =
+        inside.replicas.iter().filter(|replica| replica.in_service).map(|replica| replica.limit).sum();
+    let [priority, regular] = inside.queued;
+    tell(&format!(
+        "{:>4} s left   {active} running of {limit:.0}   waiting: priority {priority}, regular {regular}",
+        left.as_secs()
+    ));
+}
+
+#[expect(clippy::print_stderr, reason = "what the person at the terminal watches")]
+fn tell(line: &str) {
+    eprintln!("{line}");
+}

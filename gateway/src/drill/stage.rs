@@ -1,0 +1,252 @@
+//! What a drill in real time plays on: simulated engines in this process, and the real gateway as a process of its own.
+//!
+//! The gateway is the same binary with `serve` and a config of its own, so what is drilled is what is shipped, and it
+//! can die and come back. Everything is on loopback, on free ports, in a folder that goes with it.
+
+use super::DrillError;
+use super::admin::Admin;
+use crate::keys::{Digest, NewKey};
+use bench::drill::scenario::Incident;
+use bench::drill::script::Drill;
+use bench::engine::server::{EngineServer, EngineServerConfig};
+use limits::{BudgetConfig, Policy};
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The model's name here.
+pub(super) const MODEL: &str = "drill";
+/// How long the gateway may take to listen.
+const START_PATIENCE: Duration = Duration::from_secs(15);
+/// How often it is looked whether it does.
+const POLL: Duration = Duration::from_millis(20);
+/// Limits that nobody reaches, for accounts that have none.
+const LIMITLESS: &str = "{ prompt: 4294967295, uncached_prompt: 4294967295, generated: 4294967295 }";
+
+/// Engines and gateway.
+pub(super) struct Stage {
+    /// Where customers connect.
+    pub(super) address: SocketAddr,
+    /// The gateway's admin interface.
+    pub(super) admin: Admin,
+    engines: Vec<Engine>,
+    config: PathBuf,
+    folder: PathBuf,
+    gateway: Option<Child>,
+}
+
+/// One replica, or the place where it will be back.
+struct Engine {
+    address: SocketAddr,
+    config: EngineServerConfig,
+    server: Option<EngineServer>,
+    pace: u16,
+}
+
+impl Engine {
+    async fn start(&mut self) -> std::io::Result<()> {
+        if self.server.is_none() {
+            let config = EngineServerConfig { address: self.address, ..self.config.clone() };
+            let server = EngineServer::start(config).await?;
+            server.set_pace(f64::from(self.pace) / 100.0);
+            self.address = server.addr;
+            self.server = Some(server);
+        }
+        Ok(())
+    }
+}
+
+impl Stage {
+    /// Starts everything.
+    pub(super) async fn start(drill: &Drill) -> Result<Stage, DrillError> {
+        let scenario = &drill.scenario;
+        let mut engines = Vec::with_capacity(usize::from(scenario.replicas));
+        for seed in 0..scenario.replicas {
+            let config = EngineServerConfig {
+                model: MODEL.to_owned(),
+                profile: scenario.profile.clone(),
+                seed: u64::from(seed),
+                context: Some(scenario.profile.context),
+                ..EngineServerConfig::default()
+            };
+            let mut engine = Engine { address: config.address, config, server: None, pace: 100 };
+            engine.start().await?;
+            engines.push(engine);
+        }
+        let folder = std::env::temp_dir().join(format!("tidegate-drill-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        let (address, admin_address) = (free_address()?, free_address()?);
+        let token = NewKey::from_os().map_err(std::io::Error::other)?.key;
+        let token_file = folder.join("token");
+        std::fs::write(&token_file, &token)?;
+        let replicas: Vec<SocketAddr> = engines.iter().map(|engine| engine.address).collect();
+        let config = folder.join("tidegate.yaml");
+        let text = yaml(drill, address, admin_address, &replicas, &token_file.display().to_string());
+        std::fs::write(&config, text)?;
+        let admin = Admin::new(admin_address, Some(token));
+        let mut stage = Stage { address, admin, engines, config, folder, gateway: None };
+        stage.start_gateway().await?;
+        Ok(stage)
+    }
+
+    async fn start_gateway(&mut self) -> Result<(), DrillError> {
+        let log = self.folder.join("gateway.log");
+        let output = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["serve", "--config"])
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()?;
+        let end = crate::clock::now() + START_PATIENCE;
+        while tokio::net::TcpStream::connect(self.address).await.is_err() {
+            if child.try_wait()?.is_some() || crate::clock::now() > end {
+                let _ = child.kill();
+                let _ = child.wait();
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                return Err(DrillError::Io(std::io::Error::other(format!(
+                    "the gateway did not start: {}",
+                    said.trim()
+                ))));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        self.gateway = Some(child);
+        Ok(())
+    }
+
+    /// Makes something happen.
+    pub(super) async fn happen(&mut self, incident: Incident) -> Result<(), DrillError> {
+        match incident {
+            Incident::Lost(replica) => {
+                if let Some(server) = self.engine(replica).and_then(|engine| engine.server.take()) {
+                    // It waits for the engine's thread, a matter of milliseconds.
+                    tokio::task::spawn_blocking(move || server.kill())
+                        .await
+                        .map_err(std::io::Error::other)?;
+                }
+            }
+            Incident::Back(replica) => {
+                if let Some(engine) = self.engine(replica) {
+                    engine.start().await?;
+                }
+            }
+            Incident::MetricsFrozen | Incident::MetricsBack => {
+                let frozen = incident == Incident::MetricsFrozen;
+                self.engines
+                    .iter()
+                    .filter_map(|engine| engine.server.as_ref())
+                    .for_each(|server| server.freeze_metrics(frozen));
+            }
+            Incident::Pace(replica, percent) => {
+                if let Some(engine) = self.engine(replica) {
+                    engine.pace = percent;
+                    engine.server.iter().for_each(|server| server.set_pace(f64::from(percent) / 100.0));
+                }
+            }
+            Incident::Drained(replica, drained) => self.admin.drain(MODEL, replica, drained).await?,
+            Incident::Pressure(percent, seconds) => {
+                self.admin.press(MODEL, f64::from(percent) / 100.0, Duration::from_secs(seconds)).await?;
+            }
+            Incident::Reload => self.signal(nix::sys::signal::Signal::SIGHUP),
+            Incident::GatewayLost => self.end_gateway(),
+            Incident::GatewayBack => self.start_gateway().await?,
+        }
+        Ok(())
+    }
+
+    fn engine(&mut self, number: u16) -> Option<&mut Engine> {
+        self.engines.get_mut(usize::from(number))
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        if let Some(child) = &self.gateway {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), signal);
+        }
+    }
+
+    fn end_gateway(&mut self) {
+        if let Some(mut child) = self.gateway.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.end_gateway();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn free_address() -> std::io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+/// The key of an account. It opens nothing but this drill's gateway.
+pub(super) fn key(account: u32) -> String {
+    format!("tg-drill-{account}")
+}
+
+fn yaml(
+    drill: &Drill,
+    address: SocketAddr,
+    admin: SocketAddr,
+    replicas: &[SocketAddr],
+    token_file: &str,
+) -> String {
+    let scenario = &drill.scenario;
+    let replicas: Vec<String> = replicas.iter().map(|replica| format!("\"http://{replica}\"")).collect();
+    let scrape = match scenario.scrape {
+        Some(interval) => format!("{{ interval_ms: {} }}", interval.as_millis()),
+        None => "{ path: off }".to_owned(),
+    };
+    let grows = scenario.budgets.iter().any(|(_, budget)| matches!(budget.policy, Policy::Published(_)));
+    let mut text = format!(
+        "listen: {{ address: \"{address}\", limits: {{ connections_per_address: 100000 }} }}\n\
+         admin: {{ address: \"{admin}\", token_file: \"{token_file}\" }}\n\
+         deployments: [{{ name: {MODEL}, engine: vllm, replicas: [{}], slo: {{ ttft_ms: {}, tpot_ms: {} }}, scrape: {scrape} }}]\n\
+         models: [{{ name: {MODEL}, deployments: [{MODEL}], size_class: small }}]\n\
+         limits: {{ policy: {} }}\n\
+         log: {{ access: off, level: warn }}\n\
+         accounts:\n",
+        replicas.join(", "),
+        scenario.slo.ttft.as_millis(),
+        scenario.slo.tpot.as_millis(),
+        if grows { "published" } else { "fixed" },
+    );
+    for group in &drill.groups {
+        for account in group.first..group.first + group.count {
+            let limits = group.limits.as_ref().map_or_else(limitless, limited);
+            // Writing into a string cannot fail.
+            let _ = writeln!(
+                text,
+                "  - {{ id: \"{}\", keys: [\"{}\"], tiers: [priority, regular], spending_tier: enterprise, \
+                 requests_per_minute: 100000000, concurrency: 100000, limits: [{limits}] }}",
+                drill.account(account),
+                Digest::of(&key(account)),
+            );
+        }
+    }
+    text
+}
+
+fn limitless() -> String {
+    format!("{{ start: {LIMITLESS}, floor: {LIMITLESS}, ceiling: {LIMITLESS} }}")
+}
+
+fn limited(budget: &BudgetConfig) -> String {
+    let meters = |of: fn(&limits::Bounds) -> u64| {
+        let bounds = &budget.bounds;
+        let (prompt, uncached, generated) =
+            (of(&bounds.prompt), of(&bounds.uncached_prompt), of(&bounds.generated));
+        format!("{{ prompt: {prompt}, uncached_prompt: {uncached}, generated: {generated} }}")
+    };
+    let (start, floor, ceiling) =
+        (meters(|bounds| bounds.start), meters(|bounds| bounds.floor), meters(|bounds| bounds.ceiling));
+    format!("{{ start: {start}, floor: {floor}, ceiling: {ceiling} }}")
+}

@@ -144,8 +144,12 @@ impl Gateway {
         }
     }
 
-    /// Once a second: freeze growth where a model is short, and tell of limits that moved.
+    /// Once a second: note what was shed, freeze growth where a model is short, and tell of limits that moved.
     pub fn tend_budgets(&self) {
+        for deployment in &self.snapshot().deployments {
+            let now = clock::now();
+            deployment.last_minute.note(now, deployment.gate.read(|shedder| shedder.snapshot(now)).counters);
+        }
         let share_max = self.snapshot().config.limits.growth.shed_share_max;
         self.accounts.shortage().apply(&self.registry, share_max, clock::now());
         for cell in self.registry.budgets() {

@@ -227,7 +227,7 @@ fn too_many(account: &str, refused: RequestRefusal) -> Refusal {
     let message = format!(
         "Account {account} is at its limit of {limit} {what} ({used} used). Retry as told, or send fewer."
     );
-    Refusal::new(reason, message).retry(retry_after)
+    Refusal::new(reason, message).retry(retry_after).why(explain::Why::Requests(refused))
 }
 
 /// Step 3: the body, read and understood.

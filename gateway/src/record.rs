@@ -8,6 +8,7 @@ use crate::api::Api;
 use crate::clock;
 use crate::config::Tier;
 use crate::edge::client::Client;
+use crate::explain::Why;
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
 use crate::request::call::Call;
@@ -59,6 +60,8 @@ pub struct Record {
     pub reason: &'static str,
     /// The sentence of a refusal, for the list of the last ones.
     pub message: Option<String>,
+    /// The facts behind it.
+    pub why: Option<Box<Why>>,
     /// Where it was served.
     pub deployment: Option<Arc<str>>,
     /// Which replica.
@@ -110,6 +113,7 @@ impl Record {
             status: 200,
             reason: "",
             message: None,
+            why: None,
             deployment: None,
             replica: None,
             dispatched: None,
@@ -207,6 +211,7 @@ impl Record {
         self.status = refusal.reason.status();
         self.reason = refusal.reason.name();
         self.message = Some(refusal.message.clone());
+        self.why.clone_from(&refusal.why);
     }
 
     /// Its client left. A stream that had begun keeps the status that was sent.

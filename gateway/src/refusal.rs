@@ -4,6 +4,7 @@
 //! status, the machine-readable reason, the sentence for people, and whether and when a retry can help; how it
 //! looks on the wire is the API's affair (`api::error`).
 
+use crate::explain::Why;
 use std::time::Duration;
 
 /// The reason in `x-tidegate-reason`, and with it status, type and code. Fixed names: dashboards use them.
@@ -187,7 +188,7 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 const ROUNDING: Duration = Duration::from_secs(1);
 
 /// One refusal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     /// What kind.
     pub reason: Reason,
@@ -197,12 +198,14 @@ pub struct Refusal {
     pub param: Option<&'static str>,
     /// When a retry can help.
     pub retry: Retry,
+    /// The facts behind it, for operators. Boxed, for most steps of a request refuse nothing.
+    pub why: Option<Box<Why>>,
 }
 
 impl Refusal {
     /// A refusal for which time changes nothing.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Refusal { reason, message: message.into(), param: None, retry: Retry::NotApplicable }
+        Refusal { reason, message: message.into(), param: None, retry: Retry::NotApplicable, why: None }
     }
 
     /// A malformed request.
@@ -214,6 +217,13 @@ impl Refusal {
     #[must_use]
     pub fn param(mut self, param: &'static str) -> Self {
         self.param = Some(param);
+        self
+    }
+
+    /// The facts behind it.
+    #[must_use]
+    pub fn why(mut self, why: Why) -> Self {
+        self.why = Some(Box::new(why));
         self
     }
 

@@ -10,7 +10,9 @@ use crate::clock;
 use crate::config::{self, Config, Tier};
 use crate::entropy::stable_hash;
 use crate::journal::Journal;
+use crate::last_minute::LastMinute;
 use crate::memory::AccountMemory;
+use crate::operated::Operated;
 use crate::overrides::Overrides;
 use crate::request::weigh::{ModelWeigher, Prefixes};
 use crate::upstream::discovery::Places;
@@ -37,6 +39,8 @@ pub struct Snapshot {
     pub deployments: Vec<Arc<Deployment>>,
     /// Wall time of the build, seconds since the epoch: the `created` of models.
     pub built: u64,
+    /// Accounts' ids by their numbers.
+    numbers: HashMap<u64, Arc<str>>,
 }
 
 /// One account.
@@ -90,6 +94,10 @@ pub struct Deployment {
     pub prefixes: Arc<Prefixes>,
     /// Tokens that one content chunk usually carries.
     pub tokens_per_chunk: Arc<TokensPerChunk>,
+    /// What was admitted and shed in the last minute.
+    pub last_minute: Arc<LastMinute>,
+    /// What operators did to it.
+    pub operated: Arc<Operated>,
 }
 
 /// An average that finished answers move, shared by all accounts of a model. Starts at the model's default.
@@ -341,6 +349,18 @@ fn cache_salt(account: &str) -> Box<str> {
 }
 
 impl Snapshot {
+    /// The account of that id.
+    #[must_use]
+    pub fn account(&self, id: &str) -> Option<Arc<Account>> {
+        self.accounts.get(id).cloned()
+    }
+
+    /// The id of the account of that number, as shedders know it; `other` where there is none any more.
+    #[must_use]
+    pub fn account_numbered(&self, number: u64) -> Arc<str> {
+        self.numbers.get(&number).cloned().unwrap_or_else(|| "other".into())
+    }
+
     /// Builds the snapshot of `config`. Looks up the names of replicas, which may block; one without an address is
     /// told and looked up again later.
     #[must_use]
@@ -382,8 +402,11 @@ impl Snapshot {
                 }),
             )
         });
+        let accounts: HashMap<Arc<str>, Arc<Account>> = accounts.collect();
+        let numbers = accounts.values().map(|account| (account.number, Arc::clone(&account.config.id)));
         Snapshot {
-            accounts: accounts.collect(),
+            numbers: numbers.collect(),
+            accounts,
             models,
             deployments,
             built: clock::wall().as_secs(),
@@ -393,6 +416,12 @@ impl Snapshot {
 }
 
 impl Deployment {
+    /// The ceilings in force: as configured, or as an operator set them.
+    #[must_use]
+    pub fn ceilings(&self) -> config::Ceilings {
+        self.operated.ceilings().unwrap_or(self.config.ceilings)
+    }
+
     /// The replica that a session's hint belongs to.
     #[must_use]
     pub fn hinted(&self, hint: Option<u64>) -> Option<shedder::ReplicaId> {
@@ -439,6 +468,8 @@ impl Deployment {
             timeouts,
             prefixes: Arc::new(Prefixes::new(config.shared_prefixes)),
             tokens_per_chunk: Arc::default(),
+            last_minute: Arc::default(),
+            operated: Arc::default(),
             config: Arc::clone(config),
         }
     }

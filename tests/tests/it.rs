@@ -31,6 +31,9 @@ mod leaving;
 mod observing;
 
 #[cfg(test)]
+mod operating;
+
+#[cfg(test)]
 mod overload;
 
 #[cfg(test)]

@@ -1,7 +1,27 @@
-//! The operators' side: health, metrics, state; on its own listener and its own thread.
+//! The operators' side: health, metrics, state and changes; on its own listener and its own thread.
+//!
+//! What can be asked is a table (`table`): a path that is not in it does not exist, and each entry names the role that
+//! it needs, so nothing is open by being forgotten. The OpenAPI document is made from the same table and from the
+//! types of the answers. Views are read from copies and short locks; no query holds what a request needs.
+//!
+//! | part | answers |
+//! |---|---|
+//! | `server` | How does a question come in, and within which bounds? |
+//! | `guard` | Who may ask this? |
+//! | `entries`, `table`, `call` | What can be asked, and of whom? |
+//! | `read`, `change` | What is answered, and what is done? |
+//! | `views` | How does it look? |
+//! | `openapi` | How is it described? |
 
-mod routes;
+mod answer;
+mod call;
+mod change;
+mod entries;
+mod guard;
+mod openapi;
+mod read;
 mod server;
+mod table;
 mod views;
 
 pub use server::start;

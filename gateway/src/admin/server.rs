@@ -1,6 +1,6 @@
 //! The admin listener: hyper on one thread of its own, so that nothing asked here can slow a request.
 
-use crate::admin::routes;
+use crate::admin::{answer, table};
 use crate::gateway::Gateway;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
@@ -39,7 +39,7 @@ async fn accept(listener: TcpListener, gateway: Arc<Gateway>, metrics: Prometheu
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -49,9 +49,12 @@ async fn accept(listener: TcpListener, gateway: Arc<Gateway>, metrics: Prometheu
                 let (gateway, metrics) = (Arc::clone(&gateway), metrics.clone());
                 async move {
                     let (head, body) = request.into_parts();
-                    Ok::<_, Infallible>(match Limited::new(body, routes::BODY_MAX).collect().await {
-                        Ok(body) => routes::answer(&gateway, &metrics, &head, &body.to_bytes()),
-                        Err(_) => routes::text(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large.\n"),
+                    Ok::<_, Infallible>(match Limited::new(body, table::BODY_MAX).collect().await {
+                        Ok(body) => table::answer(&gateway, &metrics, &head, &body.to_bytes(), peer),
+                        Err(_) => {
+                            let message = format!("A body has at most {} bytes here.", table::BODY_MAX);
+                            answer::problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message).answer()
+                        }
                     })
                 }
             });

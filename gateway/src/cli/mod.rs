@@ -2,8 +2,10 @@
 //!
 //! `0` it went well, `1` it ran and failed, `2` it was called wrongly or its config is wrong.
 
+mod admin;
 mod check;
 mod demo;
+mod deployments;
 mod drill;
 mod keys;
 mod limits;
@@ -46,8 +48,8 @@ enum Command {
     Drill(Box<drill::DrillArguments>),
     /// Accounts' limits, through the admin API of a running gateway.
     Limits(limits::LimitsArguments),
-    /// Deployments of a running gateway, as their shedders see them.
-    Deployments(limits::DeploymentsArguments),
+    /// Deployments of a running gateway: how full, who waits; drain, thresholds, pressure.
+    Deployments(deployments::DeploymentsArguments),
     /// API keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -77,7 +79,7 @@ pub fn run() -> ExitCode {
         Some(Command::Engine(arguments)) => engine(*arguments),
         Some(Command::Drill(arguments)) => drill::run(&arguments),
         Some(Command::Limits(arguments)) => limits::run(&arguments),
-        Some(Command::Deployments(arguments)) => limits::deployments(&arguments),
+        Some(Command::Deployments(arguments)) => deployments::run(&arguments),
         Some(Command::Keys(command)) => keys::run(&command),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Demo(arguments)) => demo::run(&arguments),

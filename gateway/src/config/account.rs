@@ -52,7 +52,7 @@ impl Account {
 }
 
 /// Limits of one account for one model or for all.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LimitOverride {
     /// The model's own name; `None` is every model.
     pub model: Option<Arc<str>>,

@@ -21,8 +21,14 @@ pub struct Admin {
     pub token: Option<Digest>,
     /// Where the token is read from, if it is.
     pub token_file: Option<PathBuf>,
+    /// The digest of a token that may read, but change nothing.
+    pub read_token: Option<Digest>,
+    /// Where that one is read from, if it is.
+    pub read_token_file: Option<PathBuf>,
     /// Names under which the listener may be addressed beside IP addresses and `localhost`, lower case.
     pub hosts: Vec<String>,
+    /// Whether the config is read again when its file changes.
+    pub watch_config: bool,
 }
 
 /// Where operators connect: health, metrics, console, admin API.
@@ -38,14 +44,30 @@ pub(crate) struct AdminFile {
     /// Instead of the file: `sha256:` and the token's SHA-256 in hexadecimal. `tidegate keys new` makes both.
     #[schemars(extend("x-secret" = true))]
     token_sha256: Option<String>,
+    /// File with a token that may read and change nothing: for dashboards and Prometheus off loopback.
+    #[schemars(length(min = 1, max = 4096))]
+    read_token_file: Option<String>,
+    /// Instead of that file: `sha256:` and the reading token's SHA-256 in hexadecimal.
+    #[schemars(extend("x-secret" = true))]
+    read_token_sha256: Option<String>,
     /// Host names under which the listener is reached, beside IP addresses and localhost. Others are refused, so that a web page cannot reach it through a name of its own.
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     hosts: Vec<String>,
+    /// Read the config again when its file changes. Default true: what is in force is what is in the file. A file with faults changes nothing.
+    watch_config: bool,
 }
 
 impl Default for AdminFile {
     fn default() -> Self {
-        Self { address: "127.0.0.1:9090".to_owned(), token_file: None, token_sha256: None, hosts: Vec::new() }
+        Self {
+            address: "127.0.0.1:9090".to_owned(),
+            token_file: None,
+            token_sha256: None,
+            read_token_file: None,
+            read_token_sha256: None,
+            hosts: Vec::new(),
+            watch_config: true,
+        }
     }
 }
 
@@ -62,19 +84,43 @@ impl AdminFile {
             let fault = format!("is reachable from outside ({}); set admin.token_file as well", address.ip());
             resolver.fault(&at.key("address"), fault);
         }
-        if self.token_file.is_some() && self.token_sha256.is_some() {
-            resolver.fault(&at.key("token_sha256"), "stands beside token_file; keep one of the two");
-        }
-        let token_file = self.token_file.map(|path| resolver.path(&path));
-        let token = match &token_file {
-            Some(path) => {
-                resolver.secret(&at.key("token_file"), path).map(|token| Digest::of(token.expose()))
-            }
-            None => self.token_sha256.and_then(|text| resolver.digest(&at.key("token_sha256"), &text)),
-        };
+        let (token, token_file) =
+            admin_token(resolver, &at, ("token_file", self.token_file), ("token_sha256", self.token_sha256));
+        let (read_token, read_token_file) = admin_token(
+            resolver,
+            &at,
+            ("read_token_file", self.read_token_file),
+            ("read_token_sha256", self.read_token_sha256),
+        );
         let hosts = self.hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect();
-        Admin { address, token, token_file, hosts }
+        Admin {
+            address,
+            token,
+            token_file,
+            read_token,
+            read_token_file,
+            hosts,
+            watch_config: self.watch_config,
+        }
     }
+}
+
+/// A token from its file or its digest, whichever is given.
+fn admin_token(
+    resolver: &mut Resolver<'_>,
+    at: &At<'_>,
+    (file_key, file): (&str, Option<String>),
+    (digest_key, digest): (&str, Option<String>),
+) -> (Option<Digest>, Option<PathBuf>) {
+    if file.is_some() && digest.is_some() {
+        resolver.fault(&at.key(digest_key), format!("stands beside {file_key}; keep one of the two"));
+    }
+    let file = file.map(|path| resolver.path(&path));
+    let token = match &file {
+        Some(path) => resolver.secret(&at.key(file_key), path).map(|token| Digest::of(token.expose())),
+        None => digest.and_then(|text| resolver.digest(&at.key(digest_key), &text)),
+    };
+    (token, file)
 }
 
 /// Whether two listeners cannot both be opened.

@@ -13,7 +13,7 @@ use pingora::ErrorType;
 use pingora::protocols::http::ServerSession;
 
 /// Why a request ends without an answer of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Stop {
     /// Refused; the client is to be told.
     Refused(Refusal),

@@ -1,0 +1,108 @@
+//! One question to the admin API, taken apart: path parameters, query, body.
+
+use super::answer::{Refused, problem};
+use super::guard::Caller;
+use crate::gateway::Gateway;
+use crate::state::{Account, Deployment, Snapshot};
+use bytes::Bytes;
+use http::{StatusCode, request};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+/// Longest query that is read.
+const QUERY_MAX: usize = 2048;
+
+/// One question.
+pub(super) struct Call<'c> {
+    pub(super) gateway: &'c Arc<Gateway>,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) metrics: &'c PrometheusHandle,
+    pub(super) head: &'c request::Parts,
+    /// What stands in the path for each `{…}`, in order.
+    pub(super) parameters: Vec<String>,
+    pub(super) body: &'c Bytes,
+    /// Who asks, for the log.
+    pub(super) caller: &'c Caller,
+}
+
+impl Call<'_> {
+    /// The path parameter of that place.
+    pub(super) fn parameter(&self, nth: usize) -> &str {
+        self.parameters.get(nth).map_or("", String::as_str)
+    }
+
+    /// A value of the query, decoded.
+    pub(super) fn query(&self, name: &str) -> Option<String> {
+        let query = self.head.uri.query().filter(|query| query.len() <= QUERY_MAX)?;
+        query.split('&').find_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (key == name).then(|| decoded(&value.replace('+', " ")))?
+        })
+    }
+
+    /// A number of the query between 1 and `most`; `default` when it is absent.
+    pub(super) fn number(&self, name: &str, default: usize, most: usize) -> Result<usize, Refused> {
+        let Some(text) = self.query(name) else { return Ok(default) };
+        text.parse().ok().filter(|number| (1..=most).contains(number)).ok_or_else(|| {
+            let message = format!("`{name}` must be a number from 1 to {most}.");
+            problem(StatusCode::BAD_REQUEST, "bad_query", message)
+        })
+    }
+
+    /// The body as what it should be.
+    pub(super) fn said<T: DeserializeOwned>(&self) -> Result<T, Refused> {
+        serde_json::from_slice(self.body).map_err(|e| {
+            let message = format!("The body could not be read: {e}. `/api/v1/openapi.json` describes it.");
+            problem(StatusCode::BAD_REQUEST, "bad_body", message)
+        })
+    }
+
+    /// The account that the path names.
+    pub(super) fn account(&self) -> Result<Arc<Account>, Refused> {
+        let id = self.parameter(0);
+        self.snapshot.account(id).ok_or_else(|| {
+            let message = "There is no such account. `GET /api/v1/accounts` lists them.";
+            problem(StatusCode::NOT_FOUND, "no_such_account", message)
+        })
+    }
+
+    /// The deployment that the path names.
+    pub(super) fn deployment(&self) -> Result<Arc<Deployment>, Refused> {
+        let name = self.parameter(0);
+        let found = self.snapshot.deployments.iter().find(|deployment| *deployment.config.name == *name);
+        found.cloned().ok_or_else(|| {
+            let message = "There is no such deployment. `GET /api/v1/deployments` lists them.";
+            problem(StatusCode::NOT_FOUND, "no_such_deployment", message)
+        })
+    }
+}
+
+/// `%41` as `A`. `None`: it is no UTF-8 then, or a `%` is not followed by two digits.
+pub(super) fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
+            let (high, low) = (digit()?, digit()?);
+            bytes.push((high << 4 | low) as u8);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_signs_are_decoded_and_broken_ones_are_nothing() {
+        assert_eq!(decoded("a%2Fb%c3%a9").as_deref(), Some("a/bé"));
+        for broken in ["%", "%4", "%zz", "%ff"] {
+            assert_eq!(decoded(broken), None, "{broken}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Everything that the admin listener answers: the table, one entry each.
+//!
+//! Method, path, who may, what it takes and gives. The OpenAPI document is made from it.
+
+use super::call::Call;
+use super::guard::Role;
+use super::openapi::Schema;
+use super::table::{Entry, Query, Verb};
+use super::views::{accounts, deployments, limits, process, refusals};
+use super::{change, read};
+
+const fn get(
+    path: &'static str,
+    name: &'static str,
+    about: &'static str,
+    gives: Option<Schema>,
+    run: fn(&Call<'_>) -> read::Answered,
+) -> Entry {
+    Entry { verb: Verb::Get, path, role: Role::Read, name, about, query: &[], takes: None, gives, run }
+}
+
+const fn probe(
+    path: &'static str,
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Call<'_>) -> read::Answered,
+) -> Entry {
+    Entry { role: Role::Open, ..get(path, name, about, None, run) }
+}
+
+/// A change; what it answers is what it made.
+const fn change(
+    verb: Verb,
+    path: &'static str,
+    (name, about): (&'static str, &'static str),
+    takes: Option<Schema>,
+    gives: Schema,
+    run: fn(&Call<'_>) -> read::Answered,
+) -> Entry {
+    Entry { verb, role: Role::Operate, takes, ..get(path, name, about, Some(gives), run) }
+}
+
+/// What a change of a deployment answers.
+const DEPLOYMENT: Schema = Schema::of::<deployments::DeploymentState>();
+
+/// All of them, in the order of the document.
+pub(super) const ENTRIES: &[Entry] = &[
+    probe("/livez", "livez", "Whether the process lives.", read::livez),
+    probe("/readyz", "readyz", "Whether it takes requests; 503 on its way out.", read::readyz),
+    probe("/healthz", "healthz", "The same as /readyz.", read::readyz),
+    get("/metrics", "metrics", "Metrics in Prometheus' text format.", None, read::metrics),
+    get("/api/v1/openapi.json", "openapi", "This document.", Some(Schema::Any), read::openapi),
+    get(
+        "/api/v1/version",
+        "version",
+        "Which program this is, and since when.",
+        Some(Schema::of::<process::Version>()),
+        read::version,
+    ),
+    get(
+        "/api/v1/deployments",
+        "deployments",
+        "Every deployment as its shedder sees it.",
+        Some(Schema::of::<deployments::Deployments>()),
+        read::deployments,
+    ),
+    get(
+        "/api/v1/deployments/{name}",
+        "deployment",
+        "One of them.",
+        Some(Schema::of::<deployments::DeploymentState>()),
+        read::deployment,
+    ),
+    Entry {
+        query: &[
+            ("limit", Query::Number(accounts::PAGE_MAX), "How many; 100 if absent."),
+            ("after", Query::Text, "Ids after this one: `next` of the page before."),
+            ("containing", Query::Text, "Ids that contain this."),
+        ],
+        ..get(
+            "/api/v1/accounts",
+            "accounts",
+            "Accounts in the order of their ids.",
+            Some(Schema::of::<accounts::AccountPage>()),
+            read::accounts,
+        )
+    },
+    get(
+        "/api/v1/accounts/{id}",
+        "account",
+        "One account.",
+        Some(Schema::of::<accounts::AccountState>()),
+        read::account,
+    ),
+    Entry {
+        query: &[("model", Query::Text, "This model only.")],
+        ..get(
+            "/api/v1/accounts/{id}/limits",
+            "account_limits",
+            "An account's limits: in force, used, what comes next, how they moved.",
+            Some(Schema::of::<limits::AccountLimits>()),
+            read::account_limits,
+        )
+    },
+    change(
+        Verb::Put,
+        "/api/v1/accounts/{id}/limits",
+        ("set_account_limits", "Sets bounds of an account, until they are set again."),
+        Some(Schema::of::<change::LimitsChange>()),
+        Schema::of::<limits::AccountLimits>(),
+        change::set_limits,
+    ),
+    change(
+        Verb::Post,
+        "/api/v1/deployments/{name}/replicas/{replica}/drain",
+        ("drain_replica", "Takes a replica out of service; what runs on it runs on. Forgotten by a restart."),
+        None,
+        DEPLOYMENT,
+        change::drain,
+    ),
+    change(
+        Verb::Delete,
+        "/api/v1/deployments/{name}/replicas/{replica}/drain",
+        ("undrain_replica", "Puts a replica back into service."),
+        None,
+        DEPLOYMENT,
+        change::undrain,
+    ),
+    change(
+        Verb::Post,
+        "/api/v1/deployments/{name}/thresholds",
+        ("set_thresholds", "Sets the ceilings of the tiers, until the next reload or restart."),
+        Some(Schema::of::<change::Thresholds>()),
+        DEPLOYMENT,
+        change::set_thresholds,
+    ),
+    change(
+        Verb::Delete,
+        "/api/v1/deployments/{name}/thresholds",
+        ("reset_thresholds", "Puts the ceilings of the config in force again."),
+        None,
+        DEPLOYMENT,
+        change::reset_thresholds,
+    ),
+    change(
+        Verb::Post,
+        "/api/v1/deployments/{name}/pressure",
+        ("set_pressure", "Pretends for a time that a part of the capacity is gone: a drill on live traffic."),
+        Some(Schema::of::<change::PressureChange>()),
+        DEPLOYMENT,
+        change::set_pressure,
+    ),
+    change(
+        Verb::Delete,
+        "/api/v1/deployments/{name}/pressure",
+        ("lift_pressure", "Ends the pretence."),
+        None,
+        DEPLOYMENT,
+        change::lift_pressure,
+    ),
+    Entry {
+        query: &[("limit", Query::Number(limits::LISTED_MAX), "How many; 100 if absent.")],
+        ..get(
+            "/api/v1/limits",
+            "limits",
+            "The busiest budgets in memory.",
+            Some(Schema::of::<limits::Budgets>()),
+            read::limits,
+        )
+    },
+    Entry {
+        query: &[("limit", Query::Number(crate::accounting::REFUSALS_MAX), "How many; all if absent.")],
+        ..get(
+            "/api/v1/requests",
+            "requests",
+            "The last refusals, each with why.",
+            Some(Schema::of::<refusals::Refusals>()),
+            read::requests,
+        )
+    },
+    get("/api/v1/config", "config", "The config in force, without secrets.", Some(Schema::Any), read::config),
+    get(
+        "/api/v1/invariants",
+        "invariants",
+        "Every counter that must be zero at rest.",
+        Some(Schema::of::<process::InvariantsState>()),
+        read::invariants,
+    ),
+];

@@ -1,0 +1,190 @@
+//! What an entry of the table is, and how a question finds its entry.
+//!
+//! A path that is in no entry does not exist, and an entry cannot be written without its role.
+
+use super::answer::{Answer, problem};
+use super::call::{Call, decoded};
+use super::entries::ENTRIES;
+use super::guard::{self, Caller, Role};
+use super::openapi::Schema;
+use super::read;
+use crate::gateway::Gateway;
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header, request};
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Largest body of a change.
+pub(super) const BODY_MAX: usize = 64 << 10;
+
+/// A method that some entry takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    Get,
+    Put,
+    Post,
+    Delete,
+}
+
+impl Verb {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Verb::Get => "GET",
+            Verb::Put => "PUT",
+            Verb::Post => "POST",
+            Verb::Delete => "DELETE",
+        }
+    }
+}
+
+/// One thing that can be asked.
+#[derive(Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) verb: Verb,
+    /// With `{name}` where something stands for one segment.
+    pub(super) path: &'static str,
+    pub(super) role: Role,
+    /// Its name in the OpenAPI document, which generated clients use.
+    pub(super) name: &'static str,
+    /// What it does, in a sentence.
+    pub(super) about: &'static str,
+    /// Names that the query may have, with what they mean.
+    pub(super) query: &'static [(&'static str, Query, &'static str)],
+    /// What the body must be.
+    pub(super) takes: Option<Schema>,
+    /// What the answer is; `None`: plain text.
+    pub(super) gives: Option<Schema>,
+    pub(super) run: fn(&Call<'_>) -> read::Answered,
+}
+
+/// What a value of the query is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Query {
+    Text,
+    /// From 1 to this.
+    Number(usize),
+}
+
+/// Answers one request whose body, if it has one, was read.
+pub(super) fn answer(
+    gateway: &Arc<Gateway>,
+    metrics: &PrometheusHandle,
+    head: &request::Parts,
+    body: &Bytes,
+    peer: SocketAddr,
+) -> Answer {
+    if let Some(file) = crate::console::file(head) {
+        return file;
+    }
+    let path = head.uri.path();
+    let snapshot = gateway.snapshot();
+    let found = find(&head.method, path);
+    let role = found.as_ref().map_or(Role::Read, |(entry, _)| entry.role);
+    let judged = guard::judge(&snapshot.config.admin, &head.headers, role);
+    let (caller, (entry, parameters)) = match (judged, found) {
+        (Ok(caller), Ok(found)) => (caller, found),
+        (Err(refused), found) => {
+            let answer = refused.answer();
+            audit(head, peer, &answer, found.map_or("-", |(entry, _)| entry.name), "-");
+            return answer;
+        }
+        (Ok(_), Err(Missing::Path)) => {
+            let message = "There is no such path. `/api/v1/openapi.json` lists them.";
+            return problem(StatusCode::NOT_FOUND, "no_such_path", message).answer();
+        }
+        (Ok(_), Err(Missing::Method(allowed))) => {
+            let message = "This path does not take this method; `Allow` lists those that it takes.";
+            let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message).answer();
+            if let Ok(allowed) = HeaderValue::try_from(allowed) {
+                answer.headers_mut().insert(header::ALLOW, allowed);
+            }
+            return answer;
+        }
+    };
+    let caller: Caller = caller;
+    let call = Call { gateway, snapshot, metrics, head, parameters, body, caller: &caller };
+    let answer = (entry.run)(&call).unwrap_or_else(super::answer::Refused::answer);
+    audit(head, peer, &answer, entry.name, &caller.token);
+    answer
+}
+
+/// A line for each change, done or refused.
+fn audit(head: &request::Parts, peer: SocketAddr, answer: &Answer, name: &str, by: &str) {
+    if head.method == Method::GET || head.method == Method::HEAD {
+        return;
+    }
+    let (method, path, status) = (head.method.as_str(), head.uri.path(), answer.status().as_u16());
+    tracing::info!(target: "audit", by, %peer, action = name, method, path, status, "change asked");
+}
+
+/// Why there is no entry.
+enum Missing {
+    Path,
+    /// There are others: the methods that the path takes.
+    Method(String),
+}
+
+fn find(method: &Method, path: &str) -> Result<(&'static Entry, Vec<String>), Missing> {
+    // A HEAD is a GET whose body is not sent.
+    let method = if method == Method::HEAD { "GET" } else { method.as_str() };
+    let mut allowed: Vec<&str> = Vec::new();
+    for entry in ENTRIES {
+        if let Some(parameters) = matches(entry.path, path) {
+            if entry.verb.name() == method {
+                return Ok((entry, parameters));
+            }
+            allowed.push(entry.verb.name());
+        }
+    }
+    if allowed.is_empty() { Err(Missing::Path) } else { Err(Missing::Method(allowed.join(", "))) }
+}
+
+/// What stands for each `{…}` of the pattern; `None`: another path.
+fn matches(pattern: &str, path: &str) -> Option<Vec<String>> {
+    let mut parameters = Vec::new();
+    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(parameters),
+            (Some(hole), Some(text)) if hole.starts_with('{') => {
+                parameters.push(decoded(text).filter(|text| !text.is_empty())?);
+            }
+            (Some(wanted), Some(given)) if wanted == given => {}
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Threat S16: what changes something is not open to who may only look.
+    #[test]
+    fn threat_s16_every_entry_that_is_no_get_needs_an_operator() {
+        for entry in ENTRIES {
+            assert_eq!(entry.verb != Verb::Get, entry.role == Role::Operate, "{}", entry.path);
+            let is_probe = ["/livez", "/readyz", "/healthz"].contains(&entry.path);
+            assert_eq!(entry.role == Role::Open, is_probe, "{} is open to anybody", entry.path);
+        }
+    }
+
+    #[test]
+    fn names_and_paths_are_there_once() {
+        for (nth, entry) in ENTRIES.iter().enumerate() {
+            for other in &ENTRIES[nth + 1..] {
+                assert_ne!(entry.name, other.name);
+                assert!(entry.path != other.path || entry.verb != other.verb, "{}", entry.path);
+            }
+        }
+    }
+
+    #[test]
+    fn a_segment_stands_for_a_parameter_whatever_is_encoded_in_it() {
+        assert_eq!(matches("/a/{x}/b", "/a/one%2Ftwo/b"), Some(vec!["one/two".to_owned()]));
+        for other in ["/a/one/two/b", "/a//b", "/a/one/b/", "/a/one", "/A/one/b", "/a/%/b"] {
+            assert_eq!(matches("/a/{x}/b", other), None, "{other}");
+        }
+    }
+}

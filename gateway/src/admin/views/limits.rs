@@ -1,0 +1,217 @@
+//! Budgets: limit, bounds, use, what comes next, how it came so.
+
+use super::{millis, moment};
+use crate::clock;
+use crate::gateway::Gateway;
+use crate::state::{Account, Model, Snapshot};
+use limits::{LimitChange, Meter, MeterView};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Budgets listed at once.
+pub(in crate::admin) const LISTED_MAX: usize = 1000;
+
+/// The limits of one account.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::admin) struct AccountLimits {
+    /// Its id.
+    account: Arc<str>,
+    /// `1` to `4`, `unlimited` or `enterprise`: sets the ceilings.
+    spending_tier: &'static str,
+    /// By model, those that it may use.
+    models: Vec<ModelLimits>,
+}
+
+/// The limits of one account on one model.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ModelLimits {
+    /// The model's name.
+    model: Arc<str>,
+    /// Whether growth is frozen because the model is short.
+    frozen: bool,
+    /// `prompt`, `uncached-prompt` and `generated`.
+    meters: Vec<MeterState>,
+    /// How the limits moved.
+    history: Vec<Change>,
+}
+
+/// One meter. Amounts in tokens, of the last minute.
+#[derive(Debug, Serialize, JsonSchema)]
+struct MeterState {
+    /// `prompt`, `uncached-prompt` or `generated`.
+    meter: &'static str,
+    /// Tokens per minute in force.
+    limit: u64,
+    /// Below this it never shrinks.
+    floor: u64,
+    /// Above this it never grows.
+    ceiling: u64,
+    /// Charged in the last minute.
+    used: u64,
+    /// Held for running requests.
+    reserved: u64,
+    /// Owed from answers that were longer than what was left.
+    debt: u64,
+    /// What can still be asked for.
+    remaining: u64,
+    /// When at least half of the limit will be free, if nothing else comes.
+    until_half_ms: u64,
+    /// The next growth; null: it is at its ceiling.
+    growth: Option<NextStep>,
+    /// The next shrinking; null: it is at its floor.
+    shrink: Option<NextStep>,
+    /// The return to the starting limit without traffic.
+    reset: Option<NextStep>,
+}
+
+/// A step that a limit may take.
+#[derive(Debug, Serialize, JsonSchema)]
+struct NextStep {
+    /// The limit then, tokens per minute.
+    to: u64,
+    /// The use that decides, tokens: growth needs more, shrink less.
+    threshold: Option<u64>,
+    /// Not before this moment (RFC 3339).
+    at: String,
+}
+
+/// A step that a limit took.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Change {
+    /// When (RFC 3339).
+    at: String,
+    /// Which meter.
+    meter: &'static str,
+    /// Tokens per minute before.
+    from: u64,
+    /// Tokens per minute after.
+    to: u64,
+    /// Why.
+    reason: &'static str,
+}
+
+/// The limits of one account, on one model or on all that it may use.
+pub(in crate::admin) fn account_limits(
+    gateway: &Gateway,
+    snapshot: &Snapshot,
+    account: &Account,
+    only: Option<&str>,
+) -> AccountLimits {
+    let models = snapshot
+        .config
+        .models
+        .iter()
+        .filter(|model| account.config.may_use(&model.name) && only.is_none_or(|name| *name == *model.name))
+        .filter_map(|model| snapshot.models.get(&model.name))
+        .map(|model| model_limits(gateway, snapshot, account, model))
+        .collect();
+    AccountLimits {
+        account: Arc::clone(&account.config.id),
+        spending_tier: account.config.spending_tier.name(),
+        models,
+    }
+}
+
+fn model_limits(gateway: &Gateway, snapshot: &Snapshot, account: &Account, model: &Model) -> ModelLimits {
+    let cell = account.budget(&gateway.registry, &snapshot.config, model);
+    let now = clock::now();
+    cell.with(|budget| {
+        let view = budget.view(now);
+        ModelLimits {
+            model: Arc::clone(&model.config.name),
+            frozen: budget.is_frozen(),
+            meters: view.iter().map(|(meter, state)| meter_state(budget, now, meter, state)).collect(),
+            history: budget.history().map(|change| changed(&change)).collect(),
+        }
+    })
+}
+
+fn meter_state(budget: &limits::Budget, now: Duration, meter: Meter, view: &MeterView) -> MeterState {
+    let next = budget.next_change(now, meter);
+    MeterState {
+        meter: meter.name(),
+        limit: view.limit,
+        floor: view.floor,
+        ceiling: view.ceiling,
+        used: view.used,
+        reserved: view.reserved,
+        debt: view.debt,
+        remaining: view.remaining,
+        until_half_ms: millis(view.until_half),
+        growth: next.growth.map(|g| NextStep { to: g.to, threshold: Some(g.above), at: moment(g.at) }),
+        shrink: next.shrink.map(|s| NextStep { to: s.to, threshold: Some(s.under), at: moment(s.at) }),
+        reset: next.reset.map(|r| NextStep { to: r.to, threshold: None, at: moment(r.at) }),
+    }
+}
+
+fn changed(change: &LimitChange) -> Change {
+    let at = clock::wall()
+        .saturating_sub(clock::now().saturating_sub(change.at))
+        .saturating_sub(change.before_start);
+    Change {
+        at: clock::rfc3339(at),
+        meter: change.meter.name(),
+        from: change.from,
+        to: change.to,
+        reason: change.reason.name(),
+    }
+}
+
+/// Budgets in memory.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::admin) struct Budgets {
+    /// The busiest first, at most 1,000.
+    budgets: Vec<Listed>,
+    /// How many there are in memory.
+    total: usize,
+}
+
+/// One budget: three numbers each, of the meters `prompt`, `uncached-prompt` and `generated`.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Listed {
+    /// Whose.
+    account: Arc<str>,
+    /// On which model.
+    model: Arc<str>,
+    /// Tokens per minute in force.
+    limits: [u64; 3],
+    /// Charged in the last minute.
+    used: [u64; 3],
+    /// Owed.
+    debt: [u64; 3],
+}
+
+/// The budgets in memory, the busiest first, at most `most`.
+pub(in crate::admin) fn listed(gateway: &Gateway, most: usize) -> Budgets {
+    let of = |view: &limits::PerMeter<MeterView>, part: fn(&MeterView) -> u64| {
+        [part(&view.prompt), part(&view.uncached_prompt), part(&view.generated)]
+    };
+    let mut rows: Vec<Listed> = gateway
+        .registry
+        .budgets()
+        .into_iter()
+        .map(|cell| {
+            let view = cell.view();
+            Listed {
+                account: Arc::clone(&cell.account),
+                model: Arc::clone(&cell.model),
+                limits: of(&view, |meter| meter.limit),
+                used: of(&view, |meter| meter.used),
+                debt: of(&view, |meter| meter.debt),
+            }
+        })
+        .collect();
+    let busy = |row: &Listed| {
+        row.used
+            .iter()
+            .zip(row.limits)
+            .map(|(used, limit)| *used as f64 / limit.max(1) as f64)
+            .fold(0.0, f64::max)
+    };
+    let total = rows.len();
+    rows.sort_by(|a, b| busy(b).total_cmp(&busy(a)));
+    rows.truncate(most);
+    Budgets { budgets: rows, total }
+}

@@ -140,7 +140,6 @@ mod tests {
             read_token: token.map(|_| Digest::of("reader")),
             read_token_file: None,
             hosts: vec!["ops.example".to_owned()],
-            watch_config: true,
         }
     }
 

@@ -27,8 +27,6 @@ pub struct Admin {
     pub read_token_file: Option<PathBuf>,
     /// Names under which the listener may be addressed beside IP addresses and `localhost`, lower case.
     pub hosts: Vec<String>,
-    /// Whether the config is read again when its file changes.
-    pub watch_config: bool,
 }
 
 /// Where operators connect: health, metrics, console, admin API.
@@ -53,8 +51,6 @@ pub(crate) struct AdminFile {
     /// Host names under which the listener is reached, beside IP addresses and localhost. Others are refused, so that a web page cannot reach it through a name of its own.
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     hosts: Vec<String>,
-    /// Read the config again when its file changes. Default true: what is in force is what is in the file. A file with faults changes nothing.
-    watch_config: bool,
 }
 
 impl Default for AdminFile {
@@ -66,7 +62,6 @@ impl Default for AdminFile {
             read_token_file: None,
             read_token_sha256: None,
             hosts: Vec::new(),
-            watch_config: true,
         }
     }
 }
@@ -93,15 +88,7 @@ impl AdminFile {
             ("read_token_sha256", self.read_token_sha256),
         );
         let hosts = self.hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect();
-        Admin {
-            address,
-            token,
-            token_file,
-            read_token,
-            read_token_file,
-            hosts,
-            watch_config: self.watch_config,
-        }
+        Admin { address, token, token_file, read_token, read_token_file, hosts }
     }
 }
 

@@ -29,7 +29,6 @@ pub fn redacted(config: &Config) -> Value {
             "read_token": admin.read_token.map(|token| token.short()),
             "read_token_file": admin.read_token_file.as_ref().map(|path| path.display().to_string()),
             "hosts": admin.hosts,
-            "watch_config": admin.watch_config,
         },
         "deployments": deployments.iter().map(|one| deployment(one)).collect::<Vec<_>>(),
         "models": models.iter().map(|one| model(one)).collect::<Vec<_>>(),

@@ -117,6 +117,7 @@ async fn ceilings_and_pressure_are_set_shown_and_taken_back() {
     assert_eq!(lowered.json()["tiers"][1]["ceiling"], 0.2);
     let shed = gateway.chat_as(PLAIN_KEY, &ask(json!({}))).await;
     assert_eq!((shed.status, shed.header("x-tidegate-reason")), (503, "shed-saturated"));
+    gateway.log(1).await;
     let refusals = page(&gateway, "/api/v1/requests").await;
     let refusal = &refusals["refusals"][0];
     assert_eq!(
@@ -170,7 +171,7 @@ async fn threat_s16_changes_need_the_operators_token_and_are_written_down() {
     change(&gateway, Method::POST, "/api/v1/deployments/sim/thresholds", &json!({ "regular": 0.5 })).await;
     let said = gateway.said();
     let audit = |needle: &str| said.lines().filter(|l| l.contains("\"audit\"") && l.contains(needle)).count();
-    assert_eq!(audit("set_thresholds"), 4, "three were refused, one was done: {said}");
+    assert_eq!(audit("\"set_thresholds\""), 4, "three were refused, one was done: {said}");
     assert!(audit("ceilings set") == 1 && !said.contains(TOKEN), "{said}");
 }
 

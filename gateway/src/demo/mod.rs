@@ -35,6 +35,8 @@ const FRAME: Duration = Duration::from_millis(500);
 const ACME: &str = "tg-demo-acme";
 const STARTUP: &str = "tg-demo-startup";
 const TRIAL: &str = "tg-demo-trial";
+/// The token of the demo's operator.
+const ADMIN_TOKEN: &str = "tg-demo-admin";
 /// The longest demo: a load generator that runs for ever is nobody's wish.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -174,7 +176,7 @@ fn config(urls: &[String], port: u16, admin_port: u16) -> Result<Config, DemoErr
     let replicas: Vec<String> = urls.iter().map(|url| format!("\"{url}\"")).collect();
     let text = format!(
         "listen: {{ address: \"127.0.0.1:{port}\", limits: {{ connections_per_address: 10000 }} }}\n\
-         admin: {{ address: \"127.0.0.1:{admin_port}\" }}\n\
+         admin: {{ address: \"127.0.0.1:{admin_port}\", token_sha256: \"{}\" }}\n\
          deployments:\n\
          \x20 - name: demo\n\
          \x20   engine: vllm\n\
@@ -187,6 +189,7 @@ fn config(urls: &[String], port: u16, admin_port: u16) -> Result<Config, DemoErr
          \x20 - {{ id: trial, keys: [\"{}\"], spending_tier: 1 }}\n\
          limits: {{ policy: fixed }}\n\
          log: {{ access: off, level: warn }}\n",
+        Digest::of(ADMIN_TOKEN),
         replicas.join(", "),
         Digest::of(ACME),
         Digest::of(STARTUP),

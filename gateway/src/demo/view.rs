@@ -96,10 +96,11 @@ impl View {
     }
 
     fn intro(&self) -> String {
-        let (address, admin, key) = (self.address, self.admin, self.key);
+        let (address, admin, key, token) = (self.address, self.admin, self.key, super::ADMIN_TOKEN);
         format!(
             "tidegate demo: 4 simulated replicas of an 8B model, three customers, traffic that rises and falls\n\
-             listening on http://{address}\nadmin on http://{admin}  (/metrics, /readyz, /api/v1/invariants)\n\n\
+             listening on http://{address}\nadmin on http://{admin}  (/metrics, /readyz, /api/v1/openapi.json)\n\
+             console at http://{admin}/  (to change something there: the token {token})\n\n\
              Try it while it runs:\n  \
              curl -i http://{address}/v1/chat/completions -H 'Authorization: Bearer {key}' \\\n    \
              -H 'Content-Type: application/json' \\\n    \

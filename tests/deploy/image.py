@@ -47,7 +47,7 @@ state: {{ dir: /var/lib/tidegate }}
     tally.check("and is ready", "" if read(f"{admin}/readyz") == "ok\n" else "not ready")
     who = subprocess.run(["ps", "-o", "uid=", "-p", str(gateway.process.pid)], capture_output=True, text=True, check=True)
     tally.check("and runs as nobody else", "" if who.stdout.strip() == str(USER) else who.stdout)
-    listed = json.loads(read(f"{admin}/api/v1/limits"))
+    listed = json.loads(read(f"{admin}/api/v1/limits"))["budgets"]
     tally.check("and has booked what it served", "" if listed and listed[0]["used"][0] > 0 else listed)
     gateway.stop()
     tally.check("its state is on the volume", "" if any((root / "var/lib/tidegate").iterdir()) else "nothing written")

@@ -5,7 +5,7 @@
 //! gaps are watched and the limit is moved by their ratio to the target:
 //!
 //! ```text
-//! r = gap / T           T = 0.85 × TPOT target, else 2.5 × the gap of a nearly idle replica
+//! r = gap / T           T = 0.75 × TPOT target, else 2.5 × the gap of a nearly idle replica
 //! m += 0.3 · (r − m)                                     every 500 ms, with at least 5 samples
 //! m > 1:  N ×= max(0.90, √(1 / m))                       0.98 while a very long prompt is computed
 //! else, if more than 70 % was used or something waited for want of N:  N = 1.01·N + 0.5
@@ -42,8 +42,9 @@ const STEP: Duration = Duration::from_millis(500);
 /// About 1.5 s. Slower overshoots (priority loses short answers), faster follows single long prompts.
 const SMOOTHING: f64 = 0.3;
 const SAMPLES_MIN: u32 = 5;
-/// Below the target, so that the mean of a whole answer stays inside it.
-const TARGET_OF_SLO: f64 = 0.85;
+/// Below the target, so that the mean of a short answer stays inside it too: an answer of ten tokens has seen few steps,
+/// and some of them were full of prompts. 0.85 gives 2 % more goodput and four times as many slow priority answers.
+const TARGET_OF_SLO: f64 = 0.75;
 const TARGET_OF_IDLE_GAP: f64 = 2.5;
 /// With so few streams the gap is that of the model and the hardware alone.
 const NEARLY_IDLE: u32 = 2;
@@ -157,6 +158,11 @@ impl GapLimit {
     /// Smoothed time per token.
     pub(crate) fn gap(&self) -> Option<Duration> {
         self.gap.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    }
+
+    /// Seconds that a token may take, as configured or learnt.
+    pub(crate) fn tpot(&self) -> Option<f64> {
+        self.target_slo.map(|target| target / TARGET_OF_SLO).or_else(|| self.target())
     }
 
     /// Whether tokens come in time, as far as known.

@@ -14,7 +14,7 @@
 //!
 //! 1. **How much fits** on a replica is a concurrency limit N, moved by the gaps between tokens (`gap`);
 //!    how full it is, the larger of places and KV memory (`replica`). A tier may fill a part of that: its
-//!    ceiling. Prompt tokens that wait to be computed are capped besides.
+//!    ceiling. Prompts are paced besides, so that computing them does not hold up running answers.
 //! 2. **Closed means wait**, not shed. What waits is ordered strictly by tier, fairly between accounts, by
 //!    arrival within one (`queue`).
 //! 3. **Shed at arrival**, before anything is spent: when the predicted wait is too long (`predict`), the

@@ -2,6 +2,7 @@
 
 mod admit;
 mod control;
+mod headroom;
 mod placement;
 mod predict;
 mod progress;
@@ -51,6 +52,9 @@ pub struct Shedder {
     born: Duration,
     forgot: Duration,
     offers: u64,
+    headroom: headroom::Headroom,
+    /// No unseen prefill ends before.
+    unseen_next: Duration,
     closed: bool,
     counters: Counters,
 }
@@ -79,6 +83,8 @@ impl Shedder {
             born: now,
             forgot: now,
             offers: 0,
+            headroom: headroom::Headroom::new(now),
+            unseen_next: Duration::MAX,
             closed: false,
             counters: Counters::default(),
         }
@@ -99,18 +105,19 @@ impl Shedder {
         self.config.slo.map_or(TTFT_DEFAULT, |slo| slo.ttft)
     }
 
-    /// The longest predicted wait with which a request is let in, and the longest real one.
+    /// The longest predicted wait with which a request is let in, and the longest real one. What starts is computed
+    /// almost at once, because prompts are paced, so waiting may take most of the target.
     fn waits_max(&self, tier: Tier) -> (Duration, Duration) {
         let (predicted, real) = match tier {
             Tier::Priority => (0.75, 0.85),
-            Tier::Regular => (0.45, 0.60),
+            Tier::Regular => (0.60, 0.75),
         };
         (self.ttft_target().mul_f64(predicted), self.ttft_target().mul_f64(real))
     }
 
     fn terms(&self, now: Duration) -> Terms {
         let gone = self.pressure.filter(|&(_, until)| now < until).map_or(0.0, |(share, _)| share);
-        Terms { ceilings: self.config.ceilings, capacity: 1.0 - gone }
+        Terms { ceilings: self.headroom.lower(self.config.ceilings), capacity: 1.0 - gone }
     }
 
     fn replica_mut(&mut self, id: ReplicaId) -> Option<&mut Replica> {
@@ -165,7 +172,7 @@ impl Shedder {
             predicted_wait_max: self.waits_max(tier).0,
             waited,
             saturation: self.saturation(now),
-            ceiling: self.config.ceilings[tier],
+            ceiling: self.terms(now).ceilings[tier],
             queued,
         }
     }

@@ -261,6 +261,11 @@ impl Replica {
         steps * u64::from(self.step_budget())
     }
 
+    /// Prompt tokens that it computes in the time that one token may take, where both are known.
+    pub(crate) fn pace(&self) -> Option<f64> {
+        Some(self.prefill.learnt()? * self.limit.tpot()?)
+    }
+
     /// Takes a request on.
     pub(crate) fn start(&mut self, backlog: u32, kv: u64) {
         self.active += 1;

@@ -83,6 +83,11 @@ impl Request {
         Held { id, tokens: u64::from(self.offer.uncached.least()), bytes: self.offer.bytes }
     }
 
+    /// Its first token comes with all others, at the end of the answer.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.offer.has_output && !self.offer.streaming
+    }
+
     pub(crate) fn active(&self) -> Option<&Active> {
         match &self.stage {
             Stage::Active(active) => Some(active),

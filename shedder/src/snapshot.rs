@@ -15,7 +15,7 @@ pub struct Snapshot {
     pub queue: PerTier<QueueSnapshot>,
     /// Saturation of the least full replica in service; 1 when none is.
     pub saturation: f64,
-    /// How full a replica may be, by tier.
+    /// How full a replica may be now, by tier: as configured or set, less what is kept for priority.
     pub ceilings: PerTier<f64>,
     /// The share of the capacity that is pretended to be gone, and until when.
     pub pressure: Option<(f64, Duration)>,

@@ -19,13 +19,43 @@ pub(super) struct Shortfall {
     pub(super) next: &'static str,
 }
 
-const SHORTFALLS: &[Shortfall] = &[Shortfall {
-    id: "T2",
-    reason: "clients that leave early: a whole answer that nobody waits for is booked with no generated tokens, and \
+const SHORTFALLS: &[Shortfall] = &[
+    Shortfall {
+        id: "P1",
+        reason: "0.9986 and 0.9990 at 2×: answers of five to twenty tokens have too few steps to make up for one that was \
+                 full of prompts",
+        next: "send priority where its next steps are emptiest",
+    },
+    Shortfall {
+        id: "P4",
+        reason: "the first refusal comes 1.3 s after the step, because regular may wait 1.5 s and prompts are predicted \
+                 by a rate that assumes full steps",
+        next: "predict by the paced rate",
+    },
+    Shortfall {
+        id: "P6",
+        reason: "clients that obey come back together when the overload is over: those refused in it are told up to 30 s",
+        next: "spread what is told over the time that the fleet needs for all of them",
+    },
+    Shortfall {
+        id: "P8",
+        reason: "long context, four slots, one replica and reasoning: few places that are held for long, so that priority \
+                 waits for one to become free; the others hold but for a few lines",
+        next: "slots that engines report; room for priority by how long places are held",
+    },
+    Shortfall {
+        id: "P14",
+        reason: "without engine metrics memory is unknown, and nothing that a gateway sees shows it before it is full",
+        next: "take streams that pause for seconds as preempted",
+    },
+    Shortfall {
+        id: "T2",
+        reason: "clients that leave early: a whole answer that nobody waits for is booked with no generated tokens, and \
                  prompts of accounts that always leave stay an estimate (up to a fifth too low)",
-    next: "ask engines for streams also where clients want whole answers, and read the running usage where engines \
+        next: "ask engines for streams also where clients want whole answers, and read the running usage where engines \
                send it",
-}];
+    },
+];
 
 /// What is known of this proof.
 pub(super) fn shortfall(id: &str) -> Option<&'static Shortfall> {

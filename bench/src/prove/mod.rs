@@ -25,6 +25,8 @@ mod program;
 mod raw;
 mod tidegate;
 
+mod load;
+
 mod p11;
 mod p12;
 

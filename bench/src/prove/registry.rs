@@ -1,12 +1,25 @@
 //! The table of all proofs, in the order in which they run.
 
+use super::load;
 use super::proof::Proof;
 use super::{
     agree, c1, c2, c3, c5, c6, c7, c8, c9, cached, p11, p12, reserve, t1, t2, t3, t4, t6, t11, t12, week,
 };
 
-/// All of them. The load proofs (P1 to P10, P13, P14) will stand first, each in its file.
+/// All of them.
 pub(super) const PROOFS: &[Proof] = &[
+    load::proof::<0>(),
+    load::proof::<1>(),
+    load::proof::<2>(),
+    load::proof::<3>(),
+    load::proof::<4>(),
+    load::proof::<5>(),
+    load::proof::<6>(),
+    load::proof::<7>(),
+    load::proof::<8>(),
+    load::proof::<9>(),
+    load::proof::<10>(),
+    load::proof::<11>(),
     p11::PROOF,
     p12::PROOF,
     c1::PROOF,

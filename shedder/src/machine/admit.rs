@@ -23,7 +23,7 @@ const UNSEEN_OF_TARGET: f64 = 0.25;
 impl Shedder {
     /// Asks for a place. O(log n + replicas); does not allocate on the way to `Admit`.
     pub fn offer(&mut self, now: Duration, offer: Offer) -> Decision {
-        self.expire(now);
+        self.catch_up(now);
         let request = self.judge(now, offer);
         let offer = request.offer;
         if offer.tier == Tier::Priority {
@@ -60,7 +60,7 @@ impl Shedder {
     /// A place now or nothing: neither waits nor refuses. For models with several deployments, which are
     /// asked in order before the request waits at one of them ([`predict_wait`](Self::predict_wait)).
     pub fn try_admit(&mut self, now: Duration, offer: Offer) -> Option<Permit> {
-        self.expire(now);
+        self.catch_up(now);
         if offer.tier == Tier::Priority {
             self.priority_seen = Some(now);
         }
@@ -73,6 +73,15 @@ impl Shedder {
         let placed = self.place_newcomer(now, &request).ok()?;
         let id = self.requests.insert(request);
         Some(self.start(now, id, placed))
+    }
+
+    /// What the clock alone has changed since the last call.
+    fn catch_up(&mut self, now: Duration) {
+        if now >= self.unseen_next {
+            self.pump(now);
+        } else {
+            self.expire(now);
+        }
     }
 
     /// The request as it will be treated: its tier, and when its wait ends.
@@ -154,6 +163,9 @@ impl Shedder {
 
     fn note_blocked(&mut self, now: Duration, tier: Tier, block: Block) {
         self.blocked[tier] = Some(block);
+        if matches!(block, Block::Places | Block::Memory) {
+            self.headroom.on_short(tier);
+        }
         if block == Block::Places {
             let terms = self.terms(now);
             for replica in &mut self.replicas {
@@ -164,9 +176,10 @@ impl Shedder {
         }
     }
 
-    /// Ends waits that are over, then starts whatever can start. To be called after every change.
+    /// Ends waits and unseen prefills that are over, then starts whatever can start. To be called after every change.
     pub(super) fn pump(&mut self, now: Duration) {
         self.expire(now);
+        self.release_unseen(now);
         self.relatch(now);
         while let Some((id, placed)) = self.next_start(now) {
             self.dequeue(now, id);
@@ -241,6 +254,10 @@ impl Shedder {
             let tokens = replica.backlog as f64 + f64::from(placed.uncached);
             seconds(replica.prefill.overhead() + tokens / rate)
         });
+        let unseen_until = now + ttft.unwrap_or(unseen);
+        if request.is_unseen() {
+            self.unseen_next = self.unseen_next.min(unseen_until);
+        }
         request.stage = Stage::Active(Active {
             replica: placed.replica,
             since: now,
@@ -250,7 +267,7 @@ impl Shedder {
             kv,
             alone: replica.backlog == 0,
             ttft,
-            unseen_until: now + ttft.unwrap_or(unseen),
+            unseen_until,
             token: false,
             generated: 0.0,
             charged: 0,

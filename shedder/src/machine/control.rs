@@ -16,7 +16,7 @@ impl Shedder {
     /// To be called every 250 ms with what the streams did since the last call; afterwards nothing is due.
     /// O(requests + harvest).
     pub fn tick(&mut self, now: Duration, harvest: &[StreamProgress]) {
-        self.release_unseen(now);
+        self.headroom.step(now);
         self.release_booked(now);
         self.note_late(now);
         self.replicas.iter_mut().for_each(Replica::begin_harvest);
@@ -30,17 +30,26 @@ impl Shedder {
         self.pump(now);
     }
 
-    /// Prompts whose first token nobody sees stop counting as backlog when they should be computed.
-    fn release_unseen(&mut self, now: Duration) {
+    /// Prompts whose first token nobody sees stop counting as backlog when they should be computed. O(1) until the
+    /// first of them is due, then O(requests).
+    pub(super) fn release_unseen(&mut self, now: Duration) {
+        if now < self.unseen_next {
+            return;
+        }
+        self.unseen_next = Duration::MAX;
         for request in self.requests.iter_mut() {
-            let unseen = request.offer.has_output && !request.offer.streaming;
-            let Some(active) = request.active_mut() else { continue };
-            if unseen && active.backlog > 0 && active.unseen_until <= now {
-                let (on, backlog) = (active.replica, std::mem::take(&mut active.backlog));
-                if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.id == on) {
-                    replica.release_backlog(backlog);
-                    replica.prefill.on_unseen(backlog);
-                }
+            let unseen = request.is_unseen();
+            let Some(active) = request.active_mut().filter(|active| unseen && active.backlog > 0) else {
+                continue;
+            };
+            if active.unseen_until > now {
+                self.unseen_next = self.unseen_next.min(active.unseen_until);
+                continue;
+            }
+            let (on, backlog) = (active.replica, std::mem::take(&mut active.backlog));
+            if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.id == on) {
+                replica.release_backlog(backlog);
+                replica.prefill.on_unseen(backlog);
             }
         }
     }

@@ -14,8 +14,9 @@ use crate::requests::{Active, Request, Stage};
 
 /// A first token is late when it takes twice its prediction and this, which is scheduling noise.
 const LATE_BEYOND: Duration = Duration::from_millis(250);
-/// Without a prefill rate a first token is predicted after this part of the TTFT target.
-const TTFT_OF_TARGET: f64 = 0.5;
+/// Without a prefill rate the first token of a short prompt is predicted after this part of the TTFT target: some steps of
+/// an engine whose tokens come in time.
+const TTFT_OF_TARGET: f64 = 0.125;
 const CHUNKS_MIN: u32 = 8;
 const TOKENS_PER_CHUNK_MAX: f64 = 64.0;
 /// An answer with fewer tokens says more about its prompt than about its gaps.

@@ -20,7 +20,7 @@ impl Shedder {
             replicas: self.replica_snapshots(now),
             queue: PerTier::from_fn(|tier| self.queue_snapshot(now, tier)),
             saturation: self.saturation(now),
-            ceilings: self.config.ceilings,
+            ceilings: terms.ceilings,
             pressure: self.pressure.filter(|&(share, until)| share > 0.0 && now < until),
             open: PerTier::from_fn(|tier| {
                 let mut serving = self.replicas.iter().filter(|replica| self.serves(replica, now));

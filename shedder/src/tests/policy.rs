@@ -152,6 +152,65 @@ fn all_cached_traffic_is_bounded_by_places_alone() {
     assert_eq!(snapshot.replicas[0].prefill_rate, None);
 }
 
+/// Half a second in which priority waits takes a twentieth of the places from regular; it fades when priority waits no
+/// more.
+#[test]
+fn regular_gives_way_further_while_priority_waits_for_places() {
+    let mut shedder = shedder(fixed(20), 1);
+    run_many(&mut shedder, ms(0), PRIORITY, 20);
+    let regular = |shedder: &Shedder, now| shedder.snapshot(now).ceilings.regular;
+    for n in 1..=4 {
+        let waiting = ticket(shedder.offer(ms(500 * n - 1), offer(ms(500 * n - 1), PRIORITY)));
+        shedder.cancel(ms(500 * n - 1), waiting);
+        shedder.tick(ms(500 * n), &[]);
+    }
+    assert!((regular(&shedder, ms(2_000)) - 0.65).abs() < 1e-9, "{}", regular(&shedder, ms(2_000)));
+
+    (5..200).for_each(|n| shedder.tick(ms(500 * n), &[]));
+
+    assert!(regular(&shedder, ms(100_000)) > 0.84);
+}
+
+/// 5,000 tokens per second and 100 ms per token: 500 tokens at a time, and a longer prompt alone.
+#[test]
+fn prompts_are_paced_so_that_running_answers_get_their_tokens_in_time() {
+    let now = ms(500);
+    let mut shedder = taught(fixed(50), 1);
+    let first = permit(shedder.offer(now, sized(300, offer(now, REGULAR))));
+    let second = permit(shedder.offer(now, sized(200, offer(now, REGULAR))));
+
+    let regular = ticket(shedder.offer(now, sized(100, offer(now, REGULAR))));
+    let priority = ticket(shedder.offer(now, sized(4_000, offer(now, PRIORITY))));
+    shedder.first_token(now, first.id);
+    assert_eq!(
+        verdicts(&mut shedder),
+        [],
+        "200 are left, and neither 4,000 fit beside them nor may 100 go before"
+    );
+
+    shedder.first_token(now, second.id);
+    let started = verdicts(&mut shedder);
+    assert!(matches!(started[..], [Verdict::Admit(permit)] if permit.id == priority), "{started:?}");
+    shedder.first_token(now, priority);
+    let started = verdicts(&mut shedder);
+    assert!(matches!(started[..], [Verdict::Admit(permit)] if permit.id == regular), "{started:?}");
+}
+
+/// A prefill that nobody sees ends with the next call of any kind after its time, not with the next tick.
+#[test]
+fn an_unseen_prefill_ends_between_ticks_too() {
+    let now = ms(500);
+    let mut shedder = taught(fixed(50), 1);
+    let silent = Offer { streaming: false, ..sized(500, offer(now, REGULAR)) };
+    let first = permit(shedder.offer(now, silent));
+    shedder.dispatched(now, first.id);
+    ticket(shedder.offer(now, silent));
+
+    ticket(shedder.offer(ms(650), sized(10, offer(ms(650), REGULAR))));
+
+    assert_eq!(verdicts(&mut shedder).len(), 1, "100 ms for 500 tokens and 50 for the way");
+}
+
 #[test]
 fn a_request_is_shed_at_arrival_when_the_prompts_ahead_take_too_long() {
     let now = ms(500);
@@ -163,7 +222,7 @@ fn a_request_is_shed_at_arrival_when_the_prompts_ahead_take_too_long() {
 
     assert_eq!(refusal.reason, Reason::Predicted);
     assert_eq!(refusal.predicted_wait, Some(ms(1_600)));
-    assert_eq!(refusal.predicted_wait_max, ms(900));
+    assert_eq!(refusal.predicted_wait_max, ms(1_200));
     assert_eq!(rejection(shedder.offer(now, sized(1_000, offer(now, PRIORITY)))).reason, Reason::Predicted);
 }
 
@@ -195,14 +254,14 @@ fn waiting_ends_with_a_refusal_that_says_how_long_it_was() {
     let regular = ticket(shedder.offer(t0, offer(t0, REGULAR)));
     let priority = ticket(shedder.offer(t0, offer(t0, PRIORITY)));
 
-    assert_eq!(shedder.next_due(), Some(ms(1_200)));
-    shedder.tick(ms(1_200), &[]);
+    assert_eq!(shedder.next_due(), Some(ms(1_500)));
+    shedder.tick(ms(1_500), &[]);
     let first = verdicts(&mut shedder);
     shedder.tick(ms(1_700), &[]);
     let second = verdicts(&mut shedder);
 
     let [Verdict::Shed(id, refusal)] = first[..] else { panic!("{first:?}") };
-    assert_eq!((id, refusal.reason, refusal.waited), (regular, Reason::QueueTimeout, ms(1_200)));
+    assert_eq!((id, refusal.reason, refusal.waited), (regular, Reason::QueueTimeout, ms(1_500)));
     let [Verdict::Shed(id, refusal)] = second[..] else { panic!("{second:?}") };
     assert_eq!((id, refusal.reason, refusal.waited), (priority, Reason::QueueTimeout, ms(1_700)));
 }
@@ -453,7 +512,7 @@ fn a_request_that_failed_goes_elsewhere_once_and_its_lost_time_is_added() {
 
     let again = ticket(shedder.failed(ms(5_000), first.id, Failure::Reset).unwrap());
     assert_eq!(again, first.id);
-    assert_eq!(shedder.next_due(), Some(ms(6_200)), "1.2 s as if the lost five had not been");
+    assert_eq!(shedder.next_due(), Some(ms(6_500)), "1.5 s as if the lost five had not been");
     shedder.finish(ms(5_100), other.id, &done(3));
 
     assert!(matches!(verdicts(&mut shedder)[..], [Verdict::Admit(permit)]

@@ -29,6 +29,9 @@ const TTFT_DEFAULT: Duration = Duration::from_secs(2);
 /// Rates are taken over this span, and over no less than a second after the start.
 const RATE_SPAN: Duration = Duration::from_secs(5);
 
+/// Those refused within it are a herd that would come back together.
+const HERD_SPAN: Duration = Duration::from_millis(500);
+
 /// Decides about every request of one deployment. See the crate's front page.
 #[derive(Debug)]
 pub struct Shedder {
@@ -74,7 +77,7 @@ impl Shedder {
             blocked: PerTier::default(),
             active: PerTier::default(),
             started: Recent::over(RATE_SPAN),
-            refused: PerTier::from_fn(|_| Recent::over(Duration::from_secs(10))),
+            refused: PerTier::from_fn(|_| Recent::over(HERD_SPAN)),
             retries: RetryBudget::new(),
             priority_seen: None,
             pressure: None,

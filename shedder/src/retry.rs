@@ -7,12 +7,14 @@
 //! after those who were refused before it and will come back too.
 //!
 //! ```text
-//! retry_after = (predicted wait + refused in the last 10 s / dispatched per second) · k,  1 … 30 s
-//! k = 1 for priority, 2 for the tier below
+//! retry_after = (predicted wait + refused in the last 0.5 s / dispatched per second) · k,  1 … 30 s
+//! k = 1 for priority, 1.2 for the tier below
 //! ```
 //!
 //! A herd of 500 that is refused at once is so told 500 different times, spread over as long as it takes
-//! to serve 500; the caller's jitter of ±25 % does the rest.
+//! to serve 500; the caller's jitter of ±25 % does the rest. No more than half a second of refusals counts: in an
+//! overload that lasts, whoever is told to wait for all who were refused comes back long after it, and then with all the
+//! others (P6: both tiers in time again after 12 s instead of not within 90 s).
 
 use std::time::Duration;
 
@@ -60,7 +62,7 @@ pub(crate) fn retry_after(tier: Tier, wait: Duration, refused: u32, per_second: 
     let herd = if per_second > 0.0 { f64::from(refused) / per_second } else { RETRY_AFTER_MAX };
     let longer = match tier {
         Tier::Priority => 1.0,
-        Tier::Regular => 2.0,
+        Tier::Regular => 1.2,
     };
     let seconds = longer * (wait.as_secs_f64() + herd);
     Duration::from_secs_f64(seconds.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
@@ -90,7 +92,7 @@ mod tests {
         assert_eq!(after(0), 1.0);
         assert_eq!(after(100), 10.0);
         assert_eq!(after(100_000), 30.0);
-        assert_eq!(retry_after(Tier::Regular, Duration::from_secs(3), 0, 10.0), Duration::from_secs(6));
+        assert_eq!(retry_after(Tier::Regular, Duration::from_secs(3), 0, 10.0), Duration::from_millis(3_600));
         assert_eq!(retry_after(Tier::Priority, Duration::MAX, 0, 0.0), Duration::from_secs(30));
     }
 }

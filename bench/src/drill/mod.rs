@@ -13,7 +13,8 @@
 //! What people write and read is around it: [`file`] has the keys of a scenario file, [`script`] what becomes of them,
 //! [`judge`] whether it held; [`live`] plays the same in real time, [`sizing`] searches the smallest fleet.
 //!
-//! [`settings`] names the fleets and workloads that are judged, and [`goals`] says what has to be reached on them.
+//! [`settings`] names the fleets and workloads that are judged, [`goals`] says what has to be reached on them, and
+//! [`table`] sets the shipped policy beside the rules of others.
 
 pub mod scenario;
 
@@ -48,3 +49,5 @@ pub mod judge;
 pub mod settings;
 
 pub mod goals;
+
+pub mod table;

@@ -38,6 +38,8 @@ pub enum Policy {
         places: u32,
         /// The longest wait.
         wait: Duration,
+        /// The part of them that regular may fill.
+        regular: f64,
     },
 }
 
@@ -59,8 +61,9 @@ impl Policy {
             },
             Self::NoControl => "no control".to_owned(),
             Self::QueueOrMemory => "queue ≥ 5 or KV ≥ 0.8".to_owned(),
-            Self::FixedConcurrency { places, wait } => {
-                format!("fixed {places}, wait {:.1} s", wait.as_secs_f64())
+            Self::FixedConcurrency { places, wait, regular } => {
+                let held = if *regular < 1.0 { format!(", regular {regular}") } else { String::new() };
+                format!("fixed {places}, wait {:.1} s{held}", wait.as_secs_f64())
             }
         }
     }

@@ -51,15 +51,21 @@ impl Rival {
         }
     }
 
-    fn places(&self) -> u32 {
-        if let Policy::FixedConcurrency { places, .. } = self.rule { places } else { u32::MAX }
+    fn places(&self, tier: Tier) -> u32 {
+        match self.rule {
+            Policy::FixedConcurrency { places, regular, .. } if tier == Tier::Regular => {
+                (regular * f64::from(places)) as u32
+            }
+            Policy::FixedConcurrency { places, .. } => places,
+            _ => u32::MAX,
+        }
     }
 
-    /// The living replica with the fewest requests, if it has a place.
-    fn least(&self) -> Option<u16> {
+    /// The living replica with the fewest requests, if it has a place for `tier`.
+    fn least(&self, tier: Tier) -> Option<u16> {
         let living = self.replicas.iter().zip(0_u16..).filter(|(replica, _)| !replica.dead);
         let (replica, number) = living.min_by_key(|(replica, number)| (replica.active, *number))?;
-        (replica.active < self.places()).then_some(number)
+        (replica.active < self.places(tier)).then_some(number)
     }
 
     fn is_full(&self) -> bool {
@@ -81,7 +87,7 @@ impl Rival {
     /// Sends it, lets it wait, or refuses it.
     fn take(&mut self, now: Duration, ticket: u32, tier: Tier) -> Answer {
         let none_waits = tier.above().chain([tier]).all(|tier| self.queues[tier].is_empty());
-        if let Some(to) = self.least().filter(|_| none_waits) {
+        if let Some(to) = self.least(tier).filter(|_| none_waits) {
             return self.send(ticket, to);
         }
         let queued: usize = Tier::ALL.iter().map(|&tier| self.queues[tier].len()).sum();
@@ -98,7 +104,7 @@ impl Rival {
     /// Whoever waits goes where there is a place.
     fn pump(&mut self) {
         for tier in Tier::ALL {
-            while let (Some(&(ticket, _)), Some(to)) = (self.queues[tier].front(), self.least()) {
+            while let (Some(&(ticket, _)), Some(to)) = (self.queues[tier].front(), self.least(tier)) {
                 self.queues[tier].pop_front();
                 let answer = self.send(ticket, to);
                 self.verdicts.push_back((ticket, answer));
@@ -187,7 +193,10 @@ impl Gate for Rival {
     }
 
     fn gauges(&self, _now: Duration) -> Gauges {
-        let limit = if self.places() == u32::MAX { 0.0 } else { f64::from(self.places()) };
+        let limit = match self.places(Tier::Priority) {
+            u32::MAX => 0.0,
+            places => f64::from(places),
+        };
         Gauges {
             limit,
             active: self.replicas.iter().map(|replica| replica.active).sum(),

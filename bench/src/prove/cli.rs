@@ -11,7 +11,7 @@ use super::binaries::Binaries;
 use super::known;
 use super::process;
 use super::proof::{Finding, Proof, Setting, Trouble};
-use super::registry::{PROOFS, named};
+use super::registry::{self, PROOFS, named};
 use bench::clock;
 
 /// Exit code of a wrong call.
@@ -24,7 +24,7 @@ const USAGE: u8 = 2;
     after_help = "Examples:\n  prove --list\n  prove C1 t4\n  prove --quick\n\nExit code: 0 all goals met, 1 one is not (with --quick: one that is not known to fall short), 2 called wrongly."
 )]
 struct Arguments {
-    /// Which; default: all
+    /// Which; `load`: P1 to P10, P13, P14 and the table; default: all
     #[arg(value_name = "IDS")]
     ids: Vec<String>,
     /// The small size: all together at most three minutes on two cores
@@ -81,6 +81,14 @@ fn prove(arguments: Arguments) -> io::Result<ExitCode> {
 
 /// The proofs of these ids, each once, in the order of the table; all for none.
 fn chosen(ids: &[String]) -> Result<Vec<&'static Proof>, ()> {
+    let load = registry::LOAD.iter().map(|id| (*id).to_owned());
+    let group = ids.iter().any(|id| id.eq_ignore_ascii_case("load"));
+    let ids: Vec<String> = ids
+        .iter()
+        .filter(|id| !id.eq_ignore_ascii_case("load"))
+        .cloned()
+        .chain(load.filter(|_| group))
+        .collect();
     if ids.iter().any(|id| named(id).is_none()) {
         return Err(());
     }

@@ -34,8 +34,8 @@ const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "P6",
-        reason: "clients that obey come back together when the overload is over: those refused in it are told up to 30 s",
-        next: "spread what is told over the time that the fleet needs for all of them",
+        reason: "12 s where clients do as they are told: those refused in the last seconds of an overload come back after it",
+        next: "tell less while the load falls",
     },
     Shortfall {
         id: "P8",

@@ -26,6 +26,7 @@ mod raw;
 mod tidegate;
 
 mod load;
+mod table;
 
 mod p11;
 mod p12;

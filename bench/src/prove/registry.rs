@@ -2,6 +2,7 @@
 
 use super::load;
 use super::proof::Proof;
+use super::table;
 use super::{
     agree, c1, c2, c3, c5, c6, c7, c8, c9, cached, p11, p12, reserve, t1, t2, t3, t4, t6, t11, t12, week,
 };
@@ -20,6 +21,7 @@ pub(super) const PROOFS: &[Proof] = &[
     load::proof::<9>(),
     load::proof::<10>(),
     load::proof::<11>(),
+    table::PROOF,
     p11::PROOF,
     p12::PROOF,
     c1::PROOF,
@@ -42,6 +44,10 @@ pub(super) const PROOFS: &[Proof] = &[
     reserve::PROOF,
     week::PROOF,
 ];
+
+/// The group `load`.
+pub(super) const LOAD: [&str; 13] =
+    ["P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P13", "P14", "table"];
 
 /// The proof of that id, whatever its case.
 pub(super) fn named(id: &str) -> Option<&'static Proof> {

@@ -4,6 +4,8 @@
 //! of the account with the most waiting tokens per weight in the lowest tier below its own; within its own
 //! tier it displaces only an account that has more waiting than its own would have. So one account that
 //! fills the queue pays for it itself.
+//!
+//! A queue is full, too, when it holds more prompt tokens than can be computed in the time that may be waited.
 
 use std::time::Duration;
 
@@ -86,14 +88,17 @@ impl Shedder {
             tokens: u64::from(request.offer.uncached.least()),
             bytes: request.offer.bytes,
         };
+        let in_time = self.tokens_in_time(now, tier);
         loop {
             let bounds = self.config.queue;
             let in_tier = self.queues[tier].totals().plus(own);
             let kept = tier.above().map(|above| self.queues[above].totals()).fold(in_tier, Totals::plus);
             let all = tier.below().map(|below| self.queues[below].totals()).fold(kept, Totals::plus);
             // What would remain if every lower tier gave way.
+            let too_long =
+                !self.queues[tier].is_empty() && in_time.is_some_and(|most| kept.tokens as f64 > most);
             let own_tier_is_full =
-                !within(in_tier, &bounds, bounds.share[tier]) || !within(kept, &bounds, 1.0);
+                too_long || !within(in_tier, &bounds, bounds.share[tier]) || !within(kept, &bounds, 1.0);
             let victim = if own_tier_is_full {
                 self.heavier_account(request)
             } else if within(all, &bounds, 1.0) {
@@ -106,6 +111,15 @@ impl Shedder {
                 None => return false,
             }
         }
+    }
+
+    /// Prompt tokens that the replicas compute in the time that `tier` may wait: more can wait only in vain. `None` while
+    /// no prefill rate is known.
+    fn tokens_in_time(&self, now: Duration, tier: Tier) -> Option<f64> {
+        let mean = self.mean_rate(now)?;
+        let serving = self.replicas.iter().filter(|replica| self.serves(replica, now));
+        let rate: f64 = serving.map(|replica| replica.prefill.rate(now).unwrap_or(mean)).sum();
+        Some(self.terms(now).capacity * rate * self.waits_max(tier).1.as_secs_f64())
     }
 
     /// The youngest request of an account that has more waiting than the newcomer's would have.

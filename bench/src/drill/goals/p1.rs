@@ -14,8 +14,8 @@ pub(super) const GOAL: Goal = Goal {
     id: "P1",
     what: "priority attainment at 2×, at 3× (CV 1, CV 3), at 10× with 8 % priority",
     goal: "≥0.999; ≥0.995; ≥0.97 and within 0.01 of priority alone; ≥0.99",
-    quick_s: 3,
-    full_s: 20,
+    quick_s: 1,
+    full_s: 25,
     show,
 };
 

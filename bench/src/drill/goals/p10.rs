@@ -25,7 +25,7 @@ pub(super) const GOAL: Goal = Goal {
     id: "P10",
     what: "Jain index of equal backlogged accounts; a light account's TTFT p99 beside a 10× neighbour, ratio",
     goal: "≥0.98; ≤1.10",
-    quick_s: 2,
+    quick_s: 1,
     full_s: 5,
     show,
 };

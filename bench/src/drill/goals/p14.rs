@@ -9,8 +9,8 @@ pub(super) const GOAL: Goal = Goal {
     id: "P14",
     what: "preemptions per dispatched request where memory binds",
     goal: "≤0.01",
-    quick_s: 5,
-    full_s: 30,
+    quick_s: 2,
+    full_s: 20,
     show,
 };
 

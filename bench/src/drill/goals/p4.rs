@@ -24,8 +24,8 @@ pub(super) const GOAL: Goal = Goal {
     id: "P4",
     what: "step 0.7× → 3×: first refusal, s; priority in the first 30 s; after",
     goal: "≤1; ≥0.98; ≥0.999",
-    quick_s: 2,
-    full_s: 5,
+    quick_s: 1,
+    full_s: 2,
     show,
 };
 

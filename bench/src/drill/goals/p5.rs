@@ -24,8 +24,8 @@ pub(super) const GOAL: Goal = Goal {
     id: "P5",
     what: "half of the replicas lost at 0.8×: priority that arrives 2 s later or after",
     goal: "≥0.99",
-    quick_s: 2,
-    full_s: 10,
+    quick_s: 1,
+    full_s: 2,
     show,
 };
 

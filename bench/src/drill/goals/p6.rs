@@ -24,8 +24,8 @@ pub(super) const GOAL: Goal = Goal {
     id: "P6",
     what: "after a minute at 3× with retrying clients: seconds until both tiers attain 0.99 for good",
     goal: "≤10",
-    quick_s: 2,
-    full_s: 5,
+    quick_s: 1,
+    full_s: 3,
     show,
 };
 

@@ -7,7 +7,7 @@ use crate::drill::settings::Setting;
 /// See the module.
 pub(super) const GOAL: Goal =
     Goal {
-        id: "P7", what: "refused at 0.8×, CV 1 and CV 3", goal: "0; ≤0.005", quick_s: 2, full_s: 5, show
+        id: "P7", what: "refused at 0.8×, CV 1 and CV 3", goal: "0; ≤0.005", quick_s: 1, full_s: 3, show
     };
 
 fn show(size: Size) -> Shown {

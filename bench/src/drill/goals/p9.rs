@@ -15,8 +15,8 @@ pub(super) const GOAL: Goal = Goal {
     id: "P9",
     what: "priority refused for load while a larger regular request was started",
     goal: "0",
-    quick_s: 3,
-    full_s: 20,
+    quick_s: 1,
+    full_s: 5,
     show,
 };
 

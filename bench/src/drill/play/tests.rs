@@ -25,8 +25,8 @@ fn policies() -> [Policy; 6] {
         Policy::held_at(40.0),
         Policy::NoControl,
         Policy::QueueOrMemory,
-        Policy::FixedConcurrency { places: 70, wait: seconds(60) },
-        Policy::FixedConcurrency { places: 70, wait: Duration::from_millis(1_700) },
+        Policy::FixedConcurrency { places: 70, wait: seconds(60), regular: 1.0 },
+        Policy::FixedConcurrency { places: 70, wait: Duration::from_millis(1_700), regular: 0.85 },
     ]
 }
 

@@ -261,9 +261,10 @@ impl Replica {
         steps * u64::from(self.step_budget())
     }
 
-    /// Prompt tokens that it computes in the time that one token may take, where both are known.
-    pub(crate) fn pace(&self) -> Option<f64> {
-        Some(self.prefill.learnt()? * self.limit.tpot()?)
+    /// Prompt tokens that it computes in the time that one chunk of tokens may take, where both are known: an engine that
+    /// gives several tokens per step may take as many times longer for it.
+    pub(crate) fn pace(&self, tokens_per_chunk: f64) -> Option<f64> {
+        Some(self.prefill.learnt()? * self.limit.tpot()? * tokens_per_chunk)
     }
 
     /// Takes a request on.

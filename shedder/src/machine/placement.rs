@@ -128,7 +128,8 @@ impl Shedder {
         }
         replica.room(now, terms, tier)?;
         let own = u64::from(uncached);
-        if replica.backlog > 0 && replica.pace().is_some_and(|pace| (replica.backlog + own) as f64 > pace) {
+        let pace = replica.pace(self.tokens_per_chunk);
+        if replica.backlog > 0 && pace.is_some_and(|pace| (replica.backlog + own) as f64 > pace) {
             return Err(Block::Backlog);
         }
         let cap = replica.backlog_cap(tier);

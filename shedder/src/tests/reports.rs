@@ -358,6 +358,38 @@ fn report_s16_nothing_is_taken_back_after_its_first_token_or_half_of_its_prefill
     assert_eq!(verdicts(&mut shedder), [], "300 ms are half of it");
 }
 
+/// An outage does not double the load of what is left: regular is sent again for a fifth of what was dispatched, and three.
+#[test]
+fn report_s14_an_outage_does_not_multiply_the_load() {
+    let now = ms(1_000);
+    let mut shedder = shedder(fixed(200), 2);
+    let ids: Vec<_> = (0..100).map(|_| run(&mut shedder, now, offer(now, REGULAR)).id).collect();
+    ids.iter().for_each(|&id| shedder.finish(now, id, &done(1)));
+    let ids: Vec<_> = (0..100).map(|_| permit(shedder.offer(now, offer(now, REGULAR))).id).collect();
+
+    let again = ids.iter().filter(|&&id| shedder.failed(now, id, Failure::Timeout).is_some()).count();
+
+    assert!((40..=60).contains(&again), "a fifth of 200 to 260 dispatches and three: {again}");
+    assert_eq!(shedder.snapshot(now).counters.retries, again as u64);
+}
+
+/// Who leaves while waiting frees the place at once, and nothing is ever sent for it.
+#[test]
+fn report_l2_who_leaves_the_queue_is_never_sent() {
+    let t0 = ms(0);
+    let mut shedder = shedder(fixed(1), 1);
+    let running = run(&mut shedder, t0, offer(t0, PRIORITY));
+    let leaving = ticket(shedder.offer(t0, offer(t0, PRIORITY)));
+    let staying = ticket(shedder.offer(t0, offer(t0, PRIORITY)));
+
+    shedder.cancel(t0, leaving);
+    assert_eq!(shedder.snapshot(t0).queue.priority.requests, 1);
+    shedder.finish(t0, running.id, &done(1));
+
+    let started = verdicts(&mut shedder);
+    assert!(matches!(started[..], [Verdict::Admit(permit)] if permit.id == staying), "{started:?}");
+}
+
 /// Counters that are decremented twice must not wrap around.
 #[test]
 fn report_l5_nothing_underflows_when_ends_race() {

@@ -4,7 +4,7 @@ use super::{Row, SPAN_S, Table, Timeline, contenders};
 use crate::svg::{Anchor, Canvas, Panel, colour};
 
 const LEFT: f64 = 64.0;
-const TOP: f64 = 118.0;
+const TOP: f64 = 130.0;
 
 /// Title, upper end of the axis, and what is drawn.
 type Kind = (&'static str, f64, fn(&Row) -> f64);
@@ -95,7 +95,7 @@ pub(super) fn overload(table: &Table) -> String {
 pub(super) fn timeline(table: &Table) -> String {
     let (width, height, pitch) = (480.0, 84.0, 124.0);
     let rows = contenders().len() as f64;
-    let mut canvas = Canvas::new(LEFT + 2.0 * (width + 72.0), TOP - 20.0 + rows * pitch + 30.0);
+    let mut canvas = Canvas::new(LEFT + 2.0 * (width + 72.0), TOP - 32.0 + rows * pitch + 30.0);
     let title = "What happens when: within the service level, by the time of arrival (five seconds each)";
     canvas.text((LEFT, 30.0), Anchor::Start, 18.0, colour::INK, title);
     canvas.line((LEFT, 52.0), (LEFT + 22.0, 52.0), colour::FIRST, 2.5);
@@ -104,6 +104,9 @@ pub(super) fn timeline(table: &Table) -> String {
     canvas.text((LEFT + 138.0, 56.0), Anchor::Start, 12.0, colour::INK, "regular");
     canvas.rect((LEFT + 220.0, 46.0), (22.0, 11.0), colour::SHADE);
     canvas.text((LEFT + 248.0, 56.0), Anchor::Start, 12.0, colour::INK, "overload");
+    let note =
+        "what ran on the lost half when it was lost is missed, so its last seconds before count against it";
+    canvas.text((LEFT + 340.0, 56.0), Anchor::Start, 12.0, colour::MUTED, note);
     let whats = [0, 1].map(|column| table.timelines.get(column).map_or("", |timeline| timeline.what));
     for (column, what) in whats.into_iter().enumerate() {
         let x = LEFT + column as f64 * (width + 72.0);
@@ -111,7 +114,7 @@ pub(super) fn timeline(table: &Table) -> String {
         for (number, contender) in contenders().iter().enumerate() {
             let told = |other: &&Timeline| other.contender == contender.name && other.what == what;
             let Some(timeline) = table.timelines.iter().find(told) else { continue };
-            let at = (x, TOP - 8.0 + number as f64 * pitch);
+            let at = (x, TOP - 20.0 + number as f64 * pitch);
             story(&mut canvas, timeline, at, (width, height), number + 1 == contenders().len());
         }
     }

@@ -13,7 +13,13 @@ mod harness;
 mod answers;
 
 #[cfg(test)]
+mod apis;
+
+#[cfg(test)]
 mod bodies;
+
+#[cfg(test)]
+mod broken;
 
 #[cfg(test)]
 mod budgets;

@@ -19,7 +19,7 @@
 //! | `stream-error=N` | an error event after `N` content chunks, then `[DONE]`; `0`: instead of the first, in a 200; `error-code=429` sets its code |
 //! | `no-usage` | no usage, also when it was asked for |
 //! | `wrong-usage=P:C[:H]` | usage of `P` prompt, `C` completion and `H` cached tokens |
-//! | `no-done` | a stream that ends without `[DONE]`, cleanly |
+//! | `no-done` | a stream that ends without `[DONE]` (`message_stop`, `response.completed`), cleanly |
 //! | `after-done` | events after `[DONE]` |
 //! | `garbage` | bytes that are no JSON (a stream: one such event in the middle) |
 //! | `huge-line=N` | one event with `N` bytes of text |

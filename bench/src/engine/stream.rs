@@ -173,6 +173,7 @@ impl Play {
         };
         let usage = (!self.fault.no_usage).then(|| usage.under(&self.fault));
         if let Some(events) = self.shape.closing(self.chunks, usage, self.include_usage) {
+            let events = if self.fault.no_done { self.shape.without_end(events) } else { events };
             self.write(tx, events).await?;
         }
         if self.shape.ends_with_done() && !self.fault.no_done {

@@ -1,7 +1,7 @@
 //! T6: a stream that broke looks broken.
 //!
-//! After its first tokens each of 500 streams is reset, cut, ended by an error event, or ended without its last event. A
-//! client must be able to tell: by an error event, or by an answer whose framing does not end.
+//! After its first tokens each of 500 streams, of all four shapes in turn, is reset, cut, ended by an error event, or ended
+//! without its last event. A client must be able to tell: by an error event, or by an answer whose framing does not end.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::contest::instant_engine;
 use super::proof::{Finding, Proof, Setting, Trouble};
 use super::raw::Connection;
-use super::tidegate::{Config, MODEL, Tidegate, chat};
+use super::tidegate::{Config, MODEL, Tidegate, post};
 
 pub(super) const PROOF: Proof = Proof {
     id: "T6",
@@ -23,6 +23,14 @@ pub(super) const PROOF: Proof = Proof {
 };
 
 const STREAMS: u32 = 500;
+
+/// The APIs that stream: a path, and a request's members that are its own.
+const SHAPES: [(&str, &str); 4] = [
+    ("/v1/chat/completions", "\"max_tokens\":20,\"messages\":[{\"role\":\"user\",\"content\":\"break\"}]"),
+    ("/v1/completions", "\"max_tokens\":20,\"prompt\":\"break\""),
+    ("/v1/responses", "\"max_output_tokens\":20,\"input\":\"break\""),
+    ("/v1/messages", "\"max_tokens\":20,\"messages\":[{\"role\":\"user\",\"content\":\"break\"}]"),
+];
 
 fn run(setting: &Setting) -> Result<Finding, Trouble> {
     setting.block_on(async {
@@ -38,8 +46,9 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
                 2 => ("in-stream error", format!("stream-error={at}")),
                 _ => ("no end", "no-done".to_owned()),
             };
-            let look = look(&gateway, &fault).await?;
-            *looks.entry(kind.to_owned()).or_default().entry(look).or_default() += 1;
+            let shape = SHAPES.get(number as usize / 4 % SHAPES.len()).copied().unwrap_or_default();
+            let look = look(&gateway, shape, &fault).await?;
+            *looks.entry(format!("{} {kind}", shape.0)).or_default().entry(look).or_default() += 1;
         }
         let whole: u32 = looks.values().filter_map(|kind| kind.get(WHOLE)).sum();
         let visible = STREAMS - whole;
@@ -62,15 +71,17 @@ fn missed(looks: &BTreeMap<String, BTreeMap<&str, u32>>) -> String {
 }
 
 /// How one broken stream looks to its client.
-async fn look(gateway: &Tidegate, fault: &str) -> Result<&'static str, Trouble> {
+async fn look(gateway: &Tidegate, (path, asks): (&str, &str), fault: &str) -> Result<&'static str, Trouble> {
     let body = format!(
-        "{{\"model\":\"{MODEL}\",\"stream\":true,\"max_tokens\":20,\"ignore_eos\":true,\"user\":\"sim:gap=1ms,{fault}\",\
-         \"messages\":[{{\"role\":\"user\",\"content\":\"break\"}}]}}"
+        "{{\"model\":\"{MODEL}\",\"stream\":true,\"ignore_eos\":true,\"user\":\"sim:gap=1ms,{fault}\",{asks}}}"
     );
     let mut connection = Connection::open(gateway.address).await?;
     let mut text = Vec::new();
-    let answer = connection.exchange(&chat("key-0", &body), |piece| text.extend_from_slice(piece)).await;
-    let error = memchr::memmem::find(&text, b"\"error\"").is_some();
+    let answer =
+        connection.exchange(&post(path, "key-0", &body), |piece| text.extend_from_slice(piece)).await;
+    let error = [&b"\"error\":{"[..], b"\"type\":\"error\""]
+        .iter()
+        .any(|mark| memchr::memmem::find(&text, mark).is_some());
     match answer {
         Ok(answer) if answer.status != 200 => Err(Trouble::Unexpected(format!("status {}", answer.status))),
         Ok(_) if error => Ok("error event, clean end"),

@@ -235,8 +235,13 @@ fn listed(output: &str, before: &str) -> Option<SocketAddr> {
 
 /// A chat request, ready to be sent.
 pub(super) fn chat(key: &str, body: &str) -> Vec<u8> {
+    post("/v1/chat/completions", key, body)
+}
+
+/// The same to any path.
+pub(super) fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
     let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: prove\r\naccept: */*\r\n\
+        "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: prove\r\naccept: */*\r\n\
          authorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );

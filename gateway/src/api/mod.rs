@@ -72,3 +72,6 @@ impl Api {
         self.form().path
     }
 }
+
+#[cfg(test)]
+mod recorded;

@@ -59,7 +59,7 @@ impl Response<'_> {
     }
 }
 
-/// Reads one event, whose payload is `json`. `sequence` becomes the number that follows the event's own. `None`: it is
+/// Reads one event, whose payload is `json`. `sequence` becomes the number of an event that would follow. `None`: it is
 /// no event of this API.
 pub(super) fn read_event(
     event: &[u8],
@@ -70,9 +70,6 @@ pub(super) fn read_event(
     out: &mut BytesMut,
 ) -> Option<EventKind> {
     let read: Event<'_> = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
-    if let Some(number) = read.sequence_number {
-        *sequence = number.saturating_add(1);
-    }
     if let Some(error) = reported(read.error, json) {
         return Some(EventKind::Error(error));
     }
@@ -80,7 +77,10 @@ pub(super) fn read_event(
         let error = UpstreamError::from_json(json).unwrap_or_else(UpstreamError::without_message);
         return Some(EventKind::Error(error));
     }
+    // What follows an event that passes comes after it. An error of the engine does not pass.
+    let after = read.sequence_number.map_or(*sequence, |number| (*sequence).max(number.saturating_add(1)));
     let Some(raw) = read.response.filter(|raw| is_object(raw.get())) else {
+        *sequence = after;
         out.extend_from_slice(event);
         let content = read.r#type.ends_with(".delta") && read.delta.is_some_and(has_value);
         return Some(if content { EventKind::Content(1) } else { EventKind::Preamble });
@@ -90,6 +90,7 @@ pub(super) fn read_event(
     if matches!(&*read.r#type, "response.failed" | "response.cancelled") {
         return Some(EventKind::Error(response.failure()));
     }
+    *sequence = after;
     let mut edits = Edits::new(event);
     response.write(raw.get(), stamp, &mut edits);
     edits.append_to(out);
@@ -195,6 +196,7 @@ mod tests {
             let (kind, out) = read(&mut reader, event);
             let EventKind::Error(error) = kind else { panic!("{event}: {kind:?}") };
             assert_eq!((error.busy, out.as_str()), (busy, ""), "{event}");
+            assert_eq!(reader.sequence(), 0, "what did not pass is not counted: {event}");
         }
     }
 

@@ -222,7 +222,7 @@ fn decisive(name: &str) -> Result<Option<Member>, String> {
         if name == known {
             return Ok(Some(member));
         }
-        if name.eq_ignore_ascii_case(known) {
+        if folds_to(name, known) {
             return Err(format!("the key `{name}` must be spelled `{known}`"));
         }
     }
@@ -256,6 +256,17 @@ impl<'de> Visitor<'de> for KeyVisitor {
     }
 }
 
+/// Whether `key` is `known` to a parser that ignores case. Go's folds two letters beyond ASCII onto ours: the long s and
+/// the sign for kelvin.
+fn folds_to(key: &str, known: &str) -> bool {
+    let folded = key.chars().map(|letter| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        letter => letter.to_ascii_lowercase(),
+    });
+    folded.eq(known.chars())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,8 +296,15 @@ mod tests {
 
     #[test]
     fn another_spelling_of_a_decisive_key_is_refused() {
-        let fault = Members::read(r#"{"Model":"a"}"#).unwrap_err();
-        assert!(fault.contains("must be spelled `model`"), "{fault}");
+        for (key, known) in [
+            ("Model", "model"),
+            ("STREAM", "stream"),
+            ("\u{17f}tream", "stream"),
+            ("max_to\u{212a}ens", "max_tokens"),
+        ] {
+            let fault = Members::read(&format!(r#"{{"{key}":1}}"#)).unwrap_err();
+            assert!(fault.contains(&format!("must be spelled `{known}`")), "{fault}");
+        }
     }
 
     #[test]

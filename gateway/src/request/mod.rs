@@ -9,3 +9,6 @@ pub mod members;
 pub mod policy;
 pub mod prompts;
 pub mod weigh;
+
+#[cfg(test)]
+mod differential;

@@ -33,9 +33,14 @@ pub(crate) fn ask(more: Value) -> Value {
 
 /// A POST of `body` to the chat path.
 pub(crate) fn post(body: &Value, key: Option<&str>) -> Request<Full<Bytes>> {
+    post_to(CHAT, body, key)
+}
+
+/// A POST of `body` to `path`.
+pub(crate) fn post_to(path: &str, body: &Value, key: Option<&str>) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(Bytes::from(body.to_string())));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = CHAT.parse().unwrap();
+    *request.uri_mut() = path.parse().unwrap();
     headers(request, key)
 }
 

@@ -11,6 +11,7 @@
 //! | `client` | requests and answers by hyper |
 //! | `raw` | bytes on a socket |
 //! | `recorder` | an engine that keeps whole requests |
+//! | `shape` | one request of each API, and how its answer is read |
 //! | `wait` | waiting with a bound |
 
 pub(crate) mod client;
@@ -18,6 +19,7 @@ pub(crate) mod config;
 pub(crate) mod gateway;
 pub(crate) mod raw;
 pub(crate) mod recorder;
+pub(crate) mod shape;
 pub(crate) mod wait;
 
 pub(crate) use client::ask;

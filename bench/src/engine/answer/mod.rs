@@ -117,6 +117,16 @@ impl Shape {
         }
     }
 
+    /// The closing events without the one that ends a stream of this API.
+    pub(super) fn without_end(&self, mut closing: String) -> String {
+        if !self.ends_with_done()
+            && let Some(last) = closing.rfind("event: ")
+        {
+            closing.truncate(last);
+        }
+        closing
+    }
+
     /// Whether a complete stream ends with `[DONE]`.
     pub(super) fn ends_with_done(&self) -> bool {
         matches!(self.api, Api::Chat | Api::Completions)

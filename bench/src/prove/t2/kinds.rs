@@ -1,4 +1,4 @@
-//! The kinds of request: two honest ones and the ways in which clients try to be charged less.
+//! The kinds of request: honest ones on every route, and the ways in which clients try to be charged less.
 
 use super::super::tidegate::MODEL;
 
@@ -20,7 +20,7 @@ pub(super) struct Kind {
     /// Whether it tries to be charged less.
     pub(super) evasion: bool,
     pub(super) path: &'static str,
-    /// Members of the body after `model`, `seed` and `messages`, beginning with a comma.
+    /// Members of the body between `model` and the prompt, beginning with a comma.
     members: &'static str,
     /// Words of the prompt.
     words: usize,
@@ -33,6 +33,11 @@ const CHAT: &str = "/v1/chat/completions";
 
 const fn kind(name: &'static str, evasion: bool, members: &'static str) -> Kind {
     Kind { name, evasion, path: CHAT, members, words: 60, leave: Leave::Never, known: None }
+}
+
+/// An honest request on another route.
+const fn on(path: &'static str, name: &'static str, members: &'static str) -> Kind {
+    Kind { path, ..kind(name, false, members) }
 }
 
 const UNSEEN: &str = "usage never comes for an account that always leaves, so its prompts stay an estimate, and the \
@@ -67,7 +72,20 @@ pub(super) const KINDS: &[Kind] = &[
         true,
         ",\"stream\":true,\"max_tokens\":24,\"ignore_eos\":true,\"tool_choice\":\"required\",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"tide\",\"parameters\":{\"type\":\"object\"}}}]",
     ),
-    Kind { path: "/v1/completions", ..kind("another route", true, ",\"prompt\":\"tide\",\"max_tokens\":24") },
+    on("/v1/completions", "completions", ",\"max_tokens\":24,\"ignore_eos\":true"),
+    on("/v1/completions", "completions, streamed", ",\"stream\":true,\"max_tokens\":24,\"ignore_eos\":true"),
+    on("/v1/responses", "responses", ",\"max_output_tokens\":24,\"ignore_eos\":true"),
+    on(
+        "/v1/responses",
+        "responses, streamed",
+        ",\"stream\":true,\"max_output_tokens\":24,\"ignore_eos\":true",
+    ),
+    on("/v1/messages", "messages", ",\"max_tokens\":24,\"ignore_eos\":true"),
+    on("/v1/messages", "messages, streamed", ",\"stream\":true,\"max_tokens\":24,\"ignore_eos\":true"),
+    on("/v1/embeddings", "embeddings", ""),
+    on("/v1/rerank", "rerank", ",\"query\":\"tide\""),
+    on("/v1/score", "score", ",\"text_1\":\"tide\""),
+    on("/v1/messages/count_tokens", "count_tokens", ""),
     Kind {
         leave: Leave::Events(60),
         known: Some(UNSEEN),
@@ -96,8 +114,13 @@ impl Kind {
     pub(super) fn body(&self, seed: u64) -> String {
         let prompt = bench::engine::prompt::text_of(seed, self.words as u32);
         let Self { members, .. } = self;
-        format!(
-            "{{\"model\":\"{MODEL}\",\"seed\":{seed}{members},\"messages\":[{{\"role\":\"user\",\"content\":\"{prompt}\"}}]}}"
-        )
+        let asks = match self.path {
+            "/v1/completions" => format!("\"prompt\":\"{prompt}\""),
+            "/v1/responses" | "/v1/embeddings" => format!("\"input\":\"{prompt}\""),
+            "/v1/rerank" => format!("\"documents\":[\"{prompt}\"]"),
+            "/v1/score" => format!("\"text_2\":\"{prompt}\""),
+            _ => format!("\"messages\":[{{\"role\":\"user\",\"content\":\"{prompt}\"}}]"),
+        };
+        format!("{{\"model\":\"{MODEL}\",\"seed\":{seed}{members},{asks}}}")
     }
 }

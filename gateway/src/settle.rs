@@ -23,6 +23,10 @@ pub fn answered(
     answered: &Answered,
     record: &mut Record,
 ) {
+    let answered = &Answered {
+        usage: answered.usage.map(|usage| of_all(request, deployment, usage, answered)),
+        ..*answered
+    };
     let used = charge(request, answered, true, record);
     let cached = answered.usage.and_then(|usage| usage.cached);
     if let Some(usage) = answered.usage {
@@ -38,6 +42,22 @@ pub fn answered(
         cached: cached.map(|cached| cached.min(u64::from(u32::MAX)) as u32),
         duration_of_answer: (!request.call.stream).then(|| now.saturating_sub(record.dispatched_at())),
     });
+}
+
+/// The usage of all choices and prompts, where the engine tells that of one: what was counted of a stream; of a whole
+/// answer as much for each, because nothing else is known.
+fn of_all(request: &Request<'_>, deployment: &Deployment, usage: Usage, answered: &Answered) -> Usage {
+    let call = request.call;
+    if !deployment.config.engine.counts_one_choice() || call.choices < 2 || !call.api.form().has_output {
+        return usage;
+    }
+    let all = if call.stream {
+        u64::from(answered.chunks)
+    } else {
+        usage.generated.saturating_mul(call.choices.into())
+    };
+    let weighed = if call.prompts.count > 1 { u64::from(request.weight.prompt) } else { 0 };
+    Usage { generated: usage.generated.max(all), prompt: usage.prompt.max(weighed), ..usage }
 }
 
 /// The answer broke off after its first token: the budget is settled by what was proven. The place is the

@@ -235,3 +235,22 @@ async fn threat_s14_parameters_are_denied_stripped_and_capped() {
     assert_eq!(refused.verdict(), (400, "bad-request"));
     assert!(refused.message().contains("`presence_penalty`"), "{}", refused.message());
 }
+
+/// llama.cpp tells the usage of one choice of several: the others are not free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threat_s13_choices_that_the_engine_does_not_count_are_counted() {
+    let engine = Recorder::start().await;
+    let llama = json!({ "engine": "llamacpp", "scrape": { "path": "off" } });
+    let deployments = json!([deployment("llama", &[engine.url()], llama)]);
+    let gateway = Gateway::start(&routed(deployments, json!(["llama"]))).await;
+
+    // The recorder always tells one prompt token and one generated one.
+    for n in [1, 3] {
+        assert_eq!(gateway.chat(&ask(json!({ "n": n }))).await.status, 200);
+    }
+
+    let lines = gateway.log(2).await;
+    assert_eq!((&lines[0]["generated_tokens"], &lines[1]["generated_tokens"]), (&json!(1), &json!(3)));
+    assert_eq!(lines[1]["prompt_tokens"], json!(1), "the prompt is computed once");
+    gateway.invariants().await;
+}

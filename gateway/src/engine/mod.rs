@@ -5,7 +5,7 @@
 //! | vLLM | lower first, only with `--scheduling-policy priority` | header | yes | yes | with `--enable-prompt-tokens-details`; null is unknown | a run of 0.32 |
 //! | SGLang | higher first, only with `--enable-priority-scheduling` | `rid` in the body | – | yes | with `--enable-cache-report` | its source |
 //! | TGI | – | – | – | yes, not relied on | never | its source |
-//! | llama.cpp | – | – | – | yes | always in current versions, also `timings.cache_n` | a run |
+//! | llama.cpp | – | – | – | yes | always in current versions; of one choice and one prompt only | a run |
 //! | Ollama | – | – | – | yes, not relied on | never | its source |
 //! | LMDeploy, TensorRT-LLM, Dynamo | – | header | – | unknown | some | names in their documents, not run |
 //! | anything else | – | header | – | unknown | unknown | – |
@@ -67,6 +67,13 @@ impl Engine {
     #[must_use]
     pub fn takes_cache_salt(self) -> bool {
         matches!(self, Engine::Vllm)
+    }
+
+    /// Whether `usage` counts one choice of several and one prompt of several, instead of all. Seen in runs of
+    /// llama.cpp: whole answers tell one, streams tell each when it ends.
+    #[must_use]
+    pub fn counts_one_choice(self) -> bool {
+        matches!(self, Engine::Llamacpp)
     }
 
     /// Whether it is known to stop working on a request when the connection closes.

@@ -118,7 +118,8 @@ pub fn prepare(config: Config) -> Result<Prepared, ServeError> {
         Some(tls) => Some(Certificates::load(&tls.cert_file, &tls.key_file)?),
         None => None,
     };
-    let server = build(&config, &gateway, address, certificates);
+    let tls = certificates.clone().map(tls_settings).transpose()?;
+    let server = build(&config, &gateway, address, certificates, tls);
     Ok(Prepared { gateway, address, tls: config.listen.tls.is_some(), admin_address, server })
 }
 
@@ -154,6 +155,7 @@ fn build(
     gateway: &Arc<Gateway>,
     address: SocketAddr,
     certificates: Option<Arc<Certificates>>,
+    tls: Option<TlsSettings>,
 ) -> Server {
     let threads =
         config.listen.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
@@ -166,7 +168,7 @@ fn build(
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let mut service = Service::new("customers".to_owned(), App::new(Arc::clone(gateway)));
-    service.add_listener(listener(config, address, certificates.clone()));
+    service.add_listener(listener(config, address, tls));
     service.set_connection_filter(Arc::new(AddressFilter::new(Arc::clone(&gateway.connections))));
     server.add_service(service);
     server.add_service(background_service(
@@ -176,7 +178,7 @@ fn build(
     server
 }
 
-fn listener(config: &Config, address: SocketAddr, certificates: Option<Arc<Certificates>>) -> ListenerConfig {
+fn listener(config: &Config, address: SocketAddr, tls: Option<TlsSettings>) -> ListenerConfig {
     let limits = &config.listen.limits;
     let mut options = TcpSocketOptions::default();
     options.tcp_keepalive = Some(TcpKeepalive {
@@ -189,19 +191,21 @@ fn listener(config: &Config, address: SocketAddr, certificates: Option<Arc<Certi
     let listener = ListenerConfig::tcp(address.to_string())
         .tcp_socket_options(options)
         .l4_buffer(L4BufferSettings::default().read(limits.read_buffer_bytes as usize));
-    match certificates.and_then(tls_settings) {
+    match tls {
         Some(settings) => listener.tls(settings),
         None => listener,
     }
 }
 
 /// TLS 1.2 and 1.3, HTTP/2 preferred and HTTP/1.1 allowed.
-fn tls_settings(certificates: Arc<Certificates>) -> Option<TlsSettings> {
+fn tls_settings(certificates: Arc<Certificates>) -> Result<TlsSettings, ServeError> {
     // The resolver comes before these files, which are not read.
-    let mut settings = TlsSettings::intermediate("", "").ok()?;
+    let settings = TlsSettings::intermediate("", "");
+    // Never without TLS where TLS was asked for.
+    let mut settings = settings.map_err(|e| ServeError::Io(std::io::Error::other(e.to_string())))?;
     settings.set_cert_resolver(certificates);
     settings.enable_h2();
-    Some(settings)
+    Ok(settings)
 }
 
 /// Drives the gateway four times a second, and ends the process when it has drained.

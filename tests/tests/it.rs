@@ -55,4 +55,7 @@ mod stopping;
 mod storm;
 
 #[cfg(test)]
+mod tls;
+
+#[cfg(test)]
 mod upstream;

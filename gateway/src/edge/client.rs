@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Version};
 use pingora::ErrorType;
 use pingora::protocols::http::ServerSession;
+use std::time::Duration;
 
 /// Why a request ends without an answer of its own.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +30,10 @@ impl From<Refusal> for Stop {
 
 /// Bytes after a body that are read and ignored; old clients send a CRLF. More is no client.
 const STRAY_BYTES_MAX: u32 = 64;
+
+/// Over HTTP/2 the connection's own task writes what a stream was given, and a reset overtakes what is not written yet:
+/// the error frame would be lost with it. A client that reads has it long before this.
+const RESET_AFTER: Duration = Duration::from_millis(50);
 
 /// A comment of the event-stream format: ignored by every SDK, seen by every proxy.
 const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
@@ -172,6 +177,9 @@ impl<'s> Client<'s> {
         let api = self.api.unwrap_or(Api::Chat);
         let frame = error::stream_frame(api, refusal, self.envelope.id_text(), self.sequence);
         self.write(frame, false).await?;
+        if self.session.is_http2() {
+            tokio::time::sleep(RESET_AFTER).await;
+        }
         self.session.shutdown().await;
         Ok(())
     }

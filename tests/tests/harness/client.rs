@@ -87,8 +87,7 @@ impl Connection {
         self.sender.ready().await?;
         let response =
             timeout(ANSWER_MAX, self.sender.send_request(request)).await.expect("no head of an answer")?;
-        let (head, body) = response.into_parts();
-        Ok(Begun { status: head.status.as_u16(), headers: head.headers, body })
+        Ok(Begun::of(response))
     }
 
     /// Sends a request and reads its whole answer.
@@ -125,6 +124,12 @@ pub(crate) struct Begun {
 }
 
 impl Begun {
+    /// The beginning of any answer.
+    pub(crate) fn of(response: http::Response<Incoming>) -> Begun {
+        let (head, body) = response.into_parts();
+        Begun { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
     /// Reads the body to its end.
     pub(crate) async fn whole(self) -> Answer {
         let Begun { status, headers, mut body } = self;

@@ -200,7 +200,7 @@ async fn launch(config: &Value) -> Result<(Child, Folder, SocketAddr, SocketAddr
         let said = folder.text("stdout");
         let ended = child.try_wait().unwrap().is_some();
         if let (Some(address), Some(admin), false) =
-            (told(&said, "listening on http://"), told(&said, "admin on http://"), ended)
+            (told(&said, "listening on "), told(&said, "admin on "), ended)
             && tokio::net::TcpStream::connect(address).await.is_ok()
         {
             return Ok((child, folder, address, admin));
@@ -215,5 +215,5 @@ async fn launch(config: &Value) -> Result<(Child, Folder, SocketAddr, SocketAddr
 }
 
 fn told(said: &str, before: &str) -> Option<SocketAddr> {
-    said.lines().find_map(|line| line.strip_prefix(before)?.parse().ok())
+    said.lines().find_map(|line| line.strip_prefix(before)?.split_once("://")?.1.parse().ok())
 }

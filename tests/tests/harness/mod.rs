@@ -12,6 +12,7 @@
 //! | `raw` | bytes on a socket |
 //! | `recorder` | an engine that keeps whole requests |
 //! | `shape` | one request of each API, and how its answer is read |
+//! | `tls` | TLS and HTTP/2 on both sides |
 //! | `wait` | waiting with a bound |
 
 pub(crate) mod client;
@@ -20,6 +21,7 @@ pub(crate) mod gateway;
 pub(crate) mod raw;
 pub(crate) mod recorder;
 pub(crate) mod shape;
+pub(crate) mod tls;
 pub(crate) mod wait;
 
 pub(crate) use client::ask;

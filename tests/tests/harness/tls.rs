@@ -1,0 +1,173 @@
+//! TLS in tests: identities, a client that speaks HTTP/2, and TLS before an engine that has none.
+//!
+//! The certificates beside this file are for these tests alone: their authorities' keys were thrown away, and they
+//! are valid for a hundred years.
+
+use super::client::{Answer, Begun};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// Who a server is, and who says so.
+pub(crate) struct Identity {
+    pub(crate) certificate: &'static str,
+    pub(crate) key: &'static str,
+    pub(crate) authority: &'static str,
+    pub(crate) name: &'static str,
+}
+
+/// Both are `gateway.test`, by different authorities.
+pub(crate) const FIRST: Identity = Identity {
+    certificate: include_str!("tls/first.pem"),
+    key: include_str!("tls/first.key"),
+    authority: include_str!("tls/first-ca.pem"),
+    name: "gateway.test",
+};
+/// See [`FIRST`].
+pub(crate) const SECOND: Identity = Identity {
+    certificate: include_str!("tls/second.pem"),
+    key: include_str!("tls/second.key"),
+    authority: include_str!("tls/second-ca.pem"),
+    name: "gateway.test",
+};
+/// An engine, which has a name and no address in its certificate.
+pub(crate) const ENGINE: Identity = Identity {
+    certificate: include_str!("tls/engine.pem"),
+    key: include_str!("tls/engine.key"),
+    authority: include_str!("tls/engine-ca.pem"),
+    name: "engine.internal",
+};
+
+/// A folder that is gone with its value.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Folder {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("tls-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Connects and trusts the authority of `identity` alone. `Err`: the server is somebody else.
+pub(crate) async fn connect(
+    address: SocketAddr,
+    identity: &Identity,
+    alpn: &[&[u8]],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(identity.authority.as_bytes()).unwrap()).unwrap();
+    let config =
+        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(identity.name).unwrap(), stream).await
+}
+
+/// A connection that speaks HTTP/2.
+pub(crate) struct H2 {
+    sender: SendRequest<Full<Bytes>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for H2 {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl H2 {
+    /// Connects.
+    pub(crate) async fn open(address: SocketAddr, identity: &Identity) -> H2 {
+        let stream = connect(address, identity, &[b"h2"]).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
+        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        H2 { sender, task: tokio::spawn(async move { drop(connection.await) }) }
+    }
+
+    /// Sends a request and waits for the head of its answer. `Err`: it was reset before.
+    pub(crate) async fn begin(&mut self, mut request: Request<Full<Bytes>>) -> hyper::Result<Begun> {
+        let path = request.uri().path().to_owned();
+        *request.uri_mut() = format!("https://gateway.test{path}").parse().unwrap();
+        request.headers_mut().remove("host");
+        self.sender.ready().await?;
+        let answer = tokio::time::timeout(Duration::from_secs(60), self.sender.send_request(request));
+        Ok(Begun::of(answer.await.expect("no head of an answer")?))
+    }
+
+    /// Sends a request and reads its whole answer.
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Answer {
+        self.begin(request).await.expect("no answer").whole().await
+    }
+}
+
+/// The settings that a server sends first, by their numbers.
+pub(crate) async fn settings(address: SocketAddr, identity: &Identity) -> BTreeMap<u16, u32> {
+    let mut stream = connect(address, identity, &[b"h2"]).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[3], 4, "the first frame is SETTINGS");
+    let mut payload = vec![0; usize::from(head[2]) + 256 * usize::from(head[1])];
+    stream.read_exact(&mut payload).await.unwrap();
+    let setting = |six: &[u8]| {
+        (u16::from_be_bytes([six[0], six[1]]), u32::from_be_bytes([six[2], six[3], six[4], six[5]]))
+    };
+    payload.chunks_exact(6).map(setting).collect()
+}
+
+/// Speaks TLS as `identity` and passes everything on to `engine`. Ends with the runtime of its test.
+pub(crate) async fn before(engine: SocketAddr, identity: &Identity) -> SocketAddr {
+    let chain = vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+    let config =
+        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut client) = acceptor.accept(stream).await else { return };
+                let Ok(mut server) = TcpStream::connect(engine).await else { return };
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    address
+}

@@ -448,14 +448,7 @@ impl Deployment {
 
     /// Looks its names up, which may block.
     pub(crate) fn build(config: &Arc<config::Deployment>) -> Deployment {
-        let timeouts = UpstreamTimeouts {
-            connect: config.timeouts.connect,
-            first_token: config.timeouts.first_token,
-            between_tokens: config.timeouts.between_tokens,
-            answer: config.timeouts.answer,
-            write: config.timeouts.write,
-            idle: config.timeouts.idle,
-        };
+        let timeouts = timeouts(&config.timeouts);
         let mut places = Places::new(Arc::clone(config), timeouts);
         places.resolve_now();
         let replicas = Replicas::new(places.replicas(), config);
@@ -472,6 +465,18 @@ impl Deployment {
             operated: Arc::default(),
             config: Arc::clone(config),
         }
+    }
+}
+
+/// What the config says of a deployment's timeouts.
+pub(crate) fn timeouts(config: &config::Timeouts) -> UpstreamTimeouts {
+    UpstreamTimeouts {
+        connect: config.connect,
+        first_token: config.first_token,
+        between_tokens: config.between_tokens,
+        answer: config.answer,
+        write: config.write,
+        idle: config.idle,
     }
 }
 

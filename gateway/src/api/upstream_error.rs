@@ -73,9 +73,11 @@ impl UpstreamError {
             return Some(error);
         }
         let status = value.get("code").and_then(status_in);
+        let message = text("message")?;
         let busy = status.is_some_and(is_busy_status)
-            || ["type", "code"].into_iter().filter_map(text).any(is_busy_kind);
-        Some(UpstreamError { status, message: bounded(text("message")?), busy, retry_after: None })
+            || ["type", "code"].into_iter().filter_map(text).any(is_busy_kind)
+            || (status.is_none() && is_busy_sentence(message));
+        Some(UpstreamError { status, message: bounded(message), busy, retry_after: None })
     }
 }
 
@@ -89,6 +91,18 @@ fn is_busy_kind(kind: &str) -> bool {
     ["overloaded", "service unavailable", "service_unavailable", "unavailable_error", "rate_limit"]
         .iter()
         .any(|word| kind.to_ascii_lowercase().contains(word))
+}
+
+/// Whole sentences with which engines refuse where they give neither status nor kind: Ollama's full queue, and SGLang's
+/// requests that waited too long or gave way. A sentence may quote the client, so that a status, where there is one, counts.
+fn is_busy_sentence(message: &str) -> bool {
+    [
+        "server busy, please try again",
+        "Request waiting timeout reached",
+        "aborted by a higher priority request",
+    ]
+    .iter()
+    .any(|sentence| message.contains(sentence))
 }
 
 fn status_in(code: &Value) -> Option<u16> {
@@ -124,6 +138,14 @@ mod tests {
             (
                 "dynamo",
                 r#"{"message":"Service temporarily unavailable: All workers are busy","type":"service_unavailable","code":503}"#,
+            ),
+            (
+                "ollama",
+                r#"{"error":{"message":"server busy, please try again.  maximum pending requests exceeded","type":"api_error","param":null,"code":null}}"#,
+            ),
+            (
+                "sglang gave way",
+                r#"{"error":{"message":"The request is aborted by a higher priority request.","type":"abort"}}"#,
             ),
             ("anthropic", r#"{"type":"error","error":{"type":"rate_limit_error","message":"slow down"}}"#),
             ("responses", r#"{"code":"rate_limit_exceeded","message":"slow down"}"#),

@@ -35,13 +35,15 @@ pub struct Name {
     pub url: ReplicaUrl,
     /// Addresses with the answers in a row that they were missing from; sorted.
     seen: Vec<(IpAddr, u32)>,
+    /// Whether the last answer was none: told once, not at each interval.
+    failing: bool,
 }
 
 impl Name {
     /// A name that was not looked up yet.
     #[must_use]
     pub fn new(url: ReplicaUrl) -> Self {
-        Name { url, seen: Vec::new() }
+        Name { url, seen: Vec::new(), failing: false }
     }
 
     /// An answer came. `true`: the addresses changed.
@@ -55,6 +57,7 @@ impl Name {
         if found.is_empty() {
             return false;
         }
+        self.failing = false;
         found.sort_unstable();
         found.dedup();
         let before: Vec<IpAddr> = self.addresses().collect();
@@ -63,6 +66,19 @@ impl Name {
         self.seen = found.into_iter().map(|ip| (ip, 0)).chain(missing).collect();
         self.seen.sort_unstable();
         before != self.addresses().collect::<Vec<_>>()
+    }
+
+    /// No answer came: what is known stays. Told once in a row.
+    fn failed(&mut self, deployment: &str, error: &io::Error) {
+        if !std::mem::replace(&mut self.failing, true) {
+            let (host, known) = (self.url.host.to_string(), self.addresses().count());
+            tracing::warn!(
+                deployment,
+                host,
+                known,
+                "the name is not resolved, its last addresses stay: {error}"
+            );
+        }
     }
 
     /// The addresses in force, sorted.
@@ -111,7 +127,7 @@ impl Places {
                 Ok(found) => {
                     name.answered(&found);
                 }
-                Err(error) => told(&self.config, name, &error),
+                Err(error) => name.failed(&self.config.name, &error),
             }
         }
     }
@@ -124,7 +140,7 @@ impl Places {
             let answer = tokio::time::timeout(PATIENCE, tokio::net::lookup_host(host)).await;
             match answer.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut))) {
                 Ok(found) => changed |= name.answered(&found.map(|address| address.ip()).collect::<Vec<_>>()),
-                Err(error) => told(&self.config, name, &error),
+                Err(error) => name.failed(&self.config.name, &error),
             }
         }
         changed
@@ -162,12 +178,6 @@ impl Places {
         }
         replicas
     }
-}
-
-fn told(config: &config::Deployment, name: &Name, error: &io::Error) {
-    let (deployment, known) = (&*config.name, name.addresses().count());
-    let host = name.url.host.to_string();
-    tracing::warn!(deployment, host, known, "the name is not resolved, its last addresses stay: {error}");
 }
 
 /// Follows the names of the config in force, on a thread of its own, until the process ends.
@@ -210,5 +220,107 @@ async fn follow_one(deployment: Arc<Deployment>) {
         if changed {
             deployment.become_these(replicas);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::deployment;
+    use std::net::Ipv4Addr;
+
+    fn name() -> Name {
+        Name::new("http://fleet.models:8000".parse().unwrap())
+    }
+
+    fn v4(last: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, last).into()
+    }
+
+    fn addresses(name: &Name) -> Vec<String> {
+        name.addresses().map(|ip| ip.to_string()).collect()
+    }
+
+    #[test]
+    fn every_address_is_a_server_whatever_their_order_and_number() {
+        let mut name = name();
+
+        assert!(name.answered(&[v4(3), v4(1), v4(3)]));
+        assert!(!name.answered(&[v4(1), v4(3)]), "the same in another order is no change");
+
+        assert_eq!(addresses(&name), ["10.0.0.1", "10.0.0.3"]);
+    }
+
+    /// Threat F22: DNS that is down, or empty, does not take the fleet along.
+    #[test]
+    fn threat_f22_without_an_answer_the_last_one_stays() {
+        let mut name = name();
+        name.answered(&[v4(1)]);
+
+        for _ in 0..100 {
+            name.failed("d", &io::Error::from(io::ErrorKind::TimedOut));
+            assert!(!name.answered(&[]));
+        }
+
+        assert_eq!(addresses(&name), ["10.0.0.1"]);
+    }
+
+    /// Large answers come in parts: one that is left out now and then has not moved.
+    #[test]
+    fn an_address_is_gone_after_three_answers_without_it() {
+        let mut name = name();
+        name.answered(&[v4(1), v4(2)]);
+        for _ in 0..10 {
+            assert!(!name.answered(&[v4(1)]) && !name.answered(&[v4(1)]) && !name.answered(&[v4(2)]));
+            assert!(!name.answered(&[v4(1), v4(2)]));
+        }
+
+        let changes = [(); 3].map(|()| name.answered(&[v4(1), v4(4)]));
+
+        assert_eq!(changes, [true, false, true], "4 comes at once, 2 goes with the third");
+        assert_eq!(addresses(&name), ["10.0.0.1", "10.0.0.4"]);
+    }
+
+    #[test]
+    fn both_families_are_the_same_servers_and_count_once() {
+        let mut name = name();
+        let v6: IpAddr = "fd00::1".parse().unwrap();
+
+        name.answered(&[v6, v4(1)]);
+        assert_eq!(addresses(&name), ["10.0.0.1"]);
+
+        let mut only = self::name();
+        only.answered(&[v6]);
+        assert_eq!(addresses(&only), ["fd00::1"]);
+    }
+
+    /// Threat S15: a name may say anything, also the address of the machine's own credentials.
+    #[test]
+    fn threat_s15_an_address_where_no_server_may_be_is_no_answer() {
+        let mut name = name();
+        assert!(!name.answered(&["169.254.169.254".parse().unwrap(), "0.0.0.0".parse().unwrap()]));
+        assert_eq!(addresses(&name), [""; 0]);
+    }
+
+    #[test]
+    fn names_and_addresses_keep_the_order_of_the_file_and_the_bound_of_names() {
+        let mut config = config::Deployment::clone(&deployment("dns: { replicas_max: 3 }"));
+        let urls = ["http://10.9.9.9:1", "https://a.models:2/base", "http://b.models:3"];
+        config.replicas = urls.iter().map(|url| url.parse().unwrap()).collect();
+        let mut places = Places::new(Arc::new(config), crate::state::timeouts(&Default::default()));
+        places.names[0].answered(&[v4(1), v4(2)]);
+        places.names[1].answered(&[v4(3), v4(4)]);
+
+        let replicas = places.replicas();
+
+        let names: Vec<&str> = replicas.iter().map(|replica| &*replica.name).collect();
+        let want = [
+            "http://10.9.9.9:1",
+            "https://a.models:2/base (10.0.0.1)",
+            "https://a.models:2/base (10.0.0.2)",
+            "http://b.models:3 (10.0.0.3)",
+        ];
+        assert_eq!(names, want, "addresses of the file do not count, the fourth of the names is left out");
+        assert_eq!(replicas[1].host, "a.models:2");
     }
 }

@@ -1,6 +1,6 @@
 """Runs all checks against each kind of engine at hand and counts them.
 
-    python main.py --tidegate PROGRAM --logs FOLDER [--llama-server PROGRAM --llama-model FILE]
+    python main.py --tidegate PROGRAM --node SCRIPT --logs FOLDER [--llama-server PROGRAM --llama-model FILE]
 
 One line per check, then `N passed, N failed`; exit 0 if none failed.
 """
@@ -17,14 +17,18 @@ import answers
 import breaks
 import checks
 import ending
+import matrix
 import ramp
 import refusals
+import routes
 import servers
+import speakers
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tidegate", required=True, type=pathlib.Path)
+    parser.add_argument("--node", required=True, type=pathlib.Path, help="node/speak.mjs beside its packages")
     parser.add_argument("--logs", required=True, type=pathlib.Path, help="written anew on each run")
     parser.add_argument("--llama-server", type=pathlib.Path)
     parser.add_argument("--llama-model", type=pathlib.Path)
@@ -43,19 +47,36 @@ def main():
         kinds.append(servers.Llama(given.llama_server, given.llama_model))
 
     print(f"openai {openai.__version__}", flush=True)
-    # `refusals` spends an account's minute first, so that it need not wait for a whole one later.
-    to_run = refusals.FIRST + answers.ALL + breaks.ALL + refusals.ALL + ramp.ALL + ending.ALL
+    node = speakers.Node(given.node, given.logs / "node.log")
     tally = checks.Tally()
-    for kind in kinds:
-        try:
-            with servers.House(given.tidegate, kind, given.logs / kind.name) as house:
-                for check in to_run:
-                    if kind.can(check.needs):
-                        tally.run(check, house)
-        except servers.StartError as fault:
-            tally.fail(f"{kind.name}: The engines and the gateway start.", fault)
+    tables = []
+    try:
+        for kind in kinds:
+            tables += run(given, kind, speakers.all_speakers(node), tally)
+    finally:
+        node.stop()
+    text = "\n".join(tables)
+    (given.logs / "matrix.txt").write_text(text + "\n")
+    print(text)
     print(f"{tally.passed} passed, {tally.failed} failed", flush=True)
     sys.exit(1 if tally.failed or not tally.passed else 0)
+
+
+def run(given, kind, clients, tally):
+    """All checks before engines of this kind; the lines of its matrix."""
+    try:
+        with servers.House(given.tidegate, kind, given.logs / kind.name, clients) as house:
+            # Accounts spend their minute first, so that nobody need wait for a whole one later. Faults come last, since
+            # an overload that an engine reports closes the deployment for a moment.
+            grid = matrix.checks(house)
+            to_run = refusals.FIRST + grid[:1] + answers.ALL + grid[1:] + routes.ALL + refusals.ALL + ramp.ALL + breaks.ALL + ending.ALL
+            for check in to_run:
+                if kind.can(check.needs):
+                    tally.run(check, house)
+            return matrix.table(house)
+    except servers.StartError as fault:
+        tally.fail(f"{kind.name}: The engines and the gateway start.", fault)
+        return []
 
 
 if __name__ == "__main__":

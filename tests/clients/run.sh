@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Tries the gateway with a client that we did not write: the real OpenAI SDK, in front of engines.
+# Tries the gateway with clients that we did not write: the SDKs of OpenAI and Anthropic in Python and JavaScript,
+# LiteLLM as a client, and the Vercel AI SDK, each with the APIs that it speaks (`matrix.py`).
 #
 #   tests/clients/run.sh
 #
 # The engines are simulated ones; where a real llama-server is at hand (LLAMA_SERVER, or what llama/build.sh made),
-# all that it can do is tried with those as well. One line per check, then `N passed, N failed`.
+# all that it can do is tried with those as well. One line per check, the matrix, then `N passed, N failed`.
 #
 #   TIDEGATE_BIN     the program to try; default: target/release/tidegate, built here
 #   LLAMA_SERVER     a llama-server; default: target/llama/bin/llama-server, left out if there is none
@@ -14,19 +15,26 @@
 set -euo pipefail
 
 RUN_SECONDS_MAX=480
-SDK=openai
-SDK_VERSION=3.54.0
+# The versions that were tried; where one is gone from the registry, the newest is.
+PYTHON_SDKS=(openai==3.54.0 anthropic==2.12.0 litellm==1.109.1)
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 house=$(cd "$here/../.." && pwd)
 kept=$house/target/clients
 python=$kept/venv/bin/python
 
-mkdir -p "$kept"
-if ! "$python" -c "import $SDK" 2>/dev/null; then
+mkdir -p "$kept/node"
+if ! "$python" -c 'import importlib.metadata as m; [m.version(p) for p in ("openai", "anthropic", "litellm")]' 2>/dev/null; then
   python3 -m venv --clear "$kept/venv"
-  "$python" -m pip install --quiet --disable-pip-version-check "$SDK==$SDK_VERSION" ||
-    "$python" -m pip install --quiet --disable-pip-version-check "$SDK"
+  "$python" -m pip install --quiet --disable-pip-version-check "${PYTHON_SDKS[@]}" ||
+    "$python" -m pip install --quiet --disable-pip-version-check "${PYTHON_SDKS[@]%%==*}"
+fi
+
+# Packages lie beside the script that imports them, outside of the sources.
+cp "$here/node/speak.mjs" "$kept/node/"
+if ! cmp -s "$here/node/package.json" "$kept/node/package.json" || [ ! -d "$kept/node/node_modules" ]; then
+  cp "$here/node/package.json" "$kept/node/"
+  npm install --prefix "$kept/node" --silent --no-fund --no-audit --no-package-lock
 fi
 
 if [ -z "${TIDEGATE_BIN:-}" ]; then
@@ -43,4 +51,4 @@ fi
 
 # TERM first: main.py then stops the programs that it started.
 exec timeout --kill-after=20 "$RUN_SECONDS_MAX" \
-  "$python" "$here/main.py" --tidegate "$TIDEGATE_BIN" --logs "$kept/logs" "${llama[@]}"
+  "$python" "$here/main.py" --tidegate "$TIDEGATE_BIN" --node "$kept/node/speak.mjs" --logs "$kept/logs" "${llama[@]}"

@@ -28,6 +28,7 @@ ACCOUNTS = {
     "regular-only": "may not use priority",
     "large": "sends large prompts",
     "untouched": "has spent nothing, so that its limits can be read",
+    "untouched-counts": "only ever counts tokens",
     "small": "has a tiny budget of generated tokens",
     "short": "may never send more than a few prompt tokens a minute",
     "growing": "ramps up and sees its limit grow",
@@ -42,6 +43,11 @@ LIMITS = {
     "growing": f"start: {{ generated: {GROWING_GENERATED} }}",
     "short": f"start: {{ prompt: {SHORT_PROMPT} }}, ceiling: {{ prompt: {SHORT_PROMPT} }}",
 }
+
+
+def small_account(client, api):
+    """The account of a client and an API that has a tiny budget of generated tokens."""
+    return f"small-{client}-{api}"
 
 
 def key_of(account):
@@ -99,8 +105,18 @@ class Simulated:
     def __init__(self, tidegate):
         self.tidegate = tidegate
 
+    # Answers are as long as asked for.
+    is_exact = True
+
     def can(self, needs):
         return True
+
+    def speaks(self, api):
+        return True
+
+    def user_for(self, tokens):
+        """What makes an answer that long, besides its maximum."""
+        return f"sim:output={tokens}"
 
     def start(self, folder, number):
         command = [self.tidegate, "engine", "--address", "127.0.0.1:0", "--profile", "instant", "--model", MODEL]
@@ -130,8 +146,16 @@ class Llama:
         self.server = server.resolve()
         self.model = model.resolve()
 
+    is_exact = False
+
     def can(self, needs):
         return not needs
+
+    def speaks(self, api):
+        return api in ("chat", "completions", "responses", "messages")
+
+    def user_for(self, tokens):
+        return None
 
     def start(self, folder, number):
         port = free_port()
@@ -156,10 +180,13 @@ class Llama:
 class House:
     """Engines of one kind and a gateway; a client for each account; all answers that came by."""
 
-    def __init__(self, tidegate, kind, folder):
+    def __init__(self, tidegate, kind, folder, speakers):
         self.tidegate = tidegate
         self.kind = kind
         self.folder = folder
+        self.speakers = speakers
+        # What held, by client and API: the cells of the table.
+        self.cells = {}
         self.programs = []
         self.notes = {}
         # Every HTTP answer that came by, in order, those that the SDK retried too.
@@ -174,7 +201,7 @@ class House:
             self.programs += [program for program, _ in engines]
             replicas = [address() for _, address in engines]
             config = self.folder / "tidegate.yaml"
-            config.write_text(config_text(self.kind, replicas))
+            config.write_text(config_text(self.kind, replicas, self.speakers))
             command = [self.tidegate, "serve", "--config", config]
             self.gateway = Program(command, self.folder / "gateway.log", self.folder)
             self.programs.append(self.gateway)
@@ -225,7 +252,7 @@ class Answer:
         self.headers = response.headers
 
 
-def config_text(kind, replicas):
+def config_text(kind, replicas, speakers):
     """The gateway's config: what has a default is left to it."""
     common = f"engine: {kind.engine}, slo: {{ ttft_ms: 2000, tpot_ms: 100 }}"
     lines = [
@@ -240,15 +267,17 @@ def config_text(kind, replicas):
         "limits: { growth: { every_minutes: 1 } }",
         "accounts:",
     ]
-    for account in ACCOUNTS:
+    small = [small_account(speaker.client, speaker.api) for speaker in speakers]
+    for account in [*ACCOUNTS, *small]:
         digest = hashlib.sha256(key_of(account).encode()).hexdigest()
         tiers = ", ".join(TIERS.get(account, ["regular"]))
         lines.append(f"  - id: {account}")
         lines.append(f'    keys: ["sha256:{digest}"]')
         lines.append(f"    tiers: [{tiers}]")
         lines.append(f"    default_tier: {DEFAULT_TIER.get(account, 'regular')}")
-        if account in LIMITS:
-            lines.append(f"    limits: [{{ model: {MODEL}, {LIMITS[account]} }}]")
+        limits = LIMITS["small"] if account in small else LIMITS.get(account)
+        if limits:
+            lines.append(f"    limits: [{{ model: {MODEL}, {limits} }}]")
     return "\n".join(lines) + "\n"
 
 

@@ -30,6 +30,7 @@ mod table;
 
 mod p11;
 mod p12;
+mod real;
 
 mod c1;
 mod c2;

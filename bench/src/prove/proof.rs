@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::binaries::{Binaries, BuildError};
+use super::real;
 
 /// A claim and the function that shows it.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(super) struct Setting {
     pub(super) quick: bool,
     /// Where details, logs and configs of the started programs go. Exists.
     pub(super) out: PathBuf,
+    /// What several proofs judge is played once.
+    pub(super) real: real::Played,
     binaries: Binaries,
 }
 
@@ -58,6 +61,12 @@ pub(super) enum Trouble {
     /// Something of the operating system, such as a port or a process, was not to be had.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// Something that it needs is not installed.
+    #[error("{0}")]
+    Missing(&'static str),
+    /// The machine was too busy: what was measured says nothing about the programs.
+    #[error("void: {0}; run it on a machine with nothing else to do")]
+    Void(String),
     /// A program or an answer was not what the proof needs to go on.
     #[error("{0}")]
     Unexpected(String),
@@ -65,7 +74,7 @@ pub(super) enum Trouble {
 
 impl Setting {
     pub(super) fn new(quick: bool, out: PathBuf, binaries: Binaries) -> Self {
-        Self { quick, out, binaries }
+        Self { quick, out, real: real::Played::default(), binaries }
     }
 
     /// `quick` or `full`, whichever size is run.

@@ -4,7 +4,8 @@ use super::load;
 use super::proof::Proof;
 use super::table;
 use super::{
-    agree, c1, c2, c3, c5, c6, c7, c8, c9, cached, p11, p12, reserve, t1, t2, t3, t4, t6, t11, t12, week,
+    agree, c1, c2, c3, c5, c6, c7, c8, c9, cached, p11, p12, real, reserve, t1, t2, t3, t4, t6, t11, t12,
+    week,
 };
 
 /// All of them.
@@ -24,6 +25,11 @@ pub(super) const PROOFS: &[Proof] = &[
     table::PROOF,
     p11::PROOF,
     p12::PROOF,
+    real::P1,
+    real::P2,
+    real::P4,
+    real::P6,
+    real::P5,
     c1::PROOF,
     c2::PROOF,
     c3::PROOF,

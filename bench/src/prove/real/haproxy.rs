@@ -1,4 +1,5 @@
-//! HAProxy as a gate in front of engines, tuned as well as it can be.
+//! HAProxy as a gate in front of engines, with everything set that helps it. `maxconn` follows from what the drills say of
+//! the engines and was not searched in real time: another value may be better still.
 //!
 //! | setting | value | why |
 //! |---|---|---|

@@ -3,7 +3,7 @@
 //! The drills show the same in virtual time, with the state machine alone. Here everything takes part that they leave
 //! out: the program with its parsing, budgets, locks, timers and metering, the kernel, and what engines and clients see
 //! of each other through it. [`haproxy`] is the strongest opponent that is in a distribution: a bound on the requests
-//! that each engine has at once, a queue with two classes, and a longest wait in it, each set to what theory and the drills say is best.
+//! that each engine has at once, a queue with two classes, and a longest wait in it, each set after what the drills say of the engines.
 //!
 //! Every side has a fleet of its own, alike in all, and gets the same requests at the same moments from a generator of
 //! its own, with the same seed. All sides run *at once*: what else happens on the machine then happens to all of them.

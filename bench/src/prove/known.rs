@@ -57,7 +57,7 @@ const SHORTFALLS: &[Shortfall] = &[
     Shortfall {
         id: "P6-real",
         reason: "after the wave regular attains 30 % (HAProxy 90 %): clients that obey a Retry-After of 27 s in the mean \
-                 come back when it is over, up to 60 a second, and keep the fleet at three times what fits",
+                 come back when it is over, about 65 a second, and keep the fleet at three times what fits",
         next: "shorter waits told in a short overload, and first attempts before repeated ones",
     },
     Shortfall {

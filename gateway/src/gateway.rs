@@ -7,8 +7,10 @@ use crate::config::Config;
 use crate::edge::connections::Connections;
 use crate::harvest;
 use crate::memory::Memory;
-use crate::state::{Registry, Snapshot};
+use crate::reload::Reloader;
+use crate::state::{Deployment, Registry, Snapshot};
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use serde::Serialize;
@@ -32,6 +34,12 @@ pub struct Gateway {
     pub connector: Connector<()>,
     /// Where finished requests go.
     pub accounts: Arc<Accounts>,
+    /// The config's file, and what became of reading it again.
+    pub reloader: Reloader,
+    /// The config that the process started with, as the admin API shows it.
+    pub started_with: serde_json::Value,
+    /// Deployments that no config names any more, until their last request is over.
+    retiring: Mutex<Vec<Arc<Deployment>>>,
     in_flight: Arc<AtomicU64>,
     draining: AtomicBool,
 }
@@ -73,7 +81,8 @@ impl Gateway {
         let limits = &config.listen.limits;
         let memory =
             Memory::new(limits.inflight_bytes, limits.inflight_account_share, limits.inflight_priority_share);
-        let snapshot = Snapshot::build(config, &registry);
+        let started_with = crate::config::redacted(&config);
+        let snapshot = Snapshot::build(config, &registry, None);
         Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             registry,
@@ -81,6 +90,9 @@ impl Gateway {
             connections,
             connector: Connector::new(Some(ConnectorOptions::new(POOL_SIZE))),
             accounts,
+            reloader: Reloader::default(),
+            started_with,
+            retiring: Mutex::default(),
             in_flight: Arc::default(),
             draining: AtomicBool::new(false),
         }
@@ -90,6 +102,23 @@ impl Gateway {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// Puts a config in force, at once and whole. Not to be called by two at a time. O(accounts × models used).
+    pub fn adopt(&self, config: Arc<Config>) {
+        let before = self.snapshot();
+        let after = Arc::new(Snapshot::build(config, &self.registry, Some(&before)));
+        self.snapshot.store(Arc::clone(&after));
+        let stays =
+            |old: &Arc<Deployment>| after.deployments.iter().any(|new| Arc::ptr_eq(&new.gate, &old.gate));
+        let gone = before.deployments.iter().filter(|old| !stays(old)).cloned();
+        self.retiring.lock().extend(gone);
+        for budget in self.registry.budgets() {
+            let (account, model) = (after.account(&budget.account), after.config.model(&budget.model));
+            if let (Some(account), Some(model)) = (account, model) {
+                self.registry.reconfigure(&after.config, &account.config, model);
+            }
+        }
     }
 
     /// Counts a request until the guard is dropped.
@@ -124,7 +153,12 @@ impl Gateway {
     }
 
     fn gates(&self) -> Vec<Arc<Gate>> {
-        self.snapshot().deployments.iter().map(|deployment| Arc::clone(&deployment.gate)).collect()
+        let mut retiring = self.retiring.lock();
+        // A request that still holds the old snapshot may yet come to wait there.
+        retiring.retain(|old| Arc::strong_count(old) > 1 || old.gate.outstanding() != (0, 0));
+        let snapshot = self.snapshot();
+        let all = snapshot.deployments.iter().chain(&*retiring);
+        all.map(|deployment| Arc::clone(&deployment.gate)).collect()
     }
 
     /// Four times a second: harvest the streams and drive the shedders.

@@ -43,6 +43,7 @@ pub mod notify;
 pub mod operated;
 pub mod overrides;
 pub mod record;
+pub mod reload;
 pub mod scrape;
 pub mod serve;
 pub mod shortage;

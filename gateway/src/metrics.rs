@@ -318,6 +318,7 @@ pub fn read_gauges(gateway: &Gateway, now: Duration) {
     }
     read_budgets(gateway);
     gauge!("tidegate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    gauge!("tidegate_config_last_reload_successful").set(1.0);
+    let good = gateway.reloader.state().last.is_none_or(|last| last.faults.is_none());
+    gauge!("tidegate_config_last_reload_successful").set(f64::from(u8::from(good)));
     gauge!("tidegate_access_log_dropped").set(gateway.accounts.dropped() as f64);
 }

@@ -19,6 +19,7 @@ use crate::journal::{self, Journal};
 use crate::metrics::{self, RequestMetrics};
 use crate::notify;
 use crate::overrides::Overrides;
+use crate::reload::{self, Trigger};
 use crate::scrape;
 use crate::state::Registry;
 use crate::upstream::discovery;
@@ -124,6 +125,14 @@ pub fn prepare(config: Config) -> Result<Prepared, ServeError> {
 }
 
 impl Prepared {
+    /// Reads the config again when its file changes, on `SIGHUP`, and when the admin API asks.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn follow(&self, file: &std::path::Path) -> Result<(), ServeError> {
+        Ok(reload::start(Arc::clone(&self.gateway), file)?)
+    }
+
     /// Runs until the process is told to stop. Does not return before that.
     pub fn run(self) {
         self.server.run(RunArgs { shutdown_signal: Box::new(Signals { gateway: self.gateway }) });
@@ -260,24 +269,26 @@ struct Signals {
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let (Ok(mut terminate), Ok(mut interrupt)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hang_up)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
         else {
             return std::future::pending().await;
         };
-        tokio::select! {
-            _ = interrupt.recv() => {
-                self.gateway.accounts.flush(FLUSH_PATIENCE);
-                ShutdownSignal::FastShutdown
-            }
-            _ = terminate.recv() => {
-                self.gateway.begin_draining();
-                notify::say(notify::STOPPING);
-                let lame_duck = self.gateway.snapshot().config.listen.shutdown.lame_duck;
-                tracing::info!(lame_duck_ms = lame_duck.as_millis() as u64, "SIGTERM: draining");
-                tokio::time::sleep(lame_duck).await;
-                ShutdownSignal::GracefulTerminate
+        loop {
+            tokio::select! {
+                _ = hang_up.recv() => self.gateway.reloader.ask(Trigger::Signal),
+                _ = interrupt.recv() => {
+                    self.gateway.accounts.flush(FLUSH_PATIENCE);
+                    return ShutdownSignal::FastShutdown;
+                }
+                _ = terminate.recv() => break,
             }
         }
+        self.gateway.begin_draining();
+        notify::say(notify::STOPPING);
+        let lame_duck = self.gateway.snapshot().config.listen.shutdown.lame_duck;
+        tracing::info!(lame_duck_ms = lame_duck.as_millis() as u64, "SIGTERM: draining");
+        tokio::time::sleep(lame_duck).await;
+        ShutdownSignal::GracefulTerminate
     }
 }

@@ -87,7 +87,7 @@ pub struct Deployment {
     /// Where they are, and what their names stood for last.
     pub places: Mutex<Places>,
     /// What the engines tell about themselves.
-    pub learned: Learned,
+    pub learned: Arc<Learned>,
     /// How long they may take.
     pub timeouts: UpstreamTimeouts,
     /// What they have cached.
@@ -210,8 +210,17 @@ impl Registry {
         let key = (Arc::clone(&account.id), Arc::clone(&model.name));
         let cell = self.inner.lock().budgets.get(&key).cloned();
         if let Some(cell) = cell {
-            cell.with(|budget| budget.reconfigure(clock::now(), bounds));
-            cell.touch();
+            // Bounds that are the same restart no waits.
+            let changed = cell.with(|budget| {
+                let changed = *budget.config() != bounds;
+                if changed {
+                    budget.reconfigure(clock::now(), bounds);
+                }
+                changed
+            });
+            if changed {
+                cell.touch();
+            }
         }
     }
 
@@ -362,11 +371,14 @@ impl Snapshot {
     }
 
     /// Builds the snapshot of `config`. Looks up the names of replicas, which may block; one without an address is
-    /// told and looked up again later.
+    /// told and looked up again later. Deployments that are in `before` by name go on with their shedders.
     #[must_use]
-    pub fn build(config: Arc<Config>, registry: &Registry) -> Snapshot {
-        let deployments: Vec<Arc<Deployment>> =
-            config.deployments.iter().map(|deployment| Arc::new(Deployment::build(deployment))).collect();
+    pub fn build(config: Arc<Config>, registry: &Registry, before: Option<&Snapshot>) -> Snapshot {
+        let deployments: Vec<Arc<Deployment>> = config
+            .deployments
+            .iter()
+            .map(|deployment| Arc::new(Deployment::after(deployment, before)))
+            .collect();
         let by_name: HashMap<&str, &Arc<Deployment>> =
             deployments.iter().map(|deployment| (&*deployment.config.name, deployment)).collect();
         let mut models = HashMap::new();
@@ -446,6 +458,39 @@ impl Deployment {
         true
     }
 
+    /// The one of that name in `before` under its new config, or a new one.
+    fn after(config: &Arc<config::Deployment>, before: Option<&Snapshot>) -> Deployment {
+        let same = |old: &&Arc<Deployment>| old.config.name == config.name;
+        match before.and_then(|before| before.deployments.iter().find(same)) {
+            Some(old) => old.renewed(config),
+            None => Deployment::build(config),
+        }
+    }
+
+    /// The same deployment under a new config: who waits and who runs goes on, and so does what was learnt. Ceilings
+    /// that an operator set are replaced, drains and a pressure stay.
+    fn renewed(&self, config: &Arc<config::Deployment>) -> Deployment {
+        let timeouts = timeouts(&config.timeouts);
+        let mut places = Places::new(Arc::clone(config), timeouts);
+        places.resolve_now();
+        let replicas = self.replicas.renewed(places.replicas(), config, &self.gate, &self.prefixes);
+        let (now, told) = (clock::now(), replicas.for_shedder());
+        self.gate.with(|shedder| shedder.reconfigure(now, shedder_config(config), &told));
+        self.operated.set_ceilings(None);
+        Deployment {
+            gate: Arc::clone(&self.gate),
+            replicas,
+            places: Mutex::new(places),
+            learned: Arc::clone(&self.learned),
+            timeouts,
+            prefixes: Arc::clone(&self.prefixes),
+            tokens_per_chunk: Arc::clone(&self.tokens_per_chunk),
+            last_minute: Arc::clone(&self.last_minute),
+            operated: Arc::clone(&self.operated),
+            config: Arc::clone(config),
+        }
+    }
+
     /// Looks its names up, which may block.
     pub(crate) fn build(config: &Arc<config::Deployment>) -> Deployment {
         let timeouts = timeouts(&config.timeouts);
@@ -457,7 +502,7 @@ impl Deployment {
             gate: Gate::new(shedder),
             replicas,
             places: Mutex::new(places),
-            learned: Learned::default(),
+            learned: Arc::default(),
             timeouts,
             prefixes: Arc::new(Prefixes::new(config.shared_prefixes)),
             tokens_per_chunk: Arc::default(),

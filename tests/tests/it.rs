@@ -49,6 +49,9 @@ mod refusals;
 mod routing;
 
 #[cfg(test)]
+mod reloading;
+
+#[cfg(test)]
 mod stopping;
 
 #[cfg(test)]

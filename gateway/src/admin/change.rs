@@ -3,11 +3,12 @@
 use super::answer::{Refused, json, problem};
 use super::call::Call;
 use super::read::Answered;
-use super::views::{deployments, limits};
+use super::views::{deployments, limits, process};
 use crate::clock;
 use crate::config;
 use crate::operated::Pressure;
 use crate::overrides::{Override, OverrideError};
+use crate::reload::{self, Trigger};
 use crate::state::Deployment;
 use http::StatusCode;
 use schemars::JsonSchema;
@@ -185,4 +186,12 @@ fn put_pressure(call: &Call<'_>, deployment: &Deployment, pressure: Option<Press
     let (name, by, seconds) = (&*deployment.config.name, &call.caller.token, (until - now).as_secs());
     tracing::info!(target: "audit", by, deployment = name, share, seconds, "pressure set");
     Ok(json(StatusCode::OK, &deployments::deployment_state(&call.snapshot, deployment)))
+}
+
+pub(super) fn reload(call: &Call<'_>) -> Answered {
+    let reloads = reload::reload(call.gateway, Trigger::Api)
+        .map_err(|e| problem(StatusCode::CONFLICT, "no_file", format!("{e}.")))?;
+    let refused = reloads.last.is_some_and(|last| last.faults.is_some());
+    let status = if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    Ok(json(status, &process::reloads(call.gateway)))
 }

@@ -180,6 +180,21 @@ pub(super) const ENTRIES: &[Entry] = &[
     },
     get("/api/v1/config", "config", "The config in force, without secrets.", Some(Schema::Any), read::config),
     get(
+        "/api/v1/reload",
+        "reload_state",
+        "How the config in force came about, and whether the last change of it was taken.",
+        Some(Schema::of::<process::ReloadState>()),
+        read::reload,
+    ),
+    change(
+        Verb::Post,
+        "/api/v1/reload",
+        ("reload", "Reads the config's file again. 422: it has faults, and the config in force stays."),
+        None,
+        Schema::of::<process::ReloadState>(),
+        change::reload,
+    ),
+    get(
         "/api/v1/invariants",
         "invariants",
         "Every counter that must be zero at rest.",

@@ -83,6 +83,10 @@ pub(super) fn config(call: &Call<'_>) -> Answered {
     Ok(json(StatusCode::OK, &config::redacted(&call.snapshot.config)))
 }
 
+pub(super) fn reload(call: &Call<'_>) -> Answered {
+    Ok(json(StatusCode::OK, &process::reloads(call.gateway)))
+}
+
 pub(super) fn invariants(call: &Call<'_>) -> Answered {
     Ok(json(StatusCode::OK, &process::invariants(call.gateway)))
 }

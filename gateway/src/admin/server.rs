@@ -2,7 +2,7 @@
 
 use crate::admin::{answer, table};
 use crate::gateway::Gateway;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -18,6 +18,8 @@ use tokio::sync::Semaphore;
 
 /// Connections at once. Operators and scrapers are few.
 const CONNECTIONS_MAX: usize = 64;
+/// Changes at once.
+const CHANGES_MAX: usize = 2;
 /// Longest time for a request's head.
 const HEADER_TIME: Duration = Duration::from_secs(5);
 
@@ -27,7 +29,10 @@ const HEADER_TIME: Duration = Duration::from_secs(5);
 /// When the thread or its runtime is not to be had.
 pub fn start(listener: TcpListener, gateway: Arc<Gateway>, metrics: PrometheusHandle) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(CHANGES_MAX)
+        .enable_all()
+        .build()?;
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(accept(listener, gateway, metrics));
     })?;
@@ -50,7 +55,18 @@ async fn accept(listener: TcpListener, gateway: Arc<Gateway>, metrics: Prometheu
                 async move {
                     let (head, body) = request.into_parts();
                     Ok::<_, Infallible>(match Limited::new(body, table::BODY_MAX).collect().await {
-                        Ok(body) => table::answer(&gateway, &metrics, &head, &body.to_bytes(), peer),
+                        Ok(body) if head.method == Method::GET || head.method == Method::HEAD => {
+                            table::answer(&gateway, &metrics, &head, &body.to_bytes(), peer)
+                        }
+                        // A change may wait for the disk or for DNS: not on the thread that answers the probes.
+                        Ok(body) => {
+                            let body = body.to_bytes();
+                            let work = move || table::answer(&gateway, &metrics, &head, &body, peer);
+                            tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+                                let message = "The change failed inside; the log says more.";
+                                answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "failed", message).answer()
+                            })
+                        }
                         Err(_) => {
                             let message = format!("A body has at most {} bytes here.", table::BODY_MAX);
                             answer::problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message).answer()

@@ -17,6 +17,9 @@ pub(super) fn run(path: &Path) -> ExitCode {
             let scheme = if prepared.tls { "https" } else { "http" };
             say(&format!("listening on {scheme}://{}", prepared.address));
             say(&format!("admin on http://{}", prepared.admin_address));
+            if let Err(e) = prepared.follow(path) {
+                return failed(&e.to_string());
+            }
             prepared.run();
             ExitCode::SUCCESS
         }

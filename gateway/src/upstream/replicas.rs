@@ -12,6 +12,7 @@ use crate::{clock, config};
 use arc_swap::ArcSwap;
 use shedder::{ReplicaConfig, ReplicaId};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A replica and its number.
 pub type Numbered = (ReplicaId, Arc<Replica>);
@@ -21,6 +22,8 @@ pub type Numbered = (ReplicaId, Arc<Replica>);
 pub struct Replicas {
     lists: ArcSwap<Lists>,
     slots_max: Option<u32>,
+    /// Whether another config's list took over: this one then follows no more.
+    superseded: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +38,18 @@ impl Lists {
     fn all(&self) -> impl Iterator<Item = &Numbered> {
         self.current.iter().chain(&self.leaving)
     }
+
+    /// The replica of this number, if it is the one of this name.
+    fn named(&self, id: ReplicaId, name: &str) -> Option<Arc<Replica>> {
+        let is = |(own, replica): &&Numbered| *own == id && replica.name == name;
+        self.all().find(is).map(|(_, replica)| Arc::clone(replica))
+    }
+
+    /// Those that are not in `next` but still have requests.
+    fn leaving(&self, next: &[Numbered], in_use: &[ReplicaId]) -> Vec<Numbered> {
+        let stays = |id: ReplicaId| next.iter().any(|(own, _)| *own == id);
+        self.all().filter(|(id, _)| !stays(*id) && in_use.contains(id)).cloned().collect()
+    }
 }
 
 impl Replicas {
@@ -43,7 +58,12 @@ impl Replicas {
     pub fn new(replicas: Vec<Replica>, config: &config::Deployment) -> Self {
         let numbered: Vec<Numbered> = (0..).map(ReplicaId).zip(replicas.into_iter().map(Arc::new)).collect();
         let lists = Lists { current: Arc::new(numbered), leaving: Vec::new() };
-        Replicas { lists: ArcSwap::from_pointee(lists), slots_max: config.slots_max }
+        Replicas::with(lists, config)
+    }
+
+    fn with(lists: Lists, config: &config::Deployment) -> Self {
+        let lists = ArcSwap::from_pointee(lists);
+        Replicas { lists, slots_max: config.slots_max, superseded: AtomicBool::new(false) }
     }
 
     /// The replica with this number, also one that was given up while requests are on it. O(replicas).
@@ -78,35 +98,69 @@ impl Replicas {
     }
 
     /// From now on these are the replicas. Those that stay, by name, keep their number and everything that was
-    /// learnt; requests on those that go run to their end. Not to be called by two at a time.
+    /// learnt; requests on those that go run to their end. Not to be called by two at a time. Nothing happens where
+    /// another config's list took over.
     pub fn become_these(&self, wanted: Vec<Replica>, gate: &Gate, prefixes: &Prefixes) {
+        if self.superseded.load(Ordering::Acquire) {
+            return;
+        }
         let known = self.lists.load_full();
         let in_use: Vec<ReplicaId> = gate.read(|shedder| shedder.replica_ids().collect());
-        let (mut next, mut fresh) = (Vec::with_capacity(wanted.len()), Vec::new());
-        for replica in wanted {
-            let same = |(id, known): &&Numbered| known.name == replica.name && in_use.contains(id);
-            match known.all().find(same) {
-                Some(stays) => next.push(stays.clone()),
-                None => fresh.push(replica),
-            }
-        }
-        for replica in fresh {
-            let is_free = |id: &u16| {
-                let id = ReplicaId(*id);
-                !in_use.contains(&id) && next.iter().all(|(own, _)| *own != id)
-            };
-            let Some(id) = (0..u16::MAX).find(is_free) else { break };
-            prefixes.forget(id);
-            next.push((ReplicaId(id), Arc::new(replica)));
-        }
-        next.sort_by_key(|(id, _)| *id);
-        let stays = |id: ReplicaId| next.iter().any(|(own, _)| *own == id);
-        let leaving = known.all().filter(|(id, _)| !stays(*id) && in_use.contains(id)).cloned().collect();
+        let next = numbered(&known, &in_use, wanted, prefixes);
+        let own = next.into_iter().map(|(id, fresh)| (id, known.named(id, &fresh.name).unwrap_or(fresh)));
+        let current: Vec<Numbered> = own.collect();
+        let leaving = known.leaving(&current, &in_use);
         // First the lists, so that a number which the shedder gives out is always found.
-        self.lists.store(Arc::new(Lists { current: Arc::new(next), leaving }));
+        self.lists.store(Arc::new(Lists { current: Arc::new(current), leaving }));
         let told = self.for_shedder();
         gate.with(|shedder| shedder.set_replicas(clock::now(), &told));
     }
+
+    /// The replicas of the same deployment under a new config, numbered as here. Requests that began under the old one
+    /// go on with what it said of the replicas they know, and find those that are new. The shedder is not told yet.
+    #[must_use]
+    pub fn renewed(
+        &self,
+        wanted: Vec<Replica>,
+        config: &config::Deployment,
+        gate: &Gate,
+        prefixes: &Prefixes,
+    ) -> Replicas {
+        self.superseded.store(true, Ordering::Release);
+        let known = self.lists.load_full();
+        let in_use: Vec<ReplicaId> = gate.read(|shedder| shedder.replica_ids().collect());
+        let next = numbered(&known, &in_use, wanted, prefixes);
+        let leaving = known.leaving(&next, &in_use);
+        let as_known = next
+            .iter()
+            .map(|(id, fresh)| (*id, known.named(*id, &fresh.name).unwrap_or_else(|| Arc::clone(fresh))));
+        let lists = Lists { current: Arc::new(as_known.collect()), leaving: leaving.clone() };
+        self.lists.store(Arc::new(lists));
+        Replicas::with(Lists { current: Arc::new(next), leaving }, config)
+    }
+}
+
+/// Numbers for `wanted`, by number: those that are known and in use keep theirs, others get the smallest free.
+fn numbered(known: &Lists, in_use: &[ReplicaId], wanted: Vec<Replica>, prefixes: &Prefixes) -> Vec<Numbered> {
+    let (mut next, mut fresh) = (Vec::<Numbered>::with_capacity(wanted.len()), Vec::new());
+    for replica in wanted {
+        let same = |(id, known): &&Numbered| known.name == replica.name && in_use.contains(id);
+        match known.all().find(same) {
+            Some((id, _)) => next.push((*id, Arc::new(replica))),
+            None => fresh.push(replica),
+        }
+    }
+    for replica in fresh {
+        let is_free = |id: &u16| {
+            let id = ReplicaId(*id);
+            !in_use.contains(&id) && next.iter().all(|(own, _)| *own != id)
+        };
+        let Some(id) = (0..u16::MAX).find(is_free) else { break };
+        prefixes.forget(id);
+        next.push((ReplicaId(id), Arc::new(replica)));
+    }
+    next.sort_by_key(|(id, _)| *id);
+    next
 }
 
 #[cfg(test)]

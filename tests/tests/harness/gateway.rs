@@ -121,6 +121,21 @@ impl Gateway {
         eventually(name, || async { (self.counter(name).await == value).then_some(()) }).await;
     }
 
+    /// Replaces its config file, as an operator's editor does: whole, by a rename.
+    pub(crate) fn write_config(&self, config: &Value) {
+        let mut config = config.clone();
+        config["log"]["access"] = self.folder.0.join("access.log").to_str().unwrap().into();
+        let next = self.file("config.next", &config.to_string());
+        fs::rename(next, self.folder.0.join("config.yaml")).unwrap();
+    }
+
+    /// Writes a file into its folder; where it is.
+    pub(crate) fn file(&self, name: &str, content: &str) -> String {
+        let path = self.folder.0.join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
     /// Open descriptors of the process.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()

@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::gateway::Gateway;
+use crate::reload::Reloads;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -23,11 +24,61 @@ pub(in crate::admin) struct Version {
     requests_in_flight: u64,
     /// Open connections of customers.
     connections: usize,
+    /// The config in force.
+    config: ConfigState,
+}
+
+/// The config in force, and what became of the last attempt to read it again.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::admin) struct ReloadState {
+    /// Where it is read from; null: from no file, it cannot be reloaded.
+    file: Option<String>,
+    /// Configs that came into force after the first.
+    generation: u64,
+    /// When the one in force came into force (RFC 3339).
+    loaded: String,
+    /// Whether the last attempt was taken; true before the first.
+    successful: bool,
+    /// When that was (RFC 3339); null: there was none.
+    tried: Option<String>,
+    /// Who asked for it: `signal`, `file` or `api`.
+    by: Option<&'static str>,
+    /// Why it was refused: every fault of the file with key and line.
+    faults: Option<String>,
+    /// Keys whose new value waits for a restart.
+    needs_restart: Vec<String>,
+}
+
+/// How the config came into force.
+pub(in crate::admin) fn reloads(gateway: &Gateway) -> ReloadState {
+    let Reloads { generation, loaded, needs_restart, last } = gateway.reloader.state();
+    let started = clock::wall().saturating_sub(clock::now());
+    ReloadState {
+        file: gateway.reloader.file().map(|path| path.display().to_string()),
+        generation,
+        loaded: clock::rfc3339(loaded.unwrap_or(started)),
+        successful: last.as_ref().is_none_or(|last| last.faults.is_none()),
+        tried: last.as_ref().map(|last| clock::rfc3339(last.at)),
+        by: last.as_ref().map(|last| last.by.name()),
+        faults: last.and_then(|last| last.faults),
+        needs_restart,
+    }
+}
+
+/// What the version says of the config.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ConfigState {
+    /// When the one in force came into force (RFC 3339).
+    loaded: String,
+    /// Whether the last change of it was refused.
+    last_reload_failed: bool,
+    /// Why.
+    last_fault: Option<String>,
 }
 
 /// Which program this is, and since when.
 pub(in crate::admin) fn version(gateway: &Gateway) -> Version {
-    let up = clock::now();
+    let (up, config) = (clock::now(), reloads(gateway));
     Version {
         version: env!("CARGO_PKG_VERSION"),
         started: clock::rfc3339(clock::wall().saturating_sub(up)),
@@ -36,6 +87,11 @@ pub(in crate::admin) fn version(gateway: &Gateway) -> Version {
         draining: gateway.is_draining(),
         requests_in_flight: gateway.in_flight(),
         connections: gateway.connections.open(),
+        config: ConfigState {
+            loaded: config.loaded,
+            last_reload_failed: !config.successful,
+            last_fault: config.faults,
+        },
     }
 }
 

@@ -301,9 +301,18 @@ impl Budget {
     /// The meter without room; of several the one that takes longest.
     fn check(&self, now: Duration, asked: &PerMeter<u64>, choices: u32) -> Option<Refusal> {
         let mut slowest: Option<Refusal> = None;
+        // A forecast is for now. Who has to wait for another meter is told when output is sure to fit, too.
+        let waits = Meter::ALL
+            .into_iter()
+            .any(|meter| meter != Meter::Generated && !self.ledgers.get(meter).has_room(*asked.get(meter)));
         for (meter, &asked) in asked.iter() {
             let ledger = self.ledgers.get(meter);
             let (has_room, held) = match meter {
+                Meter::Generated if waits => {
+                    let held = self.forecast.expected();
+                    let whole = ledger.charged().saturating_add(held).saturating_add(asked);
+                    (asked == 0 || whole <= ledger.limit, held)
+                }
                 Meter::Generated => (self.foresees_room(asked, choices), self.forecast.expected()),
                 Meter::Prompt | Meter::UncachedPrompt => (ledger.has_room(asked), ledger.reserved),
             };

@@ -10,7 +10,7 @@
 //! - [`play`](mod@play): the events between clients, gateway and engines, on one clock.
 //! - [`run`]: what became of every request, and the figures that are made of it.
 //!
-//! What people write and read is around it: [`file`] has the keys of a scenario file, [`script`] what becomes of them,
+//! What people write and read is around it: [`mod@file`] has the keys of a scenario file, [`script`] what becomes of them,
 //! [`judge`] whether it held; [`live`] plays the same in real time, [`sizing`] searches the smallest fleet.
 //!
 //! [`settings`] names the fleets and workloads that are judged, [`goals`] says what has to be reached on them, and

@@ -11,7 +11,7 @@
 //! | the same, holdback | and the last 15 % of the places kept for priority |
 //!
 //! 70 is near the best number for the first setting and is what its operator would have found; on the others it shows
-//! what a number by hand is worth on another engine. Read [`contenders`], then [`Table`], then [`picture`].
+//! what a number by hand is worth on another engine. Read [`contenders`], then [`Table`], then `picture`.
 
 mod picture;
 

@@ -1,7 +1,7 @@
 //! A drill as people write it: the keys of a scenario file, each with its default and what it is for.
 //!
 //! The types here are plain: whatever the file says fits into them, and [`resolve`] turns them into a
-//! [`Drill`] that can be played, or into a list of faults, each with the path of its key. Reading YAML, and turning a
+//! `Drill` that can be played, or into a list of faults, each with the path of its key. Reading YAML, and turning a
 //! path into a line, is the business of who has the text. The JSON Schema is made from the same types.
 
 mod events;

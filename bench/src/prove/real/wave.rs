@@ -15,6 +15,10 @@ use super::play::{Course, Drill, play};
 use super::side::Kind;
 use super::table::{Goal, Row, Table, Unit};
 
+/// In the small size regular must attain so much of what it attains beside: what a few seconds after a wave come to
+/// depends on the machine, and both sides meet the same.
+const SMALL_BESIDE_HAPROXY: f64 = 0.6;
+
 const SIDES: [Kind; 2] = [Kind::Ours, Kind::HaProxy];
 
 /// The figures; played once.
@@ -69,6 +73,8 @@ fn wave(setting: &Setting) -> Result<Table, Trouble> {
         let values = attained(Tier::Priority, calm + first, ebb);
         rows.push(row("P4", "priority attainment after", values, Unit::Share, goal));
     }
+    let after_wave = attained(Tier::Regular, ebb, end);
+    let beside = after_wave.get(1).copied().flatten().unwrap_or(0.0);
     rows.extend([
         row("P4", "regular attainment in the wave", attained(Tier::Regular, calm, ebb), Unit::Share, None),
         row(
@@ -82,9 +88,9 @@ fn wave(setting: &Setting) -> Result<Table, Trouble> {
         row(
             "P6",
             "regular attainment after the wave",
-            attained(Tier::Regular, ebb, end),
+            after_wave,
             Unit::Share,
-            setting.quick.then_some((Goal::AtLeast(0.99), Goal::AtLeast(0.5))),
+            setting.quick.then_some((Goal::AtLeast(0.99), Goal::AtLeast(SMALL_BESIDE_HAPROXY * beside))),
         ),
     ]);
     let details = json!(courses.iter().map(|course| &course.details).collect::<Vec<_>>());

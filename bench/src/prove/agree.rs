@@ -22,7 +22,7 @@ pub(super) const PROOF: Proof = Proof {
 };
 
 /// About what the quick size takes.
-const QUICK_S: u32 = 9;
+const QUICK_S: u32 = 18;
 const POINTS_MAX: f64 = 2.0;
 const GOODPUT_MAX: f64 = 5.0;
 const HOUR_S_MAX: f64 = 20.0;
@@ -59,7 +59,7 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
 
 /// Two replicas, from below their capacity to one and a half times as much.
 fn scenario(setting: &Setting, seed: u32) -> String {
-    let (duration, warm_up, step, drain) = setting.size((6, 1, 3, 2), (120, 20, 70, 30));
+    let (duration, warm_up, step, drain) = setting.size((6, 1, 3, 20), (120, 20, 70, 30));
     format!(
         "drill: agree-{seed}\nseed: {seed}\nduration_s: {duration}\nwarm_up_s: {warm_up}\ndrain_s: {drain}\n\
          fleet: {{ replicas: 2 }}\naccounts: [{{ id: a, count: 5 }}]\n\

@@ -18,7 +18,7 @@ import time
 
 import servers
 import speakers
-from checks import Check, equal
+from checks import CHECK_SECONDS_MAX, Check, equal
 
 # In the order in which they run for a client; `429` runs for all clients at once, since each waits for its minute.
 THINGS = ("plain", "stream", "usage", "tier", "429", "503", "break")
@@ -45,13 +45,13 @@ def checks(house):
     able = [speaker for speaker in house.speakers if house.kind.speaks(speaker.api)]
     if not able:
         return []
-    found = [Check("Each client's own account spends nearly its whole minute.", lambda house: spend(house, able), "")]
+    found = [Check("Each client's own account spends nearly its whole minute.", lambda house: spend(house, able), "", CHECK_SECONDS_MAX)]
     for speaker in able:
         for thing in THINGS:
             if thing == "429" or not house.kind.can(NEEDS.get(thing, "")):
                 continue
-            found.append(Check(sentence(speaker, thing), bound(speaker, thing), ""))
-    found += [Check(sentence(speaker, "429"), waited(speaker), "") for speaker in able]
+            found.append(Check(sentence(speaker, thing), bound(speaker, thing), "", CHECK_SECONDS_MAX))
+    found += [Check(sentence(speaker, "429"), waited(speaker), "", CHECK_SECONDS_MAX) for speaker in able]
     return found
 
 

@@ -42,7 +42,7 @@ def left(headers, meter):
 @register(ALL, needs=POOLING)
 def embeddings(house):
     """Embeddings: one vector for each input, and usage without generated tokens."""
-    answer = house.client(ACCOUNT).embeddings.create(model=servers.MODEL, input=["one", "two", "three"])
+    answer = house.client("untouched-counts").embeddings.create(model=servers.MODEL, input=["one", "two", "three"])
 
     equal(len(answer.data), 3, "vectors")
     assert answer.usage.prompt_tokens >= 3, answer.usage

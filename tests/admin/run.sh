@@ -56,6 +56,8 @@ done
 
 # Two parameters in one path: most drawn pairs have a character that a path cannot hold, and are drawn again.
 status=0
+# What it remembers of its examples lies beside its report, outside of the sources.
+cd "$kept"
 timeout --kill-after=5 "$RUN_SECONDS_MAX" "$kept/venv/bin/schemathesis" run "$admin/api/v1/openapi.json" \
   --header "Authorization: Bearer $token" --phases examples,coverage,fuzzing --max-examples "$EXAMPLES" \
   --generation-deterministic --suppress-health-check=filter_too_much \

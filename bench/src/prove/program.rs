@@ -127,3 +127,13 @@ impl Drop for Program {
 pub(super) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
+
+/// Two of them. Both are held until both are known, or the second could be the first again.
+///
+/// # Errors
+/// There are none.
+pub(super) fn two_free_addresses() -> io::Result<(SocketAddr, SocketAddr)> {
+    let [one, other] = [0, 0].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
+    let (one, other) = (one?, other?);
+    Ok((one.local_addr()?, other.local_addr()?))
+}

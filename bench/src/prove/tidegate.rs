@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::program::{Program, free_address};
+use super::program::{Program, two_free_addresses};
 use super::proof::{Setting, Trouble};
 use super::raw::Connection;
 use bench::clock;
@@ -151,7 +151,8 @@ impl Tidegate {
         let access = setting.out.join(format!("{name}-access.log"));
         let _ = std::fs::remove_file(&access);
         let file = setting.out.join(format!("{name}.yaml"));
-        let text = config.yaml(free_address()?, free_address()?, &format!("\"{}\"", access.display()));
+        let (address, admin) = two_free_addresses()?;
+        let text = config.yaml(address, admin, &format!("\"{}\"", access.display()));
         std::fs::write(&file, text)?;
         let executable = setting.binaries().tidegate()?;
         let arguments = ["serve", "--config", file.to_str().unwrap_or_default()];

@@ -77,7 +77,7 @@ impl Stage {
         }
         let folder = std::env::temp_dir().join(format!("tidegate-drill-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
-        let (address, admin_address) = (free_address()?, free_address()?);
+        let (address, admin_address) = two_free_addresses()?;
         let token = NewKey::from_os().map_err(std::io::Error::other)?.key;
         let token_file = folder.join("token");
         std::fs::write(&token_file, &token)?;
@@ -183,8 +183,11 @@ impl Drop for Stage {
     }
 }
 
-fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+/// Both are held until both are known, or the second could be the first again.
+fn two_free_addresses() -> std::io::Result<(SocketAddr, SocketAddr)> {
+    let [one, other] = [0, 0].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
+    let (one, other) = (one?, other?);
+    Ok((one.local_addr()?, other.local_addr()?))
 }
 
 /// The key of an account. It opens nothing but this drill's gateway.

@@ -11,7 +11,9 @@
 //! that were not: how long it would have been nobody knows.
 //!
 //! A prompt of `hash_ids` continues the earlier one that it begins like, if it begins like *all* of it, as the turns
-//! of a conversation do; one that leaves an earlier prompt in its middle counts as new.
+//! of a conversation do; one that leaves an earlier prompt in its middle counts as new. Two that continue the same one
+//! are of one family, and what the first went on with counts as known to the second: with branches, what is expected to
+//! be cached is an upper bound.
 //!
 //! Bounded by [`REQUESTS_MAX`] and [`BYTES_MAX`]; a line that cannot be read stops the reading and is named.
 

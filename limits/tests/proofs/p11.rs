@@ -6,7 +6,8 @@
 //! not by its own books. A refusal is false where the account, had nothing been refused at all, would have stayed within its
 //! limit in every sixty seconds that the request's life touches.
 //!
-//! Other rules, in a model of the same traffic, mean of three seeds of four hours (of the worst minute the worst):
+//! Other rules, in a model of the same traffic. The rows are of runs of different lengths and numbers of seeds, and the
+//! constants of the last were chosen on seeds that judge it here: small differences between rows say little.
 //!
 //! ```text
 //! rule of admission                               use at 2x   worst 60 s   false refusals at 0.8x

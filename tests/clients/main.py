@@ -18,6 +18,7 @@ import breaks
 import checks
 import ending
 import matrix
+import programs
 import ramp
 import refusals
 import routes
@@ -77,7 +78,7 @@ def run(given, kind, clients, tally):
                 if kind.can(check.needs):
                     tally.run(check, house)
             return matrix.table(house)
-    except servers.StartError as fault:
+    except programs.StartError as fault:
         tally.fail(f"{kind.name}: The engines and the gateway start.", fault)
         return []
 

@@ -50,5 +50,5 @@ if [ -x "$server" ] && [ -f "$model" ]; then
 fi
 
 # TERM first: main.py then stops the programs that it started.
-exec timeout --kill-after=20 "$RUN_SECONDS_MAX" \
+PYTHONPATH=$house/tests/programs exec timeout --kill-after=20 "$RUN_SECONDS_MAX" \
   "$python" "$here/main.py" --tidegate "$TIDEGATE_BIN" --node "$kept/node/speak.mjs" --logs "$kept/logs" "${llama[@]}"

@@ -1,17 +1,12 @@
 """The house under test: engines and the gateway before them, on free ports of loopback, stopped by their ids."""
 
-import hashlib
 import json
-import re
-import socket
-import subprocess
 import time
-import urllib.request
 
 import openai
 
-START_SECONDS_MAX = 30
-STOP_SECONDS_MAX = 10
+from programs import Program, digest, free_port, wait_for
+
 CALL_SECONDS_MAX = 45
 
 MODEL = "tiny"
@@ -52,45 +47,6 @@ def small_account(client, api):
 
 def key_of(account):
     return f"tg-test-{account}"
-
-
-class StartError(Exception):
-    """A program did not come up; says what it said."""
-
-
-class Program:
-    """One process that we started, with its output in a file."""
-
-    def __init__(self, command, log, cwd):
-        self.log = log
-        self.output = open(log, "wb")
-        self.process = subprocess.Popen([str(part) for part in command], stdout=self.output, stderr=subprocess.STDOUT, cwd=cwd)
-
-    def said(self, pattern):
-        """The first group of `pattern` in what the program printed, once it is there."""
-        deadline = time.monotonic() + START_SECONDS_MAX
-        while time.monotonic() < deadline:
-            found = re.search(pattern, self.log.read_text(errors="replace"))
-            if found:
-                return found.group(1)
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.02)
-        tail = self.log.read_text(errors="replace")[-1500:]
-        raise StartError(f"{self.log.stem} did not say {pattern!r}; exit {self.process.poll()}; it said:\n{tail}")
-
-    def stop(self):
-        """Ends it, asking first. The exit status, or `None` where asking did not help."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            return self.process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            return None
-        finally:
-            self.output.close()
 
 
 class Simulated:
@@ -269,35 +225,12 @@ def config_text(kind, replicas, speakers):
     ]
     small = [small_account(speaker.client, speaker.api) for speaker in speakers]
     for account in [*ACCOUNTS, *small]:
-        digest = hashlib.sha256(key_of(account).encode()).hexdigest()
         tiers = ", ".join(TIERS.get(account, ["regular"]))
         lines.append(f"  - id: {account}")
-        lines.append(f'    keys: ["sha256:{digest}"]')
+        lines.append(f'    keys: ["{digest(key_of(account))}"]')
         lines.append(f"    tiers: [{tiers}]")
         lines.append(f"    default_tier: {DEFAULT_TIER.get(account, 'regular')}")
         limits = LIMITS["small"] if account in small else LIMITS.get(account)
         if limits:
             lines.append(f"    limits: [{{ model: {MODEL}, {limits} }}]")
     return "\n".join(lines) + "\n"
-
-
-def free_port():
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(url, program):
-    """Returns once `url` answers 200."""
-    deadline = time.monotonic() + START_SECONDS_MAX
-    fault = None
-    while time.monotonic() < deadline and program.process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except OSError as error:
-            fault = error
-        time.sleep(0.05)
-    raise StartError(f"{url} did not answer 200: {fault}")

@@ -19,6 +19,7 @@ import anthropic
 import litellm
 import openai
 
+import programs
 import servers
 
 litellm.suppress_debug_info = True
@@ -269,7 +270,7 @@ class Node:
     def stop(self):
         self.process.stdin.close()
         try:
-            self.process.wait(servers.STOP_SECONDS_MAX)
+            self.process.wait(programs.STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

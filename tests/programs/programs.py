@@ -45,15 +45,17 @@ class Program:
         raise StartError(f"{self.log.stem} did not say {pattern!r}; exit {self.process.poll()}; it said:\n{tail}")
 
     def stop(self):
-        """Ends it, asking first."""
+        """Ends it, asking first. The exit status, or `None` where asking did not help."""
         if self.process.poll() is None:
             self.process.terminate()
         try:
-            self.process.wait(STOP_SECONDS_MAX)
+            return self.process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self.output.close()
+            return None
+        finally:
+            self.output.close()
 
 
 class Programs:

@@ -50,15 +50,8 @@ const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "P4-real",
-        reason: "first refusal 2.35 s after the step, and 99.45 % of priority after its first 30 s; every missed priority \
-                 request had its first token in time and then tokens over 100 ms apart",
-        next: "see which answers these are, and let the step be felt by the predicted wait before the queue's deadline",
-    },
-    Shortfall {
-        id: "P6-real",
-        reason: "after the wave regular attains 30 % (HAProxy 90 %): clients that obey a Retry-After of 27 s in the mean \
-                 come back when it is over, about 65 a second, and keep the fleet at three times what fits",
-        next: "shorter waits told in a short overload, and first attempts before repeated ones",
+        reason: "first refusal 2.06 s after the step: regular may wait 1.5 s in the queue before it is refused",
+        next: "let the step be felt by the predicted wait before the queue's deadline",
     },
     Shortfall {
         id: "T2",

@@ -7,6 +7,7 @@
 pub mod path;
 
 pub mod admission;
+pub mod alarm;
 pub mod attempt;
 pub mod budget;
 pub mod explain;

@@ -1,11 +1,12 @@
 //! Bytes through, meter beside them: from an engine's 200 to the client's last byte.
 //!
 //! Until the first generated content nothing reaches the client, so that whatever goes wrong can still be
-//! mended elsewhere. From then on the events of each read go out in one write, and only atomics are touched.
+//! mended elsewhere. From then on whatever the engine has sent goes out in one write, and only atomics are touched.
 //!
 //! The time between tokens is stamped when they are read from the engine. While a slow client blocks a write,
 //! the engine waits too, so the gap after it says nothing of the engine and is left out.
 
+use crate::alarm::Alarm;
 use crate::api::answer::read_whole;
 use crate::api::sse::SseSplitter;
 use crate::api::upstream_error::UpstreamError;
@@ -26,6 +27,8 @@ use tokio::sync::oneshot;
 const HELD_BYTES_MAX: usize = 64 << 10;
 /// Largest answer that is held whole. Above it something is wrong: a million tokens have about 6 MB.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Bytes that are gathered into one write when an engine's pieces wait in a row. Beyond this a larger write is no cheaper.
+const GATHERED_BYTES: usize = 32 << 10;
 /// A client write that took longer than this held the engine up.
 const BLOCKED_WRITE: Duration = Duration::from_millis(5);
 
@@ -95,10 +98,9 @@ enum Step {
     Timer,
 }
 
-/// Events of one read, taken together.
+/// What the pieces that were there together mean. What the client gets for them is appended to what is held.
 #[derive(Default)]
 struct Batch {
-    output: BytesMut,
     chunks: u32,
     done: bool,
     error: Option<UpstreamError>,
@@ -117,9 +119,16 @@ impl Relay<'_, '_> {
         let mut last_write = clock::now();
         let mut blocked = true;
         let mut done = false;
+        let mut ahead = None;
+        let sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut alarm = Alarm::on(sleep);
         loop {
             let due = self.due(last_read, last_write);
-            match self.step(due).await {
+            let step = match ahead.take() {
+                Some(read) => Step::Read(read),
+                None => self.step(&mut alarm, due).await,
+            };
+            match step {
                 Step::Gone => return Err(Stop::Gone.into()),
                 Step::Withdrawn(receiver) => return Err(Broken::Withdrawn(receiver)),
                 Step::Timer => {
@@ -133,29 +142,27 @@ impl Relay<'_, '_> {
                 }
                 Step::Read(Err(e)) => return Err(self.failed(UpstreamFault::Exchange(e))),
                 Step::Read(Ok(None)) => {
-                    // A last event may lack its empty line. A piece of one is dropped: what follows it would be read as
-                    // a part of it.
-                    let rest = splitter.take_rest();
-                    let mut last = BytesMut::new();
-                    if matches!(reader.read(&rest, &mut last), EventKind::Done) {
-                        done = true;
-                        held.extend_from_slice(&last);
-                        self.answered.usage = reader.usage().or(self.answered.usage);
-                    }
+                    done |= self.take_rest(&mut splitter, &mut reader, &mut held);
                     return self.end(held.freeze(), done, &mut first_token).await;
                 }
                 Step::Read(Ok(Some(bytes))) => {
                     let now = clock::now();
-                    let batch = self.events(&mut splitter, &mut reader, bytes);
+                    let mut batch = Batch::default();
+                    Self::events(&mut splitter, &mut reader, bytes, &mut held, &mut batch);
+                    ahead = self.gather(&mut splitter, &mut reader, &mut held, &mut batch).await;
+                    self.answered.usage = reader.usage().or(self.answered.usage);
+                    self.client.sequence = reader.sequence();
                     self.count(&batch, now, now.saturating_sub(last_read), blocked, &mut first_token);
                     last_read = now;
                     done |= batch.done;
-                    held.extend_from_slice(&batch.output);
                     if let Some(error) = batch.error {
                         return Err(self.broken_inside(held.freeze(), error).await);
                     }
                     if self.answered.first_token.is_none() && held.len() <= HELD_BYTES_MAX {
                         continue;
+                    }
+                    if matches!(ahead, Some(Ok(None))) {
+                        continue; // The end goes out with it.
                     }
                     self.pass(held.split().freeze()).await?;
                     last_write = clock::now();
@@ -165,15 +172,48 @@ impl Relay<'_, '_> {
         }
     }
 
-    async fn step(&mut self, due: Duration) -> Step {
+    /// What is left when the engine has ended: whether it is the event that ends a stream. A last event may lack its empty
+    /// line. A piece of one is dropped: what follows it would be read as a part of it.
+    fn take_rest(
+        &mut self,
+        splitter: &mut SseSplitter,
+        reader: &mut StreamReader<'_>,
+        held: &mut BytesMut,
+    ) -> bool {
+        let mut last = BytesMut::new();
+        let ends = matches!(reader.read(&splitter.take_rest(), &mut last), EventKind::Done);
+        if ends {
+            held.extend_from_slice(&last);
+            self.answered.usage = reader.usage().or(self.answered.usage);
+        }
+        ends
+    }
+
+    /// Takes the pieces that have arrived already into the same write; gives what ends the row, if it is known.
+    async fn gather(
+        &mut self,
+        splitter: &mut SseSplitter,
+        reader: &mut StreamReader<'_>,
+        held: &mut BytesMut,
+        batch: &mut Batch,
+    ) -> Option<Result<Option<Bytes>, ExchangeError>> {
+        while batch.error.is_none() && held.len() < GATHERED_BYTES {
+            match self.exchange.read_ready().await? {
+                Ok(Some(bytes)) => Self::events(splitter, reader, bytes, held, batch),
+                end => return Some(end),
+            }
+        }
+        None
+    }
+
+    async fn step(&mut self, alarm: &mut Alarm<'_>, due: Duration) -> Step {
         let before_token = self.answered.first_token.is_none();
-        let wait = due.saturating_sub(clock::now());
         tokio::select! {
             biased;
             read = self.exchange.read_body() => Step::Read(read),
             () = self.client.gone() => Step::Gone,
             receiver = self.live.withdrawal(), if before_token => Step::Withdrawn(receiver),
-            () = tokio::time::sleep(wait) => Step::Timer,
+            () = alarm.ring(due) => Step::Timer,
         }
     }
 
@@ -193,8 +233,13 @@ impl Relay<'_, '_> {
         clock::now() >= self.silence_end(last_read)
     }
 
-    fn events(&mut self, splitter: &mut SseSplitter, reader: &mut StreamReader<'_>, bytes: Bytes) -> Batch {
-        let mut batch = Batch::default();
+    fn events(
+        splitter: &mut SseSplitter,
+        reader: &mut StreamReader<'_>,
+        bytes: Bytes,
+        held: &mut BytesMut,
+        batch: &mut Batch,
+    ) {
         if splitter.push(bytes).is_err() {
             batch.error = Some(UpstreamError {
                 status: None,
@@ -202,10 +247,10 @@ impl Relay<'_, '_> {
                 busy: false,
                 retry_after: None,
             });
-            return batch;
+            return;
         }
         while let Some(event) = splitter.next_event() {
-            match reader.read(&event, &mut batch.output) {
+            match reader.read(&event, held) {
                 EventKind::Content(choices) => batch.chunks += choices,
                 EventKind::Done => batch.done = true,
                 EventKind::Error(error) => {
@@ -215,9 +260,6 @@ impl Relay<'_, '_> {
                 EventKind::Preamble => {}
             }
         }
-        self.answered.usage = reader.usage().or(self.answered.usage);
-        self.client.sequence = reader.sequence();
-        batch
     }
 
     fn count(
@@ -294,8 +336,10 @@ impl Relay<'_, '_> {
     pub async fn whole(mut self, status: u16) -> Result<(), Broken> {
         let mut body = BytesMut::new();
         let end = self.dispatched + self.timeouts.answer;
+        let sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut alarm = Alarm::on(sleep);
         loop {
-            match self.step(end).await {
+            match self.step(&mut alarm, end).await {
                 Step::Gone => return Err(Stop::Gone.into()),
                 Step::Withdrawn(receiver) => return Err(Broken::Withdrawn(receiver)),
                 Step::Timer => return Err(self.failed(UpstreamFault::Exchange(ExchangeError::Timeout))),

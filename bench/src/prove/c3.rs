@@ -19,7 +19,7 @@ pub(super) const PROOF: Proof = Proof {
     run,
 };
 
-const BOUND: RatioBound = RatioBound { full: 1.0, quick: 4.0 };
+const BOUND: RatioBound = RatioBound { full: 1.0, quick: 1.5 };
 
 fn run(setting: &Setting) -> Result<Finding, Trouble> {
     setting.block_on(async {

@@ -13,6 +13,7 @@ use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 /// Below this size a request is sent as one piece: a copy is cheaper than a system call.
@@ -160,6 +161,16 @@ impl Exchange {
     /// When the answer breaks off before its end.
     pub async fn read_body(&mut self) -> Result<Option<Bytes>, ExchangeError> {
         self.session.read_response_body().await.map_err(broken)
+    }
+
+    /// Like [`read_body`](Self::read_body), but `None` at once where a piece would have to be waited for.
+    pub async fn read_ready(&mut self) -> Option<Result<Option<Bytes>, ExchangeError>> {
+        let mut read = std::pin::pin!(self.read_body());
+        std::future::poll_fn(|context| match read.as_mut().poll(context) {
+            Poll::Ready(read) => Poll::Ready(Some(read)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
     }
 
     /// Gives the connection back to the pool after the answer was read to its end.

@@ -24,6 +24,7 @@ use bytes::BytesMut;
 use http::{HeaderMap, header};
 use shedder::Failure;
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,7 +118,8 @@ impl Attempt<'_, '_, '_> {
         let outgoing = self.outgoing(place);
         let gateway = self.request.gateway;
         for attempt in 0..2 {
-            let send = Exchange::send(&gateway.connector, replica, &self.deployment.timeouts, &outgoing);
+            let send =
+                pin!(Exchange::send(&gateway.connector, replica, &self.deployment.timeouts, &outgoing));
             let mut exchange = self.watched(send).await?.map_err(exchange_fault)?;
             if attempt == 0 {
                 self.request.live.ledger().set_started(true);
@@ -130,7 +132,8 @@ impl Attempt<'_, '_, '_> {
                 self.deployment.timeouts.answer
             };
             let stale = exchange.is_reused() && attempt == 0;
-            match self.watched(tokio::time::timeout(timeout, exchange.read_head())).await? {
+            let head = self.watched(pin!(tokio::time::timeout(timeout, exchange.read_head()))).await?;
+            match head {
                 Ok(Ok(200)) => return Ok(exchange),
                 Ok(Ok(status)) => return Err(self.read_error(status, &mut exchange).await?),
                 Ok(Err(ExchangeError::Broken(_))) if stale => {}
@@ -165,15 +168,14 @@ impl Attempt<'_, '_, '_> {
     }
 
     /// Waits for `work` while the client is watched; a stream that is silent for long gets comments.
-    async fn watched<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Fault> {
-        let mut work = std::pin::pin!(work);
+    async fn watched<T>(&mut self, mut work: Pin<&mut impl Future<Output = T>>) -> Result<T, Fault> {
         let silence = self.request.snapshot.config.listen.limits.silence;
         let mut silence_end = clock::now() + silence;
         loop {
             let left = silence_end.saturating_sub(clock::now());
             tokio::select! {
                 biased;
-                done = &mut work => return Ok(done),
+                done = work.as_mut() => return Ok(done),
                 () = self.client.gone() => return Err(Fault::Stop(Stop::Gone)),
                 () = tokio::time::sleep(left), if self.request.call.stream => {
                     self.client.keep_alive().await.map_err(Fault::Stop)?;
@@ -232,7 +234,7 @@ impl Attempt<'_, '_, '_> {
                 }
             }
         };
-        let _ = self.watched(tokio::time::timeout(ERROR_BODY_TIME, read)).await?;
+        let _ = self.watched(pin!(tokio::time::timeout(ERROR_BODY_TIME, read))).await?;
         body.truncate(ERROR_BODY_MAX);
         let mut error = UpstreamError::from_body(status, &body);
         error.retry_after = exchange.headers().and_then(retry_after);

@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 use crate::request::call::Call;
 use crate::request::weigh::Weight;
 use crate::state::{Deployment, Snapshot};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use limits::Used;
 use shedder::{Failure, Permit};
 use std::sync::Arc;
@@ -24,6 +24,10 @@ use std::time::Duration;
 pub const CLIENT_GONE: u16 = 499;
 /// Longest text of a client's own that is logged.
 const CLIENT_TEXT_MAX: usize = 128;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 
 /// One request.
 #[derive(Debug, Clone)]
@@ -100,9 +104,9 @@ impl Record {
             arrived: clock::now(),
             arrived_wall: clock::wall(),
             id,
-            client_id: text(headers, "x-request-id"),
-            trace: headers.get("traceparent").filter(|value| is_traceparent(value.as_bytes())).cloned(),
-            client_retry: number(headers, "x-stainless-retry-count"),
+            client_id: text(headers, &REQUEST_ID),
+            trace: headers.get(&TRACE_PARENT).filter(|value| is_traceparent(value.as_bytes())).cloned(),
+            client_retry: number(headers, &RETRY_COUNT),
             api: None,
             account: None,
             model: None,
@@ -230,12 +234,12 @@ impl Record {
     }
 }
 
-fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let value = headers.get(name)?.to_str().ok()?;
     Some(value.chars().take(CLIENT_TEXT_MAX).collect())
 }
 
-fn number(headers: &HeaderMap, name: &str) -> u32 {
+fn number(headers: &HeaderMap, name: &HeaderName) -> u32 {
     headers.get(name).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 

@@ -24,7 +24,7 @@ pub(super) const PROOF: Proof = Proof {
     run,
 };
 
-const BOUND: RatioBound = RatioBound { full: 1.0, quick: 3.0 };
+const BOUND: RatioBound = RatioBound { full: 1.0, quick: 1.5 };
 const REPLICAS: usize = 8;
 /// Streams opened at once.
 const AT_ONCE: usize = 100;

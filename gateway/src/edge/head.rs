@@ -7,7 +7,7 @@
 use crate::edge::route::{Route, route};
 use crate::entropy::stable_hash;
 use crate::refusal::{Reason, Refusal};
-use http::{HeaderMap, Method, Version, header};
+use http::{HeaderMap, HeaderName, Method, Version, header};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub struct HeadLimits {
     pub lines_max: usize,
 }
 
+const AFFINITY: HeaderName = HeaderName::from_static("x-session-affinity");
+const DEADLINE: HeaderName = HeaderName::from_static("x-tidegate-ttft-deadline-ms");
 /// Longest deadline that a client may ask for: an hour says nothing that no deadline does not say.
 const DEADLINE_MAX: Duration = Duration::from_secs(3600);
 
@@ -69,7 +71,7 @@ pub fn check(session: &ServerSession, limits: HeadLimits) -> Result<Head, Refusa
             .get(header::EXPECT)
             .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue")),
         deadline: deadline(headers)?,
-        affinity: headers.get("x-session-affinity").map(|value| stable_hash(value.as_bytes())),
+        affinity: headers.get(&AFFINITY).map(|value| stable_hash(value.as_bytes())),
     })
 }
 
@@ -158,14 +160,13 @@ fn content_type(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
-    const NAME: &str = "x-tidegate-ttft-deadline-ms";
-    let Some(value) = headers.get(NAME) else { return Ok(None) };
+    let Some(value) = headers.get(&DEADLINE) else { return Ok(None) };
     let milliseconds = value
         .to_str()
         .ok()
         .filter(|text| text.len() <= 10 && text.bytes().all(|b| b.is_ascii_digit()))
         .and_then(|text| text.parse().ok())
-        .ok_or_else(|| Refusal::bad(format!("`{NAME}` must be a whole number of milliseconds.")))?;
+        .ok_or_else(|| Refusal::bad(format!("`{DEADLINE}` must be a whole number of milliseconds.")))?;
     Ok(Some(Duration::from_millis(milliseconds).min(DEADLINE_MAX)))
 }
 

@@ -12,3 +12,4 @@ pub mod models;
 pub mod respond;
 pub mod route;
 pub mod tls;
+pub mod values;

@@ -5,13 +5,13 @@
 
 use crate::api::{Family, error};
 use crate::edge::anthropic;
+use crate::edge::values::Values;
 use crate::entropy;
 use crate::refusal::{Reason, Refusal, Retry};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 use limits::{MeterView, PerMeter, RequestsView};
 use pingora::http::ResponseHeader;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,6 +25,8 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// Headers of an ordinary answer.
+const HEADERS: usize = 20;
 const LIMITS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-limit-tokens-prompt"),
     HeaderName::from_static("x-ratelimit-limit-tokens-cache-adjusted-prompt"),
@@ -57,10 +59,9 @@ impl Envelope {
     /// The envelope of a new request.
     #[must_use]
     pub fn new(family: Family) -> Self {
-        let id = format!("req_{:016x}{:016x}", entropy::bits(), entropy::bits());
         Envelope {
             family,
-            id: HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("req_0")),
+            id: new_id(),
             meters: None,
             requests: None,
             queued: Duration::ZERO,
@@ -74,12 +75,12 @@ impl Envelope {
         self.id.to_str().unwrap_or_default()
     }
 
-    fn write(&self, head: &mut ResponseHeader) -> pingora::Result<()> {
+    fn write(&self, head: &mut ResponseHeader, values: &mut Values) -> pingora::Result<()> {
         head.insert_header(REQUEST_ID, &self.id)?;
         head.insert_header(REQUEST_ID_SHORT, &self.id)?;
-        head.insert_header(QUEUE_MS, self.queued.as_millis() as usize)?;
+        head.insert_header(QUEUE_MS, values.number(self.queued.as_millis() as u64).take())?;
         if let Some(meters) = &self.meters {
-            write_limits(head, meters)?;
+            write_limits(head, values, meters)?;
         }
         if self.family == Family::Anthropic {
             anthropic::write_limits(head, self.meters.as_ref(), self.requests.as_ref())?;
@@ -92,22 +93,46 @@ impl Envelope {
     }
 }
 
+/// `req_` and 128 random bits in hexadecimal digits.
+fn new_id() -> HeaderValue {
+    let bits = (u128::from(entropy::bits()) << 64) | u128::from(entropy::bits());
+    let mut id = *b"req_00000000000000000000000000000000";
+    for (place, digit) in id.iter_mut().rev().zip(0..32_u32) {
+        *place = char::from_digit((bits >> (4 * digit) & 0xf) as u32, 16).map_or(b'0', |digit| digit as u8);
+    }
+    HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("req_0"))
+}
+
 /// The limit headers. Limits and what remains in tokens per second, rounded down; the structured fields in
 /// tokens per minute and exact.
-fn write_limits(head: &mut ResponseHeader, meters: &PerMeter<MeterView>) -> pingora::Result<()> {
-    let mut policy = String::with_capacity(128);
-    let mut state = String::with_capacity(96);
-    for (((meter, view), limit), remaining) in meters.iter().zip(LIMITS).zip(REMAINING) {
-        head.insert_header(limit, (view.limit / 60) as usize)?;
-        head.insert_header(remaining, (view.remaining / 60) as usize)?;
-        let separator = if policy.is_empty() { "" } else { ", " };
-        let name = meter.name();
-        let seconds = view.until_half.as_millis().div_ceil(1000);
-        let _ = write!(policy, "{separator}\"{name}\";q={};qu=\"token\";w=60", view.limit);
-        let _ = write!(state, "{separator}\"{name}\";r={};t={seconds}", view.remaining);
+fn write_limits(
+    head: &mut ResponseHeader,
+    values: &mut Values,
+    meters: &PerMeter<MeterView>,
+) -> pingora::Result<()> {
+    for (((_, view), limit), remaining) in meters.iter().zip(LIMITS).zip(REMAINING) {
+        head.insert_header(limit, values.number(view.limit / 60).take())?;
+        head.insert_header(remaining, values.number(view.remaining / 60).take())?;
     }
-    head.insert_header(POLICY, policy)?;
-    head.insert_header(RATE_LIMIT, state)?;
+    let mut separator = "\"";
+    for (meter, view) in meters.iter() {
+        values.text(separator).text(meter.name()).text("\";q=").number(view.limit).text(";qu=\"token\";w=60");
+        separator = ", \"";
+    }
+    head.insert_header(POLICY, values.take())?;
+    separator = "\"";
+    for (meter, view) in meters.iter() {
+        let seconds = view.until_half.as_millis().div_ceil(1000) as u64;
+        values
+            .text(separator)
+            .text(meter.name())
+            .text("\";r=")
+            .number(view.remaining)
+            .text(";t=")
+            .number(seconds);
+        separator = ", \"";
+    }
+    head.insert_header(RATE_LIMIT, values.take())?;
     Ok(())
 }
 
@@ -121,10 +146,20 @@ pub fn answer_head(
     content_type: &HeaderValue,
     length: usize,
 ) -> pingora::Result<ResponseHeader> {
-    let mut head = ResponseHeader::build_no_case(status, Some(16))?;
+    written_head(envelope, &mut Values::default(), status, content_type, length)
+}
+
+fn written_head(
+    envelope: &Envelope,
+    values: &mut Values,
+    status: u16,
+    content_type: &HeaderValue,
+    length: usize,
+) -> pingora::Result<ResponseHeader> {
+    let mut head = ResponseHeader::build_no_case(status, Some(HEADERS))?;
     head.insert_header(header::CONTENT_TYPE, content_type)?;
-    head.insert_header(header::CONTENT_LENGTH, length)?;
-    envelope.write(&mut head)?;
+    head.insert_header(header::CONTENT_LENGTH, values.number(length as u64).take())?;
+    envelope.write(&mut head, values)?;
     Ok(head)
 }
 
@@ -133,13 +168,13 @@ pub fn answer_head(
 /// # Errors
 /// When a value is no header value.
 pub fn stream_head(envelope: &Envelope, chunked: bool) -> pingora::Result<ResponseHeader> {
-    let mut head = ResponseHeader::build_no_case(200, Some(16))?;
+    let mut head = ResponseHeader::build_no_case(200, Some(HEADERS))?;
     head.insert_header(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")?;
     head.insert_header(header::CACHE_CONTROL, "no-cache")?;
     if chunked {
         head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
-    envelope.write(&mut head)?;
+    envelope.write(&mut head, &mut Values::default())?;
     Ok(head)
 }
 
@@ -150,7 +185,8 @@ pub fn stream_head(envelope: &Envelope, chunked: bool) -> pingora::Result<Respon
 pub fn refusal(envelope: &Envelope, refusal: &Refusal) -> pingora::Result<(ResponseHeader, Bytes)> {
     let body = error::body(envelope.family, refusal, envelope.id_text());
     let json = HeaderValue::from_static("application/json");
-    let mut head = answer_head(envelope, refusal.reason.status(), &json, body.len())?;
+    let mut values = Values::default();
+    let mut head = written_head(envelope, &mut values, refusal.reason.status(), &json, body.len())?;
     head.insert_header(REASON, refusal.reason.name())?;
     match refusal.reason {
         Reason::Unauthenticated => head.insert_header(header::WWW_AUTHENTICATE, "Bearer")?,
@@ -158,11 +194,16 @@ pub fn refusal(envelope: &Envelope, refusal: &Refusal) -> pingora::Result<(Respo
         reason if reason.status() == 429 => head.insert_header(OVER_LIMIT, "yes")?,
         _ => {}
     }
-    write_retry(&mut head, refusal.reason, refusal.retry)?;
+    write_retry(&mut head, &mut values, refusal.reason, refusal.retry)?;
     Ok((head, body))
 }
 
-fn write_retry(head: &mut ResponseHeader, reason: Reason, retry: Retry) -> pingora::Result<()> {
+fn write_retry(
+    head: &mut ResponseHeader,
+    values: &mut Values,
+    reason: Reason,
+    retry: Retry,
+) -> pingora::Result<()> {
     match retry {
         Retry::NotApplicable => {}
         Retry::Never => head.insert_header(SHOULD_RETRY, "false")?,
@@ -170,9 +211,9 @@ fn write_retry(head: &mut ResponseHeader, reason: Reason, retry: Retry) -> pingo
             let wait =
                 if reason.status() == 429 { entropy::spread_up(wait) } else { entropy::spread_around(wait) };
             // A whole second at least, a minute at most: SDKs ignore or misread what lies outside.
-            let milliseconds = wait.as_millis().clamp(1, 60_000) as usize;
-            head.insert_header(RETRY_AFTER_MS, milliseconds)?;
-            head.insert_header(header::RETRY_AFTER, milliseconds.div_ceil(1000))?;
+            let milliseconds = wait.as_millis().clamp(1, 60_000) as u64;
+            head.insert_header(RETRY_AFTER_MS, values.number(milliseconds).take())?;
+            head.insert_header(header::RETRY_AFTER, values.number(milliseconds.div_ceil(1000)).take())?;
             head.insert_header(SHOULD_RETRY, "true")?;
         }
     }
@@ -209,6 +250,15 @@ mod tests {
 
     fn text<'a>(head: &'a ResponseHeader, name: &str) -> &'a str {
         head.headers.get(name).map_or("-", |value| value.to_str().unwrap())
+    }
+
+    #[test]
+    fn an_id_is_128_bits_in_hexadecimal_and_never_the_same() {
+        let (first, second) = (new_id(), new_id());
+        assert_ne!(first, second);
+        let digits = first.to_str().unwrap().strip_prefix("req_").unwrap().to_owned();
+        assert_eq!(digits.len(), 32);
+        assert!(digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)), "{digits}");
     }
 
     #[test]

@@ -76,7 +76,9 @@ impl Exchange {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let (session, reused) = connector.get_http_session(&replica.peer).await.map_err(connect_error)?;
+            // Connecting, with TLS and HTTP/2 in it, needs 20 KB that a stream would otherwise hold for its whole life.
+            let connected = Box::pin(connector.get_http_session(&replica.peer)).await;
+            let (session, reused) = connected.map_err(connect_error)?;
             let mut exchange =
                 Exchange { session, replica: Arc::clone(replica), idle: timeouts.idle, reused };
             exchange.session.set_write_timeout(Some(timeouts.write));

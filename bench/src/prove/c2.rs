@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::c1::PROMPT_BYTES;
 use super::contest::{Contest, chats};
-use super::pace::{Latencies, Pace};
+use super::pace::{Answers, Latencies, Pace};
 use super::process;
 use super::program::Program;
 use super::proof::{Finding, Proof, RatioBound, Setting, Trouble, median};
@@ -71,7 +71,7 @@ async fn round(contest: &Contest, rate: u32, window_ms: u64, ours_first: bool) -
     let pace = Pace {
         requests: Arc::new(chats(PROMPT_BYTES, 16, false)),
         connections: 16,
-        status: 200,
+        answers: Answers::All(200),
         rate_per_s: rate,
         warm: Duration::from_millis(300),
         window: Duration::from_millis(window_ms),

@@ -38,6 +38,7 @@ mod c3;
 mod c5;
 mod c6;
 mod c7;
+mod c7_p99;
 mod c8;
 mod c9;
 

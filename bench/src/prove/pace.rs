@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -32,8 +32,8 @@ pub(super) struct Pace {
     pub(super) requests: Arc<Vec<Vec<u8>>>,
     /// Connections; one request at a time on each.
     pub(super) connections: usize,
-    /// The status that every answer must have.
-    pub(super) status: u16,
+    /// Which answers there may be.
+    pub(super) answers: Answers,
     /// Requests per second.
     pub(super) rate_per_s: u32,
     /// Not recorded.
@@ -42,11 +42,41 @@ pub(super) struct Pace {
     pub(super) window: Duration,
 }
 
+/// Which answers there may be, and what becomes of what cannot be sent in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answers {
+    /// All have this status.
+    All(u16),
+    /// All have this status, and requests that find no connection free are given up: as many are under way as there are
+    /// connections.
+    Closed(u16),
+    /// Some are recorded, others only counted.
+    Either {
+        /// The status of those that are recorded.
+        recorded: u16,
+        /// That of the others.
+        other: u16,
+    },
+}
+
+impl Answers {
+    /// Whether an answer is recorded; `None`: it must not be.
+    fn records(self, status: u16) -> Option<bool> {
+        match self {
+            Answers::All(all) | Answers::Closed(all) => (status == all).then_some(true),
+            Answers::Either { recorded, .. } if status == recorded => Some(true),
+            Answers::Either { other, .. } => (status == other).then_some(false),
+        }
+    }
+}
+
 /// From due to the last byte, microseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Latencies {
-    /// Answers.
+    /// Answers recorded.
     pub(super) count: u64,
+    /// Answers of the other kind.
+    pub(super) others: u64,
     /// Median.
     pub(super) p50_us: f64,
     /// 99 % are below.
@@ -61,8 +91,10 @@ struct Shared {
     came: Notify,
     stop: AtomicBool,
     times: Mutex<Histogram<u64>>,
+    others: AtomicU64,
     wrong: Mutex<Option<String>>,
     record_from: Duration,
+    due_max: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -85,6 +117,8 @@ fn ticks(shared: &Shared, period: Duration, span: Duration) -> io::Result<()> {
             due.push_back(start + period * number);
             shared.came.notify_one();
         }
+        let late = due.len().saturating_sub(shared.due_max);
+        due.drain(..late);
         if due.len() > DUE_MAX {
             return Err(io::Error::other("the target is too slow for the rate"));
         }
@@ -104,8 +138,10 @@ impl Pace {
             came: Notify::new(),
             stop: AtomicBool::new(false),
             times: Mutex::new(times.map_err(|e| Trouble::Unexpected(e.to_string()))?),
+            others: AtomicU64::new(0),
             wrong: Mutex::default(),
             record_from: clock::now() + self.warm,
+            due_max: if matches!(self.answers, Answers::Closed(_)) { self.connections } else { usize::MAX },
         });
         let mut workers = JoinSet::new();
         for number in 0..self.connections {
@@ -129,6 +165,7 @@ impl Pace {
         let at = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
         Ok(Latencies {
             count: times.len(),
+            others: shared.others.load(Relaxed),
             p50_us: at(0.5),
             p99_us: at(0.99),
             max_us: times.max() as f64 / 1e3,
@@ -173,10 +210,12 @@ impl Pace {
         };
         let request = self.requests.get(number % self.requests.len().max(1)).map_or(&[][..], Vec::as_slice);
         let answer = open.exchange(request, |_| ()).await.map_err(|e| format!("broken off: {e}"))?;
-        if answer.status != self.status {
-            return Err(format!("status {}", answer.status));
-        }
-        if due >= shared.record_from {
+        let recorded =
+            self.answers.records(answer.status).ok_or_else(|| format!("status {}", answer.status))?;
+        let counts = due >= shared.record_from;
+        if counts && !recorded {
+            shared.others.fetch_add(1, Relaxed);
+        } else if counts {
             lock(&shared.times).saturating_record((clock::now().saturating_sub(due)).as_nanos() as u64);
         }
         if answer.keep {

@@ -4,8 +4,8 @@ use super::load;
 use super::proof::Proof;
 use super::table;
 use super::{
-    agree, c1, c2, c3, c5, c6, c7, c8, c9, cached, p11, p12, real, reserve, t1, t2, t3, t4, t6, t11, t12,
-    week,
+    agree, c1, c2, c3, c5, c6, c7, c7_p99, c8, c9, cached, p11, p12, real, reserve, t1, t2, t3, t4, t6, t11,
+    t12, week,
 };
 
 /// All of them.
@@ -36,6 +36,7 @@ pub(super) const PROOFS: &[Proof] = &[
     c5::PROOF,
     c6::PROOF,
     c7::PROOF,
+    c7_p99::PROOF,
     c8::PROOF,
     c9::PROOF,
     t1::PROOF,

@@ -3,6 +3,7 @@
 mod engine;
 mod model;
 mod policy;
+mod queue;
 mod reports;
 mod sim;
 

@@ -96,6 +96,8 @@ struct Model {
     config: Config,
     now: Duration,
     known: BTreeMap<RequestId, Known>,
+    /// Since when those wait that do.
+    since: BTreeMap<RequestId, Duration>,
     offered: u64,
     ended: u64,
     log: Vec<String>,
@@ -105,7 +107,8 @@ impl Model {
     fn new(config: &Config, count: u16) -> Self {
         let shedder = Shedder::new(ms(0), config.clone(), &replicas(count));
         let config = config.clone();
-        Self { shedder, config, now: ms(0), known: BTreeMap::new(), offered: 0, ended: 0, log: Vec::new() }
+        let (known, since) = (BTreeMap::new(), BTreeMap::new());
+        Self { shedder, config, now: ms(0), known, since, offered: 0, ended: 0, log: Vec::new() }
     }
 
     fn pick(&self, n: usize) -> Option<RequestId> {
@@ -263,7 +266,32 @@ impl Model {
             Op::Tick(step) => self.tick(step),
         }
         self.verdicts();
+        self.note_waits();
+        if matches!(op, Op::Tick(_)) {
+            self.everybody_was_told();
+        }
         self.compare();
+    }
+
+    fn note_waits(&mut self) {
+        let known = &self.known;
+        let waits = |id: &RequestId| matches!(known.get(id), Some(Known::Waiting(_)));
+        self.since.retain(|id, _| waits(id));
+        for id in known.keys().filter(|id| waits(id)) {
+            self.since.entry(*id).or_insert(self.now);
+        }
+    }
+
+    /// Each ticket has its verdict by the end of the longest wait, 0.85 of the TTFT target for priority.
+    fn everybody_was_told(&self) {
+        for (id, since) in &self.since {
+            let most = match self.known.get(id) {
+                Some(Known::Waiting(Tier::Regular)) => ms(1_500),
+                _ => ms(1_700),
+            };
+            let waited = self.now - *since;
+            assert!(waited < most, "{id:?} waits for {waited:?}: {:?}", self.known.get(id));
+        }
     }
 
     fn tick(&mut self, step: u64) {

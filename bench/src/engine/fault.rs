@@ -29,6 +29,7 @@
 //! | `wrong-length=N` | not streaming: a `content-length` that is `N` too large, then FIN |
 //! | `echo-headers` | all request headers as answer headers, prefixed `x-echo-` |
 //! | `output=N` | the answer is `N` tokens long, if the request's maximum allows (not a fault: a length) |
+//! | `reasoning=N` | the first `N` tokens of it are reasoning, where the API has such (not a fault) |
 //! | `die` | the whole server resets every connection and is gone |
 
 use std::str::FromStr;
@@ -79,6 +80,8 @@ pub struct Fault {
     pub echo_headers: bool,
     /// Length of the answer, tokens.
     pub output: Option<u32>,
+    /// Tokens of the answer that are reasoning.
+    pub reasoning: Option<u32>,
     /// End the server.
     pub die: bool,
 }
@@ -144,6 +147,7 @@ impl Fault {
             "wrong-length" => self.wrong_length = Some(number(value).ok_or_else(wrong)?),
             "echo-headers" => self.echo_headers = flag()?,
             "output" => self.output = Some(number(value).filter(|n| *n > 0).ok_or_else(wrong)?),
+            "reasoning" => self.reasoning = Some(number(value).ok_or_else(wrong)?),
             "die" => self.die = flag()?,
             _ => return Err(FaultError::Unknown(name.to_owned())),
         }

@@ -12,7 +12,7 @@ use super::answer::{self, Reported};
 use super::fault::Fault;
 use super::gzip::Gzip;
 use super::model::Refusal;
-use super::pooling::Pooled;
+use super::pooling::Pooling;
 use super::request::{Refused, Text, Wanted, choose_fault, want};
 use super::shell::{End, Job, Progress, Shared};
 use super::stream::{Play, Stopped, break_off};
@@ -139,8 +139,8 @@ impl Served {
 
 async fn serve(job: &mut Job, wanted: Text, fault: &Fault, reset: Reset) -> Served {
     let Text { shape, ask, stream, include_usage } = wanted;
-    let (prompt_tokens, choices) = (ask.prompt_tokens, ask.choices);
-    let progress = match job.submit(ask) {
+    let prompt_tokens = ask.prompt_tokens();
+    let progress = match job.submit(&ask) {
         Ok(progress) => progress,
         Err(refusal) => return refuse(&refusal, stream),
     };
@@ -157,22 +157,20 @@ async fn serve(job: &mut Job, wanted: Text, fault: &Fault, reset: Reset) -> Serv
             include_usage,
             report_cached,
             chunks: 0,
+            sequence: 0,
             gzip: fault.gzip.then(Gzip::new),
         };
         let (tx, body) = AnswerBody::chunks();
         let answer = head(StatusCode::OK, "text/event-stream; charset=utf-8", fault, body);
         return Served::Streams { answer, play: Box::new(play), tx };
     }
-    let Some(cached) = completed(progress, choices as usize).await else {
+    let Some(cached) = completed(progress, ask.outputs.len()).await else {
         return Served::Now(Refused::bad("the engine stopped"));
     };
-    let completion = i64::from(shape.length) * i64::from(choices);
-    let usage = Reported {
-        prompt: i64::from(prompt_tokens),
-        completion,
-        cached: report_cached.then_some(i64::from(cached)),
-    };
-    let body = shape.whole(choices, (!fault.no_usage).then(|| usage.under(fault)));
+    let (completion, reasoning) = shape.completion();
+    let cached = report_cached.then_some(i64::from(cached));
+    let usage = Reported { prompt: i64::from(prompt_tokens), completion, cached, reasoning };
+    let body = shape.whole((!fault.no_usage).then(|| usage.under(fault)));
     whole(body, fault, &reset, completion as u64)
 }
 
@@ -192,8 +190,8 @@ fn refuse(refusal: &Refusal, stream: bool) -> Served {
 }
 
 /// Answers a request that generates nothing: at once, since its cost is no part of the model.
-fn pool(job: &Job, pooled: &Pooled, fault: &Fault, reset: &Reset) -> Served {
-    job.read(pooled.prompt_tokens);
+fn pool(job: &Job, pooled: &Pooling, fault: &Fault, reset: &Reset) -> Served {
+    job.read(pooled.pool.tokens);
     whole(pooled.body(fault), fault, reset, 0)
 }
 
@@ -234,8 +232,10 @@ fn whole(mut body: String, fault: &Fault, reset: &Reset, tokens: u64) -> Served 
     Served::Broken { answer, body: tx, part: Bytes::from(bytes) }
 }
 
+/// Waits for all choices; cached tokens of the last prompt, which is all that vLLM tells of several.
 async fn completed(mut progress: watch::Receiver<Progress>, choices: usize) -> Option<u32> {
-    progress.wait_for(|progress| progress.finished == choices).await.ok().map(|progress| progress.cached)
+    let progress = progress.wait_for(|progress| progress.finished == choices).await.ok()?;
+    progress.cached.last().copied()
 }
 
 fn record(shared: &Shared, head: &http::request::Parts) -> Record {

@@ -32,6 +32,7 @@ pub mod cli;
 mod answer;
 mod generate;
 mod gzip;
+mod inputs;
 #[cfg(test)]
 mod knee;
 mod metrics;

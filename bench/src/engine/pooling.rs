@@ -1,53 +1,59 @@
 //! Answers to requests that read and generate nothing: embeddings, rerank, score, token counts.
+//!
+//! A vector and a score are functions of the texts that were read, so that a client can tell two answers apart.
 
 use std::fmt::Write;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use super::answer::{Reported, json};
 use super::fault::Fault;
-use super::wire::Api;
+use super::text::mix;
+use super::wire::{Api, Pool, Pooled};
 
-/// Numbers in an embedding: enough to be one.
+/// Numbers in an embedding, unless the request says how many: enough to be one.
 const DIMENSIONS: usize = 8;
+/// Most that a request may ask for.
+pub(super) const DIMENSIONS_MAX: usize = 8_192;
 
 /// What was asked.
-#[derive(Debug)]
-pub(super) struct Pooled {
+pub(super) struct Pooling {
     pub(super) api: Api,
     pub(super) model: String,
-    pub(super) prompt_tokens: u32,
-    /// Texts to embed, or to compare.
-    pub(super) texts: usize,
+    pub(super) pool: Pool,
+    /// Only so many of the best results.
+    pub(super) top: Option<usize>,
+    /// Numbers in an embedding.
+    pub(super) dimensions: Option<usize>,
+    /// Numbers as their bytes, as OpenAI's SDKs ask for them.
+    pub(super) base64: bool,
 }
 
-impl Pooled {
+impl Pooling {
     pub(super) fn body(&self, fault: &Fault) -> String {
         if self.api == Api::CountTokens {
-            return format!("{{\"input_tokens\":{}}}", self.prompt_tokens);
+            return format!("{{\"input_tokens\":{}}}", self.pool.tokens);
         }
-        let mut items = String::new();
-        for index in 0..self.texts {
-            if index > 0 {
-                items.push(',');
-            }
-            let score = 1.0 / (index + 1) as f64;
-            let _ = match self.api {
-                Api::Rerank => write!(items, "{{\"index\":{index},\"relevance_score\":{score}}}"),
-                Api::Score => write!(items, "{{\"index\":{index},\"object\":\"score\",\"score\":{score}}}"),
-                _ => write!(
-                    items,
-                    "{{\"index\":{index},\"object\":\"embedding\",\"embedding\":{:?}}}",
-                    [score; DIMENSIONS]
-                ),
-            };
-        }
+        let items = match self.api {
+            Api::Rerank => self.ranked(),
+            Api::Score => self.listed(|index, item| {
+                format!("{{\"index\":{index},\"object\":\"score\",\"score\":{}}}", score(item.seed))
+            }),
+            _ => self.listed(|index, item| {
+                let embedding = self.embedding(item.seed);
+                format!("{{\"index\":{index},\"object\":\"embedding\",\"embedding\":{embedding}}}")
+            }),
+        };
         let list = if self.api == Api::Rerank { "results" } else { "data" };
         let mut body = format!(
-            "{{\"id\":\"pool-sim\",\"object\":\"list\",\"model\":{},\"{list}\":[{items}]",
-            json(&self.model)
+            "{{\"id\":\"pool-sim\",\"object\":\"list\",\"model\":{},\"{list}\":[{}]",
+            json(&self.model),
+            items.join(",")
         );
         if !fault.no_usage {
-            let prompt = i64::from(self.prompt_tokens);
-            let usage = Reported { prompt, completion: 0, cached: None }.under(fault);
+            let prompt = i64::from(self.pool.tokens);
+            let usage = Reported { prompt, ..Reported::default() }.under(fault);
             let total = usage.prompt.saturating_add(usage.completion);
             let _ =
                 write!(body, ",\"usage\":{{\"prompt_tokens\":{},\"total_tokens\":{total}}}", usage.prompt);
@@ -55,4 +61,35 @@ impl Pooled {
         body.push('}');
         body
     }
+
+    fn listed(&self, shown: impl Fn(usize, &Pooled) -> String) -> Vec<String> {
+        self.pool.items.iter().enumerate().map(|(index, item)| shown(index, item)).collect()
+    }
+
+    /// The best first.
+    fn ranked(&self) -> Vec<String> {
+        let mut items: Vec<(usize, &Pooled)> = self.pool.items.iter().enumerate().collect();
+        items.sort_by(|(_, a), (_, b)| score(b.seed).total_cmp(&score(a.seed)));
+        items.truncate(self.top.unwrap_or(usize::MAX));
+        let shown = |(index, item): (usize, &Pooled)| {
+            let (text, score) = (json(&item.text), score(item.seed));
+            format!("{{\"index\":{index},\"document\":{{\"text\":{text}}},\"relevance_score\":{score}}}")
+        };
+        items.into_iter().map(shown).collect()
+    }
+
+    fn embedding(&self, seed: u64) -> String {
+        let numbers =
+            (0..self.dimensions.unwrap_or(DIMENSIONS) as u64).map(|at| score(mix(seed ^ mix(at))) as f32);
+        if self.base64 {
+            let bytes: Vec<u8> = numbers.flat_map(f32::to_le_bytes).collect();
+            return format!("\"{}\"", BASE64.encode(bytes));
+        }
+        format!("{:?}", numbers.collect::<Vec<_>>())
+    }
+}
+
+/// A number from 0 to 1.
+fn score(seed: u64) -> f64 {
+    (mix(seed) >> 11) as f64 / (1_u64 << 53) as f64
 }

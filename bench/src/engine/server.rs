@@ -2,13 +2,16 @@
 //!
 //! | path | |
 //! |---|---|
-//! | `POST /v1/chat/completions`, `/v1/completions` | stream or not; `n`, `max_tokens`, `max_completion_tokens`, `stream_options` with `include_usage` and `continuous_usage_stats`, `seed`, `ignore_eos`, forced tool calls |
-//! | `POST /v1/messages`, `/v1/responses` | stream or not, in the shapes that vLLM gives them; usage always |
-//! | `POST /v1/embeddings`, `/v1/rerank`, `/v1/score`, `/v1/messages/count_tokens` | prompt tokens counted, answered at once |
+//! | `POST /v1/chat/completions`, `/v1/completions` | stream or not; `n`, `max_tokens`, `max_completion_tokens`, `stream_options` with `include_usage` and `continuous_usage_stats`, `seed`, `ignore_eos`, forced tool calls; completions: lists of prompts, `echo` |
+//! | `POST /v1/messages`, `/v1/responses` | stream or not, in the shapes that vLLM gives them; forced tool calls; usage always |
+//! | `POST /v1/embeddings`, `/v1/rerank`, `/v1/score`, `/v1/messages/count_tokens` | prompt tokens counted, of pairs both sides, answered at once; `dimensions`, `encoding_format`, `top_n` |
 //! | `GET /v1/models`, `/health`, `/ping`, `/version`, `/props` | as vLLM (and llama.cpp, for its slots) |
 //! | `GET /metrics` | vLLM's names |
 //! | `GET /debug/truth` | what it computed for whom; `?records=N` for the last `N` requests |
 //! | `POST /debug/fault` | a standing fault, as text in the body; empty: none. See [`fault`](super::fault) |
+//!
+//! Who asks for reasoning (`reasoning_effort`, `reasoning.effort`, `thinking`) gets the first half of the answer as such,
+//! where the API has a place for it; completions have none.
 //!
 //! Answers are [`expected_text`](super::text::expected_text); prompts are counted by [`prompt`](super::prompt). Each
 //! server has a thread and a runtime of its own, so it ends when it is told to, whatever its clients do.

@@ -27,8 +27,8 @@ pub(super) struct Progress {
     pub(super) tokens: Vec<u32>,
     /// Choices that are complete.
     pub(super) finished: usize,
-    /// Cached prompt tokens of the first choice, known from its first token on.
-    pub(super) cached: u32,
+    /// Cached prompt tokens, by choice, known when it is complete.
+    pub(super) cached: Vec<u32>,
 }
 
 /// What the server's tasks share.
@@ -60,6 +60,8 @@ pub(super) struct Core {
 struct Watcher {
     number: u64,
     choice: usize,
+    /// Whether it is the first choice of its prompt.
+    is_first: bool,
     progress: Arc<watch::Sender<Progress>>,
 }
 
@@ -184,8 +186,8 @@ impl Core {
                     book(truth, &watcher, &usage);
                     watcher.progress.send_modify(|progress| {
                         progress.finished += 1;
-                        if watcher.choice == 0 {
-                            progress.cached = usage.cached_tokens;
+                        if let Some(cached) = progress.cached.get_mut(watcher.choice) {
+                            *cached = usage.cached_tokens;
                         }
                     });
                 }
@@ -202,19 +204,30 @@ fn book(truth: &mut Truth, watcher: &Watcher, usage: &Usage) {
         totals.generated_tokens += u64::from(usage.completion_tokens);
         record.prefill_tokens += usage.prefill_tokens;
         record.generated_tokens += u64::from(usage.completion_tokens);
-        if watcher.choice == 0 {
+        if watcher.is_first {
             totals.cached_tokens += u64::from(usage.cached_tokens);
-            record.cached_tokens = usage.cached_tokens;
+            record.cached_tokens = record.cached_tokens.saturating_add(usage.cached_tokens);
         }
     });
 }
 
 /// What a request asks of the engine.
 pub(super) struct Ask {
-    pub(super) prompt_tokens: u32,
-    pub(super) output_tokens: u32,
-    pub(super) choices: u32,
+    pub(super) prompts: Vec<AskedPrompt>,
+    /// Tokens of each choice: those of the first prompt, of the second, and so on, as many of each.
+    pub(super) outputs: Vec<u32>,
+}
+
+/// One prompt.
+pub(super) struct AskedPrompt {
+    pub(super) tokens: u32,
     pub(super) block_hashes: Vec<u64>,
+}
+
+impl Ask {
+    pub(super) fn prompt_tokens(&self) -> u32 {
+        self.prompts.iter().fold(0, |sum, prompt| sum.saturating_add(prompt.tokens))
+    }
 }
 
 /// How this server ended an answer.
@@ -243,24 +256,24 @@ impl Job {
     }
 
     /// Gives the request to the engine, once per choice.
-    pub(super) fn submit(&mut self, mut ask: Ask) -> Result<watch::Receiver<Progress>, Refusal> {
-        let choices = ask.choices as usize;
-        let (sender, receiver) = watch::channel(Progress { tokens: vec![0; choices], ..Progress::default() });
+    pub(super) fn submit(&mut self, ask: &Ask) -> Result<watch::Receiver<Progress>, Refusal> {
+        let choices = ask.outputs.len();
+        let each = (choices / ask.prompts.len().max(1)).max(1);
+        let progress = Progress { tokens: vec![0; choices], finished: 0, cached: vec![0; choices] };
+        let (sender, receiver) = watch::channel(progress);
         let sender = Arc::new(sender);
         let shared = Arc::clone(&self.shared);
         let mut core = shared.core();
         let now = shared.engine_now();
         let core = &mut *core;
-        for choice in 0..choices {
-            let last = choice + 1 == choices;
-            let block_hashes =
-                if last { std::mem::take(&mut ask.block_hashes) } else { ask.block_hashes.clone() };
+        let prompts = ask.prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt, each));
+        for (choice, (prompt, output_tokens)) in prompts.zip(&ask.outputs).enumerate() {
             let id = core.next_id;
             let request = EngineRequest {
                 id,
-                prompt_tokens: ask.prompt_tokens,
-                output_tokens: ask.output_tokens,
-                block_hashes,
+                prompt_tokens: prompt.tokens,
+                output_tokens: *output_tokens,
+                block_hashes: prompt.block_hashes.clone(),
             };
             if let Err(refusal) = core.model.submit(now, request) {
                 core.rejections += 1;
@@ -269,12 +282,15 @@ impl Job {
             }
             core.next_id += 1;
             self.ids.push(id);
-            core.watchers.insert(id, Watcher { number: self.number, choice, progress: Arc::clone(&sender) });
+            let is_first = choice.is_multiple_of(each);
+            let progress = Arc::clone(&sender);
+            core.watchers.insert(id, Watcher { number: self.number, choice, is_first, progress });
         }
+        let prompt_tokens = ask.prompt_tokens();
         core.truth.update(self.number, |totals, record| {
             totals.accepted += 1;
-            totals.prompt_tokens += u64::from(ask.prompt_tokens);
-            record.prompt_tokens = ask.prompt_tokens;
+            totals.prompt_tokens += u64::from(prompt_tokens);
+            record.prompt_tokens = prompt_tokens;
         });
         // What costs nothing happens at once; the rest when the driver has looked at it.
         core.advance(now, shared.config.time_scale, shared.config.metrics_interval);

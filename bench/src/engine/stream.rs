@@ -36,6 +36,8 @@ pub(super) struct Play {
     pub(super) report_cached: bool,
     /// Chunks sent so far.
     pub(super) chunks: u32,
+    /// The number of the next event, where the API numbers them.
+    pub(super) sequence: u32,
     pub(super) gzip: Option<Gzip>,
 }
 
@@ -70,13 +72,16 @@ impl Play {
             for (choice, (sent, exist)) in (0..).zip(sent.iter_mut().zip(&progress.tokens)) {
                 while *sent < *exist {
                     let to = sent.saturating_add(self.chunk_tokens).min(*exist);
+                    let to = self.shape.choice(choice).chunk_end(*sent, to);
                     self.chunk(job, tx, choice, *sent, to).await?;
                     *sent = to;
                 }
             }
             if progress.finished == choices {
                 let completion = sent.iter().map(|tokens| i64::from(*tokens)).sum();
-                return self.close(tx, completion, progress.cached).await;
+                // Of several prompts vLLM tells here what was cached of the first.
+                let cached = progress.cached.first().copied().unwrap_or_default();
+                return self.close(tx, completion, cached).await;
             }
             if self.progress.changed().await.is_err() {
                 return Err(Stopped::Disconnected);
@@ -89,7 +94,8 @@ impl Play {
             return self.error_event(tx).await;
         }
         for choice in 0..choices as u32 {
-            if let Some(event) = self.shape.opening(choice, self.running(0)) {
+            let running = self.running(0);
+            if let Some(event) = self.shape.opening(choice, running, &mut self.sequence) {
                 self.write(tx, event).await?;
             }
         }
@@ -104,19 +110,19 @@ impl Play {
         from: u32,
         to: u32,
     ) -> Result<(), Stopped> {
+        let said = self.shape.choice(choice);
         let chunk = Chunk {
             choice,
             from,
             to,
-            number: self.chunks,
-            finish: (to == self.shape.length).then_some(self.shape.finish),
+            finish: (to == said.length).then_some(said.finish),
             role: self.fault.role_in_first && from == 0,
             running: self.running(to),
         };
         if let Some(gap) = self.fault.gap.filter(|_| self.chunks > 0) {
             tokio::time::sleep(gap).await;
         }
-        let event = self.shape.content(&chunk);
+        let event = self.shape.content(&chunk, &mut self.sequence);
         self.write(tx, event).await?;
         job.sent(u64::from(to - from), 1);
         self.chunks += 1;
@@ -142,15 +148,9 @@ impl Play {
             self.write(tx, "data: {\"id\": garbage \u{FFFD}}}}\n\n".to_owned()).await?;
         }
         if let Some(bytes) = self.fault.huge_line.filter(|_| chunks == 1) {
-            let mut event = self.shape.content(&Chunk {
-                choice: 0,
-                number: chunks,
-                from: 0,
-                to: 0,
-                finish: None,
-                role: false,
-                running: self.running(1),
-            });
+            let running = self.running(1);
+            let chunk = Chunk { choice: 0, from: 0, to: 0, finish: None, role: false, running };
+            let mut event = self.shape.content(&chunk, &mut self.sequence);
             let at = event.find("\"\"").map_or(event.len(), |at| at + 1);
             event.insert_str(at, &"x".repeat(bytes));
             self.write(tx, event).await?;
@@ -170,9 +170,10 @@ impl Play {
             prompt: i64::from(self.prompt_tokens),
             completion,
             cached: self.report_cached.then_some(i64::from(cached)),
+            reasoning: self.shape.completion().1,
         };
         let usage = (!self.fault.no_usage).then(|| usage.under(&self.fault));
-        if let Some(events) = self.shape.closing(self.chunks, usage, self.include_usage) {
+        if let Some(events) = self.shape.closing(usage, self.include_usage, &mut self.sequence) {
             let events = if self.fault.no_done { self.shape.without_end(events) } else { events };
             self.write(tx, events).await?;
         }
@@ -187,7 +188,7 @@ impl Play {
 
     fn running(&self, completion: u32) -> Reported {
         let prompt = i64::from(self.prompt_tokens);
-        Reported { prompt, completion: i64::from(completion), cached: None }.under(&self.fault)
+        Reported { prompt, completion: i64::from(completion), ..Reported::default() }.under(&self.fault)
     }
 
     async fn write(&mut self, tx: &ChunkSender, event: String) -> Result<(), Stopped> {

@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::prompt::{MESSAGE_TOKENS, PART_TOKENS, PromptMeter, START_TOKENS};
-use super::text::{mix, seed_of};
+use super::inputs::{Input, several};
+use super::prompt::{MESSAGE_TOKENS, PromptMeter, START_TOKENS};
+use super::text::seed_of;
 
 /// The APIs, by path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,11 +82,25 @@ pub(super) struct Body<'a> {
     #[serde(borrow, default)]
     query: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    pub(super) documents: Option<Vec<&'a RawValue>>,
+    documents: Option<&'a RawValue>,
     #[serde(borrow, default)]
     text_1: Option<&'a RawValue>,
     #[serde(borrow, default)]
     text_2: Option<&'a RawValue>,
+    #[serde(default)]
+    pub(super) top_n: Option<usize>,
+    #[serde(default)]
+    pub(super) dimensions: Option<usize>,
+    #[serde(borrow, default)]
+    pub(super) encoding_format: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pub(super) echo: Option<bool>,
+    #[serde(borrow, default)]
+    reasoning_effort: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    reasoning: Option<Reasoning<'a>>,
+    #[serde(borrow, default)]
+    thinking: Option<Thinking<'a>>,
     #[serde(default)]
     pub(super) n: Option<u32>,
     #[serde(default)]
@@ -118,6 +133,18 @@ struct Metadata<'a> {
     user_id: Option<Cow<'a, str>>,
 }
 
+#[derive(Debug, Deserialize)]
+struct Reasoning<'a> {
+    #[serde(borrow, default)]
+    effort: Option<Cow<'a, str>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Thinking<'a> {
+    #[serde(borrow, default)]
+    r#type: Cow<'a, str>,
+}
+
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(super) struct StreamOptions {
     #[serde(default)]
@@ -126,22 +153,28 @@ pub(super) struct StreamOptions {
     pub(super) continuous_usage_stats: Option<bool>,
 }
 
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-#[derive(Deserialize)]
-struct Part<'a> {
-    #[serde(borrow, default)]
-    text: Option<Cow<'a, str>>,
-}
-
 /// A prompt as the engine sees it.
 pub(super) struct Prompt {
     pub(super) tokens: u32,
     pub(super) block_hashes: Vec<u64>,
     /// From the text; a seed in the body goes before it.
     pub(super) seed: u64,
+    /// What `echo` says again.
+    pub(super) echo: String,
+}
+
+/// Texts to embed or pairs to compare: the tokens of all, and a number of each that its result follows from.
+pub(super) struct Pool {
+    pub(super) tokens: u32,
+    pub(super) items: Vec<Pooled>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pooled {
+    pub(super) seed: u64,
+    /// The text, or the second one of the pair.
+    pub(super) text: String,
 }
 
 impl<'a> Body<'a> {
@@ -149,50 +182,79 @@ impl<'a> Body<'a> {
         serde_json::from_slice(bytes)
     }
 
-    /// Counts and hashes the prompt. O(bytes).
-    pub(super) fn prompt(&self, api: Api, block_tokens: u32) -> Result<Prompt, &'static str> {
+    /// Counts and hashes the prompts that are answered each: several only where the API takes a list. O(bytes).
+    pub(super) fn prompts(&self, api: Api, block_tokens: u32) -> Result<Vec<Prompt>, &'static str> {
         let salt = self.cache_salt.as_deref().map_or(0, seed_of);
-        let mut meter = PromptMeter::new(salt, block_tokens);
-        let mut seed = 0;
-        let mut add = |text: &str, meter: &mut PromptMeter| {
-            meter.text(text);
-            seed = mix(seed ^ seed_of(text));
-        };
-        let parts: &[Option<&RawValue>] = match api {
-            Api::Chat | Api::Messages | Api::CountTokens => {
-                meter.special(0, START_TOKENS);
-                if let Some(tools) = self.tools {
-                    add(tools.get(), &mut meter);
-                }
-                content(self.system, &mut meter, &mut add)?;
-                let messages = self.messages.as_deref().filter(|messages| !messages.is_empty());
-                dialogue(messages.ok_or("`messages` is missing or empty")?, &mut meter, &mut add)?;
-                &[]
-            }
-            Api::Responses => {
-                meter.special(0, START_TOKENS);
-                content(self.instructions, &mut meter, &mut add)?;
-                let input = self.input.ok_or("`input` is missing")?;
-                match serde_json::from_str::<Vec<Message<'_>>>(input.get()) {
-                    Ok(messages) => dialogue(&messages, &mut meter, &mut add)?,
-                    Err(_) => content(Some(input), &mut meter, &mut add)?,
-                }
-                &[]
-            }
-            Api::Completions => &[self.prompt],
-            Api::Embeddings => &[self.input],
-            Api::Rerank => &[self.query],
-            Api::Score => &[self.text_1, self.text_2],
-        };
-        for part in parts {
-            part.ok_or("the text is missing")?;
-            content(*part, &mut meter, &mut add)?;
+        let meter = PromptMeter::new(salt, block_tokens);
+        if api != Api::Completions {
+            return Ok(vec![self.conversation(api, meter)?]);
         }
-        for document in self.documents.iter().flatten() {
-            content(Some(document), &mut meter, &mut add)?;
+        let read = |input: &Input<'_>| {
+            let (mut meter, mut seed) = (meter.clone(), 0);
+            input.meter(&mut meter, &mut seed);
+            let (tokens, block_hashes) = meter.finish();
+            let echo = if self.echo == Some(true) { input.said().into_owned() } else { String::new() };
+            Prompt { tokens, block_hashes, seed, echo }
+        };
+        Ok(several(self.prompt)?.iter().map(read).collect())
+    }
+
+    /// One prompt of instructions, tools and messages.
+    fn conversation(&self, api: Api, mut meter: PromptMeter) -> Result<Prompt, &'static str> {
+        let mut seed = 0;
+        meter.special(0, START_TOKENS);
+        if api == Api::Responses {
+            content(self.instructions, &mut meter, &mut seed)?;
+            let input = self.input.ok_or("`input` is missing")?;
+            match serde_json::from_str::<Vec<Message<'_>>>(input.get()) {
+                Ok(messages) => dialogue(&messages, &mut meter, &mut seed)?,
+                Err(_) => content(Some(input), &mut meter, &mut seed)?,
+            }
+        } else {
+            if let Some(tools) = self.tools {
+                Input::Text(Cow::Borrowed(tools.get())).meter(&mut meter, &mut seed);
+            }
+            content(self.system, &mut meter, &mut seed)?;
+            let messages = self.messages.as_deref().filter(|messages| !messages.is_empty());
+            dialogue(messages.ok_or("`messages` is missing or empty")?, &mut meter, &mut seed)?;
         }
         let (tokens, block_hashes) = meter.finish();
-        Ok(Prompt { tokens, block_hashes, seed })
+        Ok(Prompt { tokens, block_hashes, seed, echo: String::new() })
+    }
+
+    /// Counts what is read and not answered in words. A pair is read as one, so the side that is one text is read again
+    /// with each text of the other side, as engines do that rank pairs. O(bytes).
+    pub(super) fn pool(&self, api: Api) -> Result<Pool, &'static str> {
+        let pairs = match api {
+            Api::Rerank => pairs(&several(self.query)?, &several(self.documents)?)?,
+            Api::Score => pairs(&several(self.text_1)?, &several(self.text_2)?)?,
+            Api::Embeddings if self.input.is_none() => {
+                let Prompt { tokens, seed, .. } = self.conversation(api, PromptMeter::new(0, 0))?;
+                return Ok(Pool { tokens, items: vec![Pooled { seed, text: String::new() }] });
+            }
+            Api::Embeddings => several(self.input)?.into_iter().map(|input| vec![input]).collect(),
+            _ => {
+                let prompt = self.conversation(api, PromptMeter::new(0, 0))?;
+                return Ok(Pool { tokens: prompt.tokens, items: Vec::new() });
+            }
+        };
+        let mut pool = Pool { tokens: 0, items: Vec::with_capacity(pairs.len()) };
+        for read in &pairs {
+            let (mut meter, mut seed) = (PromptMeter::new(0, 0), 0);
+            read.iter().for_each(|input| input.meter(&mut meter, &mut seed));
+            pool.tokens = pool.tokens.saturating_add(meter.finish().0);
+            let text = read.last().map(|input| input.said().into_owned()).unwrap_or_default();
+            pool.items.push(Pooled { seed, text });
+        }
+        Ok(pool)
+    }
+
+    /// Whether the request wants the model to think before it speaks, in the words of any of the APIs.
+    pub(super) fn thinks(&self) -> bool {
+        let effort = self.reasoning.as_ref().and_then(|reasoning| reasoning.effort.as_deref());
+        let effort = effort.or(self.reasoning_effort.as_deref());
+        effort.is_some_and(|effort| !matches!(effort, "none" | "minimal"))
+            || self.thinking.as_ref().is_some_and(|thinking| thinking.r#type == "enabled")
     }
 
     /// The most tokens that one choice may have, as far as the request says.
@@ -205,74 +267,59 @@ impl<'a> Body<'a> {
         self.user.as_deref().or(self.metadata.as_ref().and_then(|metadata| metadata.user_id.as_deref()))
     }
 
-    /// How many texts an embedding, rerank or score request has.
-    pub(super) fn texts(&self) -> usize {
-        let of = |raw: Option<&RawValue>| {
-            raw.and_then(|raw| serde_json::from_str::<Vec<&RawValue>>(raw.get()).ok())
-                .map_or(1, |texts| texts.len())
-        };
-        self.documents.as_ref().map_or_else(|| of(self.input).max(of(self.text_2)), Vec::len)
-    }
-
-    /// The name of the function that the answer must call, if `tool_choice` forces one.
+    /// The name of the function that the answer must call, if `tool_choice` forces one. The APIs differ in where they
+    /// put names, and Anthropic's calls `any` what the others call `required`.
     pub(super) fn forced_tool(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct Named {
-            function: Function,
+            #[serde(default)]
+            r#type: String,
+            name: Option<String>,
+            function: Option<Function>,
         }
         #[derive(Deserialize)]
         struct Function {
             name: String,
         }
-        let choice = self.tool_choice?.get();
-        let tools = self.tools.map_or("[]", RawValue::get);
-        let first =
-            || serde_json::from_str::<Vec<Named>>(tools).ok()?.into_iter().next().map(|t| t.function.name);
-        match choice {
+        let name = |named: Named| named.function.map(|function| function.name).or(named.name);
+        let first = || {
+            let tools = self.tools.map_or("[]", RawValue::get);
+            serde_json::from_str::<Vec<Named>>(tools).ok()?.into_iter().find_map(name)
+        };
+        match self.tool_choice?.get() {
             "\"required\"" => first(),
-            _ => serde_json::from_str::<Named>(choice).ok().map(|named| named.function.name),
+            choice => match serde_json::from_str::<Named>(choice).ok()? {
+                any if any.r#type == "any" => first(),
+                named => name(named),
+            },
         }
     }
 }
 
-fn dialogue(
-    messages: &[Message<'_>],
-    meter: &mut PromptMeter,
-    add: &mut impl FnMut(&str, &mut PromptMeter),
-) -> Result<(), &'static str> {
+/// One with each, or one by one.
+fn pairs<'a>(one: &[Input<'a>], other: &[Input<'a>]) -> Result<Vec<Vec<Input<'a>>>, &'static str> {
+    match one {
+        [only] => Ok(other.iter().map(|other| vec![only.clone(), other.clone()]).collect()),
+        many if many.len() == other.len() => {
+            Ok(many.iter().zip(other).map(|(one, other)| vec![one.clone(), other.clone()]).collect())
+        }
+        _ => Err("the two sides must be one with many, or as many as each other"),
+    }
+}
+
+fn dialogue(messages: &[Message<'_>], meter: &mut PromptMeter, seed: &mut u64) -> Result<(), &'static str> {
     for message in messages {
         meter.special(message.role.as_deref().map_or(0, seed_of), MESSAGE_TOKENS);
-        content(message.content, meter, add)?;
-        content(message.tool_calls, meter, add)?;
+        content(message.content, meter, seed)?;
+        content(message.tool_calls, meter, seed)?;
     }
     Ok(())
 }
 
 /// Text, or a list of parts, of texts or of token ids.
-fn content(
-    raw: Option<&RawValue>,
-    meter: &mut PromptMeter,
-    add: &mut impl FnMut(&str, &mut PromptMeter),
-) -> Result<(), &'static str> {
-    let Some(raw) = raw.map(RawValue::get) else { return Ok(()) };
-    if raw == "null" {
-        return Ok(());
-    }
-    if let Ok(Text(text)) = serde_json::from_str(raw) {
-        add(&text, meter);
-    } else if let Ok(parts) = serde_json::from_str::<Vec<Part<'_>>>(raw) {
-        for part in parts {
-            match part.text {
-                Some(text) => add(&text, meter),
-                None => meter.special(1, PART_TOKENS),
-            }
-        }
-    } else if let Ok(texts) = serde_json::from_str::<Vec<Text<'_>>>(raw) {
-        texts.iter().for_each(|Text(text)| add(text, meter));
-    } else if let Ok(ids) = serde_json::from_str::<Vec<u32>>(raw) {
-        ids.iter().for_each(|id| meter.special(u64::from(*id) + 2, 1));
-    } else {
-        return Err("content must be text or a list of parts");
-    }
+fn content(raw: Option<&RawValue>, meter: &mut PromptMeter, seed: &mut u64) -> Result<(), &'static str> {
+    let Some(raw) = raw.filter(|raw| !matches!(raw.get(), "null" | "[]")) else { return Ok(()) };
+    let inputs = several(Some(raw)).map_err(|_| "content must be text or a list of parts")?;
+    inputs.iter().for_each(|input| input.meter(meter, seed));
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Chunk, Reported, Shape, json, push_json};
+use super::{Choice, Chunk, Reported, Shape, arguments, arguments_part, json, push_json};
 use crate::engine::wire::Api;
 
 impl Shape {
@@ -21,24 +21,31 @@ impl Shape {
     }
 
     pub(super) fn chat_content(&self, chunk: &Chunk) -> String {
-        let text = self.text(chunk.choice, chunk.from, chunk.to);
+        let choice = self.choice(chunk.choice);
+        let mut text = choice.text(chunk.from, chunk.to);
         let mut event = self.head();
         let _ = write!(event, "{{\"index\":{},", chunk.choice);
         match (self.api, &self.tool) {
             (Api::Completions, _) => {
+                if choice.begins(chunk) {
+                    text.insert_str(0, &choice.echo);
+                }
                 event.push_str("\"text\":");
                 push_json(&mut event, &text);
             }
-            (_, None) => {
+            (_, Some(tool)) if !choice.is_thought(chunk) => {
+                let arguments = arguments_part(&text, choice.begins(chunk), chunk.finish.is_some());
+                self.push_tool_delta(&mut event, tool, choice.begins(chunk), &arguments);
+            }
+            _ => {
                 event.push_str("\"delta\":{");
                 if chunk.role {
                     event.push_str("\"role\":\"assistant\",");
                 }
-                event.push_str("\"content\":");
+                event.push_str(if choice.is_thought(chunk) { "\"reasoning\":" } else { "\"content\":" });
                 push_json(&mut event, &text);
                 event.push('}');
             }
-            (_, Some(tool)) => self.push_tool_delta(&mut event, tool, chunk, &text),
         }
         event.push_str(",\"logprobs\":null,\"finish_reason\":");
         match chunk.finish {
@@ -54,25 +61,19 @@ impl Shape {
         event
     }
 
-    fn push_tool_delta(&self, event: &mut String, tool: &str, chunk: &Chunk, text: &str) {
-        let mut arguments = if chunk.from == 0 { String::from("{\"text\": \"") } else { String::new() };
-        let quoted = json(text);
-        arguments.push_str(quoted.get(1..quoted.len() - 1).unwrap_or_default());
-        if chunk.finish.is_some() {
-            arguments.push_str("\"}");
-        }
+    fn push_tool_delta(&self, event: &mut String, tool: &str, begins: bool, arguments: &str) {
         event.push_str("\"delta\":{\"tool_calls\":[{\"index\":0,");
-        if chunk.from == 0 {
-            let _ = write!(event, "\"id\":\"call-{}\",\"type\":\"function\",", self.id);
+        if begins {
+            let _ = write!(event, "\"id\":\"{}\",\"type\":\"function\",", self.call_id());
         }
         event.push_str("\"function\":{");
-        if chunk.from == 0 {
+        if begins {
             event.push_str("\"name\":");
             push_json(event, tool);
             event.push(',');
         }
         event.push_str("\"arguments\":");
-        push_json(event, &arguments);
+        push_json(event, arguments);
         event.push_str("}}]}");
     }
 
@@ -83,23 +84,18 @@ impl Shape {
         event
     }
 
-    pub(super) fn chat_whole(
-        &self,
-        choices: u32,
-        length: u32,
-        finish: &str,
-        usage: Option<Reported>,
-    ) -> String {
+    pub(super) fn chat_whole(&self, usage: Option<Reported>) -> String {
         let object = if self.api == Api::Completions { "text_completion" } else { "chat.completion" };
         let mut body =
             format!("{{\"id\":\"{}\",\"object\":\"{object}\",\"created\":{},", self.id, self.created);
         let _ = write!(body, "\"model\":{},\"choices\":[", json(&self.model));
-        for choice in 0..choices {
-            if choice > 0 {
+        for (index, choice) in self.choices.iter().enumerate() {
+            if index > 0 {
                 body.push(',');
             }
-            let _ = write!(body, "{{\"index\":{choice},");
-            self.push_message(&mut body, &self.text(choice, 0, length));
+            let _ = write!(body, "{{\"index\":{index},");
+            self.push_said(&mut body, choice);
+            let finish = choice.finish;
             let _ = write!(body, ",\"logprobs\":null,\"finish_reason\":\"{finish}\",\"stop_reason\":null}}");
         }
         body.push_str("],\"service_tier\":null,\"system_fingerprint\":\"sim\"");
@@ -110,23 +106,33 @@ impl Shape {
         body
     }
 
-    fn push_message(&self, body: &mut String, text: &str) {
-        let text = json(text);
-        let _ = match (self.api, &self.tool) {
-            (Api::Completions, _) => write!(body, "\"text\":{text}"),
-            (_, None) => write!(
-                body,
-                "\"message\":{{\"role\":\"assistant\",\"content\":{text},\"refusal\":null,\"tool_calls\":[]}}"
-            ),
-            (_, Some(tool)) => write!(
-                body,
-                "\"message\":{{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{{\"id\":\"call-{}\",\
-                 \"type\":\"function\",\"function\":{{\"name\":{},\"arguments\":{}}}}}]}}",
-                self.id,
-                json(tool),
-                json(&format!("{{\"text\": {text}}}"))
-            ),
-        };
+    fn push_said(&self, body: &mut String, choice: &Choice) {
+        let speech = choice.speech();
+        if self.api == Api::Completions {
+            let _ = write!(body, "\"text\":{}", json(&speech));
+            return;
+        }
+        body.push_str("\"message\":{\"role\":\"assistant\",\"content\":");
+        match &self.tool {
+            None if choice.speaks() => push_json(body, &speech),
+            _ => body.push_str("null"),
+        }
+        body.push_str(",\"refusal\":null");
+        if choice.thought > 0 {
+            let _ = write!(body, ",\"reasoning\":{}", json(&choice.thinking()));
+        }
+        match &self.tool {
+            Some(tool) if choice.speaks() => {
+                let _ = write!(
+                    body,
+                    ",\"tool_calls\":[{{\"id\":\"{}\",\"type\":\"function\",\"function\":{{\"name\":{},\"arguments\":{}}}}}]}}",
+                    self.call_id(),
+                    json(tool),
+                    json(&arguments(&speech))
+                );
+            }
+            _ => body.push_str(",\"tool_calls\":[]}"),
+        }
     }
 
     /// Up to and including the bracket that opens the choices.

@@ -4,87 +4,174 @@
 
 use std::fmt::Write;
 
-use super::{Chunk, Reported, Shape, json, push_json};
+use super::{Choice, Chunk, Reported, Shape, arguments, arguments_part, json};
+
+/// One part of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Item {
+    Reasoning,
+    Message,
+    Call,
+}
 
 impl Shape {
-    pub(super) fn responses_opening(&self) -> String {
-        let item = self.item_id();
+    pub(super) fn responses_opening(&self, sequence: &mut u32) -> String {
+        let response = self.response("in_progress", "[]", None);
         let mut events = String::new();
-        for (number, kind) in ["response.created", "response.in_progress"].iter().enumerate() {
-            let response = self.response("in_progress", "[]", None);
-            let data =
-                format!("{{\"response\":{response},\"sequence_number\":{number},\"type\":\"{kind}\"}}");
-            let _ = write!(events, "event: {kind}\ndata: {data}\n\n");
+        for kind in ["response.created", "response.in_progress"] {
+            push_event(&mut events, sequence, kind, &format!("\"response\":{response}"));
         }
-        let _ = write!(
-            events,
-            "event: response.output_item.added\ndata: {{\"item\":{{\"id\":\"{item}\",\"content\":[],\
-             \"role\":\"assistant\",\"status\":\"in_progress\",\"type\":\"message\"}},\"output_index\":0,\
-             \"sequence_number\":2,\"type\":\"response.output_item.added\"}}\n\n\
-             event: response.content_part.added\ndata: {{\"content_index\":0,\"item_id\":\"{item}\",\"output_index\":0,\
-             \"part\":{{\"annotations\":[],\"text\":\"\",\"type\":\"output_text\",\"logprobs\":[]}},\
-             \"sequence_number\":3,\"type\":\"response.content_part.added\"}}\n\n"
-        );
         events
     }
 
-    pub(super) fn responses_content(&self, chunk: &Chunk) -> String {
-        let kind = "response.output_text.delta";
-        let mut event = format!("event: {kind}\ndata: {{\"content_index\":0,\"delta\":");
-        push_json(&mut event, &self.text(chunk.choice, chunk.from, chunk.to));
-        let _ = write!(
-            event,
-            ",\"item_id\":\"{}\",\"logprobs\":[],\"output_index\":0,\"sequence_number\":{},\"type\":\"{kind}\"}}\n\n",
-            self.item_id(),
-            4 + chunk.number
-        );
-        event
+    pub(super) fn responses_content(&self, chunk: &Chunk, sequence: &mut u32) -> String {
+        let choice = self.choice(chunk.choice);
+        let item = self.item_of(choice.is_thought(chunk));
+        let text = choice.text(chunk.from, chunk.to);
+        let begins = choice.begins(chunk);
+        let mut events = String::new();
+        if begins {
+            if choice.thought > 0 && item != Item::Reasoning {
+                self.push_done(&mut events, sequence, Item::Reasoning);
+            }
+            self.push_added(&mut events, sequence, item);
+        }
+        let (kind, more, delta) = match item {
+            Item::Reasoning => ("response.reasoning_text.delta", ",\"content_index\":0", text),
+            Item::Message => ("response.output_text.delta", ",\"content_index\":0,\"logprobs\":[]", text),
+            Item::Call => (
+                "response.function_call_arguments.delta",
+                "",
+                arguments_part(&text, begins, chunk.finish.is_some()),
+            ),
+        };
+        let members = format!("\"delta\":{}{more},{}", json(&delta), self.place(item));
+        push_event(&mut events, sequence, kind, &members);
+        events
     }
 
-    pub(super) fn responses_closing(
-        &self,
-        length: u32,
-        chunks: u32,
-        finish: &str,
-        usage: Option<Reported>,
-    ) -> String {
-        let item = self.item_id();
-        let text = json(&self.text(0, 0, length));
-        let output = self.output(length);
-        let response = self.response(status(finish), &output, usage);
-        let inner = output.get(1..output.len() - 1).unwrap_or_default();
-        let number = 4 + chunks;
-        format!(
-            "event: response.output_text.done\ndata: {{\"content_index\":0,\"item_id\":\"{item}\",\"logprobs\":[],\
-             \"output_index\":0,\"sequence_number\":{number},\"text\":{text},\"type\":\"response.output_text.done\"}}\n\n\
-             event: response.content_part.done\ndata: {{\"content_index\":0,\"item_id\":\"{item}\",\"output_index\":0,\
-             \"part\":{{\"annotations\":[],\"text\":{text},\"type\":\"output_text\",\"logprobs\":null}},\
-             \"sequence_number\":{},\"type\":\"response.content_part.done\"}}\n\n\
-             event: response.output_item.done\ndata: {{\"item\":{inner},\"output_index\":0,\"sequence_number\":{},\
-             \"type\":\"response.output_item.done\"}}\n\n\
-             event: response.completed\ndata: {{\"response\":{response},\"sequence_number\":{},\
-             \"type\":\"response.completed\"}}\n\n",
-            number + 1,
-            number + 2,
-            number + 3,
-        )
+    pub(super) fn responses_closing(&self, usage: Option<Reported>, sequence: &mut u32) -> String {
+        let choice = self.choice(0);
+        let mut events = String::new();
+        self.push_done(&mut events, sequence, self.item_of(!choice.speaks() && choice.thought > 0));
+        let response = self.response(status(choice.finish), &self.output(), usage);
+        push_event(&mut events, sequence, "response.completed", &format!("\"response\":{response}"));
+        events
     }
 
-    pub(super) fn responses_whole(&self, length: u32, finish: &str, usage: Option<Reported>) -> String {
-        self.response(status(finish), &self.output(length), usage)
+    pub(super) fn responses_whole(&self, usage: Option<Reported>) -> String {
+        self.response(status(self.choice(0).finish), &self.output(), usage)
     }
 
-    fn item_id(&self) -> String {
-        format!("msg_{}", self.id)
+    /// The events that open an item.
+    fn push_added(&self, events: &mut String, sequence: &mut u32, item: Item) {
+        let opened = self.item(item, "in_progress", None);
+        let at = self.place(item);
+        let index = self.index(item);
+        let added = format!("\"item\":{opened},\"output_index\":{index}");
+        push_event(events, sequence, "response.output_item.added", &added);
+        let part = match item {
+            Item::Reasoning => "{\"text\":\"\",\"type\":\"reasoning_text\"}",
+            Item::Message => "{\"annotations\":[],\"text\":\"\",\"type\":\"output_text\",\"logprobs\":[]}",
+            Item::Call => return,
+        };
+        let members = format!("\"content_index\":0,\"part\":{part},{at}");
+        push_event(events, sequence, part_kind(item, false), &members);
     }
 
-    fn output(&self, length: u32) -> String {
-        format!(
-            "[{{\"id\":\"{}\",\"content\":[{{\"annotations\":[],\"text\":{},\"type\":\"output_text\",\
-             \"logprobs\":null}}],\"role\":\"assistant\",\"status\":\"completed\",\"type\":\"message\"}}]",
-            self.item_id(),
-            json(&self.text(0, 0, length))
-        )
+    /// The events that end an item.
+    fn push_done(&self, events: &mut String, sequence: &mut u32, item: Item) {
+        let choice = self.choice(0);
+        let at = self.place(item);
+        let index = self.index(item);
+        match item {
+            Item::Call => {
+                let arguments = json(&arguments(&choice.speech()));
+                let name = json(self.tool.as_deref().unwrap_or_default());
+                let members = format!("\"arguments\":{arguments},\"name\":{name},{at}");
+                push_event(events, sequence, "response.function_call_arguments.done", &members);
+            }
+            Item::Reasoning | Item::Message => {
+                let kind = match item {
+                    Item::Reasoning => "response.reasoning_text.done",
+                    _ => "response.output_text.done",
+                };
+                let text = json(&said(choice, item));
+                let logprobs = if item == Item::Message { ",\"logprobs\":[]" } else { "" };
+                let members = format!("\"content_index\":0,\"text\":{text}{logprobs},{at}");
+                push_event(events, sequence, kind, &members);
+                let members = format!("\"content_index\":0,\"part\":{},{at}", part(item, &text));
+                push_event(events, sequence, part_kind(item, true), &members);
+            }
+        }
+        let done = self.item(item, "completed", Some(choice));
+        let members = format!("\"item\":{done},\"output_index\":{index}");
+        push_event(events, sequence, "response.output_item.done", &members);
+    }
+
+    fn item_of(&self, is_thought: bool) -> Item {
+        match &self.tool {
+            _ if is_thought => Item::Reasoning,
+            Some(_) => Item::Call,
+            None => Item::Message,
+        }
+    }
+
+    fn index(&self, item: Item) -> u32 {
+        u32::from(item != Item::Reasoning && self.choice(0).thought > 0)
+    }
+
+    /// Which item an event is about.
+    fn place(&self, item: Item) -> String {
+        format!("\"item_id\":\"{}\",\"output_index\":{}", self.item_id(item), self.index(item))
+    }
+
+    fn item_id(&self, item: Item) -> String {
+        let prefix = match item {
+            Item::Reasoning => "rs",
+            Item::Message => "msg",
+            Item::Call => "fc",
+        };
+        format!("{prefix}_{}", self.id)
+    }
+
+    /// An item with what `choice` says; without a choice nothing is said yet.
+    fn item(&self, item: Item, status: &str, choice: Option<&Choice>) -> String {
+        let id = self.item_id(item);
+        let content = choice.map_or_else(String::new, |choice| part(item, &json(&said(choice, item))));
+        match item {
+            Item::Reasoning => format!(
+                "{{\"id\":\"{id}\",\"summary\":[],\"type\":\"reasoning\",\"content\":[{content}],\
+                 \"encrypted_content\":null,\"status\":\"{status}\"}}"
+            ),
+            Item::Message => format!(
+                "{{\"id\":\"{id}\",\"content\":[{content}],\"role\":\"assistant\",\"status\":\"{status}\",\
+                 \"type\":\"message\"}}"
+            ),
+            Item::Call => {
+                let arguments = choice.map_or_else(String::new, |choice| arguments(&choice.speech()));
+                format!(
+                    "{{\"arguments\":{},\"call_id\":\"{}\",\"name\":{},\"type\":\"function_call\",\"id\":\"{id}\",\
+                     \"status\":\"{status}\"}}",
+                    json(&arguments),
+                    self.call_id(),
+                    json(self.tool.as_deref().unwrap_or_default())
+                )
+            }
+        }
+    }
+
+    /// All items.
+    fn output(&self) -> String {
+        let choice = self.choice(0);
+        let mut items = Vec::new();
+        if choice.thought > 0 {
+            items.push(self.item(Item::Reasoning, "completed", Some(choice)));
+        }
+        if choice.speaks() {
+            items.push(self.item(self.item_of(false), "completed", Some(choice)));
+        }
+        format!("[{}]", items.join(","))
     }
 
     fn response(&self, status: &str, output: &str, usage: Option<Reported>) -> String {
@@ -101,18 +188,49 @@ impl Shape {
     }
 }
 
+/// One event; `members` go before its number and its type.
+fn push_event(events: &mut String, sequence: &mut u32, kind: &str, members: &str) {
+    let number = *sequence;
+    *sequence += 1;
+    let _ = write!(
+        events,
+        "event: {kind}\ndata: {{{members},\"sequence_number\":{number},\"type\":\"{kind}\"}}\n\n"
+    );
+}
+
+fn part_kind(item: Item, is_done: bool) -> &'static str {
+    match (item, is_done) {
+        (Item::Reasoning, false) => "response.reasoning_part.added",
+        (Item::Reasoning, true) => "response.reasoning_part.done",
+        (_, false) => "response.content_part.added",
+        (_, true) => "response.content_part.done",
+    }
+}
+
+/// The content of an item, from its text as JSON.
+fn part(item: Item, text: &str) -> String {
+    match item {
+        Item::Reasoning => format!("{{\"text\":{text},\"type\":\"reasoning_text\"}}"),
+        _ => format!("{{\"annotations\":[],\"text\":{text},\"type\":\"output_text\",\"logprobs\":null}}"),
+    }
+}
+
+fn said(choice: &Choice, item: Item) -> String {
+    if item == Item::Reasoning { choice.thinking() } else { choice.speech() }
+}
+
 fn status(finish: &str) -> &'static str {
     if finish == "length" { "incomplete" } else { "completed" }
 }
 
 fn usage_json(usage: Reported) -> String {
-    let Reported { prompt, completion, cached } = usage;
+    let Reported { prompt, completion, cached, reasoning } = usage;
     let total = prompt.saturating_add(completion);
     let details = cached.map_or_else(String::new, |cached| {
         format!(",\"input_tokens_details\":{{\"cached_tokens\":{cached},\"cache_write_tokens\":0}}")
     });
     format!(
         "{{\"input_tokens\":{prompt}{details},\"output_tokens\":{completion},\
-         \"output_tokens_details\":{{\"reasoning_tokens\":0}},\"total_tokens\":{total}}}"
+         \"output_tokens_details\":{{\"reasoning_tokens\":{reasoning}}},\"total_tokens\":{total}}}"
     )
 }

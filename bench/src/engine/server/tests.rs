@@ -1,5 +1,7 @@
 //! The simulated server as a client sees it.
 
+mod said;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -481,8 +483,8 @@ async fn what_generates_nothing_is_counted_and_answered_at_once() {
     let server = server(stuck()).await;
     let cases = [
         ("/v1/embeddings", json!({"model": "sim", "input": ["one two", "three"]}), 3),
-        ("/v1/rerank", json!({"model": "sim", "query": "one", "documents": ["two", "three four"]}), 4),
-        ("/v1/score", json!({"model": "sim", "text_1": "one", "text_2": ["two", "three"]}), 3),
+        ("/v1/rerank", json!({"model": "sim", "query": "one", "documents": ["two", "three four"]}), 5),
+        ("/v1/score", json!({"model": "sim", "text_1": "one", "text_2": ["two", "three"]}), 4),
     ];
     for (path, ask, tokens) in cases {
         let answer = send(server.addr, "POST", path, &ask.to_string(), "").await.expect("an answer");
@@ -494,5 +496,5 @@ async fn what_generates_nothing_is_counted_and_answered_at_once() {
     let ask = json!({"model": "sim", "messages": [{"role": "user", "content": "one two"}]}).to_string();
     let count = send(server.addr, "POST", "/v1/messages/count_tokens", &ask, "").await.expect("an answer");
     assert_eq!(text(count).await.expect("a body"), "{\"input_tokens\":8}");
-    assert_eq!((server.totals().prompt_tokens, server.totals().generated_tokens), (3 + 4 + 3 + 8, 0));
+    assert_eq!((server.totals().prompt_tokens, server.totals().generated_tokens), (3 + 5 + 4 + 8, 0));
 }

@@ -46,6 +46,7 @@ mod t1;
 mod t11;
 mod t12;
 mod t2;
+mod t2_routes;
 mod t3;
 mod t4;
 mod t6;

@@ -9,7 +9,7 @@
 //! Requests are told apart by the id that the gateway gives them, which the engine keeps and the access log names.
 
 mod kinds;
-mod round;
+pub(super) mod round;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

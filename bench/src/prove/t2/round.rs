@@ -150,7 +150,7 @@ async fn visit(target: SocketAddr, number: usize, seed: u64) {
 }
 
 /// Waits until the engine has seen every end.
-async fn rest(engine: &EngineServer) -> Result<(), Trouble> {
+pub(in super::super) async fn rest(engine: &EngineServer) -> Result<(), Trouble> {
     let end = clock::now() + REST_PATIENCE;
     loop {
         let totals = engine.totals();

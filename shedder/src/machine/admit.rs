@@ -64,15 +64,19 @@ impl Shedder {
         if offer.tier == Tier::Priority {
             self.priority_seen = Some(now);
         }
+        let downgraded = self.counters.downgraded;
         let request = self.judge(now, offer);
         let in_time = !(request.until_client && request.wait_until <= now);
-        if self.out_of_service(now).is_some() || !in_time {
-            return None;
+        if self.out_of_service(now).is_none() && in_time {
+            self.relatch(now);
+            if let Ok(placed) = self.place_newcomer(now, &request) {
+                let id = self.requests.insert(request);
+                return Some(self.start(now, id, placed));
+            }
         }
-        self.relatch(now);
-        let placed = self.place_newcomer(now, &request).ok()?;
-        let id = self.requests.insert(request);
-        Some(self.start(now, id, placed))
+        // Asking is not being served as regular: the offer that follows counts.
+        self.counters.downgraded = downgraded;
+        None
     }
 
     /// What the clock alone has changed since the last call.

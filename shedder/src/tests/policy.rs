@@ -488,6 +488,23 @@ fn a_place_now_or_nothing_leaves_nothing_behind() {
     assert!(shedder.snapshot(t0).at_rest.is_zero());
 }
 
+#[test]
+fn a_priority_request_above_the_share_is_counted_once_however_often_it_asks() {
+    let t0 = ms(0);
+    let mut shedder = shedder(Config { share_max: Some(0.5), ..fixed(10) }, 1);
+    run_many(&mut shedder, t0, PRIORITY, 5);
+    run_many(&mut shedder, t0, REGULAR, 3);
+    assert_eq!(shedder.snapshot(t0).counters.downgraded, 0);
+
+    for _ in 0..3 {
+        assert_eq!(shedder.try_admit(t0, offer(t0, PRIORITY)), None);
+    }
+    let decision = shedder.offer(t0, offer(t0, PRIORITY));
+
+    assert!(!matches!(decision, Decision::Admit(_)), "{decision:?}");
+    assert_eq!(shedder.snapshot(t0).counters.downgraded, 1);
+}
+
 /// A refused connection leaves no doubt; half of the replicas stay whatever happens.
 #[test]
 fn at_most_half_of_the_replicas_are_ejected() {

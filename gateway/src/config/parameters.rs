@@ -4,6 +4,7 @@
 //! put names on. What decides about a request is written by the gateway and cannot be on the list.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -31,7 +32,11 @@ const KEPT: [&str; 11] = [
 
 /// What becomes of parameters, by key in lower case. A parameter that is not there goes to the engine as it came.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Parameters(BTreeMap<Box<str>, Rule>);
+pub struct Parameters {
+    rules: BTreeMap<Box<str>, Rule>,
+    /// Whether any is about a member of an object in the body.
+    has_dots: bool,
+}
 
 impl Parameters {
     /// What becomes of `name`, in whichever case it is spelled: engines written in Go do not mind. O(log rules);
@@ -39,18 +44,29 @@ impl Parameters {
     #[must_use]
     pub fn rule(&self, name: &str) -> Option<Rule> {
         if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return self.0.get(name.to_ascii_lowercase().as_str()).copied();
+            return self.rules.get(name.to_ascii_lowercase().as_str()).copied();
         }
-        self.0.get(name).copied()
+        self.rules.get(name).copied()
+    }
+
+    /// Whether there is a rule about what is inside of `name`. O(log rules), and at once where no rule has a dot.
+    #[must_use]
+    pub fn reaches_into(&self, name: &str) -> bool {
+        if !self.has_dots {
+            return false;
+        }
+        let inside = format!("{}.", name.to_ascii_lowercase());
+        let from = (Bound::Included(inside.as_str()), Bound::Unbounded);
+        self.rules.range::<str, _>(from).next().is_some_and(|(rule, _)| rule.starts_with(&inside))
     }
 
     /// As the admin API shows it: parameters by what becomes of them.
     #[must_use]
     pub fn shown(&self) -> Value {
         let of = |wanted: Rule| -> Vec<&str> {
-            self.0.iter().filter(|(_, rule)| **rule == wanted).map(|(name, _)| &**name).collect()
+            self.rules.iter().filter(|(_, rule)| **rule == wanted).map(|(name, _)| &**name).collect()
         };
-        let caps = self.0.iter().filter_map(|(name, rule)| match rule {
+        let caps = self.rules.iter().filter_map(|(name, rule)| match rule {
             Rule::Cap(most) => Some(json!({ "parameter": name, "at_most": most })),
             Rule::Deny | Rule::Strip => None,
         });
@@ -60,11 +76,11 @@ impl Parameters {
     /// Whether every parameter passes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.rules.is_empty()
     }
 }
 
-/// Which parameters of requests the servers may see. Names are top-level keys of the body, in any case.
+/// Which parameters of requests the servers may see. Names are keys of the body, in any case; with dots, of objects in it: `sampling_params.n`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ParametersFile {
@@ -112,7 +128,7 @@ impl ParametersFile {
         let mut named: BTreeMap<String, &str> = BTreeMap::new();
         let mut put = |name: &str, rule: Rule, list: &'static str, at: &At<'_>| {
             let name = name.to_ascii_lowercase();
-            if KEPT.contains(&&*name) {
+            if KEPT.contains(&name.split('.').next().unwrap_or_default()) {
                 return resolver.fault(at, format!("`{name}` is what the request is; it cannot be ruled on"));
             }
             if let Some(other) = named.get(&name) {
@@ -135,6 +151,7 @@ impl ParametersFile {
                 put(name, Rule::Cap(most), "cap", &cap_at.item(nth).key("parameter"));
             }
         }
-        Parameters(rules)
+        let has_dots = rules.keys().any(|name| name.contains('.'));
+        Parameters { rules, has_dots }
     }
 }

@@ -86,7 +86,7 @@ pub struct Members<'a> {
     all: Vec<(Cow<'a, str>, &'a RawValue)>,
 }
 
-/// Any top-level member of a body and where it lies: what a deployment's policy on parameters looks at.
+/// A member of a body, or of an object in it, and where it lies: what a deployment's policy on parameters looks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
     /// Its key where that is spelled with escapes; else it is the bytes of the body between `key.start` and
@@ -131,26 +131,7 @@ impl<'a> Members<'a> {
     /// Every top-level member in the order of `body`, which is what was read. O(members); allocates.
     #[must_use]
     pub fn parameters(&self, body: &str) -> Vec<Parameter> {
-        let at = |part: &str| (part.as_ptr() as usize).saturating_sub(self.body_at);
-        let mut end = 0;
-        let parameter = |(key, value): &(Cow<'a, str>, &'a RawValue)| {
-            let start = at(value.get());
-            let key = match key {
-                Cow::Borrowed(key) => (None, at(key)..at(key) + key.len()),
-                // Between two values there is nothing but the comma, the key and the colon.
-                Cow::Owned(key) => {
-                    let gap = body.get(end..start).unwrap_or_default();
-                    let (open, close) = (gap.find('"'), gap.rfind('"'));
-                    (
-                        Some(key.as_str().into()),
-                        end + open.map_or(0, |open| open + 1)..end + close.unwrap_or(0),
-                    )
-                }
-            };
-            end = start + value.get().len();
-            Parameter { unescaped: key.0, key: key.1, value: start..end }
-        };
-        self.all.iter().map(parameter).collect()
+        placed(&self.all, body, 0)
     }
 
     /// The raw value of `member`; `null` counts as absent.
@@ -166,6 +147,66 @@ impl<'a> Members<'a> {
         let raw = self.values.get(member as usize).copied().flatten()?.get();
         let start = (raw.as_ptr() as usize).checked_sub(self.body_at)?;
         Some(start..start + raw.len())
+    }
+}
+
+/// The members of the object that lies at `value` in `body`, in order. `None`: no object, or more than [`MEMBERS_MAX`]
+/// members. O(bytes of the value); allocates.
+#[must_use]
+pub fn inside(body: &[u8], value: Range<usize>) -> Option<Vec<Parameter>> {
+    let body = std::str::from_utf8(body).ok()?;
+    let Listed(all) = serde_json::from_str(body.get(value.clone())?).ok()?;
+    Some(placed(&all, body, value.start))
+}
+
+/// Where the members `all` of `body` lie; nothing of them is before `end`.
+fn placed(all: &[(Cow<'_, str>, &RawValue)], body: &str, mut end: usize) -> Vec<Parameter> {
+    let at = |part: &str| (part.as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
+    let parameter = |(key, value): &(Cow<'_, str>, &RawValue)| {
+        let start = at(value.get());
+        let (unescaped, key) = match key {
+            Cow::Borrowed(key) => (None, at(key)..at(key) + key.len()),
+            // Between two values there is nothing but the comma, the key and the colon.
+            Cow::Owned(key) => {
+                let gap = body.get(end..start).unwrap_or_default();
+                let (open, close) = (gap.find('"'), gap.rfind('"'));
+                let from = end + open.map_or(0, |open| open + 1);
+                (Some(key.as_str().into()), from..end + close.unwrap_or(0))
+            }
+        };
+        end = start + value.get().len();
+        Parameter { unescaped, key, value: start..end }
+    };
+    all.iter().map(parameter).collect()
+}
+
+/// All members of any object, in order.
+struct Listed<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Listed<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ListedVisitor)
+    }
+}
+
+struct ListedVisitor;
+
+impl<'de> Visitor<'de> for ListedVisitor {
+    type Value = Listed<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(Key(name)) = map.next_key()? {
+            if all.len() >= MEMBERS_MAX {
+                return Err(A::Error::custom("too many members"));
+            }
+            all.push((name, map.next_value()?));
+        }
+        Ok(Listed(all))
     }
 }
 

@@ -1,16 +1,20 @@
 //! What a deployment makes of a request's parameters: refused, left out, lowered, or written by us.
 //!
 //! Some parameters act on the server instead of on the answer, and some crash it: see `engine::parameters`. The
-//! policy looks at the top-level members of a body as they came, in whichever case and however often they are
-//! there, so that no spelling gets past it: engines written in Python take the last of two, those in Go any case.
+//! policy looks at the members of a body as they came, in whichever case and however often they are there, so that no
+//! spelling gets past it: engines written in Python take the last of two, those in Go any case. A rule whose name has
+//! dots is about a member of an object in it: `sampling_params.n` about `n` in `sampling_params`.
 //!
-//! Cost: O(members · log rules); nothing is done for a deployment without rules.
+//! Cost: O(members · log rules); nothing is done for a deployment without rules, and no object is looked into without
+//! a rule about what is in it.
 
 use crate::config::Parameters;
 use crate::engine::parameters::Rule;
 use crate::refusal::Refusal;
 use crate::request::call::Call;
+use crate::request::members::{self, Parameter};
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -36,18 +40,41 @@ pub fn check(policy: &Parameters, call: &Call) -> Result<(), Refusal> {
     if policy.is_empty() {
         return Ok(());
     }
-    for parameter in &call.parameters {
-        let name = parameter.name(&call.body);
-        let value = call.body.get(parameter.value.clone()).unwrap_or_default();
-        let refused = match policy.rule(name) {
+    check_members(policy, &call.body, "", &call.parameters)
+}
+
+/// The same for the members of one object; `prefix` is where it is, with a dot behind it.
+fn check_members(
+    policy: &Parameters,
+    body: &[u8],
+    prefix: &str,
+    parameters: &[Parameter],
+) -> Result<(), Refusal> {
+    for parameter in parameters {
+        let name = full_name(prefix, parameter.name(body));
+        let value = body.get(parameter.value.clone()).unwrap_or_default();
+        let refused = match policy.rule(&name) {
             Some(Rule::Deny) if value != b"null" => "is not taken by this model's servers; leave it out",
             Some(Rule::Cap(_)) if value != b"null" && number(value).is_none() => "must be a number",
+            None if value.starts_with(b"{") && policy.reaches_into(&name) => {
+                match members::inside(body, parameter.value.clone()) {
+                    Some(inner) => {
+                        check_members(policy, body, &format!("{name}."), &inner)?;
+                        continue;
+                    }
+                    None => "has too many members",
+                }
+            }
             _ => continue,
         };
         let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
         return Err(Refusal::bad(format!("`{shown}` {refused}.")));
     }
     Ok(())
+}
+
+fn full_name<'n>(prefix: &str, name: &'n str) -> Cow<'n, str> {
+    if prefix.is_empty() { Cow::Borrowed(name) } else { Cow::Owned(format!("{prefix}{name}")) }
 }
 
 /// The edits that make the body of `call` fit for the engine. A body that [`check`] refuses is not to be sent.
@@ -59,26 +86,7 @@ pub fn edits(policy: &Parameters, written: &Written<'_>, call: &Call) -> Edits {
             || (written.cache_salt.is_some() && name.eq_ignore_ascii_case("cache_salt"))
             || written.request_id.is_some_and(|(key, _)| name.eq_ignore_ascii_case(key))
     };
-    let mut kept_before = false;
-    for (nth, parameter) in call.parameters.iter().enumerate() {
-        let name = parameter.name(&call.body);
-        let rule = if ours(name) { Some(Rule::Strip) } else { policy.rule(name) };
-        match rule {
-            Some(Rule::Strip | Rule::Deny) => {
-                let at = member_with_comma(call, nth, kept_before);
-                edits.push((at, Bytes::new()));
-                continue;
-            }
-            Some(Rule::Cap(most)) => {
-                let value = call.body.get(parameter.value.clone()).unwrap_or_default();
-                if number(value).is_some_and(|value| value > most) {
-                    edits.push((parameter.value.clone(), Bytes::from(most.to_string())));
-                }
-            }
-            None => {}
-        }
-        kept_before = true;
-    }
+    edit_members(policy, &ours, &call.body, "", &call.parameters, &mut edits);
     if let Some(members) = members(written) {
         let after_brace = call.body.iter().position(|&byte| byte == b'{').map_or(0, |at| at + 1);
         edits.push((after_brace..after_brace, members));
@@ -86,12 +94,44 @@ pub fn edits(policy: &Parameters, written: &Written<'_>, call: &Call) -> Edits {
     edits
 }
 
+/// The edits in one object; `prefix` is where it is, with a dot behind it. It recurses as deep as rules have dots.
+fn edit_members(
+    policy: &Parameters,
+    ours: &dyn Fn(&str) -> bool,
+    body: &[u8],
+    prefix: &str,
+    parameters: &[Parameter],
+    edits: &mut Edits,
+) {
+    let mut kept_before = false;
+    for (nth, parameter) in parameters.iter().enumerate() {
+        let name = full_name(prefix, parameter.name(body));
+        let value = body.get(parameter.value.clone()).unwrap_or_default();
+        let rule = if ours(&name) { Some(Rule::Strip) } else { policy.rule(&name) };
+        match rule {
+            Some(Rule::Strip | Rule::Deny) => {
+                edits.push((member_with_comma(parameters, nth, kept_before), Bytes::new()));
+                continue;
+            }
+            Some(Rule::Cap(most)) if number(value).is_some_and(|value| value > most) => {
+                edits.push((parameter.value.clone(), Bytes::from(most.to_string())));
+            }
+            None if value.starts_with(b"{") && policy.reaches_into(&name) => {
+                let inner = members::inside(body, parameter.value.clone()).unwrap_or_default();
+                edit_members(policy, &|_| false, body, &format!("{name}."), &inner, edits);
+            }
+            Some(Rule::Cap(_)) | None => {}
+        }
+        kept_before = true;
+    }
+}
+
 /// The `nth` member with the comma that goes with it: the one before it where a member before it stays, else the
 /// one after it.
-fn member_with_comma(call: &Call, nth: usize, kept_before: bool) -> Range<usize> {
-    let Some(parameter) = call.parameters.get(nth) else { return 0..0 };
-    let before = nth.checked_sub(1).and_then(|before| call.parameters.get(before));
-    let after = call.parameters.get(nth + 1);
+fn member_with_comma(parameters: &[Parameter], nth: usize, kept_before: bool) -> Range<usize> {
+    let Some(parameter) = parameters.get(nth) else { return 0..0 };
+    let before = nth.checked_sub(1).and_then(|before| parameters.get(before));
+    let after = parameters.get(nth + 1);
     match (before, after) {
         (Some(before), _) if kept_before => before.value.end..parameter.value.end,
         (_, Some(after)) => parameter.span().start..after.span().start,
@@ -185,6 +225,47 @@ mod tests {
             assert!(check(&policy, &call).is_err(), "{value}: engines may read it as a number");
         }
         assert_eq!(check(&policy, &call(r#"{"model":"m","messages":[],"top_logprobs":null}"#)), Ok(()));
+    }
+
+    #[test]
+    fn rules_with_dots_are_about_members_of_objects() {
+        let policy = policy(
+            "openai",
+            "{ strip: [extra_body.priority, a.b.c], deny: [sampling_params.logits_processors], \
+             cap: [{ parameter: sampling_params.n, at_most: 2 }] }",
+        );
+        for (member, left) in [
+            (r#""extra_body":{"priority":-1}"#, r#""extra_body":{}"#),
+            (r#""Extra_Body":{"x":1,"PRIORITY":-1,"y":2}"#, r#""Extra_Body":{"x":1,"y":2}"#),
+            (
+                r#""extra_body":{"\u0070riority":1,"x":{"priority":2}}"#,
+                r#""extra_body":{"x":{"priority":2}}"#,
+            ),
+            (
+                r#""extra_body":{"priority":1},"extra_body":{"priority":2}"#,
+                r#""extra_body":{},"extra_body":{}"#,
+            ),
+            (r#""a":{ "b" : { "c":1 , "d":2 } }"#, r#""a":{ "b" : { "d":2 } }"#),
+            (r#""a":{"b":[{"c":1}]}"#, r#""a":{"b":[{"c":1}]}"#),
+            (r#""sampling_params":{"n":9,"m":9}"#, r#""sampling_params":{"n":2,"m":9}"#),
+            (r#""priority":1,"n":null,"c":3"#, r#""priority":1,"n":null,"c":3"#),
+        ] {
+            let (body, want) = (
+                format!(r#"{{{member},"model":"m","messages":[]}}"#),
+                format!(r#"{{{left},"model":"m","messages":[]}}"#),
+            );
+            assert_eq!(check(&policy, &call(&body)), Ok(()), "{body}");
+            assert_eq!(sent(&policy, &Written::default(), &body), want, "{body}");
+        }
+        for member in [
+            r#""sampling_params":{"x":1,"Logits_Processors":["p"]}"#.to_owned(),
+            r#""sampling_params":{"n":"9"}"#.to_owned(),
+            format!(r#""sampling_params":{{{}"y":1}}"#, r#""x":1,"#.repeat(300)),
+        ] {
+            let refusal =
+                check(&policy, &call(&format!(r#"{{{member},"model":"m","messages":[]}}"#))).unwrap_err();
+            assert!(refusal.message.starts_with("`sampling_params"), "{}", refusal.message);
+        }
     }
 
     #[test]

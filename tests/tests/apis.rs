@@ -1,13 +1,13 @@
 //! Every API, end to end: what its clients get, what its engine gets, and what is booked for it.
 
-use crate::harness::client::{Answer, Connection, post_to, send};
+use crate::harness::client::{Answer, Connection, get, post_to, send};
 use crate::harness::config::{PLAIN_KEY, STRICT_KEY, account, budget, merge};
 use crate::harness::shape::{POOLED, STREAMED, read, request, tier_name};
 use crate::harness::{Gateway, KEY, config, engine, engine_of, eventually, gateway_and_engine};
 use bench::engine::profile::LLAMA_8B_A100;
 use bench::engine::text::expected_text;
 use gateway::api::{Api, Family};
-use http::Method;
+use http::{HeaderValue, Method};
 use serde_json::{Value, json};
 
 async fn call(gateway: &Gateway, api: Api, body: &Value) -> Answer {
@@ -309,4 +309,43 @@ async fn answers_keep_the_name_that_the_client_used() {
             assert_eq!(sent["model"], "/models/tide", "{api:?}");
         }
     }
+}
+
+/// Both families list models under the same path; each is answered in its own shape, refusals too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn models_are_listed_in_the_shape_of_who_asks() {
+    let (gateway, _engine) = gateway_and_engine().await;
+    let ask = async |path: &str, version: Option<&'static str>| {
+        let mut request = get(path, Some(KEY));
+        if let Some(version) = version {
+            request.headers_mut().insert("anthropic-version", HeaderValue::from_static(version));
+        }
+        send(gateway.address, request).await
+    };
+    for prefix in ["", "/inference"] {
+        let (list, model) = (format!("{prefix}/v1/models"), format!("{prefix}/v1/models/sim"));
+
+        let ours = ask(&list, Some("2023-06-01")).await.json();
+        let ids: Vec<_> = ours["data"].as_array().unwrap().iter().map(|model| &model["id"]).collect();
+        assert_eq!([&ours["first_id"], &ours["last_id"]], [ids[0], ids[ids.len() - 1]], "{ours}");
+        assert_eq!((&ours["has_more"], &ours["object"]), (&json!(false), &Value::Null), "{ours}");
+        let one = ask(&model, Some("2023-06-01")).await.json();
+        assert_eq!(
+            (&one["type"], &one["id"], &one["display_name"]),
+            (&json!("model"), &json!("sim"), &json!("sim"))
+        );
+        assert!(
+            one["created_at"].as_str().is_some_and(|at| at.starts_with("20") && at.ends_with('Z')),
+            "{one}"
+        );
+        let none = ask(&format!("{list}/none"), Some("2023-06-01")).await;
+        assert_eq!((none.status, &none.json()["error"]["type"]), (404, &json!("not_found_error")));
+
+        let theirs = ask(&list, None).await.json();
+        assert_eq!((&theirs["object"], &theirs["data"][0]["object"]), (&json!("list"), &json!("model")));
+        let none = ask(&format!("{list}/none"), None).await;
+        assert_eq!((none.status, &none.json()["error"]["code"]), (404, &json!("model_not_found")));
+    }
+    let chat = ask("/v1/chat/completions", Some("2023-06-01")).await;
+    assert_eq!(chat.json()["error"]["type"], "invalid_request_error", "the header decides about models only");
 }

@@ -4,8 +4,9 @@
 //! client has seen nothing for a while it gets its head and comments, because proxies on the way cut silent
 //! connections; from then on errors come as frames inside the stream.
 
-use crate::api::{Api, Family, error};
+use crate::api::{Api, error};
 use crate::edge::respond::{self, Envelope};
+use crate::edge::route;
 use crate::refusal::Refusal;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Version};
@@ -56,7 +57,7 @@ pub struct Client<'s> {
 impl<'s> Client<'s> {
     /// The client of a session whose head was read.
     pub fn new(session: &'s mut ServerSession) -> Self {
-        let envelope = Envelope::new(Family::of_path(session.req_header().uri.path()));
+        let envelope = Envelope::new(route::family(session.req_header()));
         Client { session, envelope, api: None, sequence: 0, head_sent: false, reusable: true, stray: 0 }
     }
 

@@ -1,5 +1,10 @@
 //! `GET /v1/models`: what this account may use. And the refusals of paths and models that do not exist.
+//!
+//! OpenAI and Anthropic have the path in common and not the shape. Who sends Anthropic's own header, as its SDKs do on
+//! each request, is answered in Anthropic's.
 
+use crate::api::Family;
+use crate::clock;
 use crate::edge::client::{Client, Stop};
 use crate::refusal::{Reason, Refusal};
 use crate::state::{Account, Model, Snapshot};
@@ -7,6 +12,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Serialize)]
 struct List<'a> {
@@ -24,6 +30,25 @@ struct Entry<'a> {
     max_model_len: Option<u32>,
 }
 
+/// Anthropic's shape. The list is always one page.
+#[derive(Serialize)]
+struct Page<'a> {
+    data: Vec<Listed<'a>>,
+    first_id: Option<&'a str>,
+    has_more: bool,
+    last_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    r#type: &'static str,
+    id: &'a str,
+    display_name: &'a str,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_input_tokens: Option<u32>,
+}
+
 /// Answers `GET /v1/models` and `GET /v1/models/{id}`.
 ///
 /// # Errors
@@ -34,16 +59,31 @@ pub async fn answer(
     client: &mut Client<'_>,
     id: Option<&str>,
 ) -> Result<(), Stop> {
+    let family = client.envelope.family;
     let body = match id {
         None => {
             let usable = snapshot.config.models.iter().filter(|model| account.config.may_use(&model.name));
-            let data = usable.map(|model| entry(&model.name, model.context, snapshot.built)).collect();
-            serde_json::to_vec(&List { object: "list", data })
+            let usable = usable.map(|model| (&*model.name, model.context));
+            match family {
+                Family::OpenAi => {
+                    let data = usable.map(|(id, context)| entry(id, context, snapshot.built)).collect();
+                    serde_json::to_vec(&List { object: "list", data })
+                }
+                Family::Anthropic => {
+                    let data: Vec<_> =
+                        usable.map(|(id, context)| listed(id, context, snapshot.built)).collect();
+                    let (first_id, last_id) = (data.first().map(|one| one.id), data.last().map(|one| one.id));
+                    serde_json::to_vec(&Page { first_id, has_more: false, last_id, data })
+                }
+            }
         }
         Some(id) => {
             let id = decoded(id);
             let model = usable(snapshot, account, &id).ok_or_else(|| unknown(&id))?;
-            serde_json::to_vec(&entry(&id, model.config.context, snapshot.built))
+            match family {
+                Family::OpenAi => serde_json::to_vec(&entry(&id, model.config.context, snapshot.built)),
+                Family::Anthropic => serde_json::to_vec(&listed(&id, model.config.context, snapshot.built)),
+            }
         }
     };
     let json = HeaderValue::from_static("application/json");
@@ -65,6 +105,11 @@ pub fn wrong_method(allowed: &'static str) -> Refusal {
 
 fn entry(id: &str, context: Option<u32>, created: u64) -> Entry<'_> {
     Entry { id, object: "model", created, owned_by: "tidegate", max_model_len: context }
+}
+
+fn listed(id: &str, context: Option<u32>, created: u64) -> Listed<'_> {
+    let created_at = clock::rfc3339(Duration::from_secs(created));
+    Listed { r#type: "model", id, display_name: id, created_at, max_input_tokens: context }
 }
 
 fn usable<'s>(snapshot: &'s Snapshot, account: &Account, id: &str) -> Option<&'s Arc<Model>> {

@@ -1,7 +1,8 @@
 //! Which path is which API. What is not listed here has no way to an engine.
 
-use crate::api::Api;
+use crate::api::{Api, Family};
 use http::Method;
+use pingora::http::RequestHeader;
 
 /// What a request line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,9 @@ pub const PREFIX: &str = "/inference";
 /// The path of the models.
 const MODELS: &str = "/v1/models";
 
+/// What Anthropic's SDKs send with each request, and no other.
+const ANTHROPIC_VERSION: &str = "anthropic-version";
+
 /// The route of a request line. O(paths), no allocation but for a model's id.
 #[must_use]
 pub fn route(method: &Method, path: &str) -> Route {
@@ -42,6 +46,18 @@ pub fn route(method: &Method, path: &str) -> Route {
         _ => return Route::Unknown,
     };
     if method == Method::GET { found } else { Route::MethodNotAllowed("GET") }
+}
+
+/// In whose shape a request is answered: its path says so, and of the models' path, which two families have in common,
+/// the header that one of them sends with each request.
+#[must_use]
+pub fn family(head: &RequestHeader) -> Family {
+    let path = head.uri.path();
+    let is_models = matches!(route(&Method::GET, path), Route::Models | Route::Model(_));
+    if is_models && head.headers.contains_key(ANTHROPIC_VERSION) {
+        return Family::Anthropic;
+    }
+    Family::of_path(path)
 }
 
 #[cfg(test)]

@@ -52,6 +52,9 @@ mod routing;
 mod reloading;
 
 #[cfg(test)]
+mod silent;
+
+#[cfg(test)]
 mod stopping;
 
 #[cfg(test)]

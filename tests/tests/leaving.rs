@@ -2,9 +2,10 @@
 //!
 //! Bounds of time here are generous on purpose; how fast it is in truth is measured elsewhere.
 
-use crate::harness::client::{Connection, post};
-use crate::harness::config::{account, merge};
+use crate::harness::client::{Connection, post, post_to, send};
+use crate::harness::config::{PLAIN_KEY, account, merge};
 use crate::harness::raw::{Raw, chat_request};
+use crate::harness::shape::{POOLED, request};
 use crate::harness::{Gateway, KEY, ask, config, engine, eventually, gateway_and_engine};
 use bench::engine::server::EngineServer;
 use serde_json::json;
@@ -141,6 +142,34 @@ async fn report_a4_who_leaves_early_pays_for_what_was_generated() {
     assert_eq!(line["generated_tokens"], 40, "{line}");
     assert_eq!(line["prompt_tokens"], line["weighed_prompt_tokens"], "{line}");
     assert_eq!(engine.totals().disconnects, 1);
+}
+
+/// Who leaves while texts are embedded, ranked or scored frees its place, and the engine sees it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_an_answer_without_output_frees_its_place_too() {
+    let (gateway, engine) = one_place().await;
+    for (nth, api) in (1..).zip(POOLED) {
+        let body = request(api, 0, json!({ "user": "sim:delay=60s" }));
+        let waits = tokio::spawn(send(gateway.address, post_to(api.path(), &body, Some(KEY))));
+        eventually("the engine has the request", || async {
+            (engine.totals().requests == 2 * nth - 1).then_some(())
+        })
+        .await;
+
+        waits.abort();
+
+        eventually("the engine saw it leave", || async {
+            (engine.totals().disconnects == nth).then_some(())
+        })
+        .await;
+        gateway.invariants().await;
+        let next =
+            send(gateway.address, post_to(api.path(), &request(api, 0, json!({})), Some(PLAIN_KEY))).await;
+        assert_eq!(next.status, 200, "{api:?}: the place is free: {}", next.text());
+        let line = gateway.log(2 * nth as usize).await.swap_remove(2 * nth as usize - 2);
+        assert_eq!((&line["status"], &line["client_gone"]), (&json!(499), &json!(true)), "{line}");
+        assert!(line["generated_tokens"].as_u64().is_none_or(|tokens| tokens == 0), "{line}");
+    }
 }
 
 /// Report L1: a body of which only half arrives leaves nothing behind.

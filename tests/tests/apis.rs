@@ -349,3 +349,28 @@ async fn models_are_listed_in_the_shape_of_who_asks() {
     let chat = ask("/v1/chat/completions", Some("2023-06-01")).await;
     assert_eq!(chat.json()["error"]["type"], "invalid_request_error", "the header decides about models only");
 }
+
+/// A window bounds one text: many that fit, each by itself, are not too long together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_of_a_list_have_a_context_window_each() {
+    let engine = engine().await;
+    let mut config = config([engine.url()]);
+    merge(&mut config["models"][0], json!({ "context": 400 }));
+    let gateway = Gateway::start(&config).await;
+    let text = "The tide is in. ".repeat(40);
+    let texts = vec![text.as_str(); 20];
+    let whole = json!(texts.concat());
+
+    for (api, list, one) in [
+        (Api::Embeddings, json!({ "input": texts }), json!({ "input": whole })),
+        (Api::Completions, json!({ "prompt": texts }), json!({ "prompt": whole })),
+        (Api::Rerank, json!({ "documents": texts }), json!({ "documents": [whole] })),
+        (Api::Score, json!({ "text_2": texts }), json!({ "text_2": [whole] })),
+    ] {
+        let fits = call(&gateway, api, &request(api, 4, list)).await;
+        assert_eq!(fits.status, 200, "{api:?}: {}", fits.text());
+        let too_long = call(&gateway, api, &request(api, 4, one)).await;
+        assert_eq!(too_long.verdict(), (400, "context-too-long"), "{api:?}");
+    }
+    gateway.invariants().await;
+}

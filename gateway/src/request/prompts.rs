@@ -16,6 +16,8 @@ pub const PROMPTS_MAX: u32 = 2048;
 pub struct Prompts {
     /// How many that are answered each, at least 1.
     pub count: u32,
+    /// How many an engine reads apart, each in a context window of its own; at least 1.
+    pub windows: u32,
     /// Tokens, where the prompt is token ids and nothing else.
     pub token_ids: Option<u64>,
     /// Bytes that an engine reads in addition to those sent: a query is read again with each further document.
@@ -23,7 +25,7 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    const ONE: Prompts = Prompts { count: 1, token_ids: None, repeated_bytes: 0 };
+    const ONE: Prompts = Prompts { count: 1, windows: 1, token_ids: None, repeated_bytes: 0 };
 }
 
 /// A list of messages: one prompt.
@@ -98,14 +100,19 @@ pub fn of_pairs(members: &Members<'_>) -> Result<Prompts, Refusal> {
     let raw = members.raw(one).unwrap_or_default();
     // A list of queries is paired one by one.
     if raw.starts_with('[') && list(members, one)?.elements() > 1 {
-        return Ok(Prompts::ONE);
+        return Ok(Prompts { windows: windows(many.elements()), ..Prompts::ONE });
     }
     paired(raw, many)
 }
 
 fn paired(query: &str, documents: List) -> Result<Prompts, Refusal> {
     let again = documents.elements().saturating_sub(1);
-    Ok(Prompts { repeated_bytes: query.len() as u64 * again, ..Prompts::ONE })
+    let windows = windows(documents.elements());
+    Ok(Prompts { repeated_bytes: query.len() as u64 * again, windows, ..Prompts::ONE })
+}
+
+fn windows(texts: u64) -> u32 {
+    u32::try_from(texts).unwrap_or(u32::MAX).max(1)
 }
 
 fn texts(members: &Members<'_>, member: Member) -> Result<Prompts, Refusal> {
@@ -115,10 +122,10 @@ fn texts(members: &Members<'_>, member: Member) -> Result<Prompts, Refusal> {
             Ok(Prompts { token_ids: Some(ids), ..Prompts::ONE })
         }
         List { texts: 0, lists, ids, .. } if lists > 0 => {
-            Ok(Prompts { count: lists as u32, token_ids: Some(ids), ..Prompts::ONE })
+            Ok(Prompts { count: lists as u32, windows: windows(lists), token_ids: Some(ids), ..Prompts::ONE })
         }
         List { texts, lists: 0, ids: 0, .. } if texts > 0 => {
-            Ok(Prompts { count: texts as u32, ..Prompts::ONE })
+            Ok(Prompts { count: texts as u32, windows: windows(texts), ..Prompts::ONE })
         }
         _ => {
             let name = member.name();
@@ -277,6 +284,21 @@ mod tests {
         assert_eq!(of(of_input, r#"{"messages":[]}"#), Ok((1, None, 0)));
         assert_eq!(of(of_input, r#"{"input":"a","encoding_format":"bytes"}"#), Err(Some("encoding_format")));
         assert_eq!(of(of_input, "{}"), Err(Some("input")));
+    }
+
+    #[test]
+    fn texts_that_are_read_apart_have_a_window_each() {
+        let windows = |count: fn(&Members<'_>) -> Result<Prompts, Refusal>, body: &str| {
+            count(&Members::read(body).unwrap()).unwrap().windows
+        };
+        assert_eq!(windows(of_prompt, r#"{"prompt":"a"}"#), 1);
+        assert_eq!(windows(of_prompt, r#"{"prompt":["a","b"]}"#), 2);
+        assert_eq!(windows(of_prompt, r#"{"prompt":[1,2,3]}"#), 1);
+        assert_eq!(windows(of_input, r#"{"input":[[1,2],[3],[4]]}"#), 3);
+        assert_eq!(windows(of_input, r#"{"input":["a","b"]}"#), 2);
+        assert_eq!(windows(of_documents, r#"{"query":"q","documents":["a","b","c"]}"#), 3);
+        assert_eq!(windows(of_pairs, r#"{"text_1":["a","b"],"text_2":["c","d"]}"#), 2);
+        assert_eq!(windows(of_messages, r#"{"messages":[{},{}]}"#), 1);
     }
 
     #[test]

@@ -219,7 +219,9 @@ pub fn weigh(
         prompt: tokens,
         // An exact count is certain; an estimate errs, but not by half.
         certainly_too_long: context.is_some_and(|context| {
-            u64::from(tokens) > if exact.is_some() { 1 } else { 2 } * u64::from(context)
+            // Of several texts each has a window of its own.
+            let room = u64::from(context) * u64::from(call.prompts.windows);
+            u64::from(tokens) > if exact.is_some() { 1 } else { 2 } * room
         }),
         uncached: uncached(&known, tokens),
         features,

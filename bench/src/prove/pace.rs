@@ -42,14 +42,11 @@ pub(super) struct Pace {
     pub(super) window: Duration,
 }
 
-/// Which answers there may be, and what becomes of what cannot be sent in time.
+/// Which answers there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answers {
     /// All have this status.
     All(u16),
-    /// All have this status, and requests that find no connection free are given up: as many are under way as there are
-    /// connections.
-    Closed(u16),
     /// Some are recorded, others only counted.
     Either {
         /// The status of those that are recorded.
@@ -63,7 +60,7 @@ impl Answers {
     /// Whether an answer is recorded; `None`: it must not be.
     fn records(self, status: u16) -> Option<bool> {
         match self {
-            Answers::All(all) | Answers::Closed(all) => (status == all).then_some(true),
+            Answers::All(all) => (status == all).then_some(true),
             Answers::Either { recorded, .. } if status == recorded => Some(true),
             Answers::Either { other, .. } => (status == other).then_some(false),
         }
@@ -94,7 +91,6 @@ struct Shared {
     others: AtomicU64,
     wrong: Mutex<Option<String>>,
     record_from: Duration,
-    due_max: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -117,8 +113,6 @@ fn ticks(shared: &Shared, period: Duration, span: Duration) -> io::Result<()> {
             due.push_back(start + period * number);
             shared.came.notify_one();
         }
-        let late = due.len().saturating_sub(shared.due_max);
-        due.drain(..late);
         if due.len() > DUE_MAX {
             return Err(io::Error::other("the target is too slow for the rate"));
         }
@@ -141,7 +135,6 @@ impl Pace {
             others: AtomicU64::new(0),
             wrong: Mutex::default(),
             record_from: clock::now() + self.warm,
-            due_max: if matches!(self.answers, Answers::Closed(_)) { self.connections } else { usize::MAX },
         });
         let mut workers = JoinSet::new();
         for number in 0..self.connections {

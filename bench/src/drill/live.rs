@@ -129,8 +129,13 @@ impl Live {
     #[must_use]
     pub fn end(mut self, early: bool) -> (Run, Generator) {
         let now = self.now();
+        let unfinished = self.script.give_up();
         self.script.stop();
         self.look();
+        // What somebody broke off is not judged; what the drain's end finds unfinished has missed.
+        for tried in unfinished.iter().filter(|_| !early) {
+            self.take(tried);
+        }
         if early {
             self.run.cut(now);
         }

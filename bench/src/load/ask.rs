@@ -183,7 +183,7 @@ pub(super) fn headers_of(script: &Script) -> Vec<http::HeaderMap> {
     let value = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
     let keys = script.keys.iter().map(|key| {
         let mut headers = http::HeaderMap::new();
-        headers.insert(HOST, value(&script.target.to_string()));
+        headers.insert(HOST, value(&script.host));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(AUTHORIZATION, value(&format!("Bearer {key}")));
         headers

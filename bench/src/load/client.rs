@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use super::ask::Ask;
 use super::check::{self, StreamCheck};
 use super::report::End;
+use super::tls::Tls;
 use crate::clock;
 
 /// Bytes of an error body, or of a whole answer, that are read before it is given up.
@@ -26,13 +27,14 @@ type Sender = SendRequest<Full<Bytes>>;
 #[derive(Debug)]
 pub(super) struct Connections {
     target: SocketAddr,
+    tls: Option<Tls>,
     idle: Mutex<Vec<Sender>>,
     idle_max: usize,
 }
 
 impl Connections {
-    pub(super) fn new(target: SocketAddr, idle_max: usize) -> Self {
-        Self { target, idle: Mutex::default(), idle_max }
+    pub(super) fn new(target: SocketAddr, tls: Option<Tls>, idle_max: usize) -> Self {
+        Self { target, tls, idle: Mutex::default(), idle_max }
     }
 
     fn idle(&self) -> Option<Sender> {
@@ -48,10 +50,20 @@ impl Connections {
     async fn fresh(&self) -> Result<Sender, End> {
         let stream = TcpStream::connect(self.target).await.map_err(|_| End::Connect)?;
         stream.set_nodelay(true).map_err(|_| End::Connect)?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|_| End::Connect)?;
-        // Its errors come out at the request that they break.
-        tokio::spawn(async move { drop(connection.await) });
-        Ok(sender)
+        // The connection's own errors come out at the request that they break.
+        match &self.tls {
+            None => {
+                let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|_| End::Connect)?;
+                tokio::spawn(async move { drop(connection.await) });
+                Ok(sender)
+            }
+            Some(tls) => {
+                let stream = tls.connect(stream).await.map_err(|_| End::Connect)?;
+                let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|_| End::Connect)?;
+                tokio::spawn(async move { drop(connection.await) });
+                Ok(sender)
+            }
+        }
     }
 
     fn give_back(&self, sender: Sender) {

@@ -24,6 +24,8 @@ pub mod report;
 
 pub mod script;
 
+pub mod tls;
+
 pub use plan::{Caller, LoadPlan, Mode, Prefix, Retry, Slo, Stage};
 pub use report::{End, LiveStats, LiveTier, Outcome, Quantiles, Report, Second, Summary};
 pub use run::{LoadRun, run, start};

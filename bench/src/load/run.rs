@@ -102,7 +102,7 @@ async fn play(plan: LoadPlan, live: Arc<LiveStats>, control: Arc<Control>) -> Re
         start: clock::now(),
         headers: headers(&plan),
         tiers: plan.callers.iter().map(|caller| tier_of(&caller.tier)).collect(),
-        connections: Connections::new(plan.target, plan.in_flight_max),
+        connections: Connections::new(plan.target, None, plan.in_flight_max),
         recorder: Mutex::new(Recorder::new(names, plan.keep_outcomes)),
         live,
         control,

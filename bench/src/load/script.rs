@@ -5,10 +5,11 @@
 //! Open loop as well: a request is sent when it is due, whatever became of those before. How late it was sent is told
 //! with it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -19,6 +20,7 @@ use super::ask::{self, Ask};
 use super::client::{Attempt, Connections, Exchange};
 use super::plan::Retry;
 use super::report::End;
+use super::tls::Tls;
 use crate::clock;
 use crate::workload::Size;
 
@@ -30,6 +32,10 @@ const BACKOFF: Duration = Duration::from_millis(500);
 pub struct Script {
     /// Where the gateway listens.
     pub target: SocketAddr,
+    /// What requests name as the host.
+    pub host: String,
+    /// How it proves who it is; `None`: without TLS.
+    pub tls: Option<Tls>,
     /// Path of a chat completions API.
     pub path: String,
     /// Model to name.
@@ -109,8 +115,21 @@ struct Shared {
     under_way: AtomicU64,
     /// Begun when the first request may be sent.
     start: Duration,
-    /// Tries that ended and were not collected yet; bounded by the requests of the script and their retries.
-    ended: Mutex<Vec<Tried>>,
+    tries: Mutex<Tries>,
+}
+
+/// Tries that ended and were not collected yet, bounded by the requests of the script and their retries, and the last
+/// one of each request that has not ended, bounded by what may be under way.
+#[derive(Debug, Default)]
+struct Tries {
+    ended: Vec<Tried>,
+    open: BTreeMap<u32, Tried>,
+}
+
+impl Shared {
+    fn tries(&self) -> MutexGuard<'_, Tries> {
+        self.tries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl ScriptRun {
@@ -123,7 +142,15 @@ impl ScriptRun {
     /// The tries that ended since this was last asked.
     #[must_use]
     pub fn collect(&self) -> Vec<Tried> {
-        std::mem::take(&mut *self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.shared.tries().ended)
+    }
+
+    /// The tries that were sent and have no end, as given up now. Nothing of them ends afterwards.
+    #[must_use]
+    pub fn give_up(&self) -> Vec<Tried> {
+        let now = clock::now().saturating_sub(self.shared.start);
+        let open = std::mem::take(&mut self.shared.tries().open);
+        open.into_values().map(|tried| Tried { ended: now, end: Some(End::Timeout), ..tried }).collect()
     }
 
     /// Requests that have no end yet.
@@ -160,7 +187,7 @@ pub fn start(
         over: AtomicBool::new(false),
         under_way: AtomicU64::new(0),
         start: clock::now(),
-        ended: Mutex::default(),
+        tries: Mutex::default(),
     });
     let player = Arc::clone(&shared);
     std::thread::Builder::new().name("load".to_owned()).spawn(move || {
@@ -180,7 +207,7 @@ struct Player {
 async fn play(script: Script, requests: impl Iterator<Item = Scripted>, shared: Arc<Shared>) {
     let player = Arc::new(Player {
         headers: ask::headers_of(&script),
-        connections: Connections::new(script.target, script.in_flight_max),
+        connections: Connections::new(script.target, script.tls.clone(), script.in_flight_max),
         script,
         shared,
     });
@@ -213,7 +240,15 @@ impl Player {
     }
 
     fn tell(&self, tried: Tried) {
-        self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner).push(tried);
+        self.shared.tries().ended.push(tried);
+    }
+
+    /// The try that was begun last is over, unless it was given up already.
+    fn tell_end(&self, tried: Tried) {
+        let mut tries = self.shared.tries();
+        if tries.open.remove(&tried.serial).is_some() {
+            tries.ended.push(tried);
+        }
     }
 
     async fn told_to_stop(&self) {
@@ -243,8 +278,10 @@ impl Player {
         let mut due = request.at;
         let mut number = 0;
         loop {
+            let begun = Tried { due, number, ..self.unsent(request, serial) };
+            self.shared.tries().open.insert(serial, begun);
             let (tried, wait) = self.attempt(request, serial, number, due, &ask).await;
-            self.tell(tried);
+            self.tell_end(tried);
             match wait {
                 Some(wait) => {
                     due = self.now() + wait;

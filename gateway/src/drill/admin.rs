@@ -20,17 +20,22 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Admin {
     address: SocketAddr,
     token: Option<String>,
+    /// Which deployment is looked at; `None`: the first.
+    deployment: Option<String>,
 }
 
 impl Admin {
     pub(super) fn new(address: SocketAddr, token: Option<String>) -> Self {
-        Self { address, token }
+        Self { address, token, deployment: None }
     }
 
-    /// What the gateway shows of itself now; nothing where it does not answer. Budgets of the named accounts.
+    /// What the gateway shows of itself now; nothing where it does not answer. Of the deployment that the drill is
+    /// about, or the first; budgets of the named accounts.
     pub(super) async fn inside(&self, accounts: &[(u32, String)]) -> Inside {
-        let deployments = self.ask(Method::GET, "/api/v1/deployments", None).await.unwrap_or_default();
-        let mut inside = shown(&deployments);
+        let deployments = self.deployments().await;
+        let wanted = deployments.iter().position(|(name, _)| Some(name) == self.deployment.as_ref());
+        let mut inside =
+            deployments.into_iter().nth(wanted.unwrap_or(0)).map(|(_, inside)| inside).unwrap_or_default();
         for (account, id) in accounts {
             let path = format!("/api/v1/accounts/{id}/limits");
             if let Ok(limits) = self.ask(Method::GET, &path, None).await {
@@ -38,6 +43,19 @@ impl Admin {
             }
         }
         inside
+    }
+
+    /// Every deployment by its name, as it is now; none where it does not answer.
+    pub(super) async fn deployments(&self) -> Vec<(String, Inside)> {
+        let answer = self.ask(Method::GET, "/api/v1/deployments", None).await.unwrap_or_default();
+        let list = answer.get("deployments").unwrap_or(&answer).as_array().cloned().unwrap_or_default();
+        let name = |one: &Value| one.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        list.iter().map(|one| (name(one), shown(one))).collect()
+    }
+
+    /// The same, looking at this deployment.
+    pub(super) fn about(self, deployment: Option<String>) -> Self {
+        Self { deployment, ..self }
     }
 
     /// Takes a replica out of service, or puts it back.
@@ -110,10 +128,8 @@ impl Admin {
     }
 }
 
-/// The first deployment's replicas and queue.
-fn shown(deployments: &Value) -> Inside {
-    let list = deployments.get("deployments").unwrap_or(deployments);
-    let Some(deployment) = list.get(0) else { return Inside::default() };
+/// A deployment's replicas and queue.
+fn shown(deployment: &Value) -> Inside {
     let number = |value: &Value, key: &str| value.get(key).and_then(Value::as_f64).unwrap_or(0.0);
     let flag = |value: &Value, key: &str| value.get(key).and_then(Value::as_bool).unwrap_or(false);
     let list = |key: &str| deployment.get(key).and_then(Value::as_array).into_iter().flatten();

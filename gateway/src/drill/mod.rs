@@ -13,6 +13,8 @@ mod library;
 
 mod load;
 
+mod place;
+
 mod pressure;
 
 mod progress;

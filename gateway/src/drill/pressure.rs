@@ -1,7 +1,8 @@
 //! `tidegate drill pressure`: a gateway in service acts as if a part of its capacity were gone, for a time.
 //!
 //! Real customers, real engines, and the question what happens with half of them. It ends by itself in the gateway, also
-//! when this command is gone; Ctrl-C ends it at once. While it lasts, a line a second says who is still served.
+//! when this command is gone; Ctrl-C ends it at once. While it lasts, a line a second for each deployment says who is
+//! still served: what is turned away at one goes to the others.
 
 use super::DrillError;
 use super::admin::Admin;
@@ -64,7 +65,10 @@ pub fn pressure(args: &PressureArgs) -> Result<bool, DrillError> {
         admin.press(&args.deployment, args.share, Duration::from_secs(args.seconds)).await?;
         let end = clock::now() + Duration::from_secs(args.seconds);
         while clock::now() < end && !interrupted.load(Relaxed) {
-            say(&admin.inside(&[]).await, end.saturating_sub(clock::now()));
+            let left = end.saturating_sub(clock::now());
+            for (name, inside) in admin.deployments().await {
+                say(&name, name == args.deployment, &inside, left);
+            }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         admin.lift_pressure(&args.deployment).await?;
@@ -73,7 +77,8 @@ pub fn pressure(args: &PressureArgs) -> Result<bool, DrillError> {
     })
 }
 
-fn say(inside: &Inside, left: Duration) {
+/// One deployment's line; the one that is pressed has a mark.
+fn say(name: &str, is_pressed: bool, inside: &Inside, left: Duration) {
     if !std::io::stderr().is_terminal() {
         return;
     }
@@ -82,8 +87,9 @@ fn say(inside: &Inside, left: Duration) {
         inside.replicas.iter().filter(|replica| replica.in_service).map(|replica| replica.limit).sum();
     let [priority, regular] = inside.queued;
     tell(&format!(
-        "{:>4} s left   {active} running of {limit:.0}   waiting: priority {priority}, regular {regular}",
-        left.as_secs()
+        "{:>4} s left {} {name:<16} {active} running of {limit:.0}   waiting: priority {priority}, regular {regular}",
+        left.as_secs(),
+        if is_pressed { '>' } else { ' ' },
     ));
 }
 

@@ -49,6 +49,8 @@ pub(super) fn own(drill: &Drill, interrupted: &AtomicBool) -> Result<Figures, Dr
         let accounts = drill.groups.iter().map(|group| group.first + group.count).max().unwrap_or(1);
         let script = Script {
             target: stage.address,
+            host: stage.address.to_string(),
+            tls: None,
             path: "/v1/chat/completions".to_owned(),
             model: stage::MODEL.to_owned(),
             keys: (0..accounts).map(stage::key).collect(),

@@ -2,16 +2,16 @@
 
 use super::DrillError;
 use super::admin::Admin;
+use super::place::Place;
 use bench::drill::file::offered;
 use bench::drill::script::Drill;
 use bench::load::script::Script;
 use http::{Request, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::ToSocketAddrs as _;
 use std::time::Duration;
 
 /// How long the gateway may take to say which models it has.
@@ -21,9 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Against a running gateway")]
 pub struct TargetArgs {
-    /// Its URL, such as `http://10.0.0.5:8080`. It answers with its real engines.
+    /// Its URL, such as `https://gateway.example.org` or `http://10.0.0.5:8080`. It answers with its real engines.
     #[arg(long, value_name = "URL")]
     pub target: Option<String>,
+    /// A PEM file with the authorities that are trusted for https, in place of the system's.
+    #[arg(long, value_name = "FILE", requires = "target")]
+    pub ca: Option<std::path::PathBuf>,
     /// A key of it; several accounts: give it several times, the n-th account uses the n-th.
     #[arg(long = "key", value_name = "KEY", env = "TIDEGATE_KEY", requires = "target")]
     pub keys: Vec<String>,
@@ -33,6 +36,9 @@ pub struct TargetArgs {
     /// Its admin interface, ADDRESS:PORT, to show its inside in the report.
     #[arg(long, value_name = "ADDRESS", requires = "target")]
     pub admin: Option<String>,
+    /// The deployment whose inside is shown. Default: the first.
+    #[arg(long, value_name = "NAME", requires = "admin")]
+    pub deployment: Option<String>,
     /// A file with the token of its admin interface.
     #[arg(long, value_name = "FILE", requires = "admin")]
     pub token_file: Option<std::path::PathBuf>,
@@ -55,8 +61,7 @@ pub struct TargetArgs {
 pub(super) struct Target {
     /// As it was given.
     pub(super) url: String,
-    address: SocketAddr,
-    path: String,
+    place: Place,
     keys: Vec<String>,
     model: Option<String>,
     pub(super) admin: Option<Admin>,
@@ -66,17 +71,8 @@ impl Target {
     /// Checks what was given, and that the drill may be played there at all.
     pub(super) fn new(args: &TargetArgs, url: &str, drill: &Drill) -> Result<Target, DrillError> {
         let usage = |message: String| Err(DrillError::Usage(message));
-        let Some(rest) = url.strip_prefix("http://") else {
-            return usage(format!(
-                "--target {url}: only http:// is spoken here; for TLS use a gateway's plain listener or a tunnel"
-            ));
-        };
-        let (host, base) = rest.split_once('/').map_or((rest, ""), |(host, base)| (host, base));
-        let host =
-            if host.contains(':') && !host.ends_with(']') { host.to_owned() } else { format!("{host}:80") };
-        let Some(address) = host.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()) else {
-            return usage(format!("--target {url}: `{host}` has no address"));
-        };
+        let place = Place::of(url, args.ca.as_deref())
+            .map_err(|fault| DrillError::Usage(format!("--target {url}: {fault}")))?;
         if args.keys.is_empty() {
             return usage("--target needs a --key (or TIDEGATE_KEY)".to_owned());
         }
@@ -104,13 +100,15 @@ impl Target {
         let admin = match &args.admin {
             None => None,
             Some(admin) => match admin.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()) {
-                Some(address) => Some(Admin::new(address, token.map(|token| token.trim().to_owned()))),
+                Some(address) => {
+                    let admin = Admin::new(address, token.map(|token| token.trim().to_owned()));
+                    Some(admin.about(args.deployment.clone()))
+                }
                 None => return usage(format!("--admin {admin}: this is no ADDRESS:PORT")),
             },
         };
-        let path = format!("/{}", base.trim_matches('/')).trim_end_matches('/').to_owned();
         let (keys, model) = (args.keys.clone(), args.model.clone());
-        let target = Target { url: url.to_owned(), address, path, keys, model, admin };
+        let target = Target { url: url.to_owned(), place, keys, model, admin };
         target.ask(drill, args.yes)?;
         Ok(target)
     }
@@ -125,7 +123,7 @@ impl Target {
             highest_rate(drill),
             drill.scenario.end.as_secs()
         );
-        confirm(&what, yes || self.address.ip().is_loopback(), || {
+        confirm(&what, yes || self.place.address.ip().is_loopback(), || {
             DrillError::Usage(format!("{} is not on this machine; say --yes to send it load", self.url))
         })
     }
@@ -137,8 +135,10 @@ impl Target {
             None => self.first_model().await?,
         };
         Ok(Script {
-            target: self.address,
-            path: format!("{}/v1/chat/completions", self.path),
+            target: self.place.address,
+            host: self.place.host.clone(),
+            tls: self.place.tls.clone(),
+            path: format!("{}/v1/chat/completions", self.place.path),
             model,
             keys: self.keys.clone(),
             check_text: false,
@@ -158,13 +158,10 @@ impl Target {
     }
 
     async fn models(&self) -> Result<Value, String> {
-        let stream = tokio::net::TcpStream::connect(self.address).await.map_err(|e| e.to_string())?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
-        tokio::spawn(async move { drop(connection.await) });
+        let mut sender = self.place.connect().await?;
         let key = self.keys.first().map_or("", String::as_str);
-        let request = Request::get(format!("{}/v1/models", self.path))
-            .header(header::HOST, self.address.to_string())
+        let request = Request::get(format!("{}/v1/models", self.place.path))
+            .header(header::HOST, &self.place.host)
             .header(header::AUTHORIZATION, format!("Bearer {key}"))
             .body(Empty::<Bytes>::new())
             .map_err(|e| e.to_string())?;

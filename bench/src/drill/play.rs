@@ -127,6 +127,8 @@ struct Play<'a> {
     usual: f64,
     /// No gateway listens.
     down: bool,
+    /// The gateway was told to end and has not.
+    leaving: Option<incidents::Leaving>,
     /// A whole second has just ended.
     second_over: bool,
     /// Tokens of each family's prompt that a replica computed; bounded by the families of the run.
@@ -177,6 +179,7 @@ impl<'a> Play<'a> {
             seen: BTreeMap::new(),
             frozen: false,
             down: false,
+            leaving: None,
             second_over: false,
             rng: SmallRng::seed_from_u64(!scenario.seed),
             regular_starts: VecDeque::new(),
@@ -621,6 +624,7 @@ impl<'a> Play<'a> {
     }
 
     fn tick(&mut self, now: Duration) {
+        self.leave_gateway(now);
         let mut harvest = Vec::with_capacity(self.dirty.len());
         for ticket in self.dirty.drain(..) {
             let Some(attempt) = self.tries.get_mut(ticket as usize) else { continue };

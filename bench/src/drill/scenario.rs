@@ -128,6 +128,9 @@ pub enum Incident {
     GatewayLost,
     /// A new one takes connections and knows nothing of what was.
     GatewayBack,
+    /// The gateway is told to end: it takes connections for its lame-duck time, finishes what it has, and so many
+    /// milliseconds after it is gone a new one is started.
+    GatewayRestarted(u64),
 }
 
 /// A drill without its policy.

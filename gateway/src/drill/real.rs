@@ -126,6 +126,11 @@ async fn follow(
                 warnings.push(format!("{incident:?} at {at_s:.0} s could not be made: {error}"));
             }
         }
+        if let Some(stage) = stage.as_deref_mut()
+            && let Err(error) = stage.go_on().await
+        {
+            warnings.push(format!("the gateway's restart at {:.0} s: {error}", now.as_secs_f64()));
+        }
         if now >= read_at {
             read_at = Duration::from_secs(now.as_secs() + 1);
             let inside = match admin {

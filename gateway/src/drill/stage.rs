@@ -35,6 +35,17 @@ pub(super) struct Stage {
     config: PathBuf,
     folder: PathBuf,
     gateway: Option<Child>,
+    /// Told to end, and what is to follow.
+    restart: Option<Restart>,
+}
+
+/// A restart under way.
+#[derive(Debug, Clone, Copy)]
+struct Restart {
+    /// From the end of the one process to the start of the other.
+    pause: Duration,
+    /// When the old one was gone.
+    gone: Option<Duration>,
 }
 
 /// One replica, or the place where it will be back.
@@ -86,7 +97,7 @@ impl Stage {
         let text = yaml(drill, address, admin_address, &replicas, &token_file.display().to_string());
         std::fs::write(&config, text)?;
         let admin = Admin::new(admin_address, Some(token));
-        let mut stage = Stage { address, admin, engines, config, folder, gateway: None };
+        let mut stage = Stage { address, admin, engines, config, folder, gateway: None, restart: None };
         stage.start_gateway().await?;
         Ok(stage)
     }
@@ -154,6 +165,31 @@ impl Stage {
             Incident::Reload => self.signal(nix::sys::signal::Signal::SIGHUP),
             Incident::GatewayLost => self.end_gateway(),
             Incident::GatewayBack => self.start_gateway().await?,
+            Incident::GatewayRestarted(pause_ms) => {
+                self.signal(nix::sys::signal::Signal::SIGTERM);
+                self.restart = Some(Restart { pause: Duration::from_millis(pause_ms), gone: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with a restart. To be called often: the old process takes as long as its last answer.
+    pub(super) async fn go_on(&mut self) -> Result<(), DrillError> {
+        let Some(Restart { pause, gone }) = self.restart else { return Ok(()) };
+        let now = crate::clock::now();
+        match gone {
+            None => {
+                let ended = self.gateway.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
+                if ended {
+                    self.gateway = None;
+                    self.restart = Some(Restart { pause, gone: Some(now) });
+                }
+            }
+            Some(gone) if now >= gone + pause => {
+                self.restart = None;
+                self.start_gateway().await?;
+            }
+            Some(_) => {}
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub(super) fn incidents(
         let over = event.for_s.map(|length| at + Duration::from_secs_f64(length));
         if given(event) != 1 {
             let what = "needs exactly one of lose, back, slow, capacity, drain, undrain, metrics, pressure, reload, \
-                        restart_gateway_s and herd";
+                        restart_gateway_s, kill_gateway_s and herd";
             resolver.fault(&path, what);
             continue;
         }
@@ -83,6 +83,7 @@ fn given(event: &EventFile) -> usize {
         event.pressure.is_some(),
         event.reload == Some(true),
         event.restart_gateway_s.is_some(),
+        event.kill_gateway_s.is_some(),
         event.herd.is_some(),
     ];
     said.into_iter().filter(|said| *said).count()
@@ -147,9 +148,13 @@ fn happenings(
         let pressed = Incident::Pressure((share * 100.0).round() as u16, length.ceil() as u64);
         return (vec![pressed], Vec::new(), format!("pressure {:.0} %", share * 100.0));
     }
-    if let Some(down) = event.restart_gateway_s {
+    if let Some(pause) = event.restart_gateway_s {
+        let told = Incident::GatewayRestarted((pause * 1e3) as u64);
+        return (vec![told], Vec::new(), "gateway told to restart".to_owned());
+    }
+    if let Some(down) = event.kill_gateway_s {
         let end = vec![(Some(Duration::from_secs_f64(down)), Incident::GatewayBack)];
-        return (vec![Incident::GatewayLost], end, "gateway restarted".to_owned());
+        return (vec![Incident::GatewayLost], end, "gateway killed".to_owned());
     }
     (vec![Incident::Reload], Vec::new(), "reload".to_owned())
 }

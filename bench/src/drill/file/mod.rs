@@ -315,9 +315,13 @@ pub struct EventFile {
     pub pressure: Option<f64>,
     /// The gateway reads its configuration again.
     pub reload: Option<bool>,
-    /// The gateway's process dies and another one is there after so many seconds.
+    /// The gateway is told to end (SIGTERM): it takes connections for its lame-duck time and finishes what it has. So
+    /// many seconds after it is gone another one is started.
     #[schemars(range(min = 0, max = 600))]
     pub restart_gateway_s: Option<f64>,
+    /// The gateway's process dies, with all that it held, and another one is there after so many seconds.
+    #[schemars(range(min = 0, max = 600))]
+    pub kill_gateway_s: Option<f64>,
     /// So many requests at one moment, drawn as those of the named `traffic`.
     #[schemars(range(min = 1, max = 100_000))]
     pub herd: Option<u32>,

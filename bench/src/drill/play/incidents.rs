@@ -6,6 +6,21 @@ use super::{Play, Stage, What, Why};
 use crate::drill::run::Outcome;
 use crate::drill::scenario::Incident;
 
+/// As the gateway does it unless it is configured otherwise: how long it still takes connections once it is told to
+/// end, and when it ends whatever is still running.
+const LAME_DUCK: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(300);
+/// From its last answer to the end of its process, and from the start of another one to its first connection.
+const EXIT: Duration = Duration::from_millis(500);
+
+/// A gateway that was told to end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leaving {
+    told: Duration,
+    /// When the next one is started, after it is gone.
+    pause: Duration,
+}
+
 impl Play<'_> {
     pub(super) fn incident(&mut self, now: Duration, incident: Incident) {
         match incident {
@@ -23,6 +38,9 @@ impl Play<'_> {
             Incident::Reload => {}
             Incident::GatewayLost => self.lose_gateway(now),
             Incident::GatewayBack => self.down = false,
+            Incident::GatewayRestarted(pause_ms) => {
+                self.leaving = Some(Leaving { told: now, pause: Duration::from_millis(pause_ms) });
+            }
         }
     }
 
@@ -37,6 +55,20 @@ impl Play<'_> {
         }
         self.fleet.lose(replica);
         self.seen.values_mut().for_each(|replicas| replicas.retain(|(on, _)| *on != replica));
+    }
+
+    /// What a gateway that was told to end does next. To be called on each tick.
+    pub(super) fn leave_gateway(&mut self, now: Duration) {
+        let Some(Leaving { told, pause }) = self.leaving.filter(|leaving| now >= leaving.told + LAME_DUCK)
+        else {
+            return;
+        };
+        self.down = true;
+        if self.live == 0 || now >= told + GRACE {
+            self.leaving = None;
+            self.lose_gateway(now);
+            self.later(now + EXIT + pause, What::Incident(Incident::GatewayBack));
+        }
     }
 
     /// Every connection breaks; the engines hear of it a network's way later.

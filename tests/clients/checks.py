@@ -34,11 +34,14 @@ class Tally:
     def __init__(self):
         self.passed = 0
         self.failed = 0
+        # Every check with what came of it.
+        self.outcomes = []
 
     def run(self, check, house):
         begun = time.monotonic()
         fault = self._fault(check, house)
         seconds = time.monotonic() - begun
+        self.outcomes.append({"engine": house.kind.name, "check": check.sentence, "ok": fault is None})
         if fault is None:
             self.passed += 1
             print(f"ok    {house.kind.name}: {check.sentence} ({seconds:.1f} s)", flush=True)

@@ -11,8 +11,6 @@ import shutil
 import signal
 import sys
 
-import openai
-
 import answers
 import breaks
 import checks
@@ -21,6 +19,7 @@ import matrix
 import programs
 import ramp
 import refusals
+import report
 import routes
 import servers
 import speakers
@@ -46,25 +45,31 @@ def main():
     kinds = [servers.Simulated(given.tidegate)]
     if given.llama_server:
         kinds.append(servers.Llama(given.llama_server, given.llama_model))
+        kinds.append(servers.LlamaEmbeddings(given.llama_server, given.llama_model))
+    else:
+        print("skip  llama-server: there is none; tests/clients/llama/build.sh makes one", flush=True)
 
-    print(f"openai {openai.__version__}", flush=True)
+    versions = report.versions(given.node)
+    print(", ".join(f"{name} {version}" for name, version in versions.items()), flush=True)
     node = speakers.Node(given.node, given.logs / "node.log")
     tally = checks.Tally()
-    tables = []
+    tables, cells = [], {}
     try:
         for kind in kinds:
-            tables += run(given, kind, speakers.all_speakers(node), tally)
+            lines, cells[kind.name] = run(given, kind, speakers.all_speakers(node), tally)
+            tables += lines
     finally:
         node.stop()
     text = "\n".join(tables)
     (given.logs / "matrix.txt").write_text(text + "\n")
+    report.write(given.logs / "clients.json", versions, cells, tally.outcomes)
     print(text)
     print(f"{tally.passed} passed, {tally.failed} failed", flush=True)
     sys.exit(1 if tally.failed or not tally.passed else 0)
 
 
 def run(given, kind, clients, tally):
-    """All checks before engines of this kind; the lines of its matrix."""
+    """All checks before engines of this kind; its matrix, as lines and as cells."""
     try:
         with servers.House(given.tidegate, kind, given.logs / kind.name, clients) as house:
             # Faults come last, since an overload that an engine reports closes the deployment for a moment.
@@ -77,10 +82,10 @@ def run(given, kind, clients, tally):
             for check in to_run:
                 if kind.can(check.needs):
                     tally.run(check, house)
-            return matrix.table(house)
+            return matrix.table(house), house.cells
     except programs.StartError as fault:
         tally.fail(f"{kind.name}: The engines and the gateway start.", fault)
-        return []
+        return [], {}
 
 
 if __name__ == "__main__":

@@ -113,10 +113,13 @@ class Llama:
     def user_for(self, tokens):
         return None
 
+    # What it is started for.
+    options = ["-c", 16384, "-np", 4, "--jinja"]
+
     def start(self, folder, number):
         port = free_port()
         command = [self.server, "-m", self.model, "--alias", self.served_model, "--host", "127.0.0.1", "--port", port]
-        command += ["-c", 16384, "-np", 4, "-t", 1, "--metrics", "--slots", "--jinja"]
+        command += [*self.options, "-t", 1, "--metrics", "--slots"]
         program = Program(command, folder / f"engine-{number}.log", folder)
 
         def address():
@@ -131,6 +134,20 @@ class Llama:
 
     def slowly(self):
         return self.exactly(300)
+
+
+class LlamaEmbeddings(Llama):
+    """The same, started for embeddings: it answers nothing else then."""
+
+    name = "llama-embeddings"
+    # A text has to fit into one batch.
+    options = ["-c", 16384, "-np", 2, "-b", 8192, "-ub", 8192, "--embeddings", "--pooling", "mean"]
+
+    def can(self, needs):
+        return needs == "embeddings"
+
+    def speaks(self, api):
+        return False
 
 
 class House:

@@ -21,6 +21,7 @@ import ramp
 import refusals
 import report
 import routes
+import said
 import servers
 import speakers
 
@@ -78,7 +79,7 @@ def run(given, kind, clients, tally):
             rest = [check for check in grid[1:] if check not in waits]
             # Who waits for a minute to pass does so right after it was spent: first one account, then those of all clients.
             to_run = refusals.FIRST + refusals.ALL + grid[:1] + waits
-            to_run += answers.ALL + rest + routes.ALL + ramp.ALL + breaks.ALL + ending.ALL
+            to_run += answers.ALL + said.ALL + rest + routes.ALL + ramp.ALL + breaks.ALL + ending.ALL
             for check in to_run:
                 if kind.can(check.needs):
                     tally.run(check, house)

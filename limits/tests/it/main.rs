@@ -12,6 +12,7 @@ mod t3;
 
 mod adaptive;
 mod budget;
+mod leases;
 mod properties;
 mod report_a;
 mod report_d;

@@ -4,7 +4,7 @@
 //! that the simulated engine recorded can be compared with one that the load generator recorded.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The monotonic time since the first call in this process. Does not allocate, does not lock after the first call.
 #[expect(clippy::disallowed_methods, reason = "the one reader of the clock in this package")]
@@ -12,4 +12,11 @@ use std::time::{Duration, Instant};
 pub fn now() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     Instant::now().saturating_duration_since(*START.get_or_init(Instant::now))
+}
+
+/// Wall time since 1970, for files that hold it.
+#[expect(clippy::disallowed_methods, reason = "the one reader of the wall clock in this package")]
+#[must_use]
+pub fn wall() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

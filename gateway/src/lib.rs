@@ -47,5 +47,6 @@ pub mod record;
 pub mod reload;
 pub mod scrape;
 pub mod serve;
+pub mod shares;
 pub mod shortage;
 pub mod state;

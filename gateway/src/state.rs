@@ -15,6 +15,7 @@ use crate::memory::AccountMemory;
 use crate::operated::Operated;
 use crate::overrides::Overrides;
 use crate::request::weigh::{ModelWeigher, Prefixes};
+use crate::shares::ShareStore;
 use crate::upstream::discovery::Places;
 use crate::upstream::learned::Learned;
 use crate::upstream::replica::{Replica, UpstreamTimeouts};
@@ -176,6 +177,8 @@ pub struct Registry {
     inner: Mutex<Inner>,
     journal: Option<Arc<Journal>>,
     overrides: Overrides,
+    /// Who lends shares of budgets; `None`: this gateway is alone.
+    shares: Option<Arc<dyn ShareStore>>,
 }
 
 #[derive(Debug, Default)]
@@ -195,7 +198,23 @@ impl Registry {
     /// A registry whose budgets are found again in `journal`, with limits as operators set them.
     #[must_use]
     pub fn with_state(journal: Option<Arc<Journal>>, overrides: Overrides) -> Self {
-        Registry { inner: Mutex::default(), journal, overrides }
+        Registry { inner: Mutex::default(), journal, overrides, shares: None }
+    }
+
+    /// The same for one of several gateways, to which `store` lends.
+    #[must_use]
+    pub fn shared_by(self, store: Arc<dyn ShareStore>) -> Self {
+        Registry { shares: Some(store), ..self }
+    }
+
+    /// Renews the lease of a budget, where there is a store. Takes the budget's lock twice, and not while it asks.
+    pub fn renew_share(&self, cell: &BudgetCell) {
+        let Some(store) = &self.shares else { return };
+        let now = clock::now();
+        let renewal = cell.with(|budget| budget.renewal(now));
+        if let Some(lease) = store.renew(now, &cell.account, &cell.model, &renewal) {
+            cell.with(|budget| budget.take_lease(now, lease));
+        }
     }
 
     /// Limits that operators set.
@@ -253,17 +272,25 @@ impl Registry {
         self.inner.lock().weighers.entry(Arc::clone(&model.name)).or_insert_with(fresh).clone()
     }
 
+    /// The budget in memory, or as it was saved, or a new one. The file is read with nothing locked here: its reading
+    /// must hold up nobody else. Two that look for the same one at once, as at a reload, get the one that came first.
     fn budget(&self, config: &Config, account: &config::Account, model: &config::Model) -> Arc<BudgetCell> {
         let key = (Arc::clone(&account.id), Arc::clone(&model.name));
-        let mut inner = self.inner.lock();
-        let cell = inner.budgets.entry(key).or_insert_with(|| {
-            let bounds = budget_config(config, account, model, &self.overrides);
-            let saved =
-                self.journal.as_ref().and_then(|journal| journal.find(&account.id, &model.name, bounds));
-            let budget = saved.unwrap_or_else(|| Budget::new(clock::now(), bounds));
-            BudgetCell::new(Arc::clone(&account.id), Arc::clone(&model.name), budget)
-        });
-        Arc::clone(cell)
+        if let Some(cell) = self.inner.lock().budgets.get(&key) {
+            return Arc::clone(cell);
+        }
+        let bounds = budget_config(config, account, model, &self.overrides);
+        let saved = self.journal.as_ref().and_then(|journal| journal.find(&account.id, &model.name, bounds));
+        let budget = saved.unwrap_or_else(|| Budget::new(clock::now(), bounds));
+        let found = BudgetCell::new(Arc::clone(&account.id), Arc::clone(&model.name), budget);
+        self.renew_share(&found);
+        Arc::clone(self.inner.lock().budgets.entry(key).or_insert(found))
+    }
+
+    /// Budgets in memory.
+    #[must_use]
+    pub fn in_memory(&self) -> usize {
+        self.inner.lock().budgets.len()
     }
 
     /// Lets budgets go that were saved and not touched since `since`; how many. Without a journal none: it would
@@ -279,6 +306,7 @@ impl Registry {
     #[cfg(test)]
     pub(crate) fn insert(&self, account: &str, model: &str, config: limits::BudgetConfig) -> Arc<BudgetCell> {
         let cell = BudgetCell::new(account.into(), model.into(), Budget::new(clock::now(), config));
+        self.renew_share(&cell);
         self.inner.lock().budgets.insert((account.into(), model.into()), Arc::clone(&cell));
         cell
     }

@@ -51,6 +51,7 @@ mod t3;
 mod t4;
 mod t6;
 
+mod accounts;
 mod agree;
 mod cached;
 mod reserve;

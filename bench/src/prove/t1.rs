@@ -122,6 +122,7 @@ fn config(steady: SocketAddr, mortal: SocketAddr) -> Config {
             .to_owned(),
         accounts: accounts.map(|(key, more)| AccountLines { key: key.to_owned(), more }).to_vec(),
         keepalive_requests: Some(50),
+        policy: "fixed",
         state: None,
     }
 }

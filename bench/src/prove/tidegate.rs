@@ -53,6 +53,7 @@ struct ModelLimits {
 #[derive(Debug, Deserialize)]
 struct MeterState {
     meter: String,
+    limit: u64,
     used: u64,
     debt: u64,
 }
@@ -79,6 +80,8 @@ pub(super) struct Config {
     pub(super) accounts: Vec<AccountLines>,
     /// Requests on one connection; `None`: the default.
     pub(super) keepalive_requests: Option<u32>,
+    /// How limits move: `fixed` or `published`.
+    pub(super) policy: &'static str,
     /// Where budgets outlive the process; `None`: nowhere.
     pub(super) state: Option<PathBuf>,
 }
@@ -99,6 +102,7 @@ impl Config {
             deployment: ", slo: { ttft_ms: 2000, tpot_ms: 100 }".to_owned(),
             accounts: accounts.collect(),
             keepalive_requests: None,
+            policy: "fixed",
             state: None,
         }
     }
@@ -114,11 +118,12 @@ impl Config {
              admin: {{ address: \"{admin}\" }}\n\
              deployments: [{{ name: d, engine: vllm, replicas: [{}]{} }}]\n\
              models: [{{ name: {MODEL}, deployments: [d], size_class: small }}]\n\
-             limits: {{ policy: fixed }}\n\
+             limits: {{ policy: {} }}\n\
              log: {{ access: {access}, level: warn }}\n",
             self.threads,
             replicas.join(", "),
             self.deployment,
+            self.policy,
         );
         if let Some(folder) = &self.state {
             let _ = writeln!(text, "state: {{ dir: \"{}\" }}", folder.display());
@@ -217,9 +222,20 @@ impl Admin {
     /// # Errors
     /// As [`Admin::invariants`].
     pub(super) async fn used(&mut self, id: &str) -> Result<BTreeMap<String, u64>, Trouble> {
+        Ok(self.meters(id).await?.map(|meter| (meter.meter, meter.used + meter.debt)).collect())
+    }
+
+    /// The limits of the account `id` on the one model, tokens per minute, by the meter's name.
+    ///
+    /// # Errors
+    /// As [`Admin::invariants`].
+    pub(super) async fn limits(&mut self, id: &str) -> Result<BTreeMap<String, u64>, Trouble> {
+        Ok(self.meters(id).await?.map(|meter| (meter.meter, meter.limit)).collect())
+    }
+
+    async fn meters(&mut self, id: &str) -> Result<impl Iterator<Item = MeterState>, Trouble> {
         let limits: AccountLimits = self.read(&format!("/api/v1/accounts/{id}/limits")).await?;
-        let meters = limits.models.into_iter().flat_map(|model| model.meters);
-        Ok(meters.map(|meter| (meter.meter, meter.used + meter.debt)).collect())
+        Ok(limits.models.into_iter().flat_map(|model| model.meters))
     }
 
     async fn read<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Trouble> {

@@ -1,187 +1,237 @@
 //! The journal's file: records appended, the last of each name counts, rewritten when half of it is old.
 //!
-//! ```text
-//! header  "TGBUDGET" version:u32 zero:u32
-//! record  length:u32 crc32:u32 payload        numbers little-endian, crc over the payload
-//! payload saved_ms:u64 account_len:u16 account model_len:u16 model snapshot
-//! ```
+//! In memory is one entry of 24 bytes for each name: a hash and where its last record lies, so a million accounts take
+//! some 30 to 40 MB. A look-up waits for work in memory only: what it needs is apart from what appending needs, so it
+//! goes on while the disk is written and while the whole file is rewritten. The index is a tree, because a hash table of
+//! a million names stands still while it grows.
 //!
-//! In memory is one entry of 24 bytes for each name: a hash and where its last record lies, so a million
-//! accounts take some 50 MB. A torn last record, as a crash leaves it, is cut off. Damage in the middle ends the
-//! reading there: the whole file is kept beside the new one for whoever wants to look.
+//! A torn last record, as a crash leaves it, is cut off. Damage in the middle ends the reading there: the whole file is
+//! kept beside the new one for whoever wants to look.
 
+use super::format::{FRAME, HEADER, PAYLOAD_MAX, Record, decode, encode, frame, header};
 use crate::entropy::stable_hash;
-use std::collections::HashMap;
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-const MAGIC: &[u8; 8] = b"TGBUDGET";
-const VERSION: u32 = 1;
-const HEADER: u64 = 16;
-/// Largest payload: a snapshot has at most some KiB, names at most some hundred bytes.
-const PAYLOAD_MAX: u32 = 64 << 10;
-/// A smaller file is never rewritten.
+/// A smaller file is never rewritten, bytes.
 const REWRITE_MIN: u64 = 1 << 20;
-
-/// One budget as it was saved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
-    /// Wall time since the epoch.
-    pub(super) saved: Duration,
-    pub(super) account: String,
-    pub(super) model: String,
-    pub(super) snapshot: Vec<u8>,
-}
+/// So much is collected before it is written, bytes.
+const WRITE_SIZE: usize = 1 << 20;
+/// So many names are put into the index before look-ups have their turn again: some 100 µs.
+const INDEXED_AT_ONCE: usize = 512;
 
 /// The file and its index.
 #[derive(Debug)]
 pub(super) struct LogFile {
+    /// What a look-up needs. Never locked while the disk works.
+    places: RwLock<Places>,
+    /// What appending needs. Locked while the disk works.
+    writer: Mutex<Writer>,
+}
+
+#[derive(Debug)]
+struct Places {
+    file: Arc<File>,
+    /// By the hash of account and model.
+    index: BTreeMap<u64, Place>,
+}
+
+/// Where the payload of a name's last record lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    offset: u64,
+    length: u32,
+}
+
+#[derive(Debug)]
+struct Writer {
     path: PathBuf,
-    file: File,
+    /// Where the next record goes.
     end: u64,
-    /// By the hash of account and model: offset and length of the last record's payload.
-    index: HashMap<u64, (u64, u32)>,
+    /// Bytes of the records that count.
     live: u64,
 }
 
+impl Place {
+    /// Bytes in the file.
+    fn whole(self) -> u64 {
+        FRAME + u64::from(self.length)
+    }
+}
+
 impl LogFile {
-    /// Opens or makes the file. The second value says what was wrong with it, in a sentence.
+    /// Opens or makes the file. The second value says what was wrong with it, in a sentence. O(size of the file).
     pub(super) fn open(path: &Path, wall: Duration) -> io::Result<(Self, Option<String>)> {
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let mut log =
-            LogFile { path: path.to_owned(), file: open()?, end: HEADER, index: HashMap::new(), live: 0 };
-        let length = log.file.metadata()?.len();
-        if length == 0 {
-            log.file.write_all_at(&header(), 0)?;
-            return Ok((log, None));
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        if file.metadata()?.len() == 0 {
+            file.write_all_at(&header(), 0)?;
+            return Ok((LogFile::of(path, file, Vec::new(), HEADER), None));
         }
-        let Err(damage) = log.read_all() else { return Ok((log, None)) };
+        let mut read = Vec::new();
+        let (end, damage) = read_all(&file, &mut read);
+        let Some(damage) = damage else { return Ok((LogFile::of(path, file, read, end), None)) };
         if damage == TORN {
-            log.file.set_len(log.end)?;
-            return Ok((log, Some(format!("{}: {damage}; the rest was read", path.display()))));
+            file.set_len(end)?;
+            let sentence = format!("{}: {damage}; the rest was read", path.display());
+            return Ok((LogFile::of(path, file, read, end), Some(sentence)));
         }
         let aside = path.with_extension(format!("damaged-{}", wall.as_secs()));
         fs::copy(path, &aside)?;
-        log.file.set_len(log.end)?;
-        log.file.write_all_at(&header(), 0)?;
+        file.set_len(end)?;
+        file.write_all_at(&header(), 0)?;
+        let log = LogFile::of(path, file, read, end);
         let sentence = format!(
             "{}: {damage}; {} budgets were read, the file was kept as {}",
             path.display(),
-            log.index.len(),
+            log.len(),
             aside.display()
         );
         Ok((log, Some(sentence)))
     }
 
-    /// Reads every record into the index; stops at the first that is damaged, with `end` before it.
-    fn read_all(&mut self) -> Result<(), &'static str> {
-        let length = self.file.metadata().map_err(|_| UNREADABLE)?.len();
-        let mut reader = BufReader::with_capacity(1 << 20, self.file.try_clone().map_err(|_| UNREADABLE)?);
-        let mut head = [0; HEADER as usize];
-        reader.read_exact(&mut head).map_err(|_| FOREIGN)?;
-        if head != header() {
-            return Err(FOREIGN);
+    /// Of the records that were read, in the order of the file.
+    fn of(path: &Path, file: File, read: Vec<(u64, Place)>, end: u64) -> Self {
+        // The last of equal keys counts.
+        let index: BTreeMap<u64, Place> = read.into_iter().collect();
+        let live = index.values().map(|place| place.whole()).sum();
+        LogFile {
+            places: RwLock::new(Places { file: Arc::new(file), index }),
+            writer: Mutex::new(Writer { path: path.to_owned(), end, live }),
         }
-        let mut payload = Vec::new();
-        while self.end < length {
-            let mut frame = [0; 8];
-            reader.read_exact(&mut frame).map_err(|_| TORN)?;
-            let (size, sum) = (number(&frame, 0), number(&frame, 4));
-            if size > PAYLOAD_MAX {
-                return Err(DAMAGED);
-            }
-            payload.resize(size as usize, 0);
-            reader.read_exact(&mut payload).map_err(|_| TORN)?;
-            let is_last = self.end + 8 + u64::from(size) == length;
-            if crc32fast::hash(&payload) != sum {
-                return Err(if is_last { TORN } else { DAMAGED });
-            }
-            let record = decode(&payload).ok_or(DAMAGED)?;
-            self.remember(&record.account, &record.model, self.end + 8, size);
-            self.end += 8 + u64::from(size);
-        }
-        Ok(())
-    }
-
-    fn remember(&mut self, account: &str, model: &str, offset: u64, size: u32) {
-        if let Some((_, old)) = self.index.insert(key(account, model), (offset, size)) {
-            self.live -= u64::from(old) + 8;
-        }
-        self.live += u64::from(size) + 8;
     }
 
     /// Budgets that are known.
     pub(super) fn len(&self) -> usize {
-        self.index.len()
+        self.places.read().index.len()
     }
 
-    /// The last record of these names.
+    /// The last record of these names: one read of the file.
     pub(super) fn find(&self, account: &str, model: &str) -> Option<Record> {
-        let &(offset, size) = self.index.get(&key(account, model))?;
-        let mut payload = vec![0; size as usize];
-        self.file.read_exact_at(&mut payload, offset).ok()?;
-        decode(&payload).filter(|record| record.account == account && record.model == model)
+        let (file, place) = {
+            let places = self.places.read();
+            (Arc::clone(&places.file), *places.index.get(&key(account, model))?)
+        };
+        // A file that was replaced in the meantime is still there for who has it open.
+        let mut payload = vec![0; place.length as usize];
+        file.read_exact_at(&mut payload, place.offset).ok()?;
+        let record = decode(&payload).filter(|found| found.account == account && found.model == model)?;
+        Some(Record {
+            saved: record.saved,
+            account: account.to_owned(),
+            model: model.to_owned(),
+            snapshot: record.snapshot.to_vec(),
+        })
     }
 
-    /// Appends `records` in one write; how many.
-    pub(super) fn append(&mut self, records: impl Iterator<Item = Record>) -> io::Result<usize> {
-        let mut bytes = Vec::new();
-        let mut places = Vec::new();
+    /// Appends `records` and waits until they are on the disk; how many.
+    pub(super) fn append(&self, records: impl Iterator<Item = Record>) -> io::Result<usize> {
+        let mut writer = self.writer.lock();
+        let file = Arc::clone(&self.places.read().file);
+        let (mut bytes, mut written, mut end) = (Vec::new(), Vec::new(), writer.end);
         for record in records {
-            let payload = encode(&record);
-            places.push((
-                record.account,
-                record.model,
-                self.end + bytes.len() as u64 + 8,
-                payload.len() as u32,
-            ));
-            bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
-            bytes.extend_from_slice(&payload);
+            let offset = end + bytes.len() as u64 + FRAME;
+            let length = encode(&record, &mut bytes);
+            written.push((key(&record.account, &record.model), Place { offset, length }));
+            if bytes.len() > WRITE_SIZE {
+                file.write_all_at(&bytes, end)?;
+                end += bytes.len() as u64;
+                bytes.clear();
+            }
         }
-        if places.is_empty() {
+        if written.is_empty() {
             return Ok(0);
         }
-        self.file.write_all_at(&bytes, self.end)?;
-        self.file.sync_data()?;
-        self.end += bytes.len() as u64;
-        let count = places.len();
-        for (account, model, offset, size) in places {
-            self.remember(&account, &model, offset, size);
+        file.write_all_at(&bytes, end)?;
+        file.sync_data()?;
+        writer.end = end + bytes.len() as u64;
+        for some in written.chunks(INDEXED_AT_ONCE) {
+            let index = &mut self.places.write().index;
+            for &(key, place) in some {
+                let old = index.insert(key, place).map_or(0, Place::whole);
+                writer.live = writer.live + place.whole() - old;
+            }
         }
-        if self.end > REWRITE_MIN && self.end > 2 * (self.live + HEADER) {
-            self.rewrite()?;
+        if writer.end > REWRITE_MIN && writer.end > 2 * (writer.live + HEADER) {
+            self.rewrite(&mut writer, &file)?;
         }
-        Ok(count)
+        Ok(written.len())
     }
 
-    /// Writes the last record of each name into a new file and puts it in place of the old one.
-    fn rewrite(&mut self) -> io::Result<()> {
-        let next = self.path.with_extension("next");
-        let mut writer = BufWriter::with_capacity(1 << 20, File::create(&next)?);
-        writer.write_all(&header())?;
-        let mut kept: Vec<(u64, u64, u32)> =
-            self.index.iter().map(|(k, (at, size))| (*at, *k, *size)).collect();
+    /// Writes the last record of each name into a new file and puts it in place of the old one. Only the exchange at the
+    /// end keeps look-ups waiting.
+    fn rewrite(&self, writer: &mut Writer, file: &File) -> io::Result<()> {
+        let path = writer.path.with_extension("next");
+        let next = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+        let mut out = BufWriter::with_capacity(WRITE_SIZE, &next);
+        out.write_all(&header())?;
+        let mut kept: Vec<(Place, u64)> =
+            self.places.read().index.iter().map(|(key, place)| (*place, *key)).collect();
         kept.sort_unstable();
-        let mut index = HashMap::with_capacity(kept.len());
-        let mut end = HEADER;
-        let mut frame = Vec::new();
-        for (offset, key, size) in kept {
-            frame.resize(size as usize + 8, 0);
-            self.file.read_exact_at(&mut frame, offset - 8)?;
-            writer.write_all(&frame)?;
-            index.insert(key, (end + 8, size));
-            end += u64::from(size) + 8;
+        let (mut moved, mut end, mut record) = (Vec::with_capacity(kept.len()), HEADER, Vec::new());
+        for (place, key) in kept {
+            record.resize(place.whole() as usize, 0);
+            file.read_exact_at(&mut record, place.offset - FRAME)?;
+            out.write_all(&record)?;
+            moved.push((key, Place { offset: end + FRAME, length: place.length }));
+            end += place.whole();
         }
-        writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&next, &self.path)?;
-        self.file = OpenOptions::new().read(true).write(true).open(&self.path)?;
-        (self.index, self.end) = (index, end);
+        out.flush()?;
+        drop(out);
+        next.sync_all()?;
+        fs::rename(&path, &writer.path)?;
+        let exchanged = Places { file: Arc::new(next), index: moved.into_iter().collect() };
+        let old = std::mem::replace(&mut *self.places.write(), exchanged);
+        // Freeing a million entries takes its time too.
+        drop(old);
+        writer.end = end;
         Ok(())
     }
+}
+
+/// Reads where every record lies; stops at the first that is damaged. Where the good ones end, and what was wrong then.
+fn read_all(file: &File, read: &mut Vec<(u64, Place)>) -> (u64, Option<&'static str>) {
+    let mut end = HEADER;
+    let Ok(length) = file.metadata().map(|file| file.len()) else { return (end, Some(UNREADABLE)) };
+    let mut reader = BufReader::with_capacity(WRITE_SIZE, file);
+    let mut head = [0; HEADER as usize];
+    if reader.read_exact(&mut head).is_err() || head != header() {
+        return (end, Some(FOREIGN));
+    }
+    let mut payload = Vec::new();
+    while end < length {
+        match read_one(&mut reader, &mut payload, length - end) {
+            Ok(key) => {
+                let place = Place { offset: end + FRAME, length: payload.len() as u32 };
+                read.push((key, place));
+                end += place.whole();
+            }
+            Err(damage) => return (end, Some(damage)),
+        }
+    }
+    (end, None)
+}
+
+/// Reads the next record, of which `left` bytes can be there; its key.
+fn read_one(reader: &mut impl Read, payload: &mut Vec<u8>, left: u64) -> Result<u64, &'static str> {
+    let mut bytes = [0; FRAME as usize];
+    reader.read_exact(&mut bytes).map_err(|_| TORN)?;
+    let (length, sum) = frame(bytes);
+    if length > PAYLOAD_MAX {
+        return Err(DAMAGED);
+    }
+    payload.resize(length as usize, 0);
+    reader.read_exact(payload).map_err(|_| TORN)?;
+    if crc32fast::hash(payload) != sum {
+        let is_last = FRAME + u64::from(length) == left;
+        return Err(if is_last { TORN } else { DAMAGED });
+    }
+    decode(payload).map(|record| key(record.account, record.model)).ok_or(DAMAGED)
 }
 
 const TORN: &str = "its last record was not written whole and was dropped";
@@ -189,46 +239,9 @@ const DAMAGED: &str = "it is damaged in the middle";
 const FOREIGN: &str = "it is no journal of this version of Tidegate";
 const UNREADABLE: &str = "it cannot be read";
 
-fn header() -> [u8; HEADER as usize] {
-    let mut header = [0; HEADER as usize];
-    let parts = MAGIC.iter().copied().chain(VERSION.to_le_bytes());
-    header.iter_mut().zip(parts).for_each(|(byte, part)| *byte = part);
-    header
-}
-
-fn number(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
-}
-
 fn key(account: &str, model: &str) -> u64 {
     // A zero byte is in no name, so the two cannot run into each other.
     stable_hash(&[account.as_bytes(), &[0], model.as_bytes()].concat())
-}
-
-fn encode(record: &Record) -> Vec<u8> {
-    let mut payload =
-        Vec::with_capacity(record.snapshot.len() + record.account.len() + record.model.len() + 12);
-    payload.extend_from_slice(&(record.saved.as_millis() as u64).to_le_bytes());
-    for name in [&record.account, &record.model] {
-        payload.extend_from_slice(&(name.len() as u16).to_le_bytes());
-        payload.extend_from_slice(name.as_bytes());
-    }
-    payload.extend_from_slice(&record.snapshot);
-    payload
-}
-
-fn decode(payload: &[u8]) -> Option<Record> {
-    let (saved, rest) = payload.split_first_chunk::<8>()?;
-    let (account, rest) = name(rest)?;
-    let (model, snapshot) = name(rest)?;
-    let saved = Duration::from_millis(u64::from_le_bytes(*saved));
-    Some(Record { saved, account, model, snapshot: snapshot.to_vec() })
-}
-
-fn name(bytes: &[u8]) -> Option<(String, &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<2>()?;
-    let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
-    Some((String::from_utf8(name.to_vec()).ok()?, rest))
 }
 
 #[cfg(test)]
@@ -253,7 +266,7 @@ mod tests {
     #[test]
     fn the_last_record_of_a_name_counts_also_after_a_rewrite() {
         let path = path("last");
-        let (mut log, _) = open(&path);
+        let (log, _) = open(&path);
         for round in 0..6000_u32 {
             log.append([record("a", (round % 251) as u8), record("b", 7)].into_iter()).unwrap();
         }
@@ -271,12 +284,12 @@ mod tests {
     #[test]
     fn a_torn_record_is_cut_off_and_the_rest_is_read() {
         let path = path("torn");
-        let (mut log, _) = open(&path);
+        let (log, _) = open(&path);
         log.append([record("a", 1), record("b", 2)].into_iter()).unwrap();
         let whole = fs::metadata(&path).unwrap().len();
         for cut in 1..100 {
             OpenOptions::new().write(true).open(&path).unwrap().set_len(whole - cut).unwrap();
-            let (mut again, damage) = open(&path);
+            let (again, damage) = open(&path);
             assert!(damage.unwrap().contains("not written whole"));
             assert_eq!((again.find("a", "m"), again.find("b", "m")), (Some(record("a", 1)), None));
             again.append([record("b", 2)].into_iter()).unwrap();
@@ -287,7 +300,7 @@ mod tests {
     fn damage_and_foreign_files_are_put_aside_and_the_start_goes_on() {
         let path = path("foreign");
         fs::write(&path, b"hello, this is something else entirely").unwrap();
-        let (mut log, damage) = open(&path);
+        let (log, damage) = open(&path);
         assert!(damage.unwrap().contains("no journal of this version"));
         assert!(fs::read(path.with_extension("damaged-9")).unwrap().starts_with(b"hello"));
         log.append([record("a", 1), record("b", 2), record("c", 3)].into_iter()).unwrap();
@@ -301,5 +314,35 @@ mod tests {
 
         assert!(damage.unwrap().contains("damaged in the middle"));
         assert_eq!((log.find("a", "m"), log.len()), (Some(record("a", 1)), 1));
+    }
+
+    /// The file is written in pieces and rewritten many times while others look names up.
+    #[test]
+    fn look_ups_find_whole_records_while_the_file_is_rewritten() {
+        let path = path("beside");
+        let (log, _) = open(&path);
+        let names: Vec<String> = (0..2_000).map(|number| format!("a{number}")).collect();
+        let save = |fill: u8| log.append(names.iter().map(|name| record(name, fill))).unwrap();
+        save(0);
+        std::thread::scope(|threads| {
+            let written = threads.spawn(|| (1..=40).map(save).sum::<usize>());
+            let mut seen = vec![0; names.len()];
+            let mut rounds = 0;
+            while !written.is_finished() || rounds == 0 {
+                for (name, seen) in names.iter().zip(&mut seen) {
+                    let found = log.find(name, "m").unwrap();
+                    assert_eq!(found, record(name, found.snapshot[0]), "never of another, never in parts");
+                    assert!(found.snapshot[0] >= *seen, "never older than before");
+                    *seen = found.snapshot[0];
+                }
+                rounds += 1;
+            }
+            assert_eq!(written.join().unwrap(), 40 * names.len());
+        });
+        assert!(fs::metadata(&path).unwrap().len() < 3 << 20, "it was rewritten");
+        drop(log);
+        let (again, damage) = open(&path);
+        assert_eq!((again.len(), damage), (names.len(), None));
+        assert_eq!(again.find("a1999", "m"), Some(record("a1999", 40)));
     }
 }

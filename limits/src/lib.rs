@@ -61,6 +61,7 @@ mod history;
 mod outlook;
 mod usage;
 
+mod elsewhere;
 mod presets;
 mod snapshot;
 

@@ -5,10 +5,10 @@
 //! settles it (client gone, panic, shutdown), its drop does, so a reservation cannot leak.
 
 use crate::clock;
-use limits::{Ask, Budget, MeterView, PerMeter, Refusal, Reservation, Used};
+use limits::{Ask, Budget, MeterView, PerMeter, Refusal, Reservation, Snapshot, Used};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The budget of one account on one model, behind its mutex.
@@ -23,6 +23,9 @@ pub struct BudgetCell {
     touched: AtomicBool,
     /// When it was last touched, milliseconds since the process started.
     touched_at: AtomicU64,
+    /// Tokens booked since it was handed over, given back ones negative: what a new process does not know yet. Changed
+    /// only while the budget is locked.
+    beyond: PerMeter<AtomicI64>,
 }
 
 impl BudgetCell {
@@ -35,6 +38,7 @@ impl BudgetCell {
             budget: Mutex::new(budget),
             touched: AtomicBool::new(false),
             touched_at: AtomicU64::new(0),
+            beyond: PerMeter::default(),
         };
         cell.touch();
         Arc::new(cell)
@@ -65,6 +69,27 @@ impl BudgetCell {
         work(&mut self.budget.lock())
     }
 
+    /// The budget for another process to go on with: a reserved prompt counts as charged. What is booked here from now on
+    /// is what [`take_beyond`](Self::take_beyond) tells.
+    #[must_use]
+    pub fn hand_over(&self) -> Snapshot {
+        let mut budget = self.budget.lock();
+        self.take_beyond();
+        budget.snapshot(clock::now())
+    }
+
+    /// What was booked since this was last asked, per meter.
+    pub fn take_beyond(&self) -> PerMeter<i64> {
+        PerMeter::from_fn(|meter| self.beyond.get(meter).swap(0, Ordering::Relaxed))
+    }
+
+    /// To be called while the budget is locked.
+    fn booked(&self, prompt: i64, uncached: i64, generated: i64) {
+        self.beyond.prompt.fetch_add(prompt, Ordering::Relaxed);
+        self.beyond.uncached_prompt.fetch_add(uncached, Ordering::Relaxed);
+        self.beyond.generated.fetch_add(generated, Ordering::Relaxed);
+    }
+
     /// What the meters show now.
     #[must_use]
     pub fn view(&self) -> PerMeter<MeterView> {
@@ -85,6 +110,9 @@ impl BudgetCell {
         let mut budget = self.budget.lock();
         let reserved = budget.reserve(now, ask);
         let view = budget.view(now);
+        if reserved.is_ok() {
+            self.booked(signed(prompt.tokens), signed(prompt.uncached), 0);
+        }
         drop(budget);
         let ledger = reserved.map(|reservation| {
             Arc::new(Ledger {
@@ -97,6 +125,11 @@ impl BudgetCell {
         });
         (ledger, view)
     }
+}
+
+/// No count of tokens comes near the bound.
+fn signed(tokens: u64) -> i64 {
+    i64::try_from(tokens).unwrap_or(i64::MAX / 4)
 }
 
 /// Prompt tokens of one request as weighed at admission.
@@ -152,7 +185,10 @@ impl Ledger {
         let tokens = (f64::from(chunks) * self.prompt.tokens_per_chunk).round() as u64;
         if let Some(reservation) = self.reservation.lock().as_mut() {
             self.generated.fetch_add(tokens, Ordering::Relaxed);
-            self.cell.budget.lock().charge_generated(now, reservation, tokens);
+            let mut budget = self.cell.budget.lock();
+            budget.charge_generated(now, reservation, tokens);
+            self.cell.booked(0, 0, signed(tokens));
+            drop(budget);
             self.cell.touch();
         }
     }
@@ -160,7 +196,15 @@ impl Ledger {
     /// The end, by the best proof there is.
     pub fn settle(&self, used: &Used) {
         if let Some(reservation) = self.reservation.lock().take() {
-            self.cell.budget.lock().settle(clock::now(), reservation, used);
+            let mut budget = self.cell.budget.lock();
+            budget.settle(clock::now(), reservation, used);
+            let counted = self.generated.load(Ordering::Relaxed);
+            self.cell.booked(
+                signed(used.prompt) - signed(self.prompt.tokens),
+                signed(used.uncached_prompt) - signed(self.prompt.uncached),
+                signed(used.generated) - signed(counted),
+            );
+            drop(budget);
             self.cell.touch();
         }
     }
@@ -168,7 +212,10 @@ impl Ledger {
     /// The end without any use: shed, or left while it waited.
     pub fn release(&self) {
         if let Some(reservation) = self.reservation.lock().take() {
-            self.cell.budget.lock().release(clock::now(), reservation);
+            let mut budget = self.cell.budget.lock();
+            budget.release(clock::now(), reservation);
+            self.cell.booked(-signed(self.prompt.tokens), -signed(self.prompt.uncached), 0);
+            drop(budget);
             self.cell.touch();
         }
     }

@@ -9,6 +9,7 @@ use crate::harvest;
 use crate::memory::Memory;
 use crate::reload::Reloader;
 use crate::state::{Deployment, Registry, Snapshot};
+use crate::upgrade::Successor;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora::connectors::ConnectorOptions;
@@ -17,6 +18,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::watch;
 
 /// Idle connections to engines that are kept, over all replicas.
 const POOL_SIZE: usize = 1024;
@@ -42,6 +44,8 @@ pub struct Gateway {
     retiring: Mutex<Vec<Arc<Deployment>>>,
     in_flight: Arc<AtomicU64>,
     draining: AtomicBool,
+    /// Who took over; to be awaited by [`handed_over`](Self::handed_over).
+    successor: watch::Sender<Option<Arc<Successor>>>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -95,6 +99,7 @@ impl Gateway {
             retiring: Mutex::default(),
             in_flight: Arc::default(),
             draining: AtomicBool::new(false),
+            successor: watch::Sender::new(None),
         }
     }
 
@@ -143,6 +148,25 @@ impl Gateway {
     /// The process goes down: `/readyz` turns red, connections end with their request.
     pub fn begin_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// A new process serves from now on: this one takes no connection, and ends what it has.
+    pub fn hand_over(&self, successor: Successor) {
+        self.begin_draining();
+        self.successor.send_replace(Some(Arc::new(successor)));
+    }
+
+    /// Who took over, if anybody did.
+    #[must_use]
+    pub fn successor(&self) -> Option<Arc<Successor>> {
+        self.successor.borrow().clone()
+    }
+
+    /// Resolves once a new process has taken over. Cancel-safe.
+    pub async fn handed_over(&self) {
+        let mut successor = self.successor.subscribe();
+        // The sender lives as long as the gateway.
+        let _ = successor.wait_for(Option::is_some).await;
     }
 
     /// Nothing that waits will get a place any more.

@@ -9,9 +9,11 @@ use crate::access_log::AccessLog;
 use crate::accounting::Accounts;
 use crate::admin;
 use crate::config::Config;
+use crate::drain;
 use crate::edge::app::App;
 use crate::edge::connections::Connections;
 use crate::edge::filter::AddressFilter;
+use crate::edge::listening::Listening;
 use crate::edge::tls::Certificates;
 use crate::gateway::Gateway;
 use crate::harvest;
@@ -19,9 +21,11 @@ use crate::journal::{self, Journal};
 use crate::metrics::{self, RequestMetrics};
 use crate::notify;
 use crate::overrides::Overrides;
-use crate::reload::{self, Trigger};
+use crate::reload;
 use crate::scrape;
+use crate::signals::{FLUSH_PATIENCE, Signals};
 use crate::state::Registry;
+use crate::upgrade::{Listeners, Predecessor, UpgradeError};
 use crate::upstream::discovery;
 use async_trait::async_trait;
 use pingora::listeners::tls::TlsSettings;
@@ -29,20 +33,15 @@ use pingora::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora::protocols::TcpKeepalive;
 use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::configuration::ServerConf;
-use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora::server::{RunArgs, Server, ShutdownWatch};
 use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening::Service;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
-/// How long the last lines of the log may take on the way out.
-const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
 /// How often waits that are over are ended between two ticks: a client's deadline is in milliseconds.
 const DEADLINE_POLL: Duration = Duration::from_millis(25);
-/// How often the end of the last request is looked for on the way out.
-const DRAIN_POLL: Duration = Duration::from_millis(50);
 
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +65,9 @@ pub enum ServeError {
     /// The state folder.
     #[error("{0}")]
     Journal(#[from] crate::journal::JournalError),
+    /// The process that ran before did not hand over.
+    #[error("{0}")]
+    Upgrade(#[from] UpgradeError),
     /// The metrics recorder.
     #[error("metrics could not be set up: {0}")]
     Metrics(String),
@@ -82,6 +84,8 @@ pub struct Prepared {
     /// Where operators connect.
     pub admin_address: SocketAddr,
     server: Server,
+    signals: Signals,
+    predecessor: Option<Predecessor>,
 }
 
 impl std::fmt::Debug for Prepared {
@@ -90,38 +94,59 @@ impl std::fmt::Debug for Prepared {
     }
 }
 
-/// Opens everything that `config` needs.
+/// Opens everything that `config` needs. Of a process that ran before, what it handed over: its listeners, and its state
+/// once all is done that needs none.
 ///
 /// # Errors
-/// When a port is taken or a file cannot be opened.
-pub fn prepare(config: Config) -> Result<Prepared, ServeError> {
+/// When a port is taken, a file cannot be opened, or the process before broke off.
+pub fn prepare(config: Config, mut predecessor: Option<Predecessor>) -> Result<Prepared, ServeError> {
     let config = Arc::new(config);
     let rendered = metrics::install().map_err(|e| ServeError::Metrics(e.to_string()))?;
     let log = AccessLog::open(&config.log.access)?;
     let accounts = Accounts::start(log, RequestMetrics::new(Some(rendered.clone())))?;
+    let certificates = match &config.listen.tls {
+        Some(tls) => Some(Certificates::load(&tls.cert_file, &tls.key_file)?),
+        None => None,
+    };
+    let tls = certificates.clone().map(tls_settings).transpose()?;
+    let customers = predecessor.as_mut().and_then(|old| old.customers(config.listen.address));
+    let customers = open(customers, config.listen.address, "listen.address")?;
+    let operators = predecessor.as_mut().and_then(|old| old.admin(config.admin.address));
+    let operators = open(operators, config.admin.address, "admin.address")?;
+    let listeners = Listeners {
+        customers: (config.listen.address, customers.try_clone()?),
+        admin: (config.admin.address, operators.try_clone()?),
+    };
+    if let Some(old) = &mut predecessor {
+        old.take_state()?;
+    }
+    let (gateway, journal) = gateway(&config, accounts)?;
+    let (address, admin_address) = (customers.local_addr()?, operators.local_addr()?);
+    admin::start(operators, Arc::clone(&gateway), rendered)?;
+    scrape::start(Arc::clone(&gateway))?;
+    discovery::start(Arc::clone(&gateway))?;
+    let server = build(&config, &gateway, (address, customers), certificates, tls);
+    let signals = Signals::new(Arc::clone(&gateway), journal, listeners);
+    let tls = config.listen.tls.is_some();
+    Ok(Prepared { gateway, address, tls, admin_address, server, signals, predecessor })
+}
+
+/// The gateway with the state of its folder.
+fn gateway(
+    config: &Arc<Config>,
+    accounts: Arc<Accounts>,
+) -> Result<(Arc<Gateway>, Option<Arc<Journal>>), ServeError> {
     let limits = &config.listen.limits;
     let connections_max = (descriptors() as f64 * limits.connections_share) as usize;
     let connections = Connections::new(connections_max.max(1), limits.connections_per_address);
     let journal = config.state.dir.as_deref().map(Journal::open).transpose()?;
     let overrides = Overrides::open(config.state.dir.as_deref());
     let registry = Registry::with_state(journal.clone(), overrides);
-    let gateway = Arc::new(Gateway::new(Arc::clone(&config), accounts, connections, registry));
+    let gateway = Arc::new(Gateway::new(Arc::clone(config), accounts, connections, registry));
     if let Some(journal) = &journal {
         journal::start(Arc::clone(journal), Arc::clone(&gateway), config.state.interval)?;
     }
-    let address = free_port(config.listen.address, "listen.address")?;
-    let admin_listener = open(config.admin.address, "admin.address")?;
-    let admin_address = admin_listener.local_addr()?;
-    admin::start(admin_listener, Arc::clone(&gateway), rendered)?;
-    scrape::start(Arc::clone(&gateway))?;
-    discovery::start(Arc::clone(&gateway))?;
-    let certificates = match &config.listen.tls {
-        Some(tls) => Some(Certificates::load(&tls.cert_file, &tls.key_file)?),
-        None => None,
-    };
-    let tls = certificates.clone().map(tls_settings).transpose()?;
-    let server = build(&config, &gateway, address, certificates, tls);
-    Ok(Prepared { gateway, address, tls: config.listen.tls.is_some(), admin_address, server })
+    Ok((gateway, journal))
 }
 
 impl Prepared {
@@ -133,19 +158,30 @@ impl Prepared {
         Ok(reload::start(Arc::clone(&self.gateway), file)?)
     }
 
-    /// Runs until the process is told to stop. Does not return before that.
-    pub fn run(self) {
-        self.server.run(RunArgs { shutdown_signal: Box::new(Signals { gateway: self.gateway }) });
+    /// Takes over from the process that ran before, if there is one, and runs until the process is told to stop. Does not
+    /// return before that.
+    ///
+    /// # Errors
+    /// When the process before broke off: it goes on, and this one must not serve.
+    pub fn run(self) -> Result<(), ServeError> {
+        if let Some(old) = self.predecessor {
+            old.take_over(self.gateway)?;
+        }
+        self.server.run(RunArgs { shutdown_signal: Box::new(self.signals) });
+        Ok(())
     }
 }
 
-fn open(address: SocketAddr, what: &'static str) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).map_err(|cause| ServeError::Listen { what, address, cause })
-}
-
-/// The address with a port that is free now: the framework opens its own listener and does not say where.
-fn free_port(address: SocketAddr, what: &'static str) -> Result<SocketAddr, ServeError> {
-    Ok(open(address, what)?.local_addr()?)
+/// What was handed over, or a new listener.
+fn open(
+    inherited: Option<TcpListener>,
+    address: SocketAddr,
+    what: &'static str,
+) -> Result<TcpListener, ServeError> {
+    let opened = inherited.map_or_else(|| TcpListener::bind(address), Ok);
+    let listener = opened.map_err(|cause| ServeError::Listen { what, address, cause })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// File descriptors that this process may have.
@@ -162,7 +198,7 @@ fn descriptors() -> u64 {
 fn build(
     config: &Config,
     gateway: &Arc<Gateway>,
-    address: SocketAddr,
+    (address, customers): (SocketAddr, TcpListener),
     certificates: Option<Arc<Certificates>>,
     tls: Option<TlsSettings>,
 ) -> Server {
@@ -179,7 +215,7 @@ fn build(
     let mut service = Service::new("customers".to_owned(), App::new(Arc::clone(gateway)));
     service.add_listener(listener(config, address, tls));
     service.set_connection_filter(Arc::new(AddressFilter::new(Arc::clone(&gateway.connections))));
-    server.add_service(service);
+    server.add_boxed_service(Box::new(Listening::new(service, address.to_string(), customers)));
     server.add_service(background_service(
         "tick",
         Ticker { gateway: Arc::clone(gateway), address, certificates },
@@ -226,19 +262,11 @@ struct Ticker {
 
 #[async_trait]
 impl BackgroundService for Ticker {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
+    async fn start(&self, shutdown: ShutdownWatch) {
         tokio::spawn(notify::when_open(self.address));
         let mut ticks = tokio::time::interval(harvest::PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let gateway = Arc::clone(&self.gateway);
-        let drained = async move {
-            crate::edge::idle::shut_down(&mut shutdown).await;
-            gateway.close_gates();
-            while gateway.in_flight() > 0 {
-                tokio::time::sleep(DRAIN_POLL).await;
-            }
-        };
-        let mut drained = std::pin::pin!(drained);
+        let mut drained = std::pin::pin!(drain::drained(&self.gateway, shutdown));
         let mut deadlines = tokio::time::interval(DEADLINE_POLL);
         deadlines.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -252,43 +280,14 @@ impl BackgroundService for Ticker {
                     self.certificates.iter().for_each(|certificates| certificates.refresh());
                 }
                 () = &mut drained => {
+                    if let Some(successor) = self.gateway.successor() {
+                        successor.tell(&self.gateway);
+                    }
                     self.gateway.accounts.flush(FLUSH_PATIENCE);
                     // The framework would sleep out its whole grace.
                     std::process::exit(0);
                 }
             }
         }
-    }
-}
-
-/// Turns signals into what the framework is to do.
-struct Signals {
-    gateway: Arc<Gateway>,
-}
-
-#[async_trait]
-impl ShutdownSignalWatch for Signals {
-    async fn recv(&self) -> ShutdownSignal {
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hang_up)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
-        else {
-            return std::future::pending().await;
-        };
-        loop {
-            tokio::select! {
-                _ = hang_up.recv() => self.gateway.reloader.ask(Trigger::Signal),
-                _ = interrupt.recv() => {
-                    self.gateway.accounts.flush(FLUSH_PATIENCE);
-                    return ShutdownSignal::FastShutdown;
-                }
-                _ = terminate.recv() => break,
-            }
-        }
-        self.gateway.begin_draining();
-        notify::say(notify::STOPPING);
-        let lame_duck = self.gateway.snapshot().config.listen.shutdown.lame_duck;
-        tracing::info!(lame_duck_ms = lame_duck.as_millis() as u64, "SIGTERM: draining");
-        tokio::time::sleep(lame_duck).await;
-        ShutdownSignal::GracefulTerminate
     }
 }

@@ -64,4 +64,7 @@ mod storm;
 mod tls;
 
 #[cfg(test)]
+mod upgrading;
+
+#[cfg(test)]
 mod upstream;

@@ -2,6 +2,7 @@
 
 use crate::harness::client::{Connection, get, post, send};
 use crate::harness::config::merge;
+use crate::harness::raw::{Raw, chat_request};
 use crate::harness::{Gateway, KEY, ask, config, engine, eventually};
 use serde_json::json;
 use std::time::Duration;
@@ -115,4 +116,47 @@ async fn a_lame_duck_still_serves() {
     assert_eq!(late.status, 200, "{}", late.text());
     assert!(exit.success());
     assert!(TcpStream::connect(gateway.address).await.is_err(), "somebody still listens");
+}
+
+/// A client whose head is on its way when the gateway goes down is served, and one that stays silent is told and does not
+/// hold the end up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_is_on_its_way_is_waited_for() {
+    let engine = engine().await;
+    let mut gateway = Gateway::start(&config([engine.url()])).await;
+    let request = chat_request(KEY, "", &ask(json!({})).to_string());
+    let (first, rest) = request.split_at(60);
+    let mut in_time = Raw::connect(gateway.address).await;
+    in_time.send(first).await;
+    let mut late = Raw::connect(gateway.address).await;
+    late.send(first).await;
+    let mut silent = Raw::connect(gateway.address).await;
+    eventually("all three were taken", || async {
+        let page = gateway.admin("/api/v1/version").await.json();
+        (page["connections"] == 3).then_some(())
+    })
+    .await;
+
+    gateway.signal("TERM");
+    eventually("the listener closed", || async {
+        TcpStream::connect(gateway.address).await.is_err().then_some(())
+    })
+    .await;
+    in_time.send(rest).await;
+
+    let served = in_time.answer().await.unwrap();
+    assert_eq!(served.status, 200, "{}", served.head);
+    assert!(served.head.contains("connection: close"), "{}", served.head);
+    for told in [&mut late, &mut silent] {
+        let told = told.answer().await.unwrap();
+        assert_eq!(told.status, 503, "{}", told.head);
+        assert!(told.head.contains("x-tidegate-reason: draining"), "{}", told.head);
+        assert!(told.head.contains("retry-after"), "{}", told.head);
+    }
+    let status = eventually("the process ended", || {
+        let exit = gateway.exit();
+        async move { exit }
+    })
+    .await;
+    assert!(status.success(), "{status}");
 }

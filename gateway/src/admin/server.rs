@@ -39,16 +39,28 @@ pub fn start(listener: TcpListener, gateway: Arc<Gateway>, metrics: PrometheusHa
     Ok(())
 }
 
+/// The listener is a new process's. What was asked here is answered: the runtime has to go on.
+async fn never(listener: tokio::net::TcpListener) {
+    drop(listener);
+    std::future::pending::<()>().await;
+}
+
 async fn accept(listener: TcpListener, gateway: Arc<Gateway>, metrics: PrometheusHandle) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((stream, peer)) = listener.accept().await else {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            // Who asks from now on asks the new process.
+            () = gateway.handed_over() => return never(listener).await,
+        };
+        let Ok((stream, peer)) = accepted else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
         let (gateway, metrics) = (Arc::clone(&gateway), metrics.clone());
+        let closing = Arc::clone(&gateway);
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let (gateway, metrics) = (Arc::clone(&gateway), metrics.clone());
@@ -74,11 +86,18 @@ async fn accept(listener: TcpListener, gateway: Arc<Gateway>, metrics: Prometheu
                     })
                 }
             });
-            let _ = http1::Builder::new()
+            let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIME)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+                .serve_connection(TokioIo::new(stream), service);
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                () = closing.handed_over() => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
+            }
             drop(place);
         });
     }

@@ -29,8 +29,9 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway.
-    #[command(after_help = "Example: tidegate serve --config tidegate.yaml")]
-    Serve(ConfigArgument),
+    #[command(after_help = "Examples:\n  tidegate serve --config tidegate.yaml\n  \
+        tidegate serve --config tidegate.yaml --upgrade, then kill -QUIT the one that runs")]
+    Serve(ServeArguments),
     /// Report every fault of a config, with key and line. Exit code 0 or 2.
     #[command(after_help = "Example: tidegate check --config tidegate.yaml")]
     Check(ConfigArgument),
@@ -61,6 +62,17 @@ enum Command {
     },
 }
 
+/// How the gateway is run.
+#[derive(Debug, clap::Args)]
+struct ServeArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Take over from the gateway that runs with the same `state.dir`: wait until it gets SIGQUIT, then go on with its
+    /// listeners and its accounts' budgets. No connection is refused, no answer is cut.
+    #[arg(long)]
+    upgrade: bool,
+}
+
 /// The config file of a command.
 #[derive(Debug, clap::Args)]
 struct ConfigArgument {
@@ -73,7 +85,7 @@ struct ConfigArgument {
 #[must_use]
 pub fn run() -> ExitCode {
     match Arguments::parse().command {
-        Some(Command::Serve(config)) => serve::run(&config.config),
+        Some(Command::Serve(serve)) => serve::run(&serve.config.config, serve.upgrade),
         Some(Command::Check(config)) => check::run(&config.config),
         Some(Command::Schema) => check::schema(),
         Some(Command::Engine(arguments)) => engine(*arguments),

@@ -2,17 +2,26 @@
 
 use super::{check, failed, say};
 use crate::config::Config;
+use crate::upgrade::Predecessor;
 use crate::{logging, serve};
 use std::path::Path;
 use std::process::ExitCode;
 
-pub(super) fn run(path: &Path) -> ExitCode {
+/// Runs the gateway; with `upgrade` in the place of one that runs already.
+pub(super) fn run(path: &Path, upgrade: bool) -> ExitCode {
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(faults) => return check::refuse(&faults),
     };
     logging::start(&config.log);
-    match serve::prepare(config) {
+    let waits = |socket: &Path| {
+        say(&format!("waiting at {} for the process that runs: send it SIGQUIT", socket.display()))
+    };
+    let predecessor = match upgrade.then(|| Predecessor::wait(&config, waits)).transpose() {
+        Ok(predecessor) => predecessor,
+        Err(e) => return failed(&e.to_string()),
+    };
+    match serve::prepare(config, predecessor) {
         Ok(prepared) => {
             let scheme = if prepared.tls { "https" } else { "http" };
             say(&format!("listening on {scheme}://{}", prepared.address));
@@ -20,8 +29,10 @@ pub(super) fn run(path: &Path) -> ExitCode {
             if let Err(e) = prepared.follow(path) {
                 return failed(&e.to_string());
             }
-            prepared.run();
-            ExitCode::SUCCESS
+            match prepared.run() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(e) => failed(&e.to_string()),
+            }
         }
         Err(e) => failed(&e.to_string()),
     }

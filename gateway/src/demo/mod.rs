@@ -89,7 +89,7 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let fleet = runtime.block_on(Fleet::start(REPLICAS))?;
     let tide = Tide::new(clock::now()).map_err(DemoError::Config)?;
     let config = config(&fleet.urls(), free_port(args.port)?, free_port(args.admin_port)?)?;
-    let prepared = serve::prepare(config)?;
+    let prepared = serve::prepare(config, None)?;
     let (gateway, address, admin) = (Arc::clone(&prepared.gateway), prepared.address, prepared.admin_address);
     let server = std::thread::Builder::new().name("gateway".to_owned()).spawn(|| prepared.run())?;
     let loads = if args.idle { Vec::new() } else { start_loads(address, args.seconds)? };

@@ -1,8 +1,9 @@
 //! The HTTP application on the framework's listener: one session in, one answer out, the connection kept or not.
 
 use crate::api::Family;
+use crate::drain;
 use crate::edge::connections::ConnectionPlace;
-use crate::edge::idle::{next_request, shut_down};
+use crate::edge::idle::next_request;
 use crate::gateway::Gateway;
 use crate::path;
 use crate::refusal::{Reason, Refusal};
@@ -73,7 +74,7 @@ impl HttpServerApp for App {
         if !path::serve(&self.gateway, &mut session).await {
             return None;
         }
-        next_request(session, place, limits.keepalive, shutdown).await
+        next_request(session, place, limits.keepalive, shutdown, &self.gateway).await
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
@@ -81,21 +82,26 @@ impl HttpServerApp for App {
     }
 }
 
-/// Reads a head within its deadline. `false`: there is none, and the client was told where that makes sense.
+/// Reads a head within its deadline. `false`: there is none, and the client was told where that makes sense. When the
+/// process begins to go down, a connection that was taken still has a moment for its head.
 async fn read_head(session: &mut ServerSession, deadline: Duration, shutdown: &ShutdownWatch) -> bool {
-    let mut shutdown = shutdown.clone();
     let read = tokio::select! {
         biased;
-        read = timeout(deadline, session.read_request()) => read,
-        () = shut_down(&mut shutdown) => return false,
+        read = timeout(deadline, session.read_request()) => Some(read),
+        () = drain::heads_are_over(shutdown.clone()) => None,
     };
-    let refusal = match read {
-        Ok(Ok(true)) => return true,
-        Ok(Ok(false)) => return false,
-        Ok(Err(e)) if *e.etype() == ErrorType::InvalidHTTPHeader => {
+    let refusal = match read.transpose() {
+        Ok(Some(Ok(true))) => return true,
+        Ok(Some(Ok(false))) => return false,
+        Ok(Some(Err(e))) if *e.etype() == ErrorType::InvalidHTTPHeader => {
             Refusal::bad("The request's head is not well-formed HTTP.")
         }
-        Ok(Err(_)) => return false,
+        Ok(Some(Err(_))) => return false,
+        Ok(None) => Refusal::new(
+            Reason::Draining,
+            "Service Overloaded: the gateway is going down, and the request's head was not here in time.",
+        )
+        .retry(Some(drain::ELSEWHERE_AFTER)),
         Err(_) => Refusal::new(Reason::RequestTimeout, "The request's head came too slowly."),
     };
     refuse_without_head(session, &refusal).await;

@@ -5,7 +5,9 @@
 //! connection may be silent for the keep-alive time, and its first bytes start the head's own deadline: they
 //! are handed to the next session as what was read already.
 
+use crate::drain;
 use crate::edge::connections::ConnectionPlace;
+use crate::gateway::Gateway;
 use bytes::BytesMut;
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
@@ -22,6 +24,7 @@ pub async fn next_request(
     place: Option<ConnectionPlace>,
     keep_alive: Duration,
     shutdown: &ShutdownWatch,
+    gateway: &Gateway,
 ) -> Option<ReusedHttpStream> {
     let mut settings = HttpPersistentSettings::for_session(&session);
     let reusable = session.finish().await.ok()??;
@@ -29,14 +32,15 @@ pub async fn next_request(
     let prefix = match overread {
         Some(bytes) if !bytes.is_empty() => bytes,
         _ => {
-            let mut shutdown = shutdown.clone();
             let mut buffer = BytesMut::with_capacity(READ_BYTES);
             tokio::select! {
+                // A request that is here already is served, whatever else is.
+                biased;
                 read = tokio::time::timeout(keep_alive, stream.read_buf(&mut buffer)) => match read {
                     Ok(Ok(n)) if n > 0 => {}
                     _ => return None,
                 },
-                () = shut_down(&mut shutdown) => return None,
+                () = drain::idle_is_over(gateway, shutdown.clone()) => return None,
             }
             buffer
         }
@@ -46,13 +50,4 @@ pub async fn next_request(
         settings.set_user_context(Box::new(place));
     }
     Some(ReusedHttpStream::new(stream, Some(settings)))
-}
-
-/// Resolves when the server begins to shut down.
-pub async fn shut_down(shutdown: &mut ShutdownWatch) {
-    while !*shutdown.borrow_and_update() {
-        if shutdown.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
 }

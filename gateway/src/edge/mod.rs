@@ -8,6 +8,7 @@ pub mod credential;
 pub mod filter;
 pub mod head;
 pub mod idle;
+pub mod listening;
 pub mod models;
 pub mod respond;
 pub mod route;

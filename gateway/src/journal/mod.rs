@@ -20,6 +20,7 @@ use crate::state::Registry;
 use file::LogFile;
 use format::Record;
 use limits::{Budget, BudgetConfig, Snapshot};
+use parking_lot::Mutex;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -57,8 +58,24 @@ pub enum JournalError {
 #[derive(Debug)]
 pub struct Journal {
     log: LogFile,
-    /// Held for the life of the process: the lock goes with it.
-    _lock: File,
+    folder: PathBuf,
+    /// Whose the folder is: held for the life of the process, or until another one gets it. Locked while the journal is
+    /// written, so nothing is written after it was given away.
+    lock: Mutex<Lock>,
+}
+
+/// Whose a state folder is.
+#[derive(Debug)]
+enum Lock {
+    /// This process's.
+    Held {
+        /// The lock goes with it.
+        _file: File,
+    },
+    /// A new process's.
+    Given,
+    /// This process's again, as soon as the new one has ended.
+    Wanted,
 }
 
 impl Journal {
@@ -70,20 +87,41 @@ impl Journal {
     pub fn open(folder: &Path) -> Result<Arc<Self>, JournalError> {
         let io = |cause| JournalError::Io { path: folder.to_owned(), cause };
         fs::create_dir_all(folder).map_err(io)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(folder.join("lock"))
-            .map_err(io)?;
-        if lock.try_lock().is_err() {
-            return Err(JournalError::Locked(folder.to_owned()));
-        }
+        let lock = lock(folder)?;
         let (log, damage) = LogFile::open(&folder.join("budgets.journal"), clock::wall()).map_err(io)?;
         if let Some(damage) = damage {
             tracing::warn!(folder = %folder.display(), "{damage}");
         }
-        Ok(Arc::new(Journal { log, _lock: lock }))
+        let (folder, lock) = (folder.to_owned(), Mutex::new(Lock::Held { _file: lock }));
+        Ok(Arc::new(Journal { log, folder, lock }))
+    }
+
+    /// Writes every budget as another process is to go on with it, and lets go of the folder. Nothing is written from
+    /// here any more.
+    ///
+    /// # Errors
+    /// When it cannot be written. Then the folder is kept.
+    pub fn hand_over(&self, registry: &Registry) -> io::Result<()> {
+        let mut lock = self.lock.lock();
+        let saved = clock::wall();
+        let records = registry.budgets().into_iter().map(|cell| {
+            // What comes later is told to the other process, and written here only if that one fails.
+            cell.touch();
+            Record {
+                saved,
+                account: cell.account.to_string(),
+                model: cell.model.to_string(),
+                snapshot: cell.hand_over().to_bytes(),
+            }
+        });
+        self.log.append(records)?;
+        *lock = Lock::Given;
+        Ok(())
+    }
+
+    /// The other process failed: the folder is this one's again once that one has ended, which the next saves look for.
+    pub fn take_back(&self) {
+        *self.lock.lock() = Lock::Wanted;
     }
 
     /// The budget of an account on a model as it was left. `None`: there is none, or it cannot be read. One read
@@ -101,8 +139,15 @@ impl Journal {
     /// Writes every budget that was touched since the last call.
     ///
     /// # Errors
-    /// When the disk is full or gone. The budgets stay marked and are written the next time.
+    /// When the disk is full or gone. The budgets stay marked and are written the next time. Nothing is written, and
+    /// that is no error, once the folder is another process's.
     pub fn save(&self, registry: &Registry) -> io::Result<usize> {
+        let mut turn = self.lock.lock();
+        match *turn {
+            Lock::Held { .. } => {}
+            Lock::Given => return Ok(0),
+            Lock::Wanted => *turn = Lock::Held { _file: lock(&self.folder).map_err(io::Error::other)? },
+        }
         let touched: Vec<Arc<BudgetCell>> =
             registry.budgets().into_iter().filter(|cell| cell.take_touched()).collect();
         let saved = clock::wall();
@@ -124,6 +169,18 @@ impl Journal {
     pub fn known(&self) -> usize {
         self.log.len()
     }
+}
+
+/// The lock of a folder, for as long as the file is open.
+fn lock(folder: &Path) -> Result<File, JournalError> {
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join("lock"))
+        .map_err(|cause| JournalError::Io { path: folder.to_owned(), cause })?;
+    lock.try_lock().map_err(|_| JournalError::Locked(folder.to_owned()))?;
+    Ok(lock)
 }
 
 /// Saves every `interval` and lets idle budgets go, on a thread of its own, until the process ends.
@@ -205,6 +262,32 @@ mod tests {
         assert!(matches!(Journal::open(&folder), Err(JournalError::Locked(_))));
         drop(first);
         assert!(Journal::open(&folder).is_ok());
+    }
+
+    #[test]
+    fn a_journal_is_handed_over_with_what_runs_and_can_be_taken_back() {
+        let folder = folder("handed");
+        let registry = Registry::default();
+        let cell = registry.insert("acme", "m", config());
+        let ask = Ask { prompt: 50_000, uncached_prompt: 40_000, choices: 1, ..Ask::default() };
+        let prompt = crate::budget::Prompt { tokens: 50_000, uncached: 40_000, tokens_per_chunk: 1.0 };
+        let ledger = cell.reserve(&ask, prompt).0.unwrap();
+        let old = Journal::open(&folder).unwrap();
+
+        old.hand_over(&registry).unwrap();
+
+        let new = Journal::open(&folder).unwrap();
+        assert_eq!(old.save(&registry).unwrap(), 0, "it is not ours to write");
+        let mut budget = new.find("acme", "m", config()).unwrap();
+        assert_eq!(budget.view(clock::now()).prompt.used, 50_000, "the prompt that runs is known");
+        ledger.charge_chunks(clock::now(), 3);
+        ledger.settle(&Used { prompt: 49_000, uncached_prompt: 40_000, generated: 5, finished: true });
+        let beyond = cell.take_beyond();
+        assert_eq!((beyond.prompt, beyond.uncached_prompt, beyond.generated), (-1_000, 0, 5));
+        old.take_back();
+        assert!(old.save(&registry).is_err(), "the new process still has it");
+        drop(new);
+        assert_eq!(old.save(&registry).unwrap(), 1, "nothing of it was lost here either");
     }
 
     #[test]

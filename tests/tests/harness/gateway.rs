@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -30,8 +31,10 @@ pub(crate) struct Gateway {
     /// Where operators connect.
     pub(crate) admin: SocketAddr,
     child: Child,
-    folder: Folder,
-    _place: SemaphorePermit<'static>,
+    folder: Arc<Folder>,
+    /// Before the names of the files with what it said.
+    nth: &'static str,
+    _place: Option<SemaphorePermit<'static>>,
 }
 
 /// A folder that is gone with its value.
@@ -65,12 +68,35 @@ impl Gateway {
         loop {
             match launch(config).await {
                 Ok((child, folder, address, admin)) => {
-                    return Gateway { address, admin, child, folder, _place: place };
+                    let (folder, place) = (Arc::new(folder), Some(place));
+                    return Gateway { address, admin, child, folder, nth: "", _place: place };
                 }
                 Err(said) => assert!(starts < STARTS_MAX, "the gateway did not start:\n{said}"),
             }
             starts += 1;
         }
+    }
+
+    /// Starts a process that is to take this one's place, on the same folder, and waits until it waits for it. `None`: it
+    /// ended before.
+    pub(crate) async fn successor(&self) -> Option<Gateway> {
+        let mut child = start(&self.folder, "next-", &["--upgrade"]);
+        let folder = Arc::clone(&self.folder);
+        let said = || folder.text("next-stdout");
+        eventually("the successor waits or ends", || {
+            let over = said().contains("waiting at ") || child.try_wait().unwrap().is_some();
+            async move { over.then_some(()) }
+        })
+        .await;
+        let (address, admin) = (self.address, self.admin);
+        let waits = child.try_wait().unwrap().is_none();
+        let next = Gateway { address, admin, child, folder, nth: "next-", _place: None };
+        waits.then_some(next)
+    }
+
+    /// Where its state is.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.0.join("state")
     }
 
     /// A page of the admin listener.
@@ -124,7 +150,7 @@ impl Gateway {
     /// Replaces its config file, as an operator's editor does: whole, by a rename.
     pub(crate) fn write_config(&self, config: &Value) {
         let mut config = config.clone();
-        config["log"]["access"] = self.folder.0.join("access.log").to_str().unwrap().into();
+        place(&mut config, &self.folder);
         let next = self.file("config.next", &config.to_string());
         fs::rename(next, self.folder.0.join("config.yaml")).unwrap();
     }
@@ -165,7 +191,8 @@ impl Gateway {
 
     /// Everything else that the process said.
     pub(crate) fn said(&self) -> String {
-        self.folder.text("stdout") + &self.folder.text("stderr")
+        let [out, err] = ["stdout", "stderr"].map(|name| self.folder.text(&format!("{}{name}", self.nth)));
+        out + &err
     }
 
     /// Sends it a signal by name, as `kill -NAME` does.
@@ -196,20 +223,9 @@ impl Drop for Gateway {
 async fn launch(config: &Value) -> Result<(Child, Folder, SocketAddr, SocketAddr), String> {
     let folder = Folder::new();
     let mut config = config.clone();
-    config["log"]["access"] = folder.0.join("access.log").to_str().unwrap().into();
-    let file = folder.0.join("config.yaml");
-    fs::write(&file, serde_json::to_vec_pretty(&config).unwrap()).unwrap();
-    let output = |name: &str| Stdio::from(File::create(folder.0.join(name)).unwrap());
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate-under-test"))
-        .args(["serve", "--config"])
-        .arg(&file)
-        .env_remove("RUST_LOG")
-        .env_remove("STATE_DIRECTORY")
-        .stdin(Stdio::null())
-        .stdout(output("stdout"))
-        .stderr(output("stderr"))
-        .spawn()
-        .unwrap();
+    place(&mut config, &folder);
+    fs::write(folder.0.join("config.yaml"), serde_json::to_vec_pretty(&config).unwrap()).unwrap();
+    let mut child = start(&folder, "", &[]);
     let end = bench::clock::now() + PATIENCE;
     loop {
         let said = folder.text("stdout");
@@ -227,6 +243,30 @@ async fn launch(config: &Value) -> Result<(Child, Folder, SocketAddr, SocketAddr
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
+}
+
+/// Puts into the folder what is to be written there: the log, and the state where the config has one.
+fn place(config: &mut Value, folder: &Folder) {
+    config["log"]["access"] = folder.0.join("access.log").to_str().unwrap().into();
+    if config.get("state").is_some() {
+        config["state"]["dir"] = folder.0.join("state").to_str().unwrap().into();
+    }
+}
+
+/// Starts the program on the folder's config.
+fn start(folder: &Folder, nth: &str, more: &[&str]) -> Child {
+    let output = |name: &str| Stdio::from(File::create(folder.0.join(format!("{nth}{name}"))).unwrap());
+    Command::new(env!("CARGO_BIN_EXE_tidegate-under-test"))
+        .args(["serve", "--config"])
+        .arg(folder.0.join("config.yaml"))
+        .args(more)
+        .env_remove("RUST_LOG")
+        .env_remove("STATE_DIRECTORY")
+        .stdin(Stdio::null())
+        .stdout(output("stdout"))
+        .stderr(output("stderr"))
+        .spawn()
+        .unwrap()
 }
 
 fn told(said: &str, before: &str) -> Option<SocketAddr> {

@@ -1,0 +1,127 @@
+//! Signals: `SIGTERM` drains, `SIGINT` ends, `SIGHUP` reads the config again, `SIGQUIT` hands over to a new process.
+
+use crate::gateway::Gateway;
+use crate::journal::Journal;
+use crate::notify;
+use crate::reload::Trigger;
+use crate::upgrade::{self, Listeners, Successor, UpgradeError};
+use async_trait::async_trait;
+use crossbeam::channel::bounded;
+use parking_lot::Mutex;
+use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// How long the last lines of the log may take on the way out.
+pub const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
+/// How often a new process is told what the last requests use here.
+const TELL_EVERY: Duration = Duration::from_millis(250);
+
+/// Turns signals into what the framework is to do.
+pub struct Signals {
+    gateway: Arc<Gateway>,
+    journal: Option<Arc<Journal>>,
+    /// To be handed over; gone once the process goes down, or its port would stay open.
+    listeners: Arc<Mutex<Option<Listeners>>>,
+}
+
+/// What became of an upgrade.
+type Outcome = Result<Successor, UpgradeError>;
+
+impl Signals {
+    /// The signals of `gateway`.
+    #[must_use]
+    pub fn new(gateway: Arc<Gateway>, journal: Option<Arc<Journal>>, listeners: Listeners) -> Self {
+        Signals { gateway, journal, listeners: Arc::new(Mutex::new(Some(listeners))) }
+    }
+
+    /// Offers everything to a new process, on a thread: it may take seconds, and requests go on.
+    fn upgrade(&self, ended: mpsc::Sender<Outcome>) {
+        let (gateway, journal) = (Arc::clone(&self.gateway), self.journal.clone());
+        let listeners = Arc::clone(&self.listeners);
+        let offer = move || {
+            // Held for as long as it takes: the next signal waits, and then finds nobody or the listeners gone.
+            let outcome = match &*listeners.lock() {
+                Some(listeners) => upgrade::offer(&gateway, journal.as_deref(), listeners),
+                None => Err(UpgradeError::Stopping),
+            };
+            let _ = ended.blocking_send(outcome);
+        };
+        if let Err(e) = std::thread::Builder::new().name("upgrade".to_owned()).spawn(offer) {
+            tracing::error!("SIGQUIT: no thread for the upgrade, this process goes on: {e}");
+        }
+    }
+
+    /// The new process serves: this one takes no connection any more.
+    fn handed_over(&self, successor: Successor) {
+        tracing::info!(
+            pid = successor.pid,
+            "SIGQUIT: a new process took over, this one ends with its last answer"
+        );
+        notify::say(notify::STOPPING);
+        self.gateway.hand_over(successor);
+        self.listeners.lock().take();
+        let gateway = Arc::clone(&self.gateway);
+        let tell = move || {
+            // Nobody sends: the only way out of the wait is its time.
+            let (_keep, wait) = bounded::<()>(0);
+            while let Some(successor) = gateway.successor() {
+                successor.tell(&gateway);
+                let _ = wait.recv_timeout(TELL_EVERY);
+            }
+        };
+        if let Err(e) = std::thread::Builder::new().name("upgrade".to_owned()).spawn(tell) {
+            tracing::error!("what the last requests use is told at the end only: {e}");
+        }
+    }
+
+    async fn stop(&self) {
+        self.gateway.begin_draining();
+        notify::say(notify::STOPPING);
+        let lame_duck = self.gateway.snapshot().config.listen.shutdown.lame_duck;
+        tracing::info!(lame_duck_ms = lame_duck.as_millis() as u64, "SIGTERM: draining");
+        tokio::time::sleep(lame_duck).await;
+        // An upgrade that is under way has it; it is refused, and then the listener closes with that thread.
+        if let Some(mut listeners) = self.listeners.try_lock() {
+            listeners.take();
+        }
+    }
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hang_up), Ok(mut quit)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::hangup()),
+            signal(SignalKind::quit()),
+        ) else {
+            return std::future::pending().await;
+        };
+        let (sender, mut ended) = mpsc::channel(1);
+        loop {
+            tokio::select! {
+                _ = hang_up.recv() => self.gateway.reloader.ask(Trigger::Signal),
+                _ = quit.recv() => self.upgrade(sender.clone()),
+                Some(outcome) = ended.recv() => match outcome {
+                    Ok(successor) => {
+                        self.handed_over(successor);
+                        return ShutdownSignal::GracefulTerminate;
+                    }
+                    Err(e) => tracing::error!("SIGQUIT: no upgrade, this process goes on: {e}"),
+                },
+                _ = interrupt.recv() => {
+                    self.gateway.accounts.flush(FLUSH_PATIENCE);
+                    return ShutdownSignal::FastShutdown;
+                }
+                _ = terminate.recv() => {
+                    self.stop().await;
+                    return ShutdownSignal::GracefulTerminate;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! An upgrade without a gap: a running gateway hands everything over to a new process, and ends when its last answer has.
+//!
+//! The new process is started with `--upgrade` and waits at a socket in the state folder; `SIGQUIT` makes the running one
+//! look for it there. The framework has a hand-over of its own, but it goes down whether somebody took over or not, knows
+//! nothing of the admin listener, and leaves each process with budgets of its own. So this is ours:
+//!
+//! ```text
+//! running process                                new process, started with --upgrade
+//!                                                reads its config, waits at <state.dir>/upgrade.sock
+//! SIGQUIT: connects ── listeners ──────────────► opens logs, reads certificates
+//!                   ◄── ready ──────────────────
+//! writes all budgets, lets go of the folder
+//!                   ── state ──────────────────► takes the folder, builds itself whole
+//!                   ◄── serving ────────────────
+//! from here on it takes no connection
+//!                   ── yours ──────────────────► takes connections
+//! its last answers  ── used, used, used … ─────► books what they use
+//! ends              ──
+//! ```
+//!
+//! # Guarantees
+//!
+//! - The listening sockets are the same ones, with the same queue, so no connection is refused or lost between them.
+//! - Until `yours` each side may fail, and the running process goes on as before. After it the new one serves.
+//! - Who waits in the old process gets a place there or its own verdict; nothing is shed because of the upgrade.
+//! - Each token is booked once: what was used or reserved goes with the folder, what is used later is told.
+//! - Both processes run under the same user, or the new one under root: nobody else gets listeners or budgets.
+//!
+//! What is not handed over: what was learnt of the replicas, which prompts they have in cache, and how many requests each
+//! account runs. The new process begins with them as any start does.
+
+mod predecessor;
+mod successor;
+mod wire;
+
+pub use predecessor::Predecessor;
+pub use successor::{Listeners, Successor, offer};
+
+use crate::config::Config;
+use std::io;
+use std::path::PathBuf;
+
+/// The socket's name in the state folder.
+const SOCKET: &str = "upgrade.sock";
+
+/// Why an upgrade did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum UpgradeError {
+    /// Budgets are handed over by way of the folder.
+    #[error("an upgrade needs state.dir, by which budgets are handed over; set it, or restart instead")]
+    NoFolder,
+    /// Nobody waits. Usually the new process was not started yet, or refused its config.
+    #[error(
+        "no new process waits at {0}; start one with `tidegate serve --upgrade`, then send SIGQUIT again"
+    )]
+    NobodyWaits(PathBuf),
+    /// The socket cannot be made. Usually the path is too long, or the folder is not writable.
+    #[error("the socket {path} cannot be made: {cause}")]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// What the operating system said.
+        cause: io::Error,
+    },
+    /// No running process came.
+    #[error(
+        "no running process handed over within {patience_s} s; send it SIGQUIT once this one waits, or start without --upgrade"
+    )]
+    NobodyCame {
+        /// How long it was waited for.
+        patience_s: u64,
+    },
+    /// The other side broke off, or was silent too long.
+    #[error("the other process broke off: {0}")]
+    BrokeOff(#[from] io::Error),
+    /// The other side said something else than its part.
+    #[error("the other process does not follow: it may be of another version; restart instead")]
+    OutOfTurn,
+    /// Another user's process.
+    #[error("the other process belongs to another user ({0})")]
+    Stranger(u32),
+    /// The folder.
+    #[error("{0}")]
+    Journal(#[from] crate::journal::JournalError),
+    /// It was told to stop meanwhile.
+    #[error("this process is going down already")]
+    Stopping,
+}
+
+fn socket(config: &Config) -> Result<PathBuf, UpgradeError> {
+    Ok(config.state.dir.as_ref().ok_or(UpgradeError::NoFolder)?.join(SOCKET))
+}

@@ -1,0 +1,107 @@
+//! The running process's side: it looks for the new one, gives it everything, and tells what its last requests use.
+
+use super::wire::{Message, Wire};
+use super::{UpgradeError, socket};
+use crate::clock;
+use crate::gateway::Gateway;
+use crate::journal::Journal;
+use parking_lot::Mutex;
+use rustix::fd::AsFd;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// How long each answer of the new process is waited for: it reads certificates, vocabularies and budgets.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// How long one report of use may take.
+const TELLS_WITHIN: Duration = Duration::from_millis(200);
+/// Tokens that are given back later than this after the hand-over have left the new process's minute.
+const GIVES_BACK_WITHIN: Duration = Duration::from_secs(60);
+
+/// The listening sockets of this process, with the addresses that its config had for them.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Where customers connect.
+    pub customers: (SocketAddr, TcpListener),
+    /// Where operators connect.
+    pub admin: (SocketAddr, TcpListener),
+}
+
+/// The new process, once connections are its own.
+#[derive(Debug)]
+pub struct Successor {
+    /// Its process id.
+    pub pid: i32,
+    since: Duration,
+    /// `None` once it did not listen any more.
+    wire: Mutex<Option<Wire>>,
+}
+
+/// Looks for a new process and hands everything over to it. Blocks until that one serves, or failed.
+///
+/// # Errors
+/// Nobody waits, or the new process failed before it served. Then nothing has changed here.
+pub fn offer(
+    gateway: &Gateway,
+    journal: Option<&Journal>,
+    listeners: &Listeners,
+) -> Result<Successor, UpgradeError> {
+    let path = socket(&gateway.snapshot().config)?;
+    let journal = journal.ok_or(UpgradeError::NoFolder)?;
+    let stream = UnixStream::connect(&path).map_err(|_| UpgradeError::NobodyWaits(path))?;
+    let (mut wire, pid) = Wire::new(stream, ANSWERS_WITHIN)?;
+    let Listeners { customers, admin } = listeners;
+    let message = Message::Listeners { customers: customers.0.to_string(), admin: admin.0.to_string() };
+    wire.send_with(&message, &[customers.1.as_fd(), admin.1.as_fd()])?;
+    wire.expect(&Message::Ready)?;
+    journal.hand_over(&gateway.registry)?;
+    let since = clock::now();
+    match give_place(&mut wire, gateway) {
+        Ok(()) => {
+            let _ = wire.write_within(TELLS_WITHIN);
+            Ok(Successor { pid, since, wire: Mutex::new(Some(wire)) })
+        }
+        Err(e) => {
+            // It ends when the connection does, and its lock with it.
+            drop(wire);
+            journal.take_back();
+            Err(e)
+        }
+    }
+}
+
+fn give_place(wire: &mut Wire, gateway: &Gateway) -> Result<(), UpgradeError> {
+    wire.send(&Message::State)?;
+    wire.expect(&Message::Serving)?;
+    if gateway.is_draining() {
+        return Err(UpgradeError::Stopping);
+    }
+    Ok(wire.send(&Message::Yours)?)
+}
+
+impl Successor {
+    /// Tells what was used since this was last called. May block for some hundred milliseconds.
+    pub fn tell(&self, gateway: &Gateway) {
+        let mut wire = self.wire.lock();
+        let Some(open) = wire.as_mut() else { return };
+        let late = clock::now() > self.since + GIVES_BACK_WITHIN;
+        for cell in gateway.registry.budgets() {
+            let used = cell.take_beyond().map(|tokens| if late { tokens.max(0) } else { tokens });
+            if used.iter().all(|(_, tokens)| *tokens == 0) {
+                continue;
+            }
+            let message = Message::Used {
+                account: cell.account.to_string(),
+                model: cell.model.to_string(),
+                prompt: used.prompt,
+                uncached_prompt: used.uncached_prompt,
+                generated: used.generated,
+            };
+            if let Err(e) = open.send(&message) {
+                tracing::error!("the new process does not hear any more what the last requests use: {e}");
+                *wire = None;
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! A new process takes the place of the one that runs, and nobody outside can tell.
+
+use crate::harness::client::{Connection, get, post, send};
+use crate::harness::config::merge;
+use crate::harness::{Gateway, KEY, ask, config, engine, eventually};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use tokio::task::JoinSet;
+
+/// The config of an upgrade: it has a state folder. A long lame-duck time: idle connections are kept for it.
+fn lasting(replica: String) -> Value {
+    let mut config = config([replica]);
+    merge(
+        &mut config,
+        json!({ "state": {}, "log": { "level": "info" }, "listen": { "shutdown": { "lame_duck_ms": 1_500 } } }),
+    );
+    config
+}
+
+/// Signals the old process and waits until it has ended well.
+async fn hand_over(old: &mut Gateway) {
+    old.signal("QUIT");
+    let status = eventually("the old process ended", || {
+        let exit = old.exit();
+        async move { exit }
+    })
+    .await;
+    assert!(status.success(), "{status}");
+}
+
+/// What the account `acme` has used of each meter of the model `sim`, debt included.
+async fn used(gateway: &Gateway) -> Vec<u64> {
+    let page = gateway.admin("/api/v1/accounts/acme/limits").await.json();
+    let model = page["models"].as_array().unwrap().iter().find(|model| model["model"] == "sim").unwrap();
+    let meters = model["meters"].as_array().unwrap();
+    meters.iter().map(|meter| meter["used"].as_u64().unwrap() + meter["debt"].as_u64().unwrap()).collect()
+}
+
+/// Nothing is refused and nothing is cut: not the streams that run, not new connections, not kept ones.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_refuses_no_connection_and_drops_no_stream() {
+    let engine = engine().await;
+    let mut old = Gateway::start(&lasting(engine.url())).await;
+    let address = old.address;
+    let mut streams = JoinSet::new();
+    for nth in 0..40 {
+        let gap = 40 + nth;
+        let body =
+            ask(json!({ "stream": true, "user": format!("sim:gap={gap}ms"), "max_tokens": 40, "seed": nth }));
+        streams.spawn(async move { (nth, send(address, post(&body, Some(KEY))).await) });
+    }
+    old.counter_becomes("gate_live:sim", 40).await;
+    let (over, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let mut load = JoinSet::new();
+    for nth in 0..4 {
+        let (over, served) = (Arc::clone(&over), Arc::clone(&served));
+        load.spawn(async move {
+            let mut kept = Connection::open(address).await;
+            while !over.load(Ordering::Relaxed) {
+                let request = post(&ask(json!({})), Some(KEY));
+                // Half of them on connections that are kept until an answer says that it was the last.
+                let answer =
+                    if nth % 2 == 0 { send(address, request).await } else { kept.send(request).await };
+                assert_eq!(answer.status, 200, "{}", answer.text());
+                if answer.headers.get("connection").is_some_and(|value| value == "close") {
+                    kept = Connection::open(address).await;
+                }
+                served.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+
+    let mut new = old.successor().await.unwrap();
+    let before = served.load(Ordering::Relaxed);
+    hand_over(&mut old).await;
+
+    while let Some(joined) = streams.join_next().await {
+        let (seed, answer) = joined.unwrap();
+        let streamed = answer.streamed();
+        assert!(streamed.done && !streamed.broken, "dropped: {}", answer.text());
+        assert_eq!(streamed.text, bench::engine::text::expected_text(seed, 40));
+    }
+    let after = served.load(Ordering::Relaxed);
+    eventually("the new process serves", || async {
+        (served.load(Ordering::Relaxed) > after + 20).then_some(())
+    })
+    .await;
+    over.store(true, Ordering::Relaxed);
+    while let Some(ended) = load.join_next().await {
+        ended.unwrap();
+    }
+    assert!(after > before, "requests were served all the while");
+    assert!(new.exit().is_none());
+    assert_eq!(new.admin("/readyz").await.status, 200);
+    new.invariants().await;
+}
+
+/// Budgets go along whole: what was used, what runs, and what the last answers use after the new process began.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn budgets_go_along_and_each_token_is_booked_once() {
+    let engine = engine().await;
+    let mut old = Gateway::start(&lasting(engine.url())).await;
+    let address = old.address;
+    let usage = |answer: &Value| -> [u64; 2] {
+        ["prompt_tokens", "completion_tokens"].map(|name| answer["usage"][name].as_u64().unwrap())
+    };
+    let first = usage(&old.chat(&ask(json!({ "max_tokens": 50 }))).await.json());
+    let running = tokio::spawn(async move {
+        let body = ask(json!({
+            "stream": true,
+            "stream_options": { "include_usage": true },
+            "user": "sim:gap=60ms",
+            "max_tokens": 60,
+        }));
+        send(address, post(&body, Some(KEY))).await
+    });
+    old.counter_becomes("gate_live:sim", 1).await;
+
+    let new = old.successor().await.unwrap();
+    hand_over(&mut old).await;
+    let answer = running.await.unwrap();
+    let streamed = answer.streamed();
+    let last = streamed.events.iter().rev().find(|event| event["usage"].is_object()).unwrap();
+    let second = usage(last);
+
+    let expected = [first[0] + second[0], first[1] + second[1]];
+    let booked = eventually("the last tokens were told", || async {
+        let used = used(&new).await;
+        (used[2] >= expected[1]).then_some(used)
+    })
+    .await;
+    assert_eq!([booked[0], booked[2]], expected);
+}
+
+/// Who waits for a place keeps waiting for it, and gets it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_in_the_old_process_gets_a_place_there() {
+    let engine = engine().await;
+    let mut config = lasting(engine.url());
+    merge(&mut config["deployments"][0], json!({ "limit": 1, "slo": { "ttft_ms": 600_000 } }));
+    let mut old = Gateway::start(&config).await;
+    let address = old.address;
+    let held = old.hold().await;
+    let waiting = tokio::spawn(async move { send(address, post(&ask(json!({})), Some(KEY))).await });
+    old.counter_becomes("gate_waiting:sim", 1).await;
+    let new = old.successor().await.unwrap();
+
+    old.signal("QUIT");
+    eventually("the new process took over", || async { new.said().contains("took over").then_some(()) })
+        .await;
+    drop(held);
+
+    let served = waiting.await.unwrap();
+    assert_eq!(served.status, 200, "{}", served.text());
+    eventually("the old process ended", || {
+        let exit = old.exit();
+        async move { exit }
+    })
+    .await;
+}
+
+/// Nobody to hand over to, or somebody who fails: the process goes on as if nothing had been.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_that_fails_changes_nothing() {
+    let engine = engine().await;
+    let config = lasting(engine.url());
+    let mut old = Gateway::start(&config).await;
+    let mut kept = Connection::open(old.address).await;
+    let says = async |old: &Gateway, what: &str| {
+        eventually(what, || async { old.said().contains(what).then_some(()) }).await;
+    };
+
+    old.signal("QUIT");
+    says(&old, "no new process waits at ").await;
+
+    let mut wrong = config.clone();
+    wrong["models"][0]["deployments"] = json!(["nowhere"]);
+    old.write_config(&wrong);
+    assert!(old.successor().await.is_none(), "a config with a fault is refused before anything");
+    old.write_config(&config);
+
+    // One that breaks off right after the state was given to it.
+    let socket = old.state().join("upgrade.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let half = std::thread::spawn(move || {
+        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        let mut line = String::new();
+        stream.read_line(&mut line).unwrap();
+        stream.get_mut().write_all(b"{\"say\":\"ready\"}\n").unwrap();
+        line.clear();
+        stream.read_line(&mut line).unwrap();
+        line
+    });
+    old.signal("QUIT");
+    assert_eq!(half.join().unwrap(), "{\"say\":\"state\"}\n");
+    says(&old, "the other process broke off").await;
+    std::fs::remove_file(&socket).unwrap();
+
+    assert_eq!(kept.send(get("/v1/models", Some(KEY))).await.status, 200, "the connection is as it was");
+    assert_eq!(old.chat(&ask(json!({}))).await.status, 200);
+    assert_eq!(old.admin("/readyz").await.status, 200);
+    old.invariants().await;
+    let spent = used(&old).await;
+    assert!(spent[0] > 0);
+    let new = old.successor().await.unwrap();
+    hand_over(&mut old).await;
+    assert_eq!(used(&new).await, spent, "the next one gets all of it");
+}

@@ -2,7 +2,8 @@
 //!
 //! The framework says that the process goes down, and from then on takes no connection. What it had taken falls in three:
 //!
-//! - **A request runs.** It is finished; the configured grace is its bound.
+//! - **A request runs.** It is finished; the configured grace is its bound. Shortly before it is over, streams that still
+//!   run end with an error event, which is more than a connection that breaks.
 //! - **A head is on its way**, or the connection's handshake: a client that connected in time is not to be dropped for
 //!   being in the middle of a sentence. It has a moment, and after it is told to come back.
 //! - **Nothing is asked.** The connection is closed. Only after an [upgrade](crate::upgrade) it is kept for the lame-duck
@@ -10,6 +11,7 @@
 
 use crate::clock;
 use crate::gateway::Gateway;
+use crate::refusal::{Reason, Refusal};
 use pingora::server::ShutdownWatch;
 use std::time::Duration;
 
@@ -22,6 +24,19 @@ pub const ELSEWHERE_AFTER: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(25);
 /// How long the last answer's connection may take to be written out and closed.
 const CLOSES_WITHIN: Duration = Duration::from_millis(400);
+
+/// How long before the end of the grace streams are told, or a quarter of the grace: time for a token or two.
+const TOLD_BEFORE: Duration = Duration::from_secs(2);
+
+/// What a stream is told that runs when the grace is over.
+#[must_use]
+pub fn out_of_time() -> Refusal {
+    Refusal::new(
+        Reason::Draining,
+        "Service Overloaded: the gateway goes down, and the answer is longer than it can wait.",
+    )
+    .retry(Some(ELSEWHERE_AFTER))
+}
 
 /// Resolves when the process begins to go down.
 pub async fn shut_down(shutdown: &mut ShutdownWatch) {
@@ -54,12 +69,13 @@ fn idle_time(gateway: &Gateway) -> Duration {
 
 /// Waits until the process goes down and nothing of it is left to wait for. Who waits for a place when the last heads are
 /// in is refused, but after an upgrade: there the old process still gives them.
-pub async fn drained(gateway: &Gateway, mut shutdown: ShutdownWatch) {
+pub async fn drained(gateway: &Gateway, grace: Duration, mut shutdown: ShutdownWatch) {
     shut_down(&mut shutdown).await;
     // After an upgrade the gates stay open.
     let mut to_close = gateway.successor().is_none();
     let heads_until = clock::now() + LAST_HEAD + POLL;
     let idle_until = heads_until.max(clock::now() + idle_time(gateway));
+    let mut told_at = Some(clock::now() + grace.saturating_sub(TOLD_BEFORE.min(grace / 4)));
     let mut last_seen = clock::now();
     loop {
         let now = clock::now();
@@ -69,6 +85,9 @@ pub async fn drained(gateway: &Gateway, mut shutdown: ShutdownWatch) {
         if to_close && now >= heads_until {
             to_close = false;
             gateway.close_gates();
+        }
+        if told_at.take_if(|at| *at <= now).is_some() {
+            gateway.run_out_of_time();
         }
         let closed = gateway.connections.open() == 0 || now >= last_seen.max(idle_until) + CLOSES_WITHIN;
         if last_seen < now && now >= heads_until && closed {

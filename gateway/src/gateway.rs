@@ -176,6 +176,13 @@ impl Gateway {
         }
     }
 
+    /// What runs cannot be waited for any longer: each stream is told with its next token.
+    pub fn run_out_of_time(&self) {
+        for gate in self.gates() {
+            gate.live().iter().for_each(|(_, live)| live.run_out_of_time());
+        }
+    }
+
     fn gates(&self) -> Vec<Arc<Gate>> {
         let mut retiring = self.retiring.lock();
         // A request that still holds the old snapshot may yet come to wait there.

@@ -10,7 +10,7 @@ use crate::clock;
 use parking_lot::Mutex;
 use shedder::StreamProgress;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
@@ -26,6 +26,8 @@ pub struct Live {
     gap_nanos: AtomicU64,
     withdrawal: Mutex<Option<oneshot::Receiver<Outcome>>>,
     withdrawn: Notify,
+    /// Whether the process cannot wait for its end.
+    out_of_time: AtomicBool,
 }
 
 impl Live {
@@ -39,6 +41,7 @@ impl Live {
             gap_nanos: AtomicU64::new(0),
             withdrawal: Mutex::new(None),
             withdrawn: Notify::new(),
+            out_of_time: AtomicBool::new(false),
         })
     }
 
@@ -91,6 +94,17 @@ impl Live {
             }
             self.withdrawn.notified().await;
         }
+    }
+
+    /// The process goes down before it can have ended: with its next token the client is told.
+    pub fn run_out_of_time(&self) {
+        self.out_of_time.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client is to be told that the process goes down. One relaxed load.
+    #[must_use]
+    pub fn is_out_of_time(&self) -> bool {
+        self.out_of_time.load(Ordering::Relaxed)
     }
 
     fn take(&self) -> (u32, u32, Duration) {

@@ -13,6 +13,7 @@ use crate::api::upstream_error::UpstreamError;
 use crate::api::usage::Usage;
 use crate::api::{Api, EventKind, Stamp, StreamReader, Whole};
 use crate::clock;
+use crate::drain;
 use crate::edge::client::{Client, Stop};
 use crate::harvest::Live;
 use crate::refusal::{Reason, Refusal};
@@ -165,6 +166,9 @@ impl Relay<'_, '_> {
                         continue; // The end goes out with it.
                     }
                     self.pass(held.split().freeze()).await?;
+                    if self.live.is_out_of_time() && !done {
+                        return Err(Stop::Refused(drain::out_of_time()).into());
+                    }
                     last_write = clock::now();
                     blocked = last_write.saturating_sub(now) > BLOCKED_WRITE;
                 }

@@ -218,7 +218,7 @@ fn build(
     server.add_boxed_service(Box::new(Listening::new(service, address.to_string(), customers)));
     server.add_service(background_service(
         "tick",
-        Ticker { gateway: Arc::clone(gateway), address, certificates },
+        Ticker { gateway: Arc::clone(gateway), grace: config.listen.shutdown.grace, address, certificates },
     ));
     server
 }
@@ -256,6 +256,7 @@ fn tls_settings(certificates: Arc<Certificates>) -> Result<TlsSettings, ServeErr
 /// Drives the gateway four times a second, and ends the process when it has drained.
 struct Ticker {
     gateway: Arc<Gateway>,
+    grace: Duration,
     address: SocketAddr,
     certificates: Option<Arc<Certificates>>,
 }
@@ -266,7 +267,7 @@ impl BackgroundService for Ticker {
         tokio::spawn(notify::when_open(self.address));
         let mut ticks = tokio::time::interval(harvest::PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut drained = std::pin::pin!(drain::drained(&self.gateway, shutdown));
+        let mut drained = std::pin::pin!(drain::drained(&self.gateway, self.grace, shutdown));
         let mut deadlines = tokio::time::interval(DEADLINE_POLL);
         deadlines.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut second = tokio::time::interval(Duration::from_secs(1));

@@ -118,6 +118,26 @@ async fn a_lame_duck_still_serves() {
     assert!(TcpStream::connect(gateway.address).await.is_err(), "somebody still listens");
 }
 
+/// A stream that is longer than the grace ends with an error event before the process does, and looks broken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_outlasts_the_grace_is_told() {
+    let engine = engine().await;
+    let mut config = config([engine.url()]);
+    merge(&mut config["listen"], json!({ "shutdown": { "grace_ms": 4_000 } }));
+    let gateway = Gateway::start(&config).await;
+    let address = gateway.address;
+    let body = ask(json!({ "stream": true, "user": "sim:gap=50ms", "max_tokens": 1_000 }));
+    let stream = tokio::spawn(async move { send(address, post(&body, Some(KEY))).await });
+    gateway.counter_becomes("gate_live:sim", 1).await;
+
+    gateway.signal("TERM");
+    let streamed = stream.await.unwrap().streamed();
+
+    assert!(!streamed.done && streamed.broken, "it looks complete");
+    let error = streamed.error.expect("no error event");
+    assert!(error.to_string().contains("goes down"), "{error}");
+}
+
 /// A client whose head is on its way when the gateway goes down is served, and one that stays silent is told and does not
 /// hold the end up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

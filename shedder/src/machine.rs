@@ -2,9 +2,11 @@
 
 mod admit;
 mod control;
+mod drain;
 mod headroom;
 mod placement;
 mod predict;
+mod prefill_room;
 mod progress;
 mod view;
 mod wait;
@@ -32,6 +34,9 @@ const RATE_SPAN: Duration = Duration::from_secs(5);
 /// Those refused within it are a herd that would come back together.
 const HERD_SPAN: Duration = Duration::from_millis(500);
 
+/// Prompt tokens that came within it say what will come, and be served first, while a lower tier waits.
+const CAME_SPAN: Duration = Duration::from_secs(1);
+
 /// Decides about every request of one deployment. See the crate's front page.
 #[derive(Debug)]
 pub struct Shedder {
@@ -47,6 +52,8 @@ pub struct Shedder {
     active: PerTier<u32>,
     started: Recent,
     refused: PerTier<Recent>,
+    /// Uncached prompt tokens offered lately.
+    came: PerTier<Recent>,
     retries: RetryBudget,
     priority_seen: Option<Duration>,
     pressure: Option<(f64, Duration)>,
@@ -56,6 +63,8 @@ pub struct Shedder {
     forgot: Duration,
     offers: u64,
     headroom: headroom::Headroom,
+    prefill_room: prefill_room::PrefillRoom,
+    drain: drain::Drain,
     /// No unseen prefill ends before.
     unseen_next: Duration,
     closed: bool,
@@ -78,6 +87,7 @@ impl Shedder {
             active: PerTier::default(),
             started: Recent::over(RATE_SPAN),
             refused: PerTier::from_fn(|_| Recent::over(HERD_SPAN)),
+            came: PerTier::from_fn(|_| Recent::over(CAME_SPAN)),
             retries: RetryBudget::new(),
             priority_seen: None,
             pressure: None,
@@ -87,6 +97,8 @@ impl Shedder {
             forgot: now,
             offers: 0,
             headroom: headroom::Headroom::new(now),
+            prefill_room: prefill_room::PrefillRoom::new(now),
+            drain: drain::Drain::default(),
             unseen_next: Duration::MAX,
             closed: false,
             counters: Counters::default(),

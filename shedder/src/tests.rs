@@ -1,6 +1,7 @@
 //! Tests of the whole state machine, in virtual time: what they share.
 
 mod engine;
+mod foresight;
 mod model;
 mod policy;
 mod queue;

@@ -26,6 +26,7 @@ impl Shedder {
         self.catch_up(now);
         let request = self.judge(now, offer);
         let offer = request.offer;
+        self.came[offer.tier].count(now, offer.uncached.least());
         if offer.tier == Tier::Priority {
             self.priority_seen = Some(now);
         }
@@ -249,7 +250,7 @@ impl Shedder {
             return permit;
         };
         let Some(request) = self.requests.get_mut(id) else { return permit };
-        let offer = request.offer;
+        let (offer, waited) = (request.offer, request.waited);
         permit.tier = offer.tier;
         let output = if offer.has_output { offer.expected_output / 2 } else { 0 };
         let kv = u64::from(placed.uncached) + u64::from(output);
@@ -283,8 +284,17 @@ impl Shedder {
         self.active[offer.tier] += 1;
         self.queues[offer.tier].start(offer.account, offer.weight, placed.uncached);
         self.started.count(now, 1);
+        self.drain.on_start(placed.uncached);
+        self.note_waited(offer.tier, waited);
         self.retries.on_dispatched(now);
         permit
+    }
+
+    /// A request of `tier` waited so long until it was started, or was refused.
+    pub(super) fn note_waited(&mut self, tier: Tier, waited: Duration) {
+        if tier == Tier::Priority && self.blocked[tier] == Some(Block::Backlog) {
+            self.prefill_room.on_waited(waited.as_secs_f64() / self.ttft_target().as_secs_f64());
+        }
     }
 
     pub(super) fn relatch(&mut self, now: Duration) {

@@ -7,7 +7,7 @@ use crate::config::{Config, ReplicaConfig};
 use crate::decision::Reason;
 use crate::offer::{ReplicaId, RequestId, Scrape, StreamProgress};
 use crate::queue::OUTPUT_PRICE;
-use crate::replica::Replica;
+use crate::replica::{Block, Replica};
 use crate::tier::{PerTier, Tier};
 
 const FORGET_EVERY: Duration = Duration::from_secs(10);
@@ -17,6 +17,9 @@ impl Shedder {
     /// O(requests + harvest).
     pub fn tick(&mut self, now: Duration, harvest: &[StreamProgress]) {
         self.headroom.step(now);
+        self.prefill_room.step(now, self.pressed(now));
+        let waits = |tier: Tier| !self.queues[tier].is_empty() && self.blocked[tier] == Some(Block::Backlog);
+        self.drain.step(now, Tier::ALL.into_iter().any(waits));
         self.release_booked(now);
         self.note_late(now);
         self.replicas.iter_mut().for_each(Replica::begin_harvest);

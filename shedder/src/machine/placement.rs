@@ -16,6 +16,8 @@
 //! no pace fits, go one at a time. See `TRIED.md`: this is worth a tenth more goodput at twice the load, and five of six
 //! priority answers that were slow.
 //!
+//! While priority waits for prompts, some replicas are kept free of large regular ones; see `prefill_room`.
+//!
 //! A prompt larger than its tier's backlog cap fits nowhere. For priority it goes to a replica whose own
 //! backlog is under the cap. For regular, moreover, another replica must stay under half of priority's cap,
 //! or, when there is no other, no priority may have come for 10 s. A deployment with nothing running takes
@@ -132,6 +134,12 @@ impl Shedder {
         if replica.backlog > 0 && pace.is_some_and(|pace| (replica.backlog + own) as f64 > pace) {
             return Err(Block::Backlog);
         }
+        if tier == Tier::Regular
+            && pace.is_some_and(|pace| own as f64 > 0.5 * pace)
+            && !self.keeps_prefill_room(now, replica)
+        {
+            return Err(Block::Backlog);
+        }
         let cap = replica.backlog_cap(tier);
         let fits = if own <= cap {
             replica.backlog + own <= cap
@@ -139,6 +147,13 @@ impl Shedder {
             replica.backlog < cap && (tier == Tier::Priority || self.leaves_room_for_priority(now, replica))
         };
         if fits { Ok(()) } else { Err(Block::Backlog) }
+    }
+
+    /// Whether enough other replicas are free of prompts for priority, when this one takes one.
+    fn keeps_prefill_room(&self, now: Duration, replica: &Replica) -> bool {
+        let serving = || self.replicas.iter().filter(|other| other.service(now) == Service::In);
+        let kept = self.prefill_room.kept(serving().count());
+        kept == 0 || serving().filter(|other| other.id != replica.id && other.backlog == 0).count() >= kept
     }
 
     fn leaves_room_for_priority(&self, now: Duration, replica: &Replica) -> bool {

@@ -1,25 +1,37 @@
 //! The predicted wait W of a request that cannot start at once.
 //!
 //! ```text
-//! W = max( tokens ahead / Σ prefill rates + least (backlog / prefill rate),
+//! W = max( tokens ahead / (Σ prefill rates − what goes to higher tiers) + least (backlog / prefill rate),
 //!          requests ahead / dispatches per second of the last 5 s      where places or KV are short )
 //! ```
 //!
 //! The sums are over the replicas in service. Ahead of a request is everything of a higher tier, what its
 //! own account has waiting, and of every other account of its tier no more than its fair share meanwhile:
 //! an account is not refused for a queue that another one filled. The request's own prefill is not waiting.
-//! While no prefill rate is known the first term is left out; a replica whose rate is unknown counts as the
-//! mean of the others. An empty queue before an idle replica is no wait at all.
+//! Requests of higher tiers that come meanwhile are served first: half of the prompt tokens that they brought in the
+//! last second is taken off the rate, and at least a fifth of it is left. (All of it would be right in an overload that
+//! lasts, and refuse in every burst what can still be served; see `TRIED.md`.)
+//!
+//! While no prefill rate is known, the rate at which prompts started while others waited for them stands for the sum, and
+//! without that the first term is left out; a replica whose rate is unknown counts as the mean of the others. An empty queue before an idle replica is no wait at all.
 
 use std::time::Duration;
 
-use super::Shedder;
 use super::admit::seconds;
+use super::{CAME_SPAN, Shedder};
 use crate::decision::Reason;
 use crate::offer::Offer;
 use crate::replica::Block;
 use crate::requests::Request;
 use crate::tier::Tier;
+
+/// The part of what higher tiers bring that is taken off the rate of a lower one.
+const HIGHER_COUNTS: f64 = 0.5;
+/// The part of the rate that is left to it at least.
+const LEFT_LEAST: f64 = 0.2;
+
+/// The part of the prefill rate that running answers leave to prompts in an overload, about.
+const PRESSED: f64 = 0.6;
 
 /// Both terms of W.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -85,19 +97,39 @@ impl Shedder {
         if requests == 0 && serving.any(|replica| replica.active == 0) {
             return Prediction { tokens: Some(0.0), places: None };
         }
-        let capacity = self.terms(now).capacity.max(0.01);
-        let by_tokens = self.mean_rate(now).map(|mean| {
-            let rates = self.replicas.iter().filter(|replica| self.serves(replica, now)).map(|replica| {
-                let rate = capacity * replica.prefill.rate(now).unwrap_or(mean);
-                (rate, replica.backlog as f64 / rate)
-            });
-            let (sum, least) =
-                rates.fold((0.0, f64::INFINITY), |(sum, least), (rate, wait)| (sum + rate, wait.min(least)));
-            tokens as f64 / sum + least
-        });
         let short = matches!(block, Some(Block::Places | Block::Memory));
+        let by_tokens = match self.rates(now) {
+            Some((sum, least)) => Some(tokens as f64 / self.left_by_higher(now, offer.tier, sum) + least),
+            None if short => None,
+            None => self.drain.rate().map(|rate| tokens as f64 / self.left_by_higher(now, offer.tier, rate)),
+        };
         let by_places = (short && requests > 0).then(|| requests as f64 / self.start_rate(now).max(1e-3));
         Prediction { tokens: by_tokens, places: by_places }
+    }
+
+    /// The sum of the prefill rates in service, and the least time for the backlog of one of them.
+    fn rates(&self, now: Duration) -> Option<(f64, f64)> {
+        let capacity = self.terms(now).capacity.max(0.01);
+        let mean = self.mean_rate(now)?;
+        let serving = self.replicas.iter().filter(|replica| self.serves(replica, now));
+        let rates = serving.map(|replica| {
+            let rate = capacity * replica.prefill.rate(now).unwrap_or(mean);
+            (rate, replica.backlog as f64 / rate)
+        });
+        Some(rates.fold((0.0, f64::INFINITY), |(sum, least), (rate, wait)| (sum + rate, wait.min(least))))
+    }
+
+    /// Whether prompts come faster than they can be computed, by far or nearly. False while no rate is known.
+    pub(super) fn pressed(&self, now: Duration) -> bool {
+        let came: f64 = Tier::ALL.iter().map(|&tier| f64::from(self.came[tier].sum(now))).sum();
+        let rate = self.rates(now).map(|(sum, _)| sum).or_else(|| self.drain.rate());
+        rate.is_some_and(|rate| came / CAME_SPAN.as_secs_f64() > PRESSED * rate)
+    }
+
+    /// What of `rate` is left to `tier` by the requests of higher tiers that come meanwhile.
+    fn left_by_higher(&self, now: Duration, tier: Tier, rate: f64) -> f64 {
+        let came: f64 = tier.above().map(|above| f64::from(self.came[above].sum(now))).sum();
+        (rate - HIGHER_COUNTS * came / CAME_SPAN.as_secs_f64()).max(LEFT_LEAST * rate)
     }
 
     /// Tokens and requests that will be served before a newcomer.

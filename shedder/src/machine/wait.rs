@@ -54,6 +54,7 @@ impl Shedder {
     pub(super) fn shed(&mut self, now: Duration, id: RequestId, reason: Reason) {
         self.dequeue(now, id);
         if let Some(request) = self.requests.remove(id) {
+            self.note_waited(request.offer.tier, self.ttft_target());
             let wait = (reason != Reason::Draining).then(|| self.predict_wait(now, &request.offer));
             let wait = wait.filter(|&wait| wait < Duration::MAX);
             let rejection = self.reject(now, &request.offer, reason, request.waited, wait);

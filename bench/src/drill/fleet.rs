@@ -145,8 +145,8 @@ impl Fleet {
             kv_used: Some(gauges.kv_usage),
             kv_capacity_tokens: Some(u64::from(self.profile.kv_tokens)),
             preemptions_total: Some(replica.model.counters().preemptions),
-            // vLLM's metrics name neither; whoever needs them has to find out.
-            slots: None,
+            slots: self.profile.tells_slots.then_some(self.profile.sequences_max),
+            // Hardly any engine names it; whoever needs it has to find out.
             step_budget: None,
         })
     }

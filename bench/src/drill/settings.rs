@@ -36,6 +36,8 @@ pub struct Setting {
     pub decode_tokens: u32,
     /// Accounts.
     pub accounts: u32,
+    /// Whether an engine that tells its slots may do so.
+    pub tells_slots: bool,
     /// KV tokens, where they differ from the profile's.
     pub kv_tokens: Option<u32>,
 }
@@ -53,11 +55,12 @@ impl Setting {
         prefixes: Prefixes::None,
         decode_tokens: 1,
         accounts: 40,
+        tells_slots: true,
         kv_tokens: None,
     };
 
     /// The others.
-    pub const OTHERS: [Self; 9] = [
+    pub const OTHERS: [Self; 10] = [
         Self { name: "70b", profile: "70b-h100-tp8", knee_per_s: 41.0, ..Self::CHAT },
         // Memory binds before tokens come late.
         Self {
@@ -91,6 +94,16 @@ impl Setting {
             end_s: 900,
             ..Self::CHAT
         },
+        // The same when nobody asks it for its slots, so that they have to be found.
+        Self {
+            name: "four-slots-untold",
+            profile: "llamacpp-4",
+            knee_per_s: 1.4,
+            warm_up_s: 120,
+            end_s: 900,
+            tells_slots: false,
+            ..Self::CHAT
+        },
         // Prompts too short to teach a prefill rate.
         Self {
             name: "unknown-rate",
@@ -109,7 +122,8 @@ impl Setting {
     fn engine(&self) -> Profile {
         let profile = Profile::named(self.profile).unwrap_or(LLAMA_8B_A100);
         let kv_tokens = self.kv_tokens.unwrap_or(profile.kv_tokens);
-        Profile { decode_tokens: self.decode_tokens, kv_tokens, ..profile }
+        let tells_slots = profile.tells_slots && self.tells_slots;
+        Profile { decode_tokens: self.decode_tokens, kv_tokens, tells_slots, ..profile }
     }
 
     /// Its traffic at `load` times the knee: Poisson arrivals, 30 % priority, everything streams.

@@ -64,6 +64,8 @@ pub struct Profile {
     pub step_tokens_max: u32,
     /// Most sequences running at once.
     pub sequences_max: u32,
+    /// Whether it tells that number to who asks, as llama.cpp does (`/props`, `/slots`) and vLLM does not.
+    pub tells_slots: bool,
     /// Tokens that a decoding sequence gains per step: 1, or more with speculative decoding.
     pub decode_tokens: u32,
     /// Whether full prompt blocks are kept and shared.
@@ -90,6 +92,7 @@ pub const LLAMA_8B_A100: Profile = Profile {
     block_tokens: 16,
     step_tokens_max: 2048,
     sequences_max: 256,
+    tells_slots: false,
     decode_tokens: 1,
     prefix_cache: true,
     context: 131_072,
@@ -197,6 +200,7 @@ pub const PROFILES: [Profile; 10] = [
         kv_tokens: 32_768,
         step_tokens_max: 512,
         sequences_max: 4,
+        tells_slots: true,
         context: 8192,
         ..LLAMA_8B_A100
     },

@@ -55,4 +55,5 @@ mod accounts;
 mod agree;
 mod cached;
 mod reserve;
+mod waiting;
 mod week;

@@ -5,7 +5,7 @@ use super::proof::Proof;
 use super::table;
 use super::{
     accounts, agree, c1, c2, c3, c5, c6, c7, c7_p99, c8, c9, cached, p11, p12, real, reserve, t1, t2,
-    t2_routes, t3, t4, t6, t11, t12, week,
+    t2_routes, t3, t4, t6, t11, t12, waiting, week,
 };
 
 /// All of them.
@@ -25,6 +25,7 @@ pub(super) const PROOFS: &[Proof] = &[
     table::PROOF,
     p11::PROOF,
     p12::PROOF,
+    real::SEARCH,
     real::P1,
     real::P2,
     real::P4,
@@ -35,6 +36,7 @@ pub(super) const PROOFS: &[Proof] = &[
     c3::PROOF,
     c5::PROOF,
     c6::PROOF,
+    waiting::PROOF,
     c7::PROOF,
     c7_p99::PROOF,
     c8::PROOF,

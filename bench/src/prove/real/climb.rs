@@ -78,6 +78,7 @@ fn climb(setting: &Setting) -> Result<Table, Trouble> {
         retries: 0,
         kill_at: None,
         watch_from: Duration::from_secs_f64(warm_s),
+        knobs: setting.real.knobs(),
     };
     let courses = play(setting, &climb, &SIDES)?;
     let windows: Vec<(Stage, f64, f64)> = stages

@@ -1,9 +1,8 @@
-//! HAProxy as a gate in front of engines, with everything set that helps it. `maxconn` follows from what the drills say of
-//! the engines and was not searched in real time: another value may be better still.
+//! HAProxy as a gate in front of engines, with everything set that helps it; `maxconn` as `real-search` found it.
 //!
 //! | setting | value | why |
 //! |---|---|---|
-//! | `maxconn` of a server | [`PLACES`] | the requests at once at which tokens still come in time; fewer waste the engine, more break the service level of all |
+//! | `maxconn` of a server | searched | the requests at once at which tokens still come in time; fewer waste the engine, more break the service level of all |
 //! | `http-request set-priority-class` | by the customer's key | strict priority in the queue |
 //! | `timeout queue` | [`WAIT`] | the bound of the time to the first token, less what the prefill takes |
 //! | `balance leastconn` | | least requests is the nearest thing to least work that it knows |
@@ -22,9 +21,6 @@ use super::super::proof::{Setting, Trouble};
 
 /// What the proofs with it need installed.
 pub(super) const NEEDED: &str = "haproxy";
-
-/// Requests at once on a server: between 64 and 72 tokens of the usual conversations still come within 85 of 100 ms.
-const PLACES: u32 = 64;
 
 /// In the search path, or where Debian puts it, which is not in that of every user.
 const EXECUTABLES: [&str; 2] = ["haproxy", "/usr/sbin/haproxy"];
@@ -51,12 +47,13 @@ impl HaProxy {
         name: &str,
         engines: &[SocketAddr],
         priority_key: &str,
+        places: u32,
     ) -> Result<Self, Trouble> {
         let missing = Trouble::Missing("haproxy is not installed (Debian: apt-get install haproxy)");
         let executable = EXECUTABLES.into_iter().map(Path::new).find(|path| is_there(path)).ok_or(missing)?;
         let address = free_address()?;
         let file = setting.out.join(format!("{name}-haproxy.cfg"));
-        std::fs::write(&file, configuration(address, engines, priority_key))?;
+        std::fs::write(&file, configuration(address, engines, priority_key, places))?;
         let log = setting.out.join(format!("{name}-haproxy.log"));
         let arguments = ["-db", "-f", file.to_str().unwrap_or_default()];
         let mut program = Program::start(executable, arguments, &log)?;
@@ -70,7 +67,7 @@ fn is_there(executable: &Path) -> bool {
     version.is_ok_and(|status| status.success())
 }
 
-fn configuration(listen: SocketAddr, engines: &[SocketAddr], priority_key: &str) -> String {
+fn configuration(listen: SocketAddr, engines: &[SocketAddr], priority_key: &str, places: u32) -> String {
     let servers: Vec<String> =
         engines.iter().enumerate().map(|(number, engine)| format!("  server e{number} {engine}\n")).collect();
     format!(
@@ -82,7 +79,7 @@ fn configuration(listen: SocketAddr, engines: &[SocketAddr], priority_key: &str)
          \x20 http-request set-priority-class int(-10) if {{ req.hdr(authorization) -m beg \"Bearer {priority_key}\" }}\n\
          \x20 default_backend engines\n\
          backend engines\n  balance leastconn\n  option httpchk GET /health\n\
-         \x20 default-server maxconn {PLACES} check inter 200ms fall 2 rise 1 observe layer4 error-limit 2 on-error mark-down \
+         \x20 default-server maxconn {places} check inter 200ms fall 2 rise 1 observe layer4 error-limit 2 on-error mark-down \
          on-marked-down shutdown-sessions pool-purge-delay 60s\n{}",
         WAIT.as_millis(),
         servers.concat()
@@ -97,7 +94,7 @@ mod tests {
     fn the_configuration_has_what_makes_it_a_fair_opponent() {
         let engines = [SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2))];
 
-        let text = configuration(SocketAddr::from(([127, 0, 0, 1], 3)), &engines, "prio-");
+        let text = configuration(SocketAddr::from(([127, 0, 0, 1], 3)), &engines, "prio-", 64);
 
         for line in [
             "timeout queue 1700ms",

@@ -29,6 +29,7 @@ pub(super) fn played(setting: &Setting) -> Result<Table, Trouble> {
         retries: 0,
         kill_at: Some(Duration::from_secs_f64(calm)),
         watch_from: Duration::from_secs_f64(calm),
+        knobs: setting.real.knobs(),
     };
     let courses = play(setting, &drill, &SIDES)?;
     let end = calm + after;

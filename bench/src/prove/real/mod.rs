@@ -18,6 +18,7 @@ mod judge;
 mod loss;
 mod picture;
 mod play;
+mod search;
 mod side;
 mod table;
 mod wave;
@@ -32,7 +33,17 @@ use table::Table;
 pub(super) struct Played {
     climb: OnceCell<Table>,
     wave: OnceCell<Table>,
+    knobs: OnceCell<side::Knobs>,
 }
+
+impl Played {
+    /// What is set by hand: as found in this run, or before.
+    fn knobs(&self) -> side::Knobs {
+        self.knobs.get().copied().unwrap_or_default()
+    }
+}
+
+pub(super) use search::PROOF as SEARCH;
 
 pub(super) const P1: Proof = Proof {
     id: "P1-real",

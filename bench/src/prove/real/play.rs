@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::process;
 use super::super::proof::{Setting, Trouble};
 use super::judge::Requests;
-use super::side::{Kind, Side, callers};
+use super::side::{Kind, Knobs, Side, callers};
 use bench::clock;
 use bench::engine::profile::LLAMA_8B_A100;
 use bench::load::{LoadPlan, LoadRun, Mode, Retry, Slo, Stage, start};
@@ -28,6 +28,8 @@ pub(super) struct Drill {
     pub(super) kill_at: Option<Duration>,
     /// From when on the first refusal is looked for.
     pub(super) watch_from: Duration,
+    /// What is set by hand.
+    pub(super) knobs: Knobs,
 }
 
 /// What became of it on one side.
@@ -64,7 +66,7 @@ pub(super) fn play(setting: &Setting, drill: &Drill, kinds: &[Kind]) -> Result<V
     setting.block_on(async {
         let mut sides = Vec::with_capacity(kinds.len());
         for kind in kinds {
-            sides.push(Side::start(setting, drill.name, *kind).await?);
+            sides.push(Side::start(setting, drill.name, *kind, drill.knobs).await?);
         }
         let began = (clock::now(), spent(&sides)?);
         let mut runs = Vec::with_capacity(sides.len());

@@ -13,8 +13,20 @@ use bench::load::Caller;
 /// Replicas of a fleet.
 pub(super) const REPLICAS: usize = 4;
 
-/// The limit of the side whose limit is held, near the best of those that the drills hold in virtual time.
-const HELD_AT: u32 = 72;
+/// What is set by hand on the sides that have to be told. The defaults are what `real-search` found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Knobs {
+    /// `maxconn` of each server of HAProxy.
+    pub(super) places: u32,
+    /// The limit of the side whose limit is held.
+    pub(super) held: u32,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self { places: 64, held: 72 }
+    }
+}
 
 /// Customers of each tier. HAProxy tells the tiers apart by how keys begin.
 const CUSTOMERS: u32 = 10;
@@ -71,7 +83,12 @@ impl Side {
     ///
     /// # Errors
     /// A program does not build or start, or is not installed.
-    pub(super) async fn start(setting: &Setting, run: &str, kind: Kind) -> Result<Self, Trouble> {
+    pub(super) async fn start(
+        setting: &Setting,
+        run: &str,
+        kind: Kind,
+        knobs: Knobs,
+    ) -> Result<Self, Trouble> {
         let mut engines = Vec::with_capacity(REPLICAS);
         for _ in 0..REPLICAS {
             let config = EngineServerConfig { profile: LLAMA_8B_A100, ..EngineServerConfig::default() };
@@ -83,11 +100,14 @@ impl Side {
             Kind::Ours | Kind::Held => {
                 let mut config = Config { accounts: accounts(), ..Config::limitless(addresses, 0) };
                 if kind == Kind::Held {
-                    config.deployment.push_str(&format!(", limit: {HELD_AT}"));
+                    config.deployment.push_str(&format!(", limit: {}", knobs.held));
                 }
                 Front::Ours(Tidegate::start(setting, &name, &config).await?)
             }
-            Kind::HaProxy => Front::HaProxy(HaProxy::start(setting, &name, &addresses, PRIORITY_KEY).await?),
+            Kind::HaProxy => {
+                let places = knobs.places;
+                Front::HaProxy(HaProxy::start(setting, &name, &addresses, PRIORITY_KEY, places).await?)
+            }
         };
         Ok(Self { kind, front, engines })
     }

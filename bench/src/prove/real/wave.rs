@@ -45,6 +45,7 @@ fn wave(setting: &Setting) -> Result<Table, Trouble> {
         retries: 2,
         kill_at: None,
         watch_from: Duration::from_secs_f64(calm),
+        knobs: setting.real.knobs(),
     };
     let courses = play(setting, &drill, &SIDES)?;
     let (ebb, end) = (calm + high, calm + high + after);

@@ -106,6 +106,15 @@ impl LogFile {
         }
     }
 
+    /// Reads the file again, as another process may have left it: appended to, or replaced.
+    pub(super) fn read_again(&self, wall: Duration) -> io::Result<Option<String>> {
+        let mut writer = self.writer.lock();
+        let (fresh, damage) = LogFile::open(&writer.path, wall)?;
+        *writer = fresh.writer.into_inner();
+        *self.places.write() = fresh.places.into_inner();
+        Ok(damage)
+    }
+
     /// Budgets that are known.
     pub(super) fn len(&self) -> usize {
         self.places.read().index.len()

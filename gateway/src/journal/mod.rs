@@ -146,7 +146,14 @@ impl Journal {
         match *turn {
             Lock::Held { .. } => {}
             Lock::Given => return Ok(0),
-            Lock::Wanted => *turn = Lock::Held { _file: lock(&self.folder).map_err(io::Error::other)? },
+            Lock::Wanted => {
+                let file = lock(&self.folder).map_err(io::Error::other)?;
+                // The other process may have written, and put a new file in place of ours.
+                if let Some(damage) = self.log.read_again(clock::wall())? {
+                    tracing::warn!(folder = %self.folder.display(), "{damage}");
+                }
+                *turn = Lock::Held { _file: file };
+            }
         }
         let touched: Vec<Arc<BudgetCell>> =
             registry.budgets().into_iter().filter(|cell| cell.take_touched()).collect();
@@ -286,8 +293,14 @@ mod tests {
         assert_eq!((beyond.prompt, beyond.uncached_prompt, beyond.generated), (-1_000, 0, 5));
         old.take_back();
         assert!(old.save(&registry).is_err(), "the new process still has it");
+        let path = folder.join("budgets.journal");
+        fs::copy(&path, folder.join("copy")).unwrap();
+        fs::rename(folder.join("copy"), &path).unwrap();
         drop(new);
         assert_eq!(old.save(&registry).unwrap(), 1, "nothing of it was lost here either");
+        drop(old);
+        let mut budget = Journal::open(&folder).unwrap().find("acme", "m", config()).unwrap();
+        assert_eq!(budget.view(clock::now()).prompt.used, 49_000, "it was written where it is looked for");
     }
 
     #[test]

@@ -22,26 +22,29 @@ pub(super) struct Shortfall {
 const SHORTFALLS: &[Shortfall] = &[
     Shortfall {
         id: "P1",
-        reason: "0.9986 and 0.9990 at 2×: answers of five to twenty tokens have too few steps to make up for one that was \
+        reason: "0.9986 and 0.9979 (CV 3) at 2×: answers of five to twenty tokens have too few steps to make up for one that was \
                  full of prompts",
         next: "send priority where its next steps are emptiest",
     },
     Shortfall {
         id: "P4",
-        reason: "the first refusal comes 1.3 s after the step, because regular may wait 1.5 s and prompts are predicted \
-                 by a rate that assumes full steps",
-        next: "predict by the paced rate",
+        reason: "the first refusal comes 0.9 to 1.8 s after the step: in its first second a burst of a load that can be \
+                 borne looks the same, and refusing sooner refuses more than 0.5 % of that; what priority attains after \
+                 30 s is P1 at 3×, 0.995 there and 0.999 here",
+        next: "tell a step from a burst by how many accounts send more",
     },
     Shortfall {
         id: "P6",
-        reason: "12 s where clients do as they are told: those refused in the last seconds of an overload come back after it",
+        reason: "11 to 15 s where clients do as they are told: those refused in the last seconds of an overload come back after it",
         next: "tell less while the load falls",
     },
     Shortfall {
         id: "P8",
-        reason: "long context, four slots, one replica and reasoning: few places that are held for long, so that priority \
-                 waits for one to become free; the others hold but for a few lines",
-        next: "slots that engines report; room for priority by how long places are held",
+        reason: "one replica, four slots and long context, at 0.8× CV 3 and from 2× on: few places that are held for long, \
+                 so that priority waits for one to become free, partly also when it is alone on the fleet (bursts at 3×, \
+                 four slots: 0.91 to 0.92); the others hold but for a few lines",
+        next: "a prefill room that long prompts sustain by their own number; take growth of long answers into account \
+               before they have grown",
     },
     Shortfall {
         id: "P14",

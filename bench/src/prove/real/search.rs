@@ -19,14 +19,15 @@ pub(in super::super) const PROOF: Proof = Proof {
     what: "real time: HAProxy's maxconn and the held limit with the most in time at 2×, for the proofs that follow",
     goal: "no value at the end of its range",
     quick_s: 14,
-    full_s: 130,
+    full_s: 165,
     needs: haproxy::NEEDED,
     run: |setting| search(setting),
 };
 
 const SIDES: [Kind; 2] = [Kind::HaProxy, Kind::Held];
-const FULL: [u32; 6] = [48, 64, 80, 104, 136, 176];
-const QUICK: [u32; 2] = [48, 72];
+/// `maxconn`, held limit.
+const FULL: [(u32, u32); 5] = [(48, 104), (56, 136), (64, 176), (72, 232), (80, 304)];
+const QUICK: [(u32, u32); 2] = [(48, 104), (72, 176)];
 const LOAD: f64 = 2.0;
 /// A `maxconn` that serves less of priority than this is not one that anybody would set.
 const PRIORITY_MIN: f64 = 0.995;
@@ -42,8 +43,8 @@ struct Tried {
 fn search(setting: &Setting) -> Result<Finding, Trouble> {
     let values = setting.size(&QUICK[..], &FULL[..]);
     let mut tried: [Vec<Tried>; 2] = [Vec::new(), Vec::new()];
-    for &value in values {
-        for (list, found) in tried.iter_mut().zip(at(setting, value)?) {
+    for &(places, held) in values {
+        for (list, found) in tried.iter_mut().zip(at(setting, Knobs { places, held })?) {
             list.push(found);
         }
     }
@@ -58,7 +59,9 @@ fn search(setting: &Setting) -> Result<Finding, Trouble> {
     if !setting.quick {
         let _ = setting.real.knobs.set(Knobs { places: places.value, held: held_at.value });
     }
-    let inside = |one: Tried| values.first() != Some(&one.value) && values.last() != Some(&one.value);
+    let inside = |one: Tried, list: &[Tried]| {
+        [list.first(), list.last()].iter().flatten().all(|end| end.value != one.value)
+    };
     let row =
         |one: &Tried| json!({ "value": one.value, "goodput_per_s": one.goodput, "priority": one.priority });
     Ok(Finding {
@@ -72,7 +75,7 @@ fn search(setting: &Setting) -> Result<Finding, Trouble> {
             100.0 * held_at.priority
         ),
         goal: PROOF.goal.to_owned(),
-        ok: setting.quick || inside(places) && inside(held_at),
+        ok: setting.quick || inside(places, &haproxy) && inside(held_at, &held),
         details: json!({
             "haproxy": haproxy.iter().map(row).collect::<Vec<_>>(),
             "held": held.iter().map(row).collect::<Vec<_>>(),
@@ -84,9 +87,9 @@ fn best(tried: &[Tried]) -> Option<Tried> {
     tried.iter().copied().max_by(|one, other| one.goodput.total_cmp(&other.goodput))
 }
 
-/// Both sides with `value`.
-fn at(setting: &Setting, value: u32) -> Result<[Tried; 2], Trouble> {
-    let (warm_s, end_s) = setting.size((2.0, 6.0), (6.0, 20.0));
+/// Both sides with these values.
+fn at(setting: &Setting, knobs: Knobs) -> Result<[Tried; 2], Trouble> {
+    let (warm_s, end_s) = setting.size((2.0, 6.0), (14.0, 30.0));
     let drill = Drill {
         name: "real-search",
         stages: vec![(LOAD, 1.0, end_s)],
@@ -94,7 +97,7 @@ fn at(setting: &Setting, value: u32) -> Result<[Tried; 2], Trouble> {
         retries: 0,
         kill_at: None,
         watch_from: std::time::Duration::ZERO,
-        knobs: Knobs { places: value, held: value },
+        knobs,
     };
     let courses = play(setting, &drill, &SIDES)?;
     let of = |kind: Kind| {
@@ -102,7 +105,7 @@ fn at(setting: &Setting, value: u32) -> Result<[Tried; 2], Trouble> {
         let both = course.map(|course| course.requests.within(Tier::Both, warm_s, end_s));
         let priority = course.map(|course| course.requests.within(Tier::Priority, warm_s, end_s));
         Tried {
-            value,
+            value: if kind == Kind::HaProxy { knobs.places } else { knobs.held },
             goodput: both.map_or(0.0, |tally| tally.attained as f64 / (end_s - warm_s)),
             priority: priority.map_or(0.0, |tally| tally.attainment()),
         }

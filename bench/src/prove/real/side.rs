@@ -24,7 +24,7 @@ pub(super) struct Knobs {
 
 impl Default for Knobs {
     fn default() -> Self {
-        Self { places: 64, held: 72 }
+        Self { places: 64, held: 176 }
     }
 }
 

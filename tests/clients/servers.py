@@ -13,6 +13,9 @@ MODEL = "tiny"
 # The same model on an engine of its own with four places, of which regular requests may hold three: easy to overload.
 NARROW_MODEL = "tiny-narrow"
 NARROW_PLACES = 4
+# Whoever crowds it is to meet its load, however fast the engine is, and not the own budget.
+NARROW_GENERATED = 10_000_000
+NARROW_LIMITS = f"start: {{ generated: {NARROW_GENERATED} }}, ceiling: {{ generated: {NARROW_GENERATED} }}"
 # Engines of the open deployment, and one more for the narrow one: a replica belongs to one deployment.
 OPEN_REPLICAS = 2
 
@@ -248,6 +251,7 @@ def config_text(kind, replicas, speakers):
         lines.append(f"    tiers: [{tiers}]")
         lines.append(f"    default_tier: {DEFAULT_TIER.get(account, 'regular')}")
         limits = LIMITS["small"] if account in small else LIMITS.get(account)
+        lines.append(f"    limits:\n      - {{ model: {NARROW_MODEL}, {NARROW_LIMITS} }}")
         if limits:
-            lines.append(f"    limits: [{{ model: {MODEL}, {limits} }}]")
+            lines.append(f"      - {{ model: {MODEL}, {limits} }}")
     return "\n".join(lines) + "\n"

@@ -8,6 +8,7 @@ use crate::edge::connections::Connections;
 use crate::harvest;
 use crate::memory::Memory;
 use crate::reload::Reloader;
+use crate::roster::{InForce, Roster};
 use crate::state::{Deployment, Registry, Snapshot};
 use crate::upgrade::Successor;
 use arc_swap::ArcSwap;
@@ -28,6 +29,10 @@ pub struct Gateway {
     snapshot: ArcSwap<Snapshot>,
     /// What goes on through reloads.
     pub registry: Registry,
+    /// Accounts made at run time.
+    pub roster: Roster,
+    /// Held while a snapshot is made of the last one.
+    changing: Mutex<()>,
     /// Bytes of bodies in flight.
     pub memory: Arc<Memory>,
     /// Open client connections.
@@ -81,15 +86,19 @@ impl Gateway {
         accounts: Arc<Accounts>,
         connections: Arc<Connections>,
         registry: Registry,
+        roster: Roster,
     ) -> Self {
         let limits = &config.listen.limits;
         let memory =
             Memory::new(limits.inflight_bytes, limits.inflight_account_share, limits.inflight_priority_share);
         let started_with = crate::config::redacted(&config);
-        let snapshot = Snapshot::build(config, &registry, None);
+        let made = in_force(&roster, &config);
+        let snapshot = Snapshot::build(config, made, &registry, None);
         Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             registry,
+            roster,
+            changing: Mutex::default(),
             memory,
             connections,
             connector: Connector::new(Some(ConnectorOptions::new(POOL_SIZE))),
@@ -109,16 +118,37 @@ impl Gateway {
         self.snapshot.load_full()
     }
 
-    /// Puts a config in force, at once and whole. Not to be called by two at a time. O(accounts × models used).
+    /// Puts a config in force, at once and whole. O(accounts × models used).
     pub fn adopt(&self, config: Arc<Config>) {
+        let _turn = self.changing.lock();
         let before = self.snapshot();
-        let after = Arc::new(Snapshot::build(config, &self.registry, Some(&before)));
+        let made = in_force(&self.roster, &config);
+        let after = Arc::new(Snapshot::build(config, made, &self.registry, Some(&before)));
         self.snapshot.store(Arc::clone(&after));
         let stays =
             |old: &Arc<Deployment>| after.deployments.iter().any(|new| Arc::ptr_eq(&new.gate, &old.gate));
         let gone = before.deployments.iter().filter(|old| !stays(old)).cloned();
         self.retiring.lock().extend(gone);
-        for budget in self.registry.budgets() {
+        self.reconfigure(&after, None);
+    }
+
+    /// Puts the accounts made at run time in force as they are now; of the one that changed, its limits too. A request
+    /// keeps what it began with. O(accounts).
+    pub fn accounts_changed(&self, id: Option<&str>) {
+        let _turn = self.changing.lock();
+        let before = self.snapshot();
+        let made = self.roster.in_force(&before.config).accounts;
+        let after = Arc::new(before.with_accounts(made, &self.registry));
+        self.snapshot.store(Arc::clone(&after));
+        if let Some(id) = id {
+            self.reconfigure(&after, Some(id));
+        }
+    }
+
+    /// Bounds of budgets in memory as a snapshot has them, of all accounts or of one.
+    fn reconfigure(&self, after: &Snapshot, only: Option<&str>) {
+        let budgets = self.registry.budgets().into_iter();
+        for budget in budgets.filter(|budget| only.is_none_or(|id| *budget.account == *id)) {
             let (account, model) = (after.account(&budget.account), after.config.model(&budget.model));
             if let (Some(account), Some(model)) = (account, model) {
                 self.registry.reconfigure(&after.config, &account.config, model);
@@ -270,4 +300,16 @@ impl Gateway {
         }
         Invariants { at_rest: counters.values().all(|value| *value == 0), counters }
     }
+}
+
+/// The accounts made at run time that are in force under a config; says which the config overrides.
+fn in_force(roster: &Roster, config: &Config) -> Vec<Arc<crate::config::Account>> {
+    let InForce { accounts, overridden } = roster.in_force(config);
+    for id in overridden {
+        tracing::warn!(
+            account = &*id,
+            "the config declares an account that was made at run time too; what the config says counts"
+        );
+    }
+    accounts
 }

@@ -205,6 +205,11 @@ impl<T> KeyTable<T> {
         stored.same(&digest).then_some(opens)
     }
 
+    /// What the key of a digest opens. For what is stored: who presents something is looked up by [`Self::find`].
+    pub fn get(&self, digest: &Digest) -> Option<&T> {
+        self.by_digest.get(digest)
+    }
+
     /// How many keys there are.
     pub fn len(&self) -> usize {
         self.by_digest.len()

@@ -46,6 +46,7 @@ pub mod operated;
 pub mod overrides;
 pub mod record;
 pub mod reload;
+pub mod roster;
 pub mod scrape;
 pub mod serve;
 pub mod shares;

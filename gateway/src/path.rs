@@ -191,8 +191,8 @@ fn identify(
     let key = credential::key(&client.session().req_header().headers)?;
     let key = std::str::from_utf8(key).unwrap_or_default();
     let unknown = || credential::unknown(keys::is_mistyped(key));
-    let config = snapshot.config.keys.find(key).filter(|account| !account.disabled).ok_or_else(unknown)?;
-    let account = snapshot.accounts.get(&config.id).cloned().ok_or_else(unknown)?;
+    let enabled = snapshot.keys.find(key).filter(|account| !account.config.disabled);
+    let account = enabled.cloned().ok_or_else(unknown)?;
     record.account = Some(Arc::clone(&account.config.id));
     Ok(account)
 }

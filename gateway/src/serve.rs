@@ -22,6 +22,7 @@ use crate::metrics::{self, RequestMetrics};
 use crate::notify;
 use crate::overrides::Overrides;
 use crate::reload;
+use crate::roster::{self, Roster};
 use crate::scrape;
 use crate::signals::{FLUSH_PATIENCE, Signals};
 use crate::state::Registry;
@@ -142,7 +143,9 @@ fn gateway(
     let journal = config.state.dir.as_deref().map(Journal::open).transpose()?;
     let overrides = Overrides::open(config.state.dir.as_deref());
     let registry = Registry::with_state(journal.clone(), overrides);
-    let gateway = Arc::new(Gateway::new(Arc::clone(config), accounts, connections, registry));
+    let roster = Roster::open(config.state.dir.as_deref(), config);
+    let gateway = Arc::new(Gateway::new(Arc::clone(config), accounts, connections, registry, roster));
+    roster::start(Arc::clone(&gateway))?;
     if let Some(journal) = &journal {
         journal::start(Arc::clone(journal), Arc::clone(&gateway), config.state.interval)?;
     }

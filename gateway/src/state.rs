@@ -10,6 +10,7 @@ use crate::clock;
 use crate::config::{self, Config, Tier};
 use crate::entropy::stable_hash;
 use crate::journal::Journal;
+use crate::keys::KeyTable;
 use crate::last_minute::LastMinute;
 use crate::memory::AccountMemory;
 use crate::operated::Operated;
@@ -32,8 +33,10 @@ use std::time::Duration;
 pub struct Snapshot {
     /// The config itself.
     pub config: Arc<Config>,
-    /// Accounts by id.
+    /// Accounts by id: those of the config, and those made at run time.
     pub accounts: HashMap<Arc<str>, Arc<Account>>,
+    /// Accounts by the digests of their keys, disabled ones too.
+    pub keys: KeyTable<Arc<Account>>,
     /// Models by name and alias.
     pub models: HashMap<Arc<str>, Arc<Model>>,
     /// Deployments in the order of the file.
@@ -47,8 +50,10 @@ pub struct Snapshot {
 /// One account.
 #[derive(Debug)]
 pub struct Account {
-    /// What the config says.
+    /// What the config says, or what was said at run time.
     pub config: Arc<config::Account>,
+    /// Whether it was made at run time.
+    pub made: bool,
     /// The unit of fairness and of prefix knowledge: a hash of the id, so it survives restarts.
     pub number: u64,
     /// What keeps its prompts apart in an engine's cache; says nothing of the id.
@@ -255,6 +260,11 @@ impl Registry {
         self.inner.lock().accounts.values().map(|account| u64::from(account.meter.lock().live())).sum()
     }
 
+    /// Forgets the requests of an account that is gone: those that run end with what they hold.
+    pub fn forget_account(&self, id: &str) {
+        self.inner.lock().accounts.remove(id);
+    }
+
     fn account(&self, account: &config::Account) -> AccountState {
         let (per_minute, at_once) = (u64::from(account.requests_per_minute), account.concurrency);
         let mut inner = self.inner.lock();
@@ -356,6 +366,19 @@ fn policy(limits: &config::Limits) -> limits::Policy {
 }
 
 impl Account {
+    fn build(config: Arc<config::Account>, made: bool, models: usize, registry: &Registry) -> Account {
+        let AccountState { meter, memory } = registry.account(&config);
+        Account {
+            number: stable_hash(config.id.as_bytes()),
+            cache_salt: cache_salt(&config.id),
+            meter,
+            memory,
+            budgets: (0..models).map(|_| Mutex::default()).collect(),
+            made,
+            config,
+        }
+    }
+
     /// The budget on `model`: in memory, or read from the journal, or new.
     #[must_use]
     pub fn budget(&self, registry: &Registry, config: &Config, model: &Model) -> Arc<BudgetCell> {
@@ -399,9 +422,15 @@ impl Snapshot {
     }
 
     /// Builds the snapshot of `config`. Looks up the names of replicas, which may block; one without an address is
-    /// told and looked up again later. Deployments that are in `before` by name go on with their shedders.
+    /// told and looked up again later. Deployments that are in `before` by name go on with their shedders. `made` are the
+    /// accounts made at run time.
     #[must_use]
-    pub fn build(config: Arc<Config>, registry: &Registry, before: Option<&Snapshot>) -> Snapshot {
+    pub fn build(
+        config: Arc<Config>,
+        made: Vec<Arc<config::Account>>,
+        registry: &Registry,
+        before: Option<&Snapshot>,
+    ) -> Snapshot {
         let deployments: Vec<Arc<Deployment>> = config
             .deployments
             .iter()
@@ -426,31 +455,45 @@ impl Snapshot {
                 models.insert(Arc::clone(name), Arc::clone(&built));
             }
         }
-        let accounts = config.accounts.iter().map(|account| {
-            let AccountState { meter, memory } = registry.account(account);
-            let budgets = config.models.iter().map(|_| Mutex::default()).collect();
-            let number = stable_hash(account.id.as_bytes());
-            (
-                Arc::clone(&account.id),
-                Arc::new(Account {
-                    config: Arc::clone(account),
-                    number,
-                    cache_salt: cache_salt(&account.id),
-                    meter,
-                    memory,
-                    budgets,
-                }),
-            )
-        });
-        let accounts: HashMap<Arc<str>, Arc<Account>> = accounts.collect();
+        Snapshot {
+            accounts: HashMap::new(),
+            keys: KeyTable::default(),
+            numbers: HashMap::new(),
+            models,
+            deployments,
+            built: clock::wall().as_secs(),
+            config,
+        }
+        .with_accounts(made, registry)
+    }
+
+    /// The same config with other accounts made at run time; those that did not change are not built again.
+    /// O(accounts).
+    #[must_use]
+    pub fn with_accounts(&self, made: Vec<Arc<config::Account>>, registry: &Registry) -> Snapshot {
+        let declared = self.config.accounts.iter().map(|account| (Arc::clone(account), false));
+        let mut accounts = HashMap::new();
+        let mut keys = KeyTable::default();
+        for (account, made) in declared.chain(made.into_iter().map(|account| (account, true))) {
+            let old = self.accounts.get(&account.id).filter(|old| Arc::ptr_eq(&old.config, &account));
+            let built = old.cloned().unwrap_or_else(|| {
+                Arc::new(Account::build(account, made, self.config.models.len(), registry))
+            });
+            for key in &built.config.keys {
+                // Rules and roster see to it that a key opens one account; were it not so, the first would keep it.
+                drop(keys.insert(*key, Arc::clone(&built)));
+            }
+            accounts.insert(Arc::clone(&built.config.id), built);
+        }
         let numbers = accounts.values().map(|account| (account.number, Arc::clone(&account.config.id)));
         Snapshot {
             numbers: numbers.collect(),
             accounts,
-            models,
-            deployments,
-            built: clock::wall().as_secs(),
-            config: Arc::clone(&config),
+            keys,
+            models: self.models.clone(),
+            deployments: self.deployments.clone(),
+            built: self.built,
+            config: Arc::clone(&self.config),
         }
     }
 }

@@ -30,10 +30,12 @@ if [ -z "${TIDEGATE_BIN:-}" ]; then
 fi
 
 token=tg-admin-under-test
+rm -rf "$kept/state"
 printf '%s' "$token" >"$kept/token"
 cat >"$kept/config.yaml" <<YAML
 listen: { address: "127.0.0.1:0", shutdown: { lame_duck_ms: 0, grace_ms: 1000 } }
 admin: { address: "127.0.0.1:0", token_file: token }
+state: { dir: state }
 log: { access: off, level: warn, format: json }
 deployments: [{ name: sim, replicas: ["http://127.0.0.1:9", "http://127.0.0.1:19"] }]
 models: [{ name: sim, deployments: [sim] }]

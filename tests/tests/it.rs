@@ -10,6 +10,7 @@ mod tidy;
 mod harness;
 
 #[cfg(test)]
+mod accounts;
 mod answers;
 
 #[cfg(test)]

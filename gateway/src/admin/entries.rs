@@ -7,7 +7,7 @@ use super::guard::Role;
 use super::openapi::Schema;
 use super::table::{Entry, Query, Verb};
 use super::views::{accounts, deployments, limits, process, refusals};
-use super::{change, read};
+use super::{accounts as changed, change, read};
 
 const fn get(
     path: &'static str,
@@ -42,6 +42,9 @@ const fn change(
 
 /// What a change of a deployment answers.
 const DEPLOYMENT: Schema = Schema::of::<deployments::DeploymentState>();
+
+/// What a change of an account answers.
+const ACCOUNT: Schema = Schema::of::<changed::ChangedAccount>();
 
 /// All of them, in the order of the document.
 pub(super) const ENTRIES: &[Entry] = &[
@@ -102,6 +105,47 @@ pub(super) const ENTRIES: &[Entry] = &[
             read::account_limits,
         )
     },
+    change(
+        Verb::Post,
+        "/api/v1/accounts",
+        (
+            "create_account",
+            "Makes an account, in force at once and kept in the state folder. Shows its key, once.",
+        ),
+        Some(Schema::of::<changed::NewAccount>()),
+        ACCOUNT,
+        changed::create,
+    ),
+    change(
+        Verb::Patch,
+        "/api/v1/accounts/{id}",
+        (
+            "change_account",
+            "Changes an account made at run time: disables it, moves its tiers. 409: the config declares it.",
+        ),
+        Some(Schema::of::<changed::AccountChange>()),
+        ACCOUNT,
+        changed::change,
+    ),
+    change(
+        Verb::Delete,
+        "/api/v1/accounts/{id}",
+        ("remove_account", "Removes an account made at run time."),
+        None,
+        Schema::of::<changed::RemovedAccount>(),
+        changed::remove,
+    ),
+    change(
+        Verb::Post,
+        "/api/v1/accounts/{id}/keys",
+        (
+            "rotate_keys",
+            "Makes a new key for an account made at run time and shows it, once; the others end.",
+        ),
+        Some(Schema::of::<changed::Rotation>()),
+        ACCOUNT,
+        changed::rotate,
+    ),
     change(
         Verb::Put,
         "/api/v1/accounts/{id}/limits",

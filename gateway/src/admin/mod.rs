@@ -9,10 +9,11 @@
 //! | `server` | How does a question come in, and within which bounds? |
 //! | `guard` | Who may ask this? |
 //! | `entries`, `table`, `call` | What can be asked, and of whom? |
-//! | `read`, `change` | What is answered, and what is done? |
+//! | `read`, `change`, `accounts` | What is answered, and what is done? |
 //! | `views` | How does it look? |
 //! | `openapi` | How is it described? |
 
+mod accounts;
 mod answer;
 mod call;
 mod change;

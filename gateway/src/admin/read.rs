@@ -56,11 +56,11 @@ pub(super) fn accounts(call: &Call<'_>) -> Answered {
         containing: containing.as_deref(),
         limit: call.number("limit", PAGE, accounts::PAGE_MAX)?,
     };
-    Ok(json(StatusCode::OK, &accounts::accounts(&call.snapshot, &wanted)))
+    Ok(json(StatusCode::OK, &accounts::accounts(call.gateway, &call.snapshot, &wanted)))
 }
 
 pub(super) fn account(call: &Call<'_>) -> Answered {
-    Ok(json(StatusCode::OK, &accounts::account_state(&*call.account()?)))
+    Ok(json(StatusCode::OK, &accounts::account_state(call.gateway, &*call.account()?)))
 }
 
 pub(super) fn account_limits(call: &Call<'_>) -> Answered {

@@ -24,6 +24,7 @@ pub(super) enum Verb {
     Get,
     Put,
     Post,
+    Patch,
     Delete,
 }
 
@@ -33,6 +34,7 @@ impl Verb {
             Verb::Get => "GET",
             Verb::Put => "PUT",
             Verb::Post => "POST",
+            Verb::Patch => "PATCH",
             Verb::Delete => "DELETE",
         }
     }

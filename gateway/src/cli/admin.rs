@@ -151,12 +151,13 @@ pub(super) fn header_row(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// Columns as wide as their widest cell, two spaces apart.
+/// Columns as wide as their widest cell, two spaces apart. A row of one cell is a sentence and widens nothing.
 pub(super) fn aligned(table: &[Vec<String>]) -> String {
     let columns = table.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
-            table.iter().filter_map(|row| row.get(column)).map(|text| text.chars().count()).max().unwrap_or(0)
+            let rows = table.iter().filter(|row| columns == 1 || row.len() > 1);
+            rows.filter_map(|row| row.get(column)).map(|text| text.chars().count()).max().unwrap_or(0)
         })
         .collect();
     let mut out = String::new();

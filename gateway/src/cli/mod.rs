@@ -2,6 +2,7 @@
 //!
 //! `0` it went well, `1` it ran and failed, `2` it was called wrongly or its config is wrong.
 
+mod accounts;
 mod admin;
 mod check;
 mod demo;
@@ -47,6 +48,8 @@ enum Command {
     /// A capacity drill: plays load, judges it, writes a report. Exit code 0 passed, 1 failed, 2 usage.
     #[command(after_help = drill::EXAMPLES)]
     Drill(Box<drill::DrillArguments>),
+    /// Accounts of a running gateway: make, change, disable, rotate keys, through its admin API.
+    Accounts(accounts::AccountsArguments),
     /// Accounts' limits, through the admin API of a running gateway.
     Limits(limits::LimitsArguments),
     /// Deployments of a running gateway: how full, who waits; drain, thresholds, pressure.
@@ -90,6 +93,7 @@ pub fn run() -> ExitCode {
         Some(Command::Schema) => check::schema(),
         Some(Command::Engine(arguments)) => engine(*arguments),
         Some(Command::Drill(arguments)) => drill::run(&arguments),
+        Some(Command::Accounts(arguments)) => accounts::run(&arguments),
         Some(Command::Limits(arguments)) => limits::run(&arguments),
         Some(Command::Deployments(arguments)) => deployments::run(&arguments),
         Some(Command::Keys(command)) => keys::run(&command),

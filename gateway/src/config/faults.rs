@@ -186,6 +186,11 @@ impl Report {
         self.at_place(at.place(file), at, message);
     }
 
+    /// Whether nothing was found.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Whether another fault would only be counted.
     pub(crate) fn is_full(&self) -> bool {
         self.list.len() == FAULTS_MAX

@@ -17,6 +17,7 @@
 //! - Secrets are in files, and neither `Debug`, a fault nor [`redacted`] shows them.
 
 mod account;
+mod apart;
 mod check;
 mod deployment;
 mod document;
@@ -53,6 +54,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub use account::{Account, LimitOverride, OnForbiddenTier, SpendingTier};
+pub use apart::AccountRules;
 pub use deployment::{Deployment, Engine, Slo};
 pub use document::{Document, Part, schema_of};
 pub use faults::{FAULTS_MAX, Fault, Faults};
@@ -69,7 +71,6 @@ pub use tier::{Tier, Tiers};
 pub use tree::{DEPTH_MAX, NODES_MAX};
 pub use upstream_tls::UpstreamTls;
 
-use crate::keys::KeyTable;
 use faults::{At, Report};
 use resolve::{ReadFile, Resolver};
 
@@ -91,8 +92,6 @@ pub struct Config {
     pub model_names: HashMap<Arc<str>, Arc<Model>>,
     /// The customers, in the order of the file.
     pub accounts: Vec<Arc<Account>>,
-    /// The customers by the digests of their keys, disabled ones too.
-    pub keys: KeyTable<Arc<Account>>,
     /// Where budgets start, how they move and how far.
     pub limits: Limits,
     /// Where limits outlive the process.
@@ -291,7 +290,6 @@ impl ConfigFile {
         Config {
             listen,
             admin,
-            keys: keys(&accounts),
             deployments,
             models,
             model_names,
@@ -311,15 +309,4 @@ fn names(models: &[Arc<Model>]) -> HashMap<Arc<str>, Arc<Model>> {
         }
     }
     names
-}
-
-fn keys(accounts: &[Arc<Account>]) -> KeyTable<Arc<Account>> {
-    let mut table = KeyTable::default();
-    for account in accounts {
-        for key in &account.keys {
-            // A key in two accounts was reported as a fault; the first keeps it here.
-            drop(table.insert(*key, Arc::clone(account)));
-        }
-    }
-    table
 }

@@ -40,7 +40,7 @@ fn snapshot(engine: &str, replicas: &[String], timeout_ms: u32) -> Snapshot {
         "0".repeat(64)
     );
     let config = Config::parse(&text, "t.yaml", &|_| None).unwrap();
-    Snapshot::build(Arc::new(config), &Registry::default(), None)
+    Snapshot::build(Arc::new(config), Vec::new(), &Registry::default(), None)
 }
 
 /// A watch over one replica that does nothing by itself, and where its counters are seen.

@@ -1,6 +1,8 @@
 //! Accounts: who may use what, and how much of it is in use.
 
+use crate::clock;
 use crate::config;
+use crate::gateway::Gateway;
 use crate::state::{Account, Snapshot};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -29,8 +31,12 @@ pub(in crate::admin) struct AccountState {
     source: &'static str,
     /// Whether its keys are refused.
     disabled: bool,
+    /// Whether an account of this id was made at run time too, and is out of force because the config declares it.
+    overrides_runtime: bool,
     /// The first eight digits of each key's SHA-256: enough to tell keys apart.
     keys: Vec<String>,
+    /// Those that end, after a rotation.
+    ending_keys: Vec<EndingKey>,
     /// `1` to `4`, `unlimited` or `enterprise`.
     spending_tier: &'static str,
     /// Tiers that it may ask for.
@@ -53,6 +59,15 @@ pub(in crate::admin) struct AccountState {
     live: u32,
 }
 
+/// A key that is still good beside a newer one.
+#[derive(Debug, Serialize, JsonSchema)]
+struct EndingKey {
+    /// The first eight digits of its SHA-256.
+    key: String,
+    /// When it ends (RFC 3339).
+    at: String,
+}
+
 /// Which accounts are asked for.
 #[derive(Debug, Default)]
 pub(in crate::admin) struct Wanted<'q> {
@@ -65,7 +80,7 @@ pub(in crate::admin) struct Wanted<'q> {
 }
 
 /// A page of them. O(accounts).
-pub(in crate::admin) fn accounts(snapshot: &Snapshot, wanted: &Wanted<'_>) -> AccountPage {
+pub(in crate::admin) fn accounts(gateway: &Gateway, snapshot: &Snapshot, wanted: &Wanted<'_>) -> AccountPage {
     let containing = wanted.containing.unwrap_or_default();
     let mut matching: Vec<&Arc<Account>> =
         snapshot.accounts.values().filter(|account| account.config.id.contains(containing)).collect();
@@ -78,21 +93,27 @@ pub(in crate::admin) fn accounts(snapshot: &Snapshot, wanted: &Wanted<'_>) -> Ac
     matching.truncate(wanted.limit);
     let next = matching.last().filter(|_| more).map(|account| Arc::clone(&account.config.id));
     AccountPage {
-        accounts: matching.into_iter().map(|account| account_state(account)).collect(),
+        accounts: matching.into_iter().map(|account| account_state(gateway, account)).collect(),
         total,
         next,
     }
 }
 
 /// One of them.
-pub(in crate::admin) fn account_state(account: &Account) -> AccountState {
+pub(in crate::admin) fn account_state(gateway: &Gateway, account: &Account) -> AccountState {
     let config = &account.config;
+    let ending = if account.made { gateway.roster.ending(&config.id) } else { Vec::new() };
+    let in_force = ending.into_iter().filter(|(key, _)| config.keys.contains(key));
     let tiers = [config::Tier::Priority, config::Tier::Regular];
     AccountState {
         id: Arc::clone(&config.id),
-        source: "config",
+        source: if account.made { "runtime" } else { "config" },
+        overrides_runtime: !account.made && gateway.roster.has(&config.id),
         disabled: config.disabled,
         keys: config.keys.iter().map(crate::keys::Digest::short).collect(),
+        ending_keys: in_force
+            .map(|(key, at)| EndingKey { key: key.short(), at: clock::rfc3339(at) })
+            .collect(),
         spending_tier: config.spending_tier.name(),
         tiers: tiers
             .into_iter()

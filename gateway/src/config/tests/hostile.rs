@@ -169,5 +169,5 @@ fn ten_thousand_accounts_are_read() {
             "  - id: customer-{nth}\n    keys: ['sha256:{nth:064x}']\n    spending_tier: 3\n    tiers: [priority, regular]\n    limits:\n      - {{ model: m, start: {{ prompt: 7200000 }} }}\n"
         ));
     }
-    assert_eq!(accepted(&text).keys.len(), 10_001);
+    assert_eq!(accepted(&text).accounts.iter().map(|account| account.keys.len()).sum::<usize>(), 10_001);
 }

@@ -92,14 +92,14 @@ fn a_model_has_the_smallest_context_of_its_deployments_if_all_are_known() {
 }
 
 #[test]
-fn a_key_opens_its_account_even_while_that_is_disabled() {
+fn a_disabled_account_keeps_its_keys() {
     let new = crate::keys::NewKey::from_os().unwrap();
     let text = BASE.replace(&BASE[BASE.find("sha256:").unwrap()..][..71], &new.digest.to_string());
     let config = accepted(&format!("{text}    disabled: true\n"));
 
-    let found = config.keys.find(&new.key).unwrap();
-    assert!(found.disabled, "the gateway answers that it is, not that it does not exist");
-    assert!(config.keys.find(&new.digest.to_string()).is_none());
+    let account = &config.accounts[0];
+    assert!(account.disabled);
+    assert_eq!(account.keys, [new.digest]);
 }
 
 #[test]

@@ -18,6 +18,11 @@ fn accepted(text: &str) -> Config {
     Config::parse(text, "t.yaml", &no_env).map_err(|faults| faults.to_string()).unwrap()
 }
 
+/// What accounts may refer to in the small config.
+pub(crate) fn rules() -> AccountRules {
+    AccountRules::of(&accepted(BASE))
+}
+
 /// What a person is told about a config that must not be accepted.
 fn told(text: &str) -> String {
     Config::parse(text, "t.yaml", &no_env).map(|_| "accepted").unwrap_err().to_string()

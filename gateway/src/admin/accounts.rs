@@ -1,0 +1,230 @@
+//! Changes of accounts made at run time: what an operator may say, and what is answered.
+//!
+//! A key is made here and is in the one answer that made it; what is kept of it is its digest. An account of the
+//! config is not changed here: 409 says so.
+
+use super::answer::{Refused, json, problem};
+use super::call::Call;
+use super::read::Answered;
+use super::views::accounts::{AccountState, account_state};
+use crate::clock;
+use crate::config::{OnForbiddenTier, SpendingTier, Tier};
+use crate::keys::{Digest, NewKey};
+use crate::roster::RosterError;
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// The longest time that an old key is good beside a new one: a quarter.
+const OVERLAP_SECONDS_MAX: u32 = 90 * 86_400;
+
+/// What an account may do. What is absent stays as it is, in a new account as the config's defaults are.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct AccountChange {
+    /// Whether its keys are refused. Requests that run are not ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disabled: Option<bool>,
+    /// How much the customer spends, which sets the ceilings of its limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spending_tier: Option<SpendingTier>,
+    /// Tiers that it may ask for; regular is always among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8))]
+    tiers: Option<Vec<Tier>>,
+    /// The tier of requests that name none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default_tier: Option<Tier>,
+    /// What happens to requests for a tier that it may not use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_forbidden_tier: Option<OnForbiddenTier>,
+    /// Models that it may use; null: all.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<String>>")]
+    models: Option<Option<Vec<String>>>,
+    /// Its share of a contended queue, relative to other accounts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01, max = 1000.0))]
+    weight: Option<f64>,
+    /// Requests in any minute, refused ones included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    requests_per_minute: Option<u32>,
+    /// Requests at once, waiting ones included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    concurrency: Option<u32>,
+}
+
+/// `null` is something else than nothing.
+fn said<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Vec<String>>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+impl AccountChange {
+    fn fields(&self) -> Result<Map<String, Value>, Refused> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(fields)) => Ok(fields),
+            _ => Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "bad_account", "The change cannot be used.")),
+        }
+    }
+}
+
+/// An account to make.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewAccount {
+    /// Its id: letters, digits and `-._:@`; appears in metrics.
+    #[schemars(length(min = 1, max = 128))]
+    id: String,
+    /// Digests of keys that were made elsewhere (`tidegate keys new` prints them). Absent: a key is made here, and shown
+    /// in the answer, once.
+    #[schemars(length(min = 1, max = 64))]
+    keys: Option<Vec<String>>,
+    /// What it may do.
+    #[serde(default)]
+    account: AccountChange,
+}
+
+/// A new key in the place of those that are there.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rotation {
+    /// How long the keys that are there stay good: 0 ends them at once, as after a leak; a day lets a customer change
+    /// over.
+    #[schemars(range(min = 0, max = OVERLAP_SECONDS_MAX))]
+    overlap_seconds: u32,
+}
+
+/// An account as it is now, and its new key if one was made.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ChangedAccount {
+    /// The account.
+    account: AccountState,
+    /// The new key, here and never again; null: none was made.
+    key: Option<String>,
+}
+
+/// What was removed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct RemovedAccount {
+    /// The id of the account that is gone.
+    removed: String,
+}
+
+pub(super) fn create(call: &Call<'_>) -> Answered {
+    let new: NewAccount = call.said()?;
+    let (key, digests) = match &new.keys {
+        Some(texts) => {
+            let digests: Result<Vec<Digest>, _> = texts.iter().map(|text| Digest::parse(text)).collect();
+            let wrong = |e: crate::keys::DigestError| {
+                problem(StatusCode::UNPROCESSABLE_ENTITY, "bad_account", format!("keys: each {e}"))
+            };
+            (None, digests.map_err(wrong)?)
+        }
+        None => {
+            let key = new_key()?;
+            (Some(key.key), vec![key.digest])
+        }
+    };
+    stays(call)?;
+    call.gateway
+        .roster
+        .create(&call.gateway.snapshot(), &new.id, new.account.fields()?, &digests)
+        .map_err(refused)?;
+    let keys: Vec<String> = digests.iter().map(Digest::short).collect();
+    let (by, id, change) = (&call.caller.token, &*new.id, &new.account);
+    tracing::info!(target: "audit", by, account = id, keys = keys.join(","), ?change, "account made");
+    changed(call, &new.id, key)
+}
+
+pub(super) fn change(call: &Call<'_>) -> Answered {
+    let (id, change) = (call.parameter(0), call.said::<AccountChange>()?);
+    let fields = change.fields()?;
+    if fields.is_empty() {
+        let message = "Name at least one field to change; `/api/v1/openapi.json` lists them.";
+        return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "no_change", message));
+    }
+    stays(call)?;
+    call.gateway.roster.change(&call.gateway.snapshot(), id, fields).map_err(refused)?;
+    tracing::info!(target: "audit", by = call.caller.token, account = id, ?change, "account changed");
+    changed(call, id, None)
+}
+
+pub(super) fn rotate(call: &Call<'_>) -> Answered {
+    let (id, rotation) = (call.parameter(0), call.said::<Rotation>()?);
+    let overlap = rotation.overlap_seconds;
+    if overlap > OVERLAP_SECONDS_MAX {
+        let message = format!("`overlap_seconds` is from 0 to {OVERLAP_SECONDS_MAX}.");
+        return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "bad_overlap", message));
+    }
+    let new = new_key()?;
+    stays(call)?;
+    let ends = call
+        .gateway
+        .roster
+        .rotate(&call.gateway.snapshot(), id, new.digest, Duration::from_secs(u64::from(overlap)))
+        .map_err(refused)?;
+    let (by, key, old_end) = (&call.caller.token, new.digest.short(), clock::rfc3339(ends));
+    tracing::info!(target: "audit", by, account = id, key, old_end, "keys rotated");
+    changed(call, id, Some(new.key))
+}
+
+pub(super) fn remove(call: &Call<'_>) -> Answered {
+    let id = call.parameter(0);
+    stays(call)?;
+    call.gateway.roster.remove(&call.gateway.snapshot(), id).map_err(refused)?;
+    call.gateway.accounts_changed(None);
+    if call.gateway.snapshot().account(id).is_none() {
+        call.gateway.registry.forget_account(id);
+    }
+    tracing::info!(target: "audit", by = call.caller.token, account = id, "account removed");
+    Ok(json(StatusCode::OK, &RemovedAccount { removed: id.to_owned() }))
+}
+
+/// On its way out, another process may have read the state folder already.
+fn stays(call: &Call<'_>) -> Result<(), Refused> {
+    if call.gateway.is_draining() {
+        let message =
+            "This process is on its way out and takes no changes of accounts; ask the one that follows it.";
+        return Err(problem(StatusCode::CONFLICT, "draining", message));
+    }
+    Ok(())
+}
+
+fn new_key() -> Result<NewKey, Refused> {
+    NewKey::from_os().map_err(|e| {
+        let message = format!("The operating system gave no randomness: {e}.");
+        problem(StatusCode::INTERNAL_SERVER_ERROR, "no_randomness", message)
+    })
+}
+
+/// Puts the change in force and shows it.
+fn changed(call: &Call<'_>, id: &str, key: Option<String>) -> Answered {
+    call.gateway.accounts_changed(Some(id));
+    let account = call.gateway.snapshot().account(id).ok_or_else(|| {
+        let message = "The account was saved, but a reload has just put another in its place.";
+        problem(StatusCode::CONFLICT, "declared_in_config", message)
+    })?;
+    Ok(json(StatusCode::OK, &ChangedAccount { account: account_state(call.gateway, &account), key }))
+}
+
+fn refused(e: RosterError) -> Refused {
+    let (status, code) = match e {
+        RosterError::NoFolder => (StatusCode::CONFLICT, "no_state_dir"),
+        RosterError::Damaged(_) => (StatusCode::CONFLICT, "accounts_damaged"),
+        RosterError::Declared => (StatusCode::CONFLICT, "declared_in_config"),
+        RosterError::Exists => (StatusCode::CONFLICT, "account_exists"),
+        RosterError::Unknown => (StatusCode::NOT_FOUND, "no_such_account"),
+        RosterError::KeyTaken(_) => (StatusCode::CONFLICT, "key_taken"),
+        RosterError::TooMany => (StatusCode::CONFLICT, "too_many_accounts"),
+        RosterError::Faults(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_account"),
+        RosterError::NotSaved(_) => (StatusCode::INTERNAL_SERVER_ERROR, "not_saved"),
+    };
+    let message = e.to_string();
+    let mut letters = message.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    problem(status, code, format!("{first}{}.", letters.as_str()))
+}

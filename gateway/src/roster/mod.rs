@@ -1,0 +1,405 @@
+//! Accounts made at run time: made, changed and removed through the admin API, kept in the state folder.
+//!
+//! Beside them are the accounts that the config declares, which are not changed here and win: an id or a key that the
+//! file has is the file's. What is made here obeys the file's rules. Of a key only the digest is kept; the key itself
+//! is in the one answer that made it.
+//!
+//! # Guarantees
+//!
+//! - A change is on the disk before it is acknowledged, and in force for the next request after that.
+//! - Requests never come here: they read the snapshot, into which the accounts in force are put.
+//! - At most [`ACCOUNTS_MAX`] accounts, each with at most as many keys as one of the file.
+//! - A damaged file gives nobody a right that a lost line may have taken away: then no account made here is in
+//!   force, the message says what to do, and the accounts of the config are served.
+
+mod file;
+
+use crate::clock;
+use crate::config::{self, AccountRules, Config};
+use crate::gateway::Gateway;
+use crate::keys::Digest;
+use crate::state::Snapshot;
+use file::{Line, RosterFile};
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Accounts made at run time, at most: each costs about 2 KiB of memory, and each change looks at all of them.
+pub const ACCOUNTS_MAX: usize = 100_000;
+/// How often it is looked whether a key's time is over.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Why an account was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RosterError {
+    /// There is nowhere to keep it.
+    #[error(
+        "accounts are made at run time only where they outlive the process; set state.dir in the config and restart, or declare the account in the config"
+    )]
+    NoFolder,
+    /// The file could not be taken at the start.
+    #[error("no account made at run time is in force and none can be changed: {0}")]
+    Damaged(String),
+    /// The file of the config has the account.
+    #[error("the config declares this account, and what it says counts; change it there and reload")]
+    Declared,
+    /// The id is taken.
+    #[error("there is an account of this id already; change it, or choose another id")]
+    Exists,
+    /// There is none.
+    #[error("no account of this id was made at run time")]
+    Unknown,
+    /// The key opens something already.
+    #[error("the key with the digest {0}… opens an account already; a key opens one account")]
+    KeyTaken(String),
+    /// [`ACCOUNTS_MAX`].
+    #[error("there are {ACCOUNTS_MAX} accounts made at run time already; remove some")]
+    TooMany,
+    /// The config's rules.
+    #[error("{0}")]
+    Faults(String),
+    /// The disk.
+    #[error("nothing was changed, since it could not be saved: {0}")]
+    NotSaved(#[from] io::Error),
+}
+
+/// Accounts made at run time.
+#[derive(Debug, Default)]
+pub struct Roster {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    file: Option<RosterFile>,
+    damage: Option<String>,
+    made: BTreeMap<Arc<str>, Made>,
+    /// Whose key a digest is of.
+    keys: HashMap<Digest, Arc<str>>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Made {
+    line: Line,
+    /// As the rules make it of the line, but for what depends on models and time. `None`: they refuse it.
+    account: Option<config::Account>,
+    /// As it is in force under the config and at the time of the last look.
+    fitted: Option<Arc<config::Account>>,
+}
+
+/// What is in force of a roster under a config.
+#[derive(Debug, Default)]
+pub struct InForce {
+    /// The accounts.
+    pub accounts: Vec<Arc<config::Account>>,
+    /// Ids that the config declares too, whose own account is out of force.
+    pub overridden: Vec<Arc<str>>,
+}
+
+impl Roster {
+    /// Those kept in `folder`. What is wrong is said, and the start goes on.
+    #[must_use]
+    pub fn open(folder: Option<&Path>, config: &Config) -> Self {
+        let Some(folder) = folder else { return Roster::default() };
+        let mut inner = Inner::default();
+        match RosterFile::open(&folder.join("accounts.jsonl")) {
+            Ok(opened) => {
+                if opened.torn {
+                    tracing::warn!(
+                        "the last change of accounts was not finished before the process ended; it is dropped"
+                    );
+                }
+                inner.file = Some(opened.file);
+                let rules = AccountRules::of(config);
+                for line in opened.lines.into_values() {
+                    let account = judged(&rules, &line, false).inspect_err(|e| {
+                        tracing::error!(account = line.id, "an account is not in force: {e}")
+                    });
+                    inner.put(Made { line, account: account.ok(), fitted: None });
+                }
+            }
+            Err(damage) => {
+                tracing::error!("no account made at run time is in force: {damage}");
+                inner.damage = Some(damage);
+            }
+        }
+        inner.fit_all(config, clock::wall());
+        Roster { inner: Mutex::new(inner) }
+    }
+
+    /// What is in force under `config` now. O(accounts).
+    #[must_use]
+    pub fn in_force(&self, config: &Config) -> InForce {
+        let mut inner = self.inner.lock();
+        inner.fit_all(config, clock::wall());
+        let declared: HashSet<&str> = config.accounts.iter().map(|account| &*account.id).collect();
+        let mut force = InForce::default();
+        for (id, made) in &inner.made {
+            match &made.fitted {
+                _ if declared.contains(&**id) => force.overridden.push(Arc::clone(id)),
+                Some(account) => force.accounts.push(Arc::clone(account)),
+                None => {}
+            }
+        }
+        force
+    }
+
+    /// Makes an account with these keys and fields of `accounts[]`.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub fn create(
+        &self,
+        snapshot: &Snapshot,
+        id: &str,
+        fields: Map<String, Value>,
+        keys: &[Digest],
+    ) -> Result<(), RosterError> {
+        let mut inner = self.inner.lock();
+        inner.may_change(snapshot, id)?;
+        if inner.made.contains_key(id) {
+            return Err(RosterError::Exists);
+        }
+        if inner.made.len() >= ACCOUNTS_MAX {
+            return Err(RosterError::TooMany);
+        }
+        let mut account = fields;
+        account.insert("keys".to_owned(), json!(keys.iter().map(ToString::to_string).collect::<Vec<_>>()));
+        inner.write(snapshot, Line::new(id, Some(account)), true)
+    }
+
+    /// Sets fields of `accounts[]`; `null` puts the default in force.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub fn change(
+        &self,
+        snapshot: &Snapshot,
+        id: &str,
+        fields: Map<String, Value>,
+    ) -> Result<(), RosterError> {
+        let mut inner = self.inner.lock();
+        let mut line = inner.changeable(snapshot, id)?;
+        let names_models = fields.contains_key("models");
+        for (key, value) in fields {
+            match (&mut line.account, value.is_null()) {
+                (Some(account), true) => drop(account.remove(&key)),
+                (Some(account), false) => drop(account.insert(key, value)),
+                (None, _) => {}
+            }
+        }
+        inner.write(snapshot, line, names_models)
+    }
+
+    /// Adds a key; those that were there end after `overlap`, at once where it is zero. When they end, as wall time.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub fn rotate(
+        &self,
+        snapshot: &Snapshot,
+        id: &str,
+        new: Digest,
+        overlap: Duration,
+    ) -> Result<Duration, RosterError> {
+        let mut inner = self.inner.lock();
+        let mut line = inner.changeable(snapshot, id)?;
+        let ends = clock::wall() + overlap;
+        let mut keys = Vec::new();
+        let mut ending = BTreeMap::new();
+        for key in keys_of(&line).into_iter().filter(|_| !overlap.is_zero()) {
+            let before = line.ends.get(&key).copied().unwrap_or(u64::MAX);
+            let at = before.min(milliseconds(ends));
+            if at > milliseconds(clock::wall()) {
+                ending.insert(key.clone(), at);
+                keys.push(key);
+            }
+        }
+        keys.push(new.to_string());
+        if let Some(account) = &mut line.account {
+            account.insert("keys".to_owned(), json!(keys));
+        }
+        line.ends = ending;
+        inner.write(snapshot, line, false).map(|()| ends)
+    }
+
+    /// Removes an account.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub fn remove(&self, snapshot: &Snapshot, id: &str) -> Result<(), RosterError> {
+        let mut inner = self.inner.lock();
+        // One that the config overrides may go: then only the config has it.
+        inner.is_open()?;
+        if !inner.made.contains_key(id) {
+            let declared = snapshot.account(id).is_some();
+            return Err(if declared { RosterError::Declared } else { RosterError::Unknown });
+        }
+        inner.append(&Line::new(id, None))?;
+        inner.made.remove(id);
+        inner.keys.retain(|_, owner| **owner != *id);
+        inner.tidy();
+        Ok(())
+    }
+
+    /// Whether an account of this id was made here, in force or not.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        self.inner.lock().made.contains_key(id)
+    }
+
+    /// Keys of an account that end, with when, as wall time. Allocates.
+    #[must_use]
+    pub fn ending(&self, id: &str) -> Vec<(Digest, Duration)> {
+        let inner = self.inner.lock();
+        let ends = inner.made.get(id).map(|made| &made.line.ends);
+        let ends = ends
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, at)| Some((Digest::parse(key).ok()?, Duration::from_millis(*at))));
+        ends.collect()
+    }
+
+    /// Whether the time of a key is over that is still in force.
+    fn has_ended(&self, now: Duration) -> bool {
+        self.inner.lock().made.values().any(|made| {
+            let over = |key: &Digest| {
+                made.line.ends.get(&key.to_string()).is_some_and(|at| *at <= milliseconds(now))
+            };
+            !made.line.ends.is_empty()
+                && made.fitted.as_ref().is_some_and(|account| account.keys.iter().any(over))
+        })
+    }
+}
+
+impl Inner {
+    fn is_open(&self) -> Result<(), RosterError> {
+        match (&self.damage, &self.file) {
+            (Some(damage), _) => Err(RosterError::Damaged(damage.clone())),
+            (None, None) => Err(RosterError::NoFolder),
+            (None, Some(_)) => Ok(()),
+        }
+    }
+
+    fn may_change(&self, snapshot: &Snapshot, id: &str) -> Result<(), RosterError> {
+        let declared = snapshot.account(id).is_some_and(|account| !account.made);
+        if declared { Err(RosterError::Declared) } else { self.is_open() }
+    }
+
+    fn changeable(&self, snapshot: &Snapshot, id: &str) -> Result<Line, RosterError> {
+        self.may_change(snapshot, id)?;
+        self.made.get(id).map(|made| made.line.clone()).ok_or(RosterError::Unknown)
+    }
+
+    /// Judges a line, writes it down, and puts it in the place of the old one.
+    fn write(&mut self, snapshot: &Snapshot, line: Line, names_models: bool) -> Result<(), RosterError> {
+        let rules = AccountRules::of(&snapshot.config);
+        let account = judged(&rules, &line, names_models).map_err(RosterError::Faults)?;
+        for key in &account.keys {
+            let theirs = self.keys.get(key).is_some_and(|owner| **owner != *line.id);
+            let files = snapshot.keys.get(key).is_some_and(|account| !account.made);
+            if theirs || files {
+                return Err(RosterError::KeyTaken(key.short()));
+            }
+        }
+        self.append(&line)?;
+        self.keys.retain(|_, owner| **owner != *line.id);
+        self.put(Made { line, account: Some(account), fitted: None });
+        self.tidy();
+        Ok(())
+    }
+
+    fn append(&mut self, line: &Line) -> Result<(), RosterError> {
+        self.file.as_mut().ok_or(RosterError::NoFolder)?.append(line).map_err(RosterError::NotSaved)
+    }
+
+    fn put(&mut self, made: Made) {
+        let id: Arc<str> = made.line.id.as_str().into();
+        for key in made.account.iter().flat_map(|account| &account.keys) {
+            self.keys.insert(*key, Arc::clone(&id));
+        }
+        self.made.insert(id, made);
+    }
+
+    fn tidy(&mut self) {
+        let Some(file) = self.file.as_mut().filter(|file| file.is_mostly_old(self.made.len())) else {
+            return;
+        };
+        if let Err(e) = file.rewrite(self.made.values().map(|made| &made.line)) {
+            tracing::warn!("old lines of accounts could not be cleared away: {e}");
+        }
+    }
+
+    fn fit_all(&mut self, config: &Config, now: Duration) {
+        let declared: HashSet<Digest> =
+            config.accounts.iter().flat_map(|account| account.keys.iter().copied()).collect();
+        for made in self.made.values_mut() {
+            made.fit(config, &declared, now);
+        }
+    }
+}
+
+impl Made {
+    /// Without keys whose time is over or that the config gives to others, and models that it does not know.
+    fn fit(&mut self, config: &Config, declared: &HashSet<Digest>, now: Duration) {
+        let Some(account) = &self.account else { return };
+        let over =
+            |key: &Digest| self.line.ends.get(&key.to_string()).is_some_and(|at| *at <= milliseconds(now));
+        let keys: Vec<Digest> =
+            account.keys.iter().filter(|key| !declared.contains(*key) && !over(key)).copied().collect();
+        let listed = self.line.account.as_ref().and_then(|account| account.get("models")?.as_array());
+        let models = listed.map(|names| {
+            let known = names.iter().filter_map(|name| config.model(name.as_str()?));
+            known.map(|model| Arc::clone(&model.name)).collect()
+        });
+        // The same account stays the same value, so that what hangs on it is not built again.
+        let same = self.fitted.as_ref().is_some_and(|old| old.keys == keys && old.models == models);
+        if !same {
+            self.fitted = Some(Arc::new(config::Account { keys, models, ..account.clone() }));
+        }
+    }
+}
+
+/// The account that a line describes. Models are judged only where they were just named: a model that went out of the
+/// config later must not keep an operator from disabling an account.
+fn judged(rules: &AccountRules, line: &Line, names_models: bool) -> Result<config::Account, String> {
+    let mut record = line.account.clone().unwrap_or_default();
+    if !names_models {
+        record.remove("models");
+    }
+    record.insert("id".to_owned(), json!(line.id));
+    rules.judge(record)
+}
+
+fn keys_of(line: &Line) -> Vec<String> {
+    let keys = line.account.as_ref().and_then(|account| account.get("keys")?.as_array());
+    keys.into_iter().flatten().filter_map(|key| Some(key.as_str()?.to_owned())).collect()
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Takes keys out of force when their time is over, on a thread of its own, until the process ends.
+///
+/// # Errors
+/// When the operating system gives no thread.
+pub fn start(gateway: Arc<Gateway>) -> io::Result<()> {
+    let (never, wait) = crossbeam::channel::bounded::<()>(0);
+    std::thread::Builder::new().name("accounts".to_owned()).spawn(move || {
+        // The sender is kept, so the only way out of the wait is its time.
+        let _keep = never;
+        loop {
+            let _ = wait.recv_timeout(LOOK_EVERY);
+            if gateway.roster.has_ended(clock::wall()) {
+                gateway.accounts_changed(None);
+            }
+        }
+    })?;
+    Ok(())
+}

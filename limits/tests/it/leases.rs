@@ -143,6 +143,10 @@ fn without_the_store_a_gateway_serves_on_with_what_is_its_own() {
 fn limits_grow_by_the_use_of_all_gateways() {
     let grown = |shared: bool| {
         let mut house = House::new(2, || adaptive(LIMIT, LIMIT, 4 * LIMIT));
+        if !shared {
+            // Without a lease, so that each believes that it is alone.
+            house.gateways.iter_mut().for_each(|budget| *budget = adaptive(LIMIT, LIMIT, 4 * LIMIT));
+        }
         for second in 1..=1_200 {
             house.now = secs(second);
             for place in 0..2 {

@@ -115,7 +115,7 @@ impl Attempt<'_, '_, '_> {
 
     /// Sends the request and reads the head of the answer. A kept connection that was dead is replaced once.
     async fn open(&mut self, replica: &Arc<Replica>, place: &Place) -> Result<Exchange, Fault> {
-        let outgoing = self.outgoing(place);
+        let outgoing = self.outgoing(place, replica);
         let gateway = self.request.gateway;
         for attempt in 0..2 {
             let send =
@@ -144,7 +144,28 @@ impl Attempt<'_, '_, '_> {
         Err(exchange_fault(ExchangeError::Broken("the connection closed".to_owned())))
     }
 
-    fn outgoing(&self, place: &Place) -> Outgoing {
+    /// The model's name at `replica`. One that came with a later config than the request's, while that waited, goes by
+    /// the name that the config with it gave: a request never carries one config's name to another's replica.
+    fn served_name(&self, replica: &Arc<Replica>) -> Arc<str> {
+        let own = &self.request.model.config;
+        let newest = self.request.gateway.snapshot();
+        let came_later = || {
+            let same = |other: &&Arc<Deployment>| Arc::ptr_eq(&other.gate, &self.deployment.gate);
+            let deployment = newest.deployments.iter().find(same)?;
+            let is_theirs = deployment.replicas.all().iter().any(|(_, other)| Arc::ptr_eq(other, replica));
+            newest
+                .models
+                .get(&own.name)
+                .filter(|_| is_theirs)
+                .map(|model| Arc::clone(&model.config.served_model))
+        };
+        if Arc::ptr_eq(&newest, self.request.snapshot) {
+            return Arc::clone(&own.served_model);
+        }
+        came_later().unwrap_or_else(|| Arc::clone(&own.served_model))
+    }
+
+    fn outgoing(&self, place: &Place, replica: &Arc<Replica>) -> Outgoing {
         let call = self.request.call;
         let config = &self.deployment.config;
         let id = config.engine.request_id_member().map(|key| (key, self.client.envelope.id_text()));
@@ -163,7 +184,7 @@ impl Attempt<'_, '_, '_> {
             request_id: self.client.envelope.id.clone(),
             trace: self.record.trace.clone(),
             stream: call.stream,
-            body: call.forwarded(&self.request.model.config.served_model, edits),
+            body: call.forwarded(&self.served_name(replica), edits),
         }
     }
 

@@ -79,6 +79,36 @@ async fn t8_reloads_under_load_fail_nobody_and_mix_nothing() {
     gateway.invariants().await;
 }
 
+/// Who waits while replicas and the model's name there change together gets a new replica by its new name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_goes_to_a_new_replica_by_its_new_name() {
+    let (old, new) = (engine().await, engine().await);
+    let mut base = operated(config([old.url()]));
+    merge(&mut base["deployments"][0], json!({ "limit": 1, "slo": { "ttft_ms": 600_000 } }));
+    merge(&mut base["models"][0], json!({ "served_model": "v-0" }));
+    let gateway = Gateway::start(&base).await;
+    let _held = gateway.hold().await;
+    let address = gateway.address;
+    let waiting = tokio::spawn(async move { send(address, post(&ask(json!({})), Some(KEY))).await });
+    gateway.counter_becomes("gate_waiting:sim", 1).await;
+
+    let mut next = base.clone();
+    next["deployments"][0]["replicas"] = json!([new.url()]);
+    next["models"][0]["served_model"] = json!("v-1");
+    gateway.write_config(&next);
+    assert_eq!(reload(&gateway).await.0, 200);
+
+    let served = waiting.await.unwrap();
+    assert_eq!(served.status, 200, "{}", served.text());
+    let models = |engine: &bench::engine::server::EngineServer| -> Vec<String> {
+        let bodies = engine.records().into_iter().map(|record| record.body);
+        let bodies = bodies.filter_map(|body| serde_json::from_str::<Value>(&body).ok());
+        bodies.map(|body| body["model"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(models(&new), ["v-1"]);
+    assert_eq!(models(&old), ["v-0"], "the held one, and nothing else");
+}
+
 /// A file with a fault changes nothing, says where it is wrong, and turns the metric to 0 until a good one comes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_faulty_file_changes_nothing_and_says_why() {

@@ -144,6 +144,14 @@ def go_wrong(url, engines):
     ]
 
 
+def break_config(programs):
+    """Puts a fault into the gateway's config file, which it reads by itself; whole, as an editor saves."""
+    file = programs.folder / "tidegate.yaml"
+    broken = file.with_suffix(".broken")
+    broken.write_text(file.read_text().replace("accounts:", "acounts:"))
+    broken.replace(file)
+
+
 def drill(programs, house, tally):
     started = {name: programs.engine(name, name.split("-")[0], "--profile", "instant", *options) for name, options in ENGINES.items()}
     engines = {name: program for name, (program, _) in started.items()}
@@ -162,6 +170,8 @@ def drill(programs, house, tally):
     tally.check("and no other", prometheus.firing() - set(MADE))
     dashboard.check(house, prometheus, tally)
 
+    break_config(programs)
+    tally.check("TidegateReloadFailed fires: the file has a fault", prometheus.wait_until_firing({"TidegateReloadFailed"}))
     for traffic in [calm, *trouble]:
         traffic.stop()
     gateway.stop()

@@ -84,6 +84,15 @@ fn describe() {
         "tidegate_replica_up",
         "Whether a replica is in service: 0 once it failed, until it answers again."
     );
+    describe_counter!(
+        "tidegate_log_dropped_total",
+        "Lines of the process's own log that nobody read in time."
+    );
+    describe_gauge!("tidegate_build_info", "The version that runs; always 1.");
+    describe_gauge!(
+        "tidegate_config_last_reload_successful",
+        "Whether the last change of the config was taken."
+    );
     describe_gauge!("tidegate_access_log_dropped", "Records dropped because the log was too slow.");
 }
 
@@ -320,5 +329,6 @@ pub fn read_gauges(gateway: &Gateway, now: Duration) {
     gauge!("tidegate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let good = gateway.reloader.state().last.is_none_or(|last| last.faults.is_none());
     gauge!("tidegate_config_last_reload_successful").set(f64::from(u8::from(good)));
+    counter!("tidegate_log_dropped_total").absolute(crate::logging::dropped());
     gauge!("tidegate_access_log_dropped").set(gateway.accounts.dropped() as f64);
 }

@@ -288,6 +288,7 @@ impl BackgroundService for Ticker {
                         successor.tell(&self.gateway);
                     }
                     self.gateway.accounts.flush(FLUSH_PATIENCE);
+                    crate::logging::flush(FLUSH_PATIENCE);
                     // The framework would sleep out its whole grace.
                     std::process::exit(0);
                 }

@@ -115,6 +115,7 @@ impl ShutdownSignalWatch for Signals {
                 },
                 _ = interrupt.recv() => {
                     self.gateway.accounts.flush(FLUSH_PATIENCE);
+                    crate::logging::flush(FLUSH_PATIENCE);
                     return ShutdownSignal::FastShutdown;
                 }
                 _ = terminate.recv() => {

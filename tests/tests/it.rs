@@ -28,6 +28,9 @@ mod broken;
 mod budgets;
 
 #[cfg(test)]
+mod commands;
+
+#[cfg(test)]
 mod drills;
 
 #[cfg(test)]

@@ -184,3 +184,82 @@ async fn report_l7_equal_ids_of_clients_do_not_collide() {
     assert_eq!(at_engine, ids, "engines see the ids that clients are told");
     gateway.invariants().await;
 }
+
+/// Every name of the page that dashboards and alerts are written against, with its type.
+const METRICS: &[(&str, &str)] = &[
+    ("tidegate_requests_total", "counter"),
+    ("tidegate_request_duration_seconds", "histogram"),
+    ("tidegate_time_to_first_token_seconds", "histogram"),
+    ("tidegate_inter_token_seconds", "histogram"),
+    ("tidegate_queue_depth", "gauge"),
+    ("tidegate_queue_seconds", "histogram"),
+    ("tidegate_inflight", "gauge"),
+    ("tidegate_concurrency_limit", "gauge"),
+    ("tidegate_saturation_ratio", "gauge"),
+    ("tidegate_shed_total", "counter"),
+    ("tidegate_withdrawn_total", "counter"),
+    ("tidegate_tokens_total", "counter"),
+    ("tidegate_limit_tokens_per_minute", "gauge"),
+    ("tidegate_used_tokens_per_minute", "gauge"),
+    ("tidegate_upstream_errors_total", "counter"),
+    ("tidegate_retries_total", "counter"),
+    ("tidegate_client_retries_total", "counter"),
+    ("tidegate_gateway_overhead_seconds", "histogram"),
+    ("tidegate_usage_missing_total", "counter"),
+    ("tidegate_config_last_reload_successful", "gauge"),
+    ("tidegate_build_info", "gauge"),
+    ("tidegate_log_dropped_total", "counter"),
+];
+
+/// Each is there once something happened that it counts, with one type and one help line.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_metric_is_there_with_its_type_and_a_help_line() {
+    let engine = crate::harness::engine().await;
+    let mut config = config([engine.url()]);
+    crate::harness::config::merge(
+        &mut config["deployments"][0],
+        json!({ "limit": 1, "queue": { "requests": 0 } }),
+    );
+    let gateway = crate::harness::Gateway::start(&config).await;
+    assert_eq!(gateway.chat(&ask(json!({}))).await.status, 200);
+    assert_eq!(gateway.chat(&ask(json!({ "user": "sim:status=500" }))).await.status, 502);
+    let held = gateway.hold().await;
+    assert_eq!(gateway.chat(&ask(json!({}))).await.status, 503, "the only place is taken");
+    drop(held);
+    gateway.log(4).await;
+
+    let page = gateway.admin("/metrics").await.text();
+
+    for (name, kind) in METRICS {
+        let types: Vec<&str> =
+            page.lines().filter(|line| line.starts_with(&format!("# TYPE {name} "))).collect();
+        assert_eq!(types, [format!("# TYPE {name} {kind}")], "{name}");
+        let help = page.lines().filter(|line| line.starts_with(&format!("# HELP {name} "))).count();
+        assert_eq!(help, 1, "{name} has no help line");
+    }
+    for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap();
+        assert!(page.contains(&format!("# HELP {name} ")), "{name} is not explained");
+    }
+}
+
+/// The level of the log changes at once and for the operator only; a faulty one changes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_level_of_the_log_changes_while_it_runs() {
+    use crate::operating::{change, operated};
+    let engine = crate::harness::engine().await;
+    let gateway = crate::harness::Gateway::start(&operated(config([engine.url()]))).await;
+    let drained = "/api/v1/deployments/sim/replicas/0/drain";
+    let audit = || gateway.said().matches("replica drained or put back").count();
+    change(&gateway, http::Method::POST, drained, &Value::Null).await;
+    assert_eq!(gateway.admin("/api/v1/log").await.json()["level"], "warn");
+
+    let set = change(&gateway, http::Method::PUT, "/api/v1/log", &json!({ "level": "info" })).await;
+    assert_eq!((set.status, &set.json()["level"]), (200, &json!("info")), "{}", set.text());
+    change(&gateway, http::Method::DELETE, drained, &Value::Null).await;
+    crate::harness::eventually("the line of the second change", || async { (audit() == 1).then_some(()) })
+        .await;
+
+    let wrong = change(&gateway, http::Method::PUT, "/api/v1/log", &json!({ "level": "loud" })).await;
+    assert_eq!((wrong.status, &gateway.admin("/api/v1/log").await.json()["level"]), (400, &json!("info")));
+}

@@ -169,7 +169,14 @@ async fn threat_s16_changes_need_the_operators_token_and_are_written_down() {
     assert_eq!(page(&gateway, "/api/v1/deployments").await["deployments"][0]["ceilings_set"], false);
 
     change(&gateway, Method::POST, "/api/v1/deployments/sim/thresholds", &json!({ "regular": 0.5 })).await;
-    let said = gateway.said();
+    // Lines are written by a thread of their own, this one last.
+    let said = crate::harness::eventually("the audit line of the change", || async {
+        let said = gateway.said();
+        let written =
+            said.lines().any(|line| line.contains("set_thresholds") && line.contains("\"status\":200"));
+        written.then_some(said)
+    })
+    .await;
     let audit = |needle: &str| said.lines().filter(|l| l.contains("\"audit\"") && l.contains(needle)).count();
     assert_eq!(audit("\"set_thresholds\""), 4, "three were refused, one was done: {said}");
     assert!(audit("ceilings set") == 1 && !said.contains(TOKEN), "{said}");

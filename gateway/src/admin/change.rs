@@ -6,6 +6,7 @@ use super::read::Answered;
 use super::views::{deployments, limits, process};
 use crate::clock;
 use crate::config;
+use crate::logging;
 use crate::operated::Pressure;
 use crate::overrides::{Override, OverrideError};
 use crate::reload::{self, Trigger};
@@ -70,6 +71,22 @@ pub(super) fn set_limits(call: &Call<'_>) -> Answered {
     }
     let view = limits::account_limits(call.gateway, snapshot, &account, change.model.as_deref());
     Ok(json(StatusCode::OK, &view))
+}
+
+/// Another level of the process's own log.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogChange {
+    /// The least important messages that are logged.
+    level: config::LogLevel,
+}
+
+pub(super) fn set_log(call: &Call<'_>) -> Answered {
+    let change: LogChange = call.said()?;
+    logging::set_level(change.level)
+        .map_err(|e| problem(StatusCode::CONFLICT, "log_not_ours", format!("{e}.")))?;
+    tracing::warn!(target: "audit", by = call.caller.token, level = ?change.level, "log level set");
+    Ok(json(StatusCode::OK, &process::log()))
 }
 
 pub(super) fn drain(call: &Call<'_>) -> Answered {

@@ -239,6 +239,24 @@ pub(super) const ENTRIES: &[Entry] = &[
         change::reload,
     ),
     get(
+        "/api/v1/log",
+        "log",
+        "The level of the process's own log, and how many lines were dropped.",
+        Some(Schema::of::<process::LogState>()),
+        read::log,
+    ),
+    change(
+        Verb::Put,
+        "/api/v1/log",
+        (
+            "set_log_level",
+            "Sets the level of the process's own log, at once, until it is set again or the process ends.",
+        ),
+        Some(Schema::of::<change::LogChange>()),
+        Schema::of::<process::LogState>(),
+        change::set_log,
+    ),
+    get(
         "/api/v1/invariants",
         "invariants",
         "Every counter that must be zero at rest.",

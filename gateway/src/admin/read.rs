@@ -87,6 +87,10 @@ pub(super) fn reload(call: &Call<'_>) -> Answered {
     Ok(json(StatusCode::OK, &process::reloads(call.gateway)))
 }
 
+pub(super) fn log(_: &Call<'_>) -> Answered {
+    Ok(json(StatusCode::OK, &process::log()))
+}
+
 pub(super) fn invariants(call: &Call<'_>) -> Answered {
     Ok(json(StatusCode::OK, &process::invariants(call.gateway)))
 }

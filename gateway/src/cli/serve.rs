@@ -6,6 +6,10 @@ use crate::upgrade::Predecessor;
 use crate::{logging, serve};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long the last lines of the log may take.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Runs the gateway; with `upgrade` in the place of one that runs already.
 pub(super) fn run(path: &Path, upgrade: bool) -> ExitCode {
@@ -34,6 +38,9 @@ pub(super) fn run(path: &Path, upgrade: bool) -> ExitCode {
                 Err(e) => failed(&e.to_string()),
             }
         }
-        Err(e) => failed(&e.to_string()),
+        Err(e) => {
+            logging::flush(FLUSH_PATIENCE);
+            failed(&e.to_string())
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! The process itself: version, config in force, reloads, what must be zero at rest.
 
 use crate::clock;
+use crate::config::LogLevel;
 use crate::gateway::Gateway;
+use crate::logging;
 use crate::reload::Reloads;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -93,6 +95,20 @@ pub(in crate::admin) fn version(gateway: &Gateway) -> Version {
             last_fault: config.faults,
         },
     }
+}
+
+/// The process's own log.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::admin) struct LogState {
+    /// The least important messages that are logged; null: the environment's `RUST_LOG` decides.
+    level: Option<LogLevel>,
+    /// Lines dropped because nobody read them.
+    dropped: u64,
+}
+
+/// As it is now.
+pub(in crate::admin) fn log() -> LogState {
+    LogState { level: logging::level(), dropped: logging::dropped() }
 }
 
 /// Every counter that must be zero when nothing runs.

@@ -60,6 +60,7 @@ export function account(answer, about, act, now) {
       h("span", { class: "quiet" }, `spending tier ${answer.spending_tier}`),
       about && h("span", { class: about.disabled ? "chip bad" : "chip" }, about.disabled ? "disabled" : `${about.tiers.join(" and ")}, ${about.source === "config" ? "from the file" : "made at run time"}`),
       about && h("span", { class: "quiet" }, number("account.live", about.live), " of ", number("account.concurrency", about.concurrency), " at once"),
+      about?.source === "runtime" && h("button", { class: "push", onclick: () => act.disable(about) }, about.disabled ? "Enable…" : "Disable…"),
       h("button", { class: "push", onclick: () => act.choose(null) }, "Close"),
     ),
     answer.models.map((model, nth) => ofModel(answer.account, model, `account_limits.models.${nth}`, act, now)),

@@ -43,7 +43,7 @@ export async function ask(path, { method = "GET", body } = {}) {
 function said(text) {
   try {
     const problem = JSON.parse(text);
-    return problem.error?.message ?? problem.message ?? problem.detail ?? text;
+    return problem.error?.message ?? problem.faults ?? problem.message ?? problem.detail ?? text;
   } catch {
     return text.trim();
   }

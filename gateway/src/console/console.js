@@ -39,6 +39,8 @@ const act = {
   },
   drain: (deployment, replica, id) => dialogs.drain(deployment, replica, id, told),
   pressure: (deployment) => dialogs.pressure(deployment, pressureOf(deployment.pressure), told),
+  disable: (about) => dialogs.disable(about, told),
+  reload: () => dialogs.reload(told),
   limits: (id, model) => dialogs.limits(id, model, told),
 };
 
@@ -95,7 +97,7 @@ function render() {
   draw(place.account, account(answers.account_limits, answers.account, act, now) ?? []);
   draw(place.choices, choices(answers.requests, state.kind, act));
   draw(place.refusals, refusals(answers.requests, state.kind, state.all, act));
-  draw(place.process, process(answers));
+  draw(place.process, process(answers, act));
 }
 
 function head() {

@@ -92,6 +92,32 @@ export function pressure(deployment, held, done) {
   });
 }
 
+/** Reads the configuration's file again. */
+export function reload(done) {
+  open({
+    title: "Read the configuration again?",
+    text: ["The file is judged whole. Where it has a fault nothing changes, and every fault is listed here.", "Requests that run keep what they began with."],
+    fields: null,
+    action: "Reload",
+    send: () => ask("reload", { method: "POST" }),
+    done: (state) => done(state.needs_restart.length > 0 ? `The configuration is in force; waiting for a restart: ${state.needs_restart.join(", ")}.` : "The configuration is in force."),
+  });
+}
+
+/** Refuses an account's keys, or takes them again. */
+export function disable(account, done) {
+  const disabled = !account.disabled;
+  open({
+    title: disabled ? `Disable ${account.id}?` : `Enable ${account.id}?`,
+    text: [disabled ? "From the next request on its keys are refused with 401. What runs, runs on; what it has used stays used." : "Its keys are taken again from the next request on."],
+    fields: null,
+    action: disabled ? "Disable" : "Enable",
+    danger: disabled,
+    send: () => ask(`accounts/${segment(account.id)}`, { method: "PATCH", body: { disabled } }),
+    done: () => done(disabled ? `${account.id} is disabled.` : `${account.id} is enabled.`),
+  });
+}
+
 const BODY = { prompt: "prompt", "uncached-prompt": "uncached_prompt", generated: "generated" };
 
 /** Sets where an account's limits start, and between what they move. */

@@ -4,11 +4,11 @@ import { h } from "./view.js";
 import { count, day, number } from "./words.js";
 
 /** Everything about the process. */
-export function process({ version, config, invariants }) {
-  return [version && about(version), invariants && rest(invariants), config && inForce(config)];
+export function process({ version, config, invariants }, act) {
+  return [version && about(version, act), invariants && rest(invariants), config && inForce(config)];
 }
 
-function about(version) {
+function about(version, act) {
   const { config } = version;
   const fact = (name, ...value) => h("div", {}, h("dt", {}, name), h("dd", {}, ...value));
   return h(
@@ -16,7 +16,7 @@ function about(version) {
     { class: "figures card" },
     fact("Version", version.version, h("span", { class: "quiet" }, ` · process ${version.pid}`)),
     fact("Started", h("time", { datetime: version.started }, day(version.started))),
-    config && fact("Configuration", h("span", { class: config.last_reload_failed ? "chip bad" : "chip good" }, config.last_reload_failed ? "last change refused" : "in force"), config.loaded && h("span", { class: "quiet" }, " since ", day(config.loaded))),
+    config && fact("Configuration", h("span", { class: config.last_reload_failed ? "chip bad" : "chip good" }, config.last_reload_failed ? "last change refused" : "in force"), config.loaded && h("span", { class: "quiet" }, " since ", day(config.loaded)), " ", h("button", { class: "push", onclick: act.reload }, "Reload…")),
     config?.last_fault && h("div", { class: "whole" }, h("dt", {}, "Why it was refused"), h("dd", {}, h("pre", { tabindex: 0 }, config.last_fault))),
   );
 }

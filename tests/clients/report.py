@@ -22,6 +22,8 @@ ROUTES = {
     "`/v1/messages/count_tokens`": ("anthropic-python", ("Anthropic's SDK counts",)),
     "`/v1/models`": ("openai-python, anthropic-python", ("The models are listed",)),
 }
+# In the order in which README.md explains them.
+THINGS = ("plain", "stream", "usage", "tier", "429", "503", "break")
 PATHS = {"chat": "chat/completions", "completions": "completions", "responses": "responses", "messages": "messages"}
 
 
@@ -72,7 +74,8 @@ def things(cell):
     if not cell:
         return "–"
     failed = [name for name, held in cell.items() if held != "ok"]
-    return "**fails: " + ", ".join(failed) + "**" if failed else ", ".join(cell)
+    held = [name for name in THINGS if name in cell]
+    return "**fails: " + ", ".join(failed) + "**" if failed else ", ".join(held)
 
 
 def checked(checks, engine, beginnings):

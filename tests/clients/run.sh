@@ -26,6 +26,9 @@ house=$(cd "$here/../.." && pwd)
 kept=$house/target/clients
 python=$kept/venv/bin/python
 
+# The table in README.md is that of the run that is kept.
+python3 "$here/report.py" "$here/reports/clients.json" "$here/README.md" --check
+
 mkdir -p "$kept/node"
 if ! "$python" -c 'import importlib.metadata as m; [m.version(p) for p in ("openai", "anthropic", "litellm")]' 2>/dev/null; then
   python3 -m venv --clear "$kept/venv"

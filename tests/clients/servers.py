@@ -117,7 +117,8 @@ class Llama:
         return None
 
     # What it is started for.
-    options = ["-c", 16384, "-np", 4, "--jinja"]
+    # An answer is as long as was asked for: the end of text is one of 4,096 random tokens.
+    options = ["-c", 16384, "-np", 4, "--jinja", "--ignore-eos"]
 
     def start(self, folder, number):
         port = free_port()

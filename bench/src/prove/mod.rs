@@ -50,10 +50,13 @@ mod t2_routes;
 mod t3;
 mod t4;
 mod t6;
+mod t7;
+mod t8;
 
 mod accounts;
 mod agree;
 mod cached;
+mod operate;
 mod reserve;
 mod waiting;
 mod week;

@@ -124,6 +124,8 @@ fn config(steady: SocketAddr, mortal: SocketAddr) -> Config {
         keepalive_requests: Some(50),
         policy: "fixed",
         state: None,
+        listen: String::new(),
+        served_model: "sim".to_owned(),
     }
 }
 

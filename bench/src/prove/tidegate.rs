@@ -16,6 +16,9 @@ use bench::clock;
 /// Model name in all configs.
 pub(super) const MODEL: &str = "sim";
 
+/// What changes through the admin API need.
+const TOKEN: &str = "tg-prove";
+
 /// Limits that no proof reaches: the highest that a config may have.
 pub(super) const LIMITLESS: &str =
     "{ prompt: 4294967295, uncached_prompt: 4294967295, generated: 4294967295 }";
@@ -84,6 +87,10 @@ pub(super) struct Config {
     pub(super) policy: &'static str,
     /// Where budgets outlive the process; `None`: nowhere.
     pub(super) state: Option<PathBuf>,
+    /// More of `listen`, in YAML's flow style, beginning with a comma; or nothing.
+    pub(super) listen: String,
+    /// The name under which the replicas know the model.
+    pub(super) served_model: String,
 }
 
 impl Config {
@@ -104,6 +111,8 @@ impl Config {
             keepalive_requests: None,
             policy: "fixed",
             state: None,
+            listen: String::new(),
+            served_model: MODEL.to_owned(),
         }
     }
 
@@ -114,15 +123,18 @@ impl Config {
         let replicas: Vec<String> =
             self.replicas.iter().map(|replica| format!("\"http://{replica}\"")).collect();
         let mut text = format!(
-            "listen: {{ address: \"{listen}\", threads: {}, limits: {{ connections_per_address: 100000{keepalive} }} }}\n\
-             admin: {{ address: \"{admin}\" }}\n\
+            "listen: {{ address: \"{listen}\", threads: {}, limits: {{ connections_per_address: 100000{keepalive} }}{} }}\n\
+             admin: {{ address: \"{admin}\", token_sha256: \"{}\" }}\n\
              deployments: [{{ name: d, engine: vllm, replicas: [{}]{} }}]\n\
-             models: [{{ name: {MODEL}, deployments: [d], size_class: small }}]\n\
+             models: [{{ name: {MODEL}, deployments: [d], size_class: small, served_model: {} }}]\n\
              limits: {{ policy: {} }}\n\
              log: {{ access: {access}, level: warn }}\n",
             self.threads,
+            self.listen,
+            digest(TOKEN),
             replicas.join(", "),
             self.deployment,
+            self.served_model,
             self.policy,
         );
         if let Some(folder) = &self.state {
@@ -153,12 +165,9 @@ impl Tidegate {
     /// # Errors
     /// It does not build, does not start, or refuses the config.
     pub(super) async fn start(setting: &Setting, name: &str, config: &Config) -> Result<Self, Trouble> {
-        let access = setting.out.join(format!("{name}-access.log"));
-        let _ = std::fs::remove_file(&access);
-        let file = setting.out.join(format!("{name}.yaml"));
+        let _ = std::fs::remove_file(access_log(setting, name));
         let (address, admin) = two_free_addresses()?;
-        let text = config.yaml(address, admin, &format!("\"{}\"", access.display()));
-        std::fs::write(&file, text)?;
+        let file = write(setting, name, config, (address, admin))?;
         let executable = setting.binaries().tidegate()?;
         let arguments = ["serve", "--config", file.to_str().unwrap_or_default()];
         let log = setting.out.join(format!("{name}.log"));
@@ -170,6 +179,14 @@ impl Tidegate {
             .await?;
         program.listens(address).await?;
         Ok(Self { program, address, admin })
+    }
+
+    /// Changes the config file that it was started with under this name; it has to be told to read it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(super) fn rewrite(&self, setting: &Setting, name: &str, config: &Config) -> Result<(), Trouble> {
+        write(setting, name, config, (self.address, self.admin)).map(|_| ())
     }
 
     /// Reads the counters that must be zero at rest.
@@ -238,12 +255,56 @@ impl Admin {
         Ok(limits.models.into_iter().flat_map(|model| model.meters))
     }
 
-    async fn read<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Trouble> {
+    /// A page as it comes.
+    ///
+    /// # Errors
+    /// The connection broke, or the status is not 200.
+    pub(super) async fn page(&mut self, path: &str) -> Result<Vec<u8>, Trouble> {
         let mut body = Vec::new();
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
-        self.0.exchange(request.as_bytes(), |piece| body.extend_from_slice(piece)).await?;
+        let answer = self.0.exchange(request.as_bytes(), |piece| body.extend_from_slice(piece)).await?;
+        if answer.status == 200 {
+            Ok(body)
+        } else {
+            Err(Trouble::Unexpected(format!("{path}: {}", answer.status)))
+        }
+    }
+
+    /// Posts nothing to `path`, with the token; the status.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub(super) async fn post(&mut self, path: &str) -> Result<u16, Trouble> {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\
+             content-type: application/json\r\ncontent-length: 4\r\n\r\nnull"
+        );
+        Ok(self.0.exchange(request.as_bytes(), |_| ()).await?.status)
+    }
+
+    async fn read<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Trouble> {
+        let body = self.page(path).await?;
         serde_json::from_slice(&body).map_err(|e| Trouble::Unexpected(format!("{path}: {e}")))
     }
+}
+
+fn access_log(setting: &Setting, name: &str) -> PathBuf {
+    setting.out.join(format!("{name}-access.log"))
+}
+
+/// Writes the config file, whole or not at all; where it is.
+fn write(
+    setting: &Setting,
+    name: &str,
+    config: &Config,
+    (address, admin): (SocketAddr, SocketAddr),
+) -> Result<PathBuf, Trouble> {
+    let file = setting.out.join(format!("{name}.yaml"));
+    let next = setting.out.join(format!("{name}.yaml.next"));
+    let access = access_log(setting, name);
+    std::fs::write(&next, config.yaml(address, admin, &format!("\"{}\"", access.display())))?;
+    std::fs::rename(&next, &file)?;
+    Ok(file)
 }
 
 fn listed(output: &str, before: &str) -> Option<SocketAddr> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::contest::instant_engine;
-use super::pace::Pace;
+use super::pace::{Answers, Pace};
 use super::process;
 use super::proof::{Finding, Proof, Setting, Trouble, median};
 use super::raw::Connection;
@@ -140,7 +140,7 @@ fn pace(setting: &Setting) -> Pace {
     Pace {
         requests: Arc::new((0..100).map(|nth| chat(&format!("key-{nth}"), &body())).collect()),
         connections: 8,
-        status: 200,
+        answers: Answers::All(200),
         rate_per_s: RATE_PER_S,
         warm: Duration::from_millis(300),
         window: setting.size(Duration::from_secs(2), Duration::from_secs(3)),

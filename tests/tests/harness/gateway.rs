@@ -245,10 +245,10 @@ async fn launch(config: &Value) -> Result<(Child, Folder, SocketAddr, SocketAddr
     }
 }
 
-/// Puts into the folder what is to be written there: the log, and the state where the config has one.
+/// Puts into the folder what is to be written there: the log, and the state where the config has one without a place.
 fn place(config: &mut Value, folder: &Folder) {
     config["log"]["access"] = folder.0.join("access.log").to_str().unwrap().into();
-    if config.get("state").is_some() {
+    if config.get("state").is_some_and(|state| state.get("dir").is_none()) {
         config["state"]["dir"] = folder.0.join("state").to_str().unwrap().into();
     }
 }

@@ -9,7 +9,7 @@ use crate::harvest;
 use crate::memory::Memory;
 use crate::reload::Reloader;
 use crate::roster::{InForce, Roster};
-use crate::state::{Deployment, Registry, Snapshot};
+use crate::state::{Deployment, Registry, Snapshot, put_in_force};
 use crate::upgrade::Successor;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -124,10 +124,13 @@ impl Gateway {
         let before = self.snapshot();
         let made = in_force(&self.roster, &config);
         let after = Arc::new(Snapshot::build(config, made, &self.registry, Some(&before)));
-        self.snapshot.store(Arc::clone(&after));
-        let stays =
-            |old: &Arc<Deployment>| after.deployments.iter().any(|new| Arc::ptr_eq(&new.gate, &old.gate));
-        let gone = before.deployments.iter().filter(|old| !stays(old)).cloned();
+        let is_in = |snapshot: &Snapshot, one: &Arc<Deployment>| {
+            snapshot.deployments.iter().any(|other| Arc::ptr_eq(&other.gate, &one.gate))
+        };
+        let kept: Vec<Arc<Deployment>> =
+            after.deployments.iter().filter(|new| is_in(&before, new)).cloned().collect();
+        put_in_force(&kept, &mut || self.snapshot.store(Arc::clone(&after)));
+        let gone = before.deployments.iter().filter(|old| !is_in(&after, old)).cloned();
         self.retiring.lock().extend(gone);
         self.reconfigure(&after, None);
     }

@@ -498,6 +498,17 @@ impl Snapshot {
     }
 }
 
+/// Tells the shedders of `deployments` their replicas and their config, and does `swap` while none of them gives out a
+/// place. So nobody gets a place of the new config before that is the one to be read, nor one of the old after it.
+pub fn put_in_force(deployments: &[Arc<Deployment>], swap: &mut dyn FnMut()) {
+    let Some((deployment, rest)) = deployments.split_first() else { return swap() };
+    let told = deployment.replicas.for_shedder();
+    deployment.gate.with(|shedder| {
+        shedder.reconfigure(clock::now(), shedder_config(&deployment.config), &told);
+        put_in_force(rest, swap);
+    });
+}
+
 impl Deployment {
     /// The ceilings in force: as configured, or as an operator set them.
     #[must_use]
@@ -539,14 +550,12 @@ impl Deployment {
     }
 
     /// The same deployment under a new config: who waits and who runs goes on, and so does what was learnt. Ceilings
-    /// that an operator set are replaced, drains and a pressure stay.
+    /// that an operator set are replaced, drains and a pressure stay. The shedder is not told yet: see [`put_in_force`].
     fn renewed(&self, config: &Arc<config::Deployment>) -> Deployment {
         let timeouts = timeouts(&config.timeouts);
         let mut places = Places::new(Arc::clone(config), timeouts);
         places.resolve_now();
         let replicas = self.replicas.renewed(places.replicas(), config, &self.gate, &self.prefixes);
-        let (now, told) = (clock::now(), replicas.for_shedder());
-        self.gate.with(|shedder| shedder.reconfigure(now, shedder_config(config), &told));
         self.operated.set_ceilings(None);
         Deployment {
             gate: Arc::clone(&self.gate),

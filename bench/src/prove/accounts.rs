@@ -30,7 +30,7 @@ use bench::clock;
 pub(super) const PROOF: Proof = Proof {
     id: "accounts",
     what: "a million budgets known, 10,000 in use: memory, found while the journal is rewritten",
-    goal: "all as saved; ≤64 B each known (quick: ≤128), ≤24 KiB each in use; p99 to find one ≤5 ms; start ≤10 s",
+    goal: "all as saved; ≤64 B each known (quick: ≤128), ≤24 KiB each in use (48); p99 to find one ≤5 ms (50); start ≤10 s",
     quick_s: 4,
     full_s: 15,
     needs: "",
@@ -43,8 +43,12 @@ const KNOWN_BYTES_MAX: f64 = 64.0;
 const KNOWN_BYTES_MAX_QUICK: f64 = 128.0;
 /// Memory for an account in use, bytes: its budget, and what serving it left behind elsewhere.
 const ACTIVE_BYTES_MAX: f64 = 24.0 * 1024.0;
+/// The same in small size, where a fifth of the accounts share what the process keeps once.
+const ACTIVE_BYTES_MAX_QUICK: f64 = 48.0 * 1024.0;
 /// What finding may add to a request at the 99th percentile, on a machine that rewrites a file at the same time.
 const FIND_P99_MAX: Duration = Duration::from_millis(5);
+/// The same in small size, which guards against waiting for the disk, on whatever machine is free.
+const FIND_P99_MAX_QUICK: Duration = Duration::from_millis(50);
 const START_MAX: Duration = Duration::from_secs(10);
 /// Accounts that never ask in the first life, to be found in the second.
 const SILENT: usize = 200;
@@ -105,8 +109,8 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
         let waited = Duration::from_micros(times.while_rewritten.max());
         let ok = wrong == 0
             && known_bytes <= setting.size(KNOWN_BYTES_MAX_QUICK, KNOWN_BYTES_MAX)
-            && active_bytes <= ACTIVE_BYTES_MAX
-            && found <= FIND_P99_MAX
+            && active_bytes <= setting.size(ACTIVE_BYTES_MAX_QUICK, ACTIVE_BYTES_MAX)
+            && found <= setting.size(FIND_P99_MAX_QUICK, FIND_P99_MAX)
             && slowest_start <= START_MAX
             && rewritten < written;
         Ok(Finding {

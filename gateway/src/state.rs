@@ -222,6 +222,12 @@ impl Registry {
         }
     }
 
+    /// Where budgets outlive the process, if anywhere.
+    #[must_use]
+    pub fn journal(&self) -> Option<&Journal> {
+        self.journal.as_deref()
+    }
+
     /// Limits that operators set.
     #[must_use]
     pub fn overrides(&self) -> &Overrides {

@@ -3,11 +3,13 @@
 use crate::harness::client::{Connection, get, post, send};
 use crate::harness::config::merge;
 use crate::harness::{Gateway, KEY, ask, config, engine, eventually};
+use crate::operating::{change, operated};
+use http::Method;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
 use tokio::task::JoinSet;
 
 /// The config of an upgrade: it has a state folder. A long lame-duck time: idle connections are kept for it.
@@ -166,7 +168,7 @@ async fn who_waits_in_the_old_process_gets_a_place_there() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_that_fails_changes_nothing() {
     let engine = engine().await;
-    let config = lasting(engine.url());
+    let config = operated(lasting(engine.url()));
     let mut old = Gateway::start(&config).await;
     let mut kept = Connection::open(old.address).await;
     let says = async |old: &Gateway, what: &str| {
@@ -182,9 +184,15 @@ async fn an_upgrade_that_fails_changes_nothing() {
     assert!(old.successor().await.is_none(), "a config with a fault is refused before anything");
     old.write_config(&config);
 
-    // One that breaks off right after the state was given to it.
+    // One that breaks off after the state was given to it.
+    let made = async |gateway: &Gateway, id: &str| {
+        change(gateway, Method::POST, "/api/v1/accounts", &json!({ "id": id })).await.status
+    };
+    assert_eq!(made(&old, "before").await, 200);
     let socket = old.state().join("upgrade.sock");
     let listener = UnixListener::bind(&socket).unwrap();
+    let (given, has_it) = mpsc::channel();
+    let (break_off, told) = mpsc::channel::<()>();
     let half = std::thread::spawn(move || {
         let mut stream = BufReader::new(listener.accept().unwrap().0);
         let mut line = String::new();
@@ -192,15 +200,28 @@ async fn an_upgrade_that_fails_changes_nothing() {
         stream.get_mut().write_all(b"{\"say\":\"ready\"}\n").unwrap();
         line.clear();
         stream.read_line(&mut line).unwrap();
-        line
+        given.send(line).unwrap();
+        told.recv().unwrap();
     });
     old.signal("QUIT");
-    assert_eq!(half.join().unwrap(), "{\"say\":\"state\"}\n");
+    let said = tokio::task::spawn_blocking(move || has_it.recv().unwrap()).await.unwrap();
+    assert_eq!(said, "{\"say\":\"state\"}\n");
+    assert_eq!(made(&old, "meanwhile").await, 409, "it would be lost with the folder");
+    let limits = json!({ "ceiling": { "prompt": 1_000_000_000_000_u64 } });
+    let set = change(&old, Method::PUT, "/api/v1/accounts/acme/limits", &limits).await;
+    assert_eq!(set.status, 409, "{}", set.text());
+    // As a new process leaves it behind.
+    let accounts = old.state().join("accounts.jsonl");
+    std::fs::copy(&accounts, accounts.with_extension("next")).unwrap();
+    std::fs::rename(accounts.with_extension("next"), &accounts).unwrap();
+    break_off.send(()).unwrap();
+    half.join().unwrap();
     says(&old, "the other process broke off").await;
     std::fs::remove_file(&socket).unwrap();
 
     assert_eq!(kept.send(get("/v1/models", Some(KEY))).await.status, 200, "the connection is as it was");
     assert_eq!(old.chat(&ask(json!({}))).await.status, 200);
+    assert_eq!(made(&old, "after").await, 200);
     assert_eq!(old.admin("/readyz").await.status, 200);
     old.invariants().await;
     let spent = used(&old).await;
@@ -208,4 +229,7 @@ async fn an_upgrade_that_fails_changes_nothing() {
     let new = old.successor().await.unwrap();
     hand_over(&mut old).await;
     assert_eq!(used(&new).await, spent, "the next one gets all of it");
+    for (id, status) in [("before", 200), ("meanwhile", 404), ("after", 200)] {
+        assert_eq!(new.admin(&format!("/api/v1/accounts/{id}")).await.status, status, "{id}");
+    }
 }

@@ -9,6 +9,7 @@ use super::read::Answered;
 use super::views::accounts::{AccountState, account_state};
 use crate::clock;
 use crate::config::{OnForbiddenTier, SpendingTier, Tier};
+use crate::journal::FolderKept;
 use crate::keys::{Digest, NewKey};
 use crate::roster::RosterError;
 use http::StatusCode;
@@ -129,7 +130,7 @@ pub(super) fn create(call: &Call<'_>) -> Answered {
             (Some(key.key), vec![key.digest])
         }
     };
-    stays(call)?;
+    let _kept = stays(call)?;
     call.gateway
         .roster
         .create(&call.gateway.snapshot(), &new.id, new.account.fields()?, &digests)
@@ -147,7 +148,7 @@ pub(super) fn change(call: &Call<'_>) -> Answered {
         let message = "Name at least one field to change; `/api/v1/openapi.json` lists them.";
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "no_change", message));
     }
-    stays(call)?;
+    let _kept = stays(call)?;
     call.gateway.roster.change(&call.gateway.snapshot(), id, fields).map_err(refused)?;
     tracing::info!(target: "audit", by = call.caller.token, account = id, ?change, "account changed");
     changed(call, id, None)
@@ -161,7 +162,7 @@ pub(super) fn rotate(call: &Call<'_>) -> Answered {
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "bad_overlap", message));
     }
     let new = new_key()?;
-    stays(call)?;
+    let _kept = stays(call)?;
     let ends = call
         .gateway
         .roster
@@ -174,7 +175,7 @@ pub(super) fn rotate(call: &Call<'_>) -> Answered {
 
 pub(super) fn remove(call: &Call<'_>) -> Answered {
     let id = call.parameter(0);
-    stays(call)?;
+    let _kept = stays(call)?;
     call.gateway.roster.remove(&call.gateway.snapshot(), id).map_err(refused)?;
     call.gateway.accounts_changed(None);
     if call.gateway.snapshot().account(id).is_none() {
@@ -184,14 +185,14 @@ pub(super) fn remove(call: &Call<'_>) -> Answered {
     Ok(json(StatusCode::OK, &RemovedAccount { removed: id.to_owned() }))
 }
 
-/// On its way out, another process may have read the state folder already.
-fn stays(call: &Call<'_>) -> Result<(), Refused> {
+/// On its way out, another process may have read the state folder already; until then it is kept for the change.
+fn stays<'c>(call: &'c Call<'_>) -> Result<Option<FolderKept<'c>>, Refused> {
     if call.gateway.is_draining() {
         let message =
             "This process is on its way out and takes no changes of accounts; ask the one that follows it.";
         return Err(problem(StatusCode::CONFLICT, "draining", message));
     }
-    Ok(())
+    call.keep_folder()
 }
 
 fn new_key() -> Result<NewKey, Refused> {

@@ -3,6 +3,7 @@
 use super::answer::{Refused, problem};
 use super::guard::Caller;
 use crate::gateway::Gateway;
+use crate::journal::FolderKept;
 use crate::state::{Account, Deployment, Snapshot};
 use bytes::Bytes;
 use http::{StatusCode, request};
@@ -65,6 +66,24 @@ impl Call<'_> {
             let message = "There is no such account. `GET /api/v1/accounts` lists them.";
             problem(StatusCode::NOT_FOUND, "no_such_account", message)
         })
+    }
+
+    /// Keeps the state folder this process's while a file in it is changed. What is changed after a new process got the
+    /// folder would be lost, so it is refused. Nothing to keep where there is no folder.
+    pub(super) fn keep_folder(&self) -> Result<Option<FolderKept<'_>>, Refused> {
+        let Some(journal) = self.gateway.registry.journal() else { return Ok(None) };
+        match journal.keep() {
+            Ok(Some(kept)) => Ok(Some(kept)),
+            Ok(None) => {
+                let message = "A new process is taking over and has the state folder; ask again in a second.";
+                Err(problem(StatusCode::CONFLICT, "handing_over", message))
+            }
+            Err(e) => {
+                let message =
+                    format!("The state folder is not this process's again yet; ask again in a second: {e}.");
+                Err(problem(StatusCode::CONFLICT, "handing_over", message))
+            }
+        }
     }
 
     /// The deployment that the path names.

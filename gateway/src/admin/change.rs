@@ -55,6 +55,7 @@ pub(super) fn set_limits(call: &Call<'_>) -> Answered {
         let message = "The account may use no model of that name. `GET /api/v1/config` lists the models.";
         return Err(problem(StatusCode::NOT_FOUND, "no_such_model", message));
     }
+    let _kept = call.keep_folder()?;
     for model in models {
         let id = &account.config.id;
         let configured = snapshot.config.limits.bounds(&account.config, model);

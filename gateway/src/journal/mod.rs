@@ -20,7 +20,7 @@ use crate::state::Registry;
 use file::LogFile;
 use format::Record;
 use limits::{Budget, BudgetConfig, Snapshot};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,12 @@ enum Lock {
     Given,
     /// This process's again, as soon as the new one has ended.
     Wanted,
+}
+
+/// The folder stays this process's while this lives.
+#[derive(Debug)]
+pub struct FolderKept<'j> {
+    _turn: MutexGuard<'j, Lock>,
 }
 
 impl Journal {
@@ -136,16 +142,16 @@ impl Journal {
         Some(Budget::restore(clock::now(), config, &snapshot, elapsed))
     }
 
-    /// Writes every budget that was touched since the last call.
+    /// Keeps the folder from being given away until the guard is dropped, for whoever changes a file in it. `None`: it is
+    /// another process's. Waits for a journal that is being written.
     ///
     /// # Errors
-    /// When the disk is full or gone. The budgets stay marked and are written the next time. Nothing is written, and
-    /// that is no error, once the folder is another process's.
-    pub fn save(&self, registry: &Registry) -> io::Result<usize> {
+    /// When it is to be this process's again, and the other one has not ended or the journal cannot be read.
+    pub fn keep(&self) -> io::Result<Option<FolderKept<'_>>> {
         let mut turn = self.lock.lock();
         match *turn {
             Lock::Held { .. } => {}
-            Lock::Given => return Ok(0),
+            Lock::Given => return Ok(None),
             Lock::Wanted => {
                 let file = lock(&self.folder).map_err(io::Error::other)?;
                 // The other process may have written, and put a new file in place of ours.
@@ -155,6 +161,16 @@ impl Journal {
                 *turn = Lock::Held { _file: file };
             }
         }
+        Ok(Some(FolderKept { _turn: turn }))
+    }
+
+    /// Writes every budget that was touched since the last call.
+    ///
+    /// # Errors
+    /// When the disk is full or gone. The budgets stay marked and are written the next time. Nothing is written, and
+    /// that is no error, once the folder is another process's.
+    pub fn save(&self, registry: &Registry) -> io::Result<usize> {
+        let Some(_turn) = self.keep()? else { return Ok(0) };
         let touched: Vec<Arc<BudgetCell>> =
             registry.budgets().into_iter().filter(|cell| cell.take_touched()).collect();
         let saved = clock::wall();
@@ -285,6 +301,7 @@ mod tests {
 
         let new = Journal::open(&folder).unwrap();
         assert_eq!(old.save(&registry).unwrap(), 0, "it is not ours to write");
+        assert!(old.keep().unwrap().is_none());
         let mut budget = new.find("acme", "m", config()).unwrap();
         assert_eq!(budget.view(clock::now()).prompt.used, 50_000, "the prompt that runs is known");
         ledger.charge_chunks(clock::now(), 3);
@@ -297,6 +314,7 @@ mod tests {
         fs::copy(&path, folder.join("copy")).unwrap();
         fs::rename(folder.join("copy"), &path).unwrap();
         drop(new);
+        assert!(old.keep().unwrap().is_some());
         assert_eq!(old.save(&registry).unwrap(), 1, "nothing of it was lost here either");
         drop(old);
         let mut budget = Journal::open(&folder).unwrap().find("acme", "m", config()).unwrap();

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read as _, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// What lines say of themselves; a later version may add fields, and then counts up.
@@ -95,6 +95,27 @@ impl RosterFile {
         };
         let file = next.map_err(|e| format!("{} cannot be written: {e}", path.display()))?;
         Ok(Opened { file, lines, torn })
+    }
+
+    /// Opens it again where another process has put one in its place, as a new process does before an upgrade fails.
+    /// `false`: that one has not the lines that `are_known`.
+    ///
+    /// # Errors
+    /// What is wrong with the other file, in a sentence.
+    pub(super) fn follow(
+        &mut self,
+        are_known: impl FnOnce(&BTreeMap<String, Line>) -> bool,
+    ) -> Result<bool, String> {
+        let name = |file: io::Result<fs::Metadata>| file.map(|file| (file.dev(), file.ino())).ok();
+        if name(self.file.metadata()) == name(fs::metadata(&self.path)) {
+            return Ok(true);
+        }
+        let opened = RosterFile::open(&self.path)?;
+        if !are_known(&opened.lines) {
+            return Ok(false);
+        }
+        *self = opened.file;
+        Ok(true)
     }
 
     /// Writes a line down: on the disk when this returns.
@@ -227,6 +248,24 @@ mod tests {
         assert_eq!(again.lines.into_values().collect::<Vec<_>>(), [line("a", 2)]);
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1);
         assert_eq!(std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).unwrap()) & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_another_process_has_put_there_is_followed_while_it_says_the_same() {
+        let path = path("followed");
+        let mut old = RosterFile::open(&path).unwrap().file;
+        old.append(&line("a", 1)).unwrap();
+        old.append(&line("a", 2)).unwrap();
+        let known = |lines: &BTreeMap<String, Line>| lines.values().eq([&line("a", 2)]);
+        assert_eq!(old.follow(|_| unreachable!("it is the same file")), Ok(true));
+
+        let mut new = RosterFile::open(&path).unwrap().file;
+        assert_eq!(old.follow(known), Ok(true));
+        old.append(&line("b", 1)).unwrap();
+        assert_eq!(RosterFile::open(&path).unwrap().lines.len(), 2, "not lost in the file that was replaced");
+
+        new.rewrite([line("c", 1)].iter()).unwrap();
+        assert_eq!(old.follow(known), Ok(false), "it says something else");
     }
 
     #[test]

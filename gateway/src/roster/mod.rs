@@ -315,7 +315,15 @@ impl Inner {
     }
 
     fn append(&mut self, line: &Line) -> Result<(), RosterError> {
-        self.file.as_mut().ok_or(RosterError::NoFolder)?.append(line).map_err(RosterError::NotSaved)
+        let made = &self.made;
+        let file = self.file.as_mut().ok_or(RosterError::NoFolder)?;
+        let same = file.follow(|lines| lines.values().eq(made.values().map(|made| &made.line)));
+        if !same.map_err(RosterError::Damaged)? {
+            let message =
+                "another process has changed accounts in this folder; restart tidegate to take them up";
+            return Err(RosterError::NotSaved(io::Error::other(message)));
+        }
+        file.append(line).map_err(RosterError::NotSaved)
     }
 
     fn put(&mut self, made: Made) {

@@ -47,7 +47,7 @@ fn load_that_fits(rejection: &Rejection) -> String {
     match rejection.reason {
         shedder::Reason::Predicted => format!("a predicted wait of at most {most} ms for {tier}"),
         shedder::Reason::Saturated => {
-            format!("a replica under {:.0} % of its limit for {tier}", 100.0 * rejection.ceiling)
+            format!("a replica under {} % of its limit for {tier}", percent(rejection.ceiling))
         }
         shedder::Reason::QueueFull => format!("fewer than {} requests waiting", rejection.queued.max(1)),
         shedder::Reason::Displaced => {
@@ -73,7 +73,7 @@ pub fn budget(model: &str, refused: &limits::Refusal) -> Refusal {
     };
     let advice = match retry_after {
         Some(after) if after <= RETRY_AFTER_MAX => "Retry after the time in `retry-after`.".to_owned(),
-        Some(after) => format!("There will be room for it in {:.0} s.", after.as_secs_f64().ceil()),
+        Some(after) => format!("There will be room for it in {} s.", after.as_millis().div_ceil(1000)),
         None => "The request is larger than this limit can ever be: make it smaller.".to_owned(),
     };
     let message = format!(
@@ -91,9 +91,9 @@ pub fn shed(rejection: &Rejection) -> Refusal {
         shedder::Reason::Saturated => (
             Reason::ShedSaturated,
             format!(
-                "{:.0} % full, {tier} requests are let in up to {:.0} %",
-                100.0 * rejection.saturation,
-                100.0 * rejection.ceiling
+                "{} % full, {tier} requests are let in up to {} %",
+                percent(rejection.saturation),
+                percent(rejection.ceiling)
             ),
         ),
         shedder::Reason::QueueFull => {
@@ -113,6 +113,11 @@ pub fn shed(rejection: &Rejection) -> Refusal {
     };
     let message = format!("Service Overloaded: {why}. This is the service's load, not your limit.");
     Refusal::new(reason, message).retry(rejection.retry_after).why(Why::Load(*rejection))
+}
+
+/// A share as whole per cents; numbers with a fraction are several times as dear to write.
+fn percent(share: f64) -> u64 {
+    (100.0 * share).round() as u64
 }
 
 fn predicted(rejection: &Rejection) -> String {

@@ -10,12 +10,13 @@ use crate::config;
 use crate::request::call::Call;
 use crate::request::exact::{ExactCounter, PromptText};
 use crate::state::{Account, Model};
+use memchr::memmem::Finder;
 use parking_lot::Mutex;
 use shedder::{ReplicaId, Uncached};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokenizer::{
     Counter, Estimator, Features, PrefixHasher, PrefixIndex, PrefixIndexConfig, PrefixKeys, PrefixMatch,
@@ -304,19 +305,23 @@ fn features(text: &[u8], tool_bytes: usize) -> Features {
     Features {
         text_bytes,
         text: Some(scan.classes()),
-        messages: memchr::memmem::find_iter(text, b"\"role\"").count() as u32,
+        messages: ROLE.find_iter(text).count() as u32,
         tool_bytes: tool_bytes as u64,
         images,
         other_parts,
     }
 }
 
+/// What each message of a conversation has once. Made once, since making a searcher costs more than a short text.
+static ROLE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"role\""));
 /// Markers of parts that are not text.
-const MEDIA: [&[u8]; 4] = [b"\"image_url\"", b"\"input_audio\"", b"\"file_data\"", b"\"media_type\""];
+static MEDIA: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
+    ["\"image_url\"", "\"input_audio\"", "\"file_data\"", "\"media_type\""].map(Finder::new)
+});
 
 /// Scans `part` without the long strings that follow a marker of an image or audio; the bytes scanned.
 fn scan_text(part: &[u8], scan: &mut tokenizer::TextScan, images: &mut u32, others: &mut u32) -> u64 {
-    if MEDIA.iter().all(|marker| memchr::memmem::find(part, marker).is_none()) {
+    if MEDIA.iter().all(|marker| marker.find(part).is_none()) {
         scan.feed(part);
         return part.len() as u64;
     }

@@ -50,6 +50,7 @@ struct Line<'a> {
     stream: bool,
     status: u16,
     reason: Option<&'static str>,
+    /// Where it was served; without a replica, where it waited or was refused for load.
     deployment: Option<&'a str>,
     replica: Option<u16>,
     body_bytes: u64,
@@ -115,7 +116,7 @@ fn line(record: &Record) -> Line<'_> {
         stream: record.stream,
         status: record.status,
         reason: Some(record.reason).filter(|reason| !reason.is_empty()),
-        deployment: record.deployment.as_deref(),
+        deployment: record.deployment.as_ref().or(record.offered_to.as_ref()).map(AsRef::as_ref),
         replica: record.replica,
         body_bytes: record.body_bytes,
         weighed_prompt_tokens: record.weighed_prompt,

@@ -375,6 +375,7 @@ async fn admit_and_relay(
     loop {
         let waited_from = clock::now();
         let bid = bid(&request, offer, &weighed_for, asked.hint);
+        record.offered(&routed.deployment);
         let placed = wait(routed, bid, &routes, client, arrived).await;
         client.envelope.queued += clock::now().saturating_sub(waited_from);
         let (place, deployment) = placed?;

@@ -68,6 +68,8 @@ pub struct Record {
     pub why: Option<Box<Why>>,
     /// Where it was served.
     pub deployment: Option<Arc<str>>,
+    /// Where it asked for a place last: what waited, or was refused for load, did so there.
+    pub offered_to: Option<Arc<str>>,
     /// Which replica.
     pub replica: Option<u16>,
     /// When its bytes went to an engine, the last time.
@@ -119,6 +121,7 @@ impl Record {
             message: None,
             why: None,
             deployment: None,
+            offered_to: None,
             replica: None,
             dispatched: None,
             first_token: None,
@@ -143,6 +146,11 @@ impl Record {
     /// It was weighed.
     pub fn weighed(&mut self, weight: &Weight) {
         self.weighed_prompt = weight.prompt;
+    }
+
+    /// It asked for a place.
+    pub fn offered(&mut self, deployment: &Deployment) {
+        self.offered_to = Some(Arc::clone(&deployment.config.name));
     }
 
     /// It got a place.

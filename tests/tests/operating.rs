@@ -121,8 +121,8 @@ async fn ceilings_and_pressure_are_set_shown_and_taken_back() {
     let refusals = page(&gateway, "/api/v1/requests").await;
     let refusal = &refusals["refusals"][0];
     assert_eq!(
-        (&refusal["account"], &refusal["load"]["ceiling"]),
-        (&json!("plain"), &json!(0.2)),
+        (&refusal["account"], &refusal["deployment"], &refusal["load"]["ceiling"]),
+        (&json!("plain"), &json!("sim"), &json!(0.2)),
         "{refusal}"
     );
     assert!(refusal["would_have_helped"].as_str().unwrap().contains("20 %"), "{refusal}");
@@ -202,6 +202,7 @@ async fn a_429_says_which_meter_and_what_would_have_helped() {
     let (used, asked) = (budget["used"].as_u64().unwrap(), budget["asked"].as_u64().unwrap());
     assert_eq!(budget["over_by"], used + asked - 20);
     assert!(refusal["would_have_helped"].as_str().unwrap().contains("s later"), "{refusal}");
+    assert_eq!(refusal["deployment"], Value::Null, "a budget asks no deployment: {refusal}");
     let limits = page(&gateway, "/api/v1/limits?limit=1").await;
     assert_eq!(limits["budgets"][0]["account"], "acme");
     let accounts = page(&gateway, "/api/v1/accounts?limit=1&containing=a").await;

@@ -29,7 +29,7 @@ export function refusals(answer, chosen, all, act) {
 }
 
 function item(refusal, at) {
-  const { time, request_id: id, account, model, tier, status, reason, message, queue_ms: queued } = refusal;
+  const { time, request_id: id, account, model, tier, deployment, status, reason, message, queue_ms: queued } = refusal;
   return h(
     "li",
     { key: id },
@@ -37,7 +37,7 @@ function item(refusal, at) {
     h(
       "div",
       { class: "what" },
-      h("p", {}, h("strong", {}, account ?? "nobody known"), h("span", { class: "quiet" }, ` · ${model ?? "no model"}${tier ? ` · ${tier}` : ""} · `), h("span", { class: "reason" }, reason), REASONS[reason] && h("span", { class: "quiet" }, ` (${REASONS[reason]})`), queued > 0 && h("span", { class: "quiet" }, " · waited ", number(`${at}.queue_ms`, queued, span))),
+      h("p", {}, h("strong", {}, account ?? "nobody known"), h("span", { class: "quiet" }, ` · ${model ?? "no model"}${tier ? ` · ${tier}` : ""}${deployment ? ` · ${deployment}` : ""} · `), h("span", { class: "reason" }, reason), REASONS[reason] && h("span", { class: "quiet" }, ` (${REASONS[reason]})`), queued > 0 && h("span", { class: "quiet" }, " · waited ", number(`${at}.queue_ms`, queued, span))),
       refusal.budget ? budget(refusal.budget, `${at}.budget`) : refusal.load ? load(refusal.load, tier, `${at}.load`) : null,
       refusal.would_have_helped ? h("p", {}, h("span", { class: "quiet" }, "Would have let it in: "), refusal.would_have_helped) : message && h("p", {}, message),
       h("p", { class: "id mono quiet" }, id),

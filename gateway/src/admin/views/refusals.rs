@@ -30,6 +30,8 @@ struct Refused {
     model: Option<Arc<str>>,
     /// In which tier.
     tier: Option<&'static str>,
+    /// The deployment that had no place for it, or failed it; null: it never asked one.
+    deployment: Option<Arc<str>>,
     /// The status that was told.
     status: u16,
     /// The reason that was told in `x-tidegate-reason`.
@@ -94,6 +96,7 @@ fn refused(record: Record) -> Refused {
         account: record.account,
         model: record.model,
         tier: record.tier.map(config::Tier::name),
+        deployment: record.deployment.or(record.offered_to),
         status: record.status,
         reason: record.reason,
         message: record.message,

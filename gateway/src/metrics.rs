@@ -93,7 +93,10 @@ fn describe() {
         "tidegate_config_last_reload_successful",
         "Whether the last change of the config was taken."
     );
-    describe_gauge!("tidegate_access_log_dropped", "Records dropped because the log was too slow.");
+    describe_counter!(
+        "tidegate_access_log_dropped_total",
+        "Requests without a line in the access log and in metrics, because the log was too slow."
+    );
 }
 
 /// Counts finished requests, on the accounting thread. Each series is looked up once and its handle kept: a
@@ -330,5 +333,5 @@ pub fn read_gauges(gateway: &Gateway, now: Duration) {
     let good = gateway.reloader.state().last.is_none_or(|last| last.faults.is_none());
     gauge!("tidegate_config_last_reload_successful").set(f64::from(u8::from(good)));
     counter!("tidegate_log_dropped_total").absolute(crate::logging::dropped());
-    gauge!("tidegate_access_log_dropped").set(gateway.accounts.dropped() as f64);
+    counter!("tidegate_access_log_dropped_total").absolute(gateway.accounts.dropped());
 }

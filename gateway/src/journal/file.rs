@@ -5,6 +5,9 @@
 //! goes on while the disk is written and while the whole file is rewritten. The index is a tree, because a hash table of
 //! a million names stands still while it grows.
 //!
+//! A rewriting that fails (no room for a second file, a folder that cannot be written) costs nothing but the space that it
+//! would have freed: what was appended stands, and it is tried again after a while that doubles up to a bound.
+//!
 //! A torn last record, as a crash leaves it, is cut off. Damage in the middle ends the reading there: the whole file is
 //! kept beside the new one for whoever wants to look.
 
@@ -25,6 +28,10 @@ const REWRITE_MIN: u64 = 1 << 20;
 const WRITE_SIZE: usize = 1 << 20;
 /// So many names are put into the index before look-ups have their turn again: some 100 µs.
 const INDEXED_AT_ONCE: usize = 512;
+/// A rewriting that failed is tried again after this: it reads the whole file, which must not happen every second.
+const REWRITE_RETRY_MIN: Duration = Duration::from_secs(10);
+/// And at least this often: whoever frees the disk need not restart anything.
+const REWRITE_RETRY_MAX: Duration = Duration::from_secs(600);
 
 /// The file and its index.
 #[derive(Debug)]
@@ -56,6 +63,17 @@ struct Writer {
     end: u64,
     /// Bytes of the records that count.
     live: u64,
+    /// When a rewriting that failed may be tried again, and the wait before that; `None`: the last one went well.
+    retry: Option<(Duration, Duration)>,
+}
+
+/// What became of an append.
+#[derive(Debug)]
+pub(super) struct Appended {
+    /// Records that are on the disk.
+    pub(super) written: usize,
+    /// The rewriting that was due: `None`, none was; an error, the file goes on growing for now.
+    pub(super) rewritten: Option<io::Result<()>>,
 }
 
 impl Place {
@@ -102,7 +120,7 @@ impl LogFile {
         let live = index.values().map(|place| place.whole()).sum();
         LogFile {
             places: RwLock::new(Places { file: Arc::new(file), index }),
-            writer: Mutex::new(Writer { path: path.to_owned(), end, live }),
+            writer: Mutex::new(Writer { path: path.to_owned(), end, live, retry: None }),
         }
     }
 
@@ -138,8 +156,15 @@ impl LogFile {
         })
     }
 
-    /// Appends `records` and waits until they are on the disk; how many.
-    pub(super) fn append(&self, records: impl Iterator<Item = Record>) -> io::Result<usize> {
+    /// Appends `records` and waits until they are on the disk.
+    ///
+    /// # Errors
+    /// They are not on the disk. A rewriting that fails is no error of the append.
+    pub(super) fn append(
+        &self,
+        now: Duration,
+        records: impl Iterator<Item = Record>,
+    ) -> io::Result<Appended> {
         let mut writer = self.writer.lock();
         let file = Arc::clone(&self.places.read().file);
         let (mut bytes, mut written, mut end) = (Vec::new(), Vec::new(), writer.end);
@@ -154,7 +179,7 @@ impl LogFile {
             }
         }
         if written.is_empty() {
-            return Ok(0);
+            return Ok(Appended { written: 0, rewritten: None });
         }
         file.write_all_at(&bytes, end)?;
         file.sync_data()?;
@@ -166,17 +191,33 @@ impl LogFile {
                 writer.live = writer.live + place.whole() - old;
             }
         }
-        if writer.end > REWRITE_MIN && writer.end > 2 * (writer.live + HEADER) {
-            self.rewrite(&mut writer, &file)?;
-        }
-        Ok(written.len())
+        let rewritten = writer.is_half_old().then(|| self.rewrite_if_due(now, &mut writer, &file)).flatten();
+        Ok(Appended { written: written.len(), rewritten })
     }
 
-    /// Writes the last record of each name into a new file and puts it in place of the old one. Only the exchange at the
-    /// end keeps look-ups waiting.
-    fn rewrite(&self, writer: &mut Writer, file: &File) -> io::Result<()> {
+    /// Rewrites, unless that failed too lately. What a failed one has left is removed: it may be what filled the disk.
+    fn rewrite_if_due(&self, now: Duration, writer: &mut Writer, file: &File) -> Option<io::Result<()>> {
+        let waited = match writer.retry {
+            Some((at, _)) if now < at => return None,
+            Some((_, waited)) => waited * 2,
+            None => REWRITE_RETRY_MIN,
+        };
         let path = writer.path.with_extension("next");
-        let next = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+        let rewritten = self.rewrite(writer, file, &path);
+        if rewritten.is_err() {
+            let _ = fs::remove_file(&path);
+            let wait = waited.min(REWRITE_RETRY_MAX);
+            writer.retry = Some((now + wait, wait));
+        } else {
+            writer.retry = None;
+        }
+        Some(rewritten)
+    }
+
+    /// Writes the last record of each name into a new file at `path` and puts it in place of the old one. Only the exchange
+    /// at the end keeps look-ups waiting.
+    fn rewrite(&self, writer: &mut Writer, file: &File, path: &Path) -> io::Result<()> {
+        let next = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         let mut out = BufWriter::with_capacity(WRITE_SIZE, &next);
         out.write_all(&header())?;
         let mut kept: Vec<(Place, u64)> =
@@ -193,13 +234,20 @@ impl LogFile {
         out.flush()?;
         drop(out);
         next.sync_all()?;
-        fs::rename(&path, &writer.path)?;
+        fs::rename(path, &writer.path)?;
         let exchanged = Places { file: Arc::new(next), index: moved.into_iter().collect() };
         let old = std::mem::replace(&mut *self.places.write(), exchanged);
         // Freeing a million entries takes its time too.
         drop(old);
         writer.end = end;
         Ok(())
+    }
+}
+
+impl Writer {
+    /// Whether half of the file is records that count no more.
+    fn is_half_old(&self) -> bool {
+        self.end > REWRITE_MIN && self.end > 2 * (self.live + HEADER)
     }
 }
 
@@ -272,12 +320,16 @@ mod tests {
         LogFile::open(path, Duration::from_secs(9)).unwrap()
     }
 
+    fn append(log: &LogFile, records: impl IntoIterator<Item = Record>) -> usize {
+        log.append(Duration::ZERO, records.into_iter()).unwrap().written
+    }
+
     #[test]
     fn the_last_record_of_a_name_counts_also_after_a_rewrite() {
         let path = path("last");
         let (log, _) = open(&path);
         for round in 0..6000_u32 {
-            log.append([record("a", (round % 251) as u8), record("b", 7)].into_iter()).unwrap();
+            append(&log, [record("a", (round % 251) as u8), record("b", 7)]);
         }
         let size = fs::metadata(&path).unwrap().len();
         assert!(size < REWRITE_MIN + 1000, "rewritten: {size}");
@@ -290,18 +342,49 @@ mod tests {
         );
     }
 
+    /// No room for a second file: nothing of the first is lost, it is not tried every second, and it is done once it can be.
+    #[test]
+    fn a_rewriting_that_fails_is_tried_again_later_and_less_and_less_often() {
+        let path = path("rewriting");
+        let next = path.with_extension("next");
+        let _ = fs::remove_dir(&next);
+        // Nobody can write a file where a folder is.
+        fs::create_dir(&next).unwrap();
+        let (log, _) = open(&path);
+        let whole = |fill: u32| (0..100).map(move |n| record(&format!("a{n}"), fill as u8));
+
+        let mut tried = Vec::new();
+        for second in (0..2_600_u32).step_by(5) {
+            let appended = log.append(Duration::from_secs(second.into()), whole(second % 251)).unwrap();
+            assert_eq!(appended.written, 100, "what is appended stands");
+            if let Some(rewritten) = appended.rewritten {
+                assert!(rewritten.is_err());
+                tried.push(second);
+            }
+        }
+        let waits: Vec<u32> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(waits, [10, 20, 40, 80, 160, 320, 600, 600]);
+        assert_eq!(log.find("a99", "m"), Some(record("a99", (2_595 % 251) as u8)));
+
+        fs::remove_dir(&next).unwrap();
+        let done = log.append(Duration::from_secs(4_000), whole(7)).unwrap().rewritten;
+        assert!(matches!(done, Some(Ok(()))), "{done:?}");
+        assert!(fs::metadata(&path).unwrap().len() < REWRITE_MIN);
+        assert_eq!(log.find("a99", "m"), Some(record("a99", 7)));
+    }
+
     #[test]
     fn a_torn_record_is_cut_off_and_the_rest_is_read() {
         let path = path("torn");
         let (log, _) = open(&path);
-        log.append([record("a", 1), record("b", 2)].into_iter()).unwrap();
+        append(&log, [record("a", 1), record("b", 2)]);
         let whole = fs::metadata(&path).unwrap().len();
         for cut in 1..100 {
             OpenOptions::new().write(true).open(&path).unwrap().set_len(whole - cut).unwrap();
             let (again, damage) = open(&path);
             assert!(damage.unwrap().contains("not written whole"));
             assert_eq!((again.find("a", "m"), again.find("b", "m")), (Some(record("a", 1)), None));
-            again.append([record("b", 2)].into_iter()).unwrap();
+            append(&again, [record("b", 2)]);
         }
     }
 
@@ -312,7 +395,7 @@ mod tests {
         let (log, damage) = open(&path);
         assert!(damage.unwrap().contains("no journal of this version"));
         assert!(fs::read(path.with_extension("damaged-9")).unwrap().starts_with(b"hello"));
-        log.append([record("a", 1), record("b", 2), record("c", 3)].into_iter()).unwrap();
+        append(&log, [record("a", 1), record("b", 2), record("c", 3)]);
         drop(log);
         let mut bytes = fs::read(&path).unwrap();
         let middle = bytes.len() / 2;
@@ -331,7 +414,7 @@ mod tests {
         let path = path("beside");
         let (log, _) = open(&path);
         let names: Vec<String> = (0..2_000).map(|number| format!("a{number}")).collect();
-        let save = |fill: u8| log.append(names.iter().map(|name| record(name, fill))).unwrap();
+        let save = |fill: u8| append(&log, names.iter().map(|name| record(name, fill)));
         save(0);
         std::thread::scope(|threads| {
             let written = threads.spawn(|| (1..=40).map(save).sum::<usize>());

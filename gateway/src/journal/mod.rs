@@ -13,11 +13,14 @@
 
 mod file;
 mod format;
+mod saving;
+
+pub use saving::start;
 
 use crate::budget::BudgetCell;
 use crate::clock;
 use crate::state::Registry;
-use file::LogFile;
+use file::{Appended, LogFile};
 use format::Record;
 use limits::{Budget, BudgetConfig, Snapshot};
 use parking_lot::{Mutex, MutexGuard};
@@ -29,12 +32,6 @@ use std::time::Duration;
 
 /// The longest rest that counts: after it nothing but the starting limit is left anyway.
 const ELAPSED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// A budget that was not touched for this long leaves memory.
-const IDLE_AFTER: Duration = Duration::from_secs(600);
-/// With more budgets in memory than this they leave it sooner: 8 KiB each make half a gigabyte.
-const CROWD: usize = 65_536;
-/// A budget that was not touched for this long leaves memory in a crowd. To find one again costs a read of the file.
-const IDLE_AFTER_IN_A_CROWD: Duration = Duration::from_secs(5);
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +117,8 @@ impl Journal {
                 snapshot: cell.hand_over().to_bytes(),
             }
         });
-        self.log.append(records)?;
+        // The other process writes the file anew when it has grown too large.
+        self.log.append(clock::now(), records)?;
         *lock = Lock::Given;
         Ok(())
     }
@@ -169,8 +167,8 @@ impl Journal {
     /// # Errors
     /// When the disk is full or gone. The budgets stay marked and are written the next time. Nothing is written, and
     /// that is no error, once the folder is another process's.
-    pub fn save(&self, registry: &Registry) -> io::Result<usize> {
-        let Some(_turn) = self.keep()? else { return Ok(0) };
+    fn save(&self, registry: &Registry) -> io::Result<Appended> {
+        let Some(_turn) = self.keep()? else { return Ok(Appended { written: 0, rewritten: None }) };
         let touched: Vec<Arc<BudgetCell>> =
             registry.budgets().into_iter().filter(|cell| cell.take_touched()).collect();
         let saved = clock::wall();
@@ -180,7 +178,7 @@ impl Journal {
             model: cell.model.to_string(),
             snapshot: cell.with(|budget| budget.snapshot(clock::now()).to_bytes()),
         });
-        let written = self.log.append(records);
+        let written = self.log.append(clock::now(), records);
         if written.is_err() {
             touched.iter().for_each(|cell| cell.touch());
         }
@@ -204,37 +202,6 @@ fn lock(folder: &Path) -> Result<File, JournalError> {
         .map_err(|cause| JournalError::Io { path: folder.to_owned(), cause })?;
     lock.try_lock().map_err(|_| JournalError::Locked(folder.to_owned()))?;
     Ok(lock)
-}
-
-/// Saves every `interval` and lets idle budgets go, on a thread of its own, until the process ends.
-///
-/// # Errors
-/// When the operating system gives no thread.
-pub fn start(
-    journal: Arc<Journal>,
-    gateway: Arc<crate::gateway::Gateway>,
-    interval: Duration,
-) -> io::Result<()> {
-    let (never, wait) = crossbeam::channel::bounded::<()>(0);
-    std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
-        // The sender is kept, so the only way out of the wait is its time.
-        let _keep = never;
-        let mut failing = false;
-        loop {
-            let _ = wait.recv_timeout(interval);
-            match journal.save(&gateway.registry) {
-                Ok(_) => failing = false,
-                Err(e) if !failing => {
-                    failing = true;
-                    tracing::error!("budgets cannot be saved and would be lost by a restart: {e}");
-                }
-                Err(_) => {}
-            }
-            let rest = if gateway.registry.in_memory() > CROWD { IDLE_AFTER_IN_A_CROWD } else { IDLE_AFTER };
-            gateway.registry.forget_idle(clock::now().saturating_sub(rest));
-        }
-    })?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -266,8 +233,8 @@ mod tests {
         });
         cell.touch();
         let journal = Journal::open(&folder).unwrap();
-        assert_eq!(journal.save(&registry).unwrap(), 1);
-        assert_eq!(journal.save(&registry).unwrap(), 0, "nothing was touched since");
+        assert_eq!(journal.save(&registry).unwrap().written, 1);
+        assert_eq!(journal.save(&registry).unwrap().written, 0, "nothing was touched since");
         drop(journal);
 
         let again = Journal::open(&folder).unwrap();
@@ -300,7 +267,7 @@ mod tests {
         old.hand_over(&registry).unwrap();
 
         let new = Journal::open(&folder).unwrap();
-        assert_eq!(old.save(&registry).unwrap(), 0, "it is not ours to write");
+        assert_eq!(old.save(&registry).unwrap().written, 0, "it is not ours to write");
         assert!(old.keep().unwrap().is_none());
         let mut budget = new.find("acme", "m", config()).unwrap();
         assert_eq!(budget.view(clock::now()).prompt.used, 50_000, "the prompt that runs is known");
@@ -315,7 +282,7 @@ mod tests {
         fs::rename(folder.join("copy"), &path).unwrap();
         drop(new);
         assert!(old.keep().unwrap().is_some());
-        assert_eq!(old.save(&registry).unwrap(), 1, "nothing of it was lost here either");
+        assert_eq!(old.save(&registry).unwrap().written, 1, "nothing of it was lost here either");
         drop(old);
         let mut budget = Journal::open(&folder).unwrap().find("acme", "m", config()).unwrap();
         assert_eq!(budget.view(clock::now()).prompt.used, 49_000, "it was written where it is looked for");

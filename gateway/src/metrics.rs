@@ -65,6 +65,10 @@ fn describe() {
     describe_counter!("tidegate_retries_total", "Requests sent to another replica.");
     describe_counter!("tidegate_client_retries_total", "Requests that the client says are retries.");
     describe_counter!("tidegate_usage_missing_total", "Answers without the engine's usage.");
+    describe_counter!(
+        "tidegate_usage_anomalous_total",
+        "Answers whose usage, as the engine tells it, cannot be."
+    );
     describe_counter!("tidegate_limit_changes_total", "Limits that moved, by meter and direction.");
     describe_gauge!("tidegate_limit_tokens_per_minute", "Limits of the busiest accounts, tokens per minute.");
     describe_gauge!(
@@ -148,6 +152,7 @@ struct DeploymentSeries {
     first_token: Histogram,
     inter_token: Histogram,
     usage_missing: Counter,
+    usage_anomalous: Counter,
     retries: Counter,
     withdrawn: Counter,
 }
@@ -161,6 +166,7 @@ impl DeploymentSeries {
             first_token: histogram!("tidegate_time_to_first_token_seconds", by_tier()),
             inter_token: histogram!("tidegate_inter_token_seconds", alone()),
             usage_missing: counter!("tidegate_usage_missing_total", alone()),
+            usage_anomalous: counter!("tidegate_usage_anomalous_total", alone()),
             retries: counter!("tidegate_retries_total", alone()),
             withdrawn: counter!("tidegate_withdrawn_total", alone()),
         }
@@ -233,6 +239,7 @@ impl RequestMetrics {
             self.overhead.record(dispatched.saturating_sub(record.arrived).saturating_sub(record.queued));
         }
         series.usage_missing.increment(u64::from(record.usage_missing));
+        series.usage_anomalous.increment(u64::from(record.usage_anomalous));
         series.retries.increment(u64::from(record.retries));
         series.withdrawn.increment(u64::from(record.withdrawals));
         for (deployment, replica, kind) in &record.upstream_failures {

@@ -84,8 +84,10 @@ pub struct Record {
     pub used: Option<Used>,
     /// Cached tokens as the engine says.
     pub cached: Option<u64>,
-    /// The engine sent no usage.
+    /// The engine sent no usage, or none that can be.
     pub usage_missing: bool,
+    /// Something in the engine's usage cannot be: it was clamped, or not believed.
+    pub usage_anomalous: bool,
     /// Attempts after the first.
     pub retries: u32,
     /// Times it was withdrawn for priority.
@@ -130,6 +132,7 @@ impl Record {
             used: None,
             cached: None,
             usage_missing: false,
+            usage_anomalous: false,
             retries: 0,
             withdrawals: 0,
             upstream_failures: Vec::new(),

@@ -2,8 +2,8 @@
 //!
 //! Total prompt and generated tokens are the engine's own. Uncached tokens are the smaller of what the engine
 //! had to compute and what the best replica would have had to: our routing never costs the account. Where the
-//! engine says nothing of its cache, our own estimate counts; where it says nothing at all, what was weighed
-//! and counted.
+//! engine says nothing of its cache, our own estimate counts; where it says nothing at all, or what cannot be, what was
+//! weighed and counted. Nobody learns from what cannot be.
 
 use crate::admission::Place;
 use crate::api::usage::Usage;
@@ -23,15 +23,13 @@ pub fn answered(
     answered: &Answered,
     record: &mut Record,
 ) {
-    let answered = &Answered {
-        usage: answered.usage.map(|usage| of_all(request, deployment, usage, answered)),
-        ..*answered
-    };
+    let told = answered.usage.map(|usage| of_all(request, deployment, usage, answered));
+    let answered = &Answered { usage: believed(request, told, record), ..*answered };
     let used = charge(request, answered, true, record);
     let cached = answered.usage.and_then(|usage| usage.cached);
     if let Some(usage) = answered.usage {
         learn(request, deployment, usage.prompt, usage.generated, answered.chunks);
-        prompt_is_cached(request, deployment, &place, Some(usage.prompt));
+        prompt_is_cached(request, deployment, &place, Some(usage.prompt).filter(|&tokens| tokens > 0));
         let replica = place.permit().replica.0;
         deployment.prefixes.record_answer(&request.weight, replica, usage.generated, usage.cached);
     }
@@ -63,19 +61,31 @@ fn of_all(request: &Request<'_>, deployment: &Deployment, usage: Usage, answered
 /// The answer broke off after its first token: the budget is settled by what was proven. The place is the
 /// caller's to end.
 pub fn broken_off(request: &Request<'_>, answered: &Answered, record: &mut Record) {
+    let answered = &Answered { usage: believed(request, answered.usage, record), ..*answered };
     charge(request, answered, false, record);
+}
+
+/// What the engine told, if it can be; the record is marked where something in it cannot.
+fn believed(request: &Request<'_>, told: Option<Usage>, record: &mut Record) -> Option<Usage> {
+    let believed = told.filter(|usage| is_possible(request, usage));
+    record.usage_anomalous =
+        told.is_some_and(|usage| usage.anomalous || usage.prompt == 0) || believed != told;
+    believed
 }
 
 fn charge(request: &Request<'_>, answered: &Answered, finished: bool, record: &mut Record) -> Used {
     let weighed = request.live.ledger().prompt();
     let hit = weighed.tokens.saturating_sub(weighed.uncached);
     let counted = (f64::from(answered.chunks) * weighed.tokens_per_chunk).round() as u64;
-    let used = match answered.usage.filter(|usage| is_possible(request, usage)) {
+    let used = match answered.usage {
         Some(usage) => {
-            let by_us = usage.prompt.saturating_sub(hit);
-            let uncached = usage.cached.map_or(by_us, |cached| by_us.min(usage.prompt - cached));
+            // There is no prompt without a token.
+            let prompt = if usage.prompt == 0 { weighed.tokens } else { usage.prompt };
+            let by_us = prompt.saturating_sub(hit);
+            let cached = usage.cached.filter(|_| usage.prompt > 0);
+            let uncached = cached.map_or(by_us, |cached| by_us.min(prompt.saturating_sub(cached)));
             let generated = generated(request, &usage, counted, finished);
-            Used { prompt: usage.prompt, uncached_prompt: uncached, generated, finished }
+            Used { prompt, uncached_prompt: uncached, generated, finished }
         }
         None => {
             Used { prompt: weighed.tokens, uncached_prompt: weighed.uncached, generated: counted, finished }

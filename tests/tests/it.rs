@@ -37,6 +37,9 @@ mod drills;
 mod framing;
 
 #[cfg(test)]
+mod hostile;
+
+#[cfg(test)]
 mod leaving;
 
 #[cfg(test)]

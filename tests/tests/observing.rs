@@ -209,6 +209,7 @@ const METRICS: &[(&str, &str)] = &[
     ("tidegate_client_retries_total", "counter"),
     ("tidegate_gateway_overhead_seconds", "histogram"),
     ("tidegate_usage_missing_total", "counter"),
+    ("tidegate_usage_anomalous_total", "counter"),
     ("tidegate_config_last_reload_successful", "gauge"),
     ("tidegate_build_info", "gauge"),
     ("tidegate_access_log_dropped_total", "counter"),

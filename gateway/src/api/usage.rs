@@ -2,7 +2,7 @@
 //!
 //! Engines leave fields out, send `null`, and some report more cached tokens than the prompt has. Missing or
 //! null cached tokens are *unknown*, not zero: then our own estimate counts. Numbers that cannot be are
-//! clamped, and the answer is marked so that operators see it.
+//! clamped, and the answer is counted as anomalous so that operators see it.
 
 use crate::api::answer::is_object;
 use serde::Deserialize;

@@ -87,6 +87,7 @@ impl From<EngineArgs> for EngineServerConfig {
             seed: args.seed,
             context: args.context,
             requests_max: args.requests_max,
+            vocabulary: None,
             prompt_tokens_details: !args.no_prompt_tokens_details,
             metrics_interval: Duration::from_millis(args.metrics_interval_ms),
             chunk_tokens: args.chunk_tokens,

@@ -7,7 +7,8 @@
 //! What makes it useful as a witness:
 //!
 //! - [`text`]: every answer is a function of a seed, so a client can check each byte.
-//! - [`prompt`]: prompts are counted by a rule of its own, which nobody can match by construction.
+//! - [`prompt`]: prompts are counted by a rule of its own, which nobody can match by construction; or, where that is asked
+//!   for, with a real [`vocabulary`].
 //! - [`fault`]: it breaks in two dozen ways, chosen per request.
 //! - [`truth`]: it keeps account of what it computed for whom and of when it saw whom leave.
 
@@ -20,6 +21,8 @@ pub mod model;
 pub mod text;
 
 pub mod prompt;
+
+pub mod vocabulary;
 
 pub mod fault;
 

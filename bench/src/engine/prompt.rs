@@ -9,6 +9,7 @@
 //! bytes so far. O(bytes), one allocation per doubling of the hashes.
 
 use super::text::mix;
+use super::vocabulary::EngineVocabulary;
 
 /// Tokens that frame a message.
 pub const MESSAGE_TOKENS: u32 = 4;
@@ -28,6 +29,7 @@ pub struct PromptMeter {
     run: u32,
     chain: u64,
     hashes: Vec<u64>,
+    vocabulary: Option<EngineVocabulary>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +63,29 @@ impl PromptMeter {
     /// `salt` separates caches that must not share (model, cache salt). `block_tokens` 0: no hashes.
     #[must_use]
     pub fn new(salt: u64, block_tokens: u32) -> Self {
-        Self { tokens: 0, block_tokens, class: Class::Space, run: 0, chain: mix(salt), hashes: Vec::new() }
+        Self {
+            tokens: 0,
+            block_tokens,
+            class: Class::Space,
+            run: 0,
+            chain: mix(salt),
+            hashes: Vec::new(),
+            vocabulary: None,
+        }
+    }
+
+    /// Counts texts with a real vocabulary from here on; `None`: by the rule above.
+    #[must_use]
+    pub fn with_vocabulary(self, vocabulary: Option<EngineVocabulary>) -> Self {
+        Self { vocabulary, ..self }
     }
 
     /// Adds text. Two calls are two runs: a boundary between parts always ends a token.
     pub fn text(&mut self, text: &str) {
+        if let Some(vocabulary) = self.vocabulary {
+            vocabulary.tokens(text).into_iter().for_each(|token| self.special(u64::from(token), 1));
+            return;
+        }
         for byte in text.bytes() {
             let class = Class::of(byte);
             if class != self.class {
@@ -155,6 +175,18 @@ mod tests {
             assert_eq!(count(&text_of(3, tokens)), tokens);
         }
         assert_ne!(text_of(1, 5), text_of(2, 5));
+    }
+
+    #[test]
+    fn a_real_vocabulary_counts_its_own_tokens() {
+        use crate::engine::vocabulary::{CL100K, P50K};
+        let tokens = |vocabulary, text: &str| {
+            let mut meter = PromptMeter::new(0, 0).with_vocabulary(Some(vocabulary));
+            meter.text(text);
+            meter.finish().0
+        };
+        assert_eq!(tokens(CL100K, "harbour master"), 3);
+        assert!(tokens(P50K, "潮水每天涨落两次") > 2 * 8, "two or three tokens for each character");
     }
 
     #[test]

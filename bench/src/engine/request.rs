@@ -84,7 +84,7 @@ pub(super) fn want(
         return pooling(api, model, body).map(Wanted::Pooled);
     }
     let block_tokens = if config.profile.prefix_cache { config.profile.block_tokens } else { 0 };
-    let prompts = body.prompts(api, block_tokens).map_err(Refused::bad)?;
+    let prompts = body.prompts(api, block_tokens, config.vocabulary).map_err(Refused::bad)?;
     let stream = body.stream == Some(true);
     if body.stream_options.is_some() && !stream {
         return Err(Refused::bad("Stream options can only be defined when `stream=True`."));

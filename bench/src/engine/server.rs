@@ -39,6 +39,7 @@ use super::profile::{LLAMA_8B_A100, Profile};
 use super::shell::Shared;
 use super::transport::{AnswerBody, Conn, Reset};
 use super::truth::{Record, Totals};
+use super::vocabulary::EngineVocabulary;
 use super::wire::Api;
 use crate::clock;
 
@@ -61,6 +62,8 @@ pub struct EngineServerConfig {
     pub context: Option<u32>,
     /// Refuse when so many requests are in the engine, as vLLM's `--max-num-queued-reqs`. `None`: never.
     pub requests_max: Option<u32>,
+    /// Count prompts to answer with a real vocabulary, what is only embedded or compared not. `None`: by the rule of [`prompt`](super::prompt).
+    pub vocabulary: Option<EngineVocabulary>,
     /// Report cached tokens in usage, as vLLM's `--enable-prompt-tokens-details`.
     pub prompt_tokens_details: bool,
     /// How old metrics may be.
@@ -84,6 +87,7 @@ impl Default for EngineServerConfig {
             seed: 0,
             context: None,
             requests_max: None,
+            vocabulary: None,
             prompt_tokens_details: true,
             metrics_interval: Duration::ZERO,
             chunk_tokens: None,

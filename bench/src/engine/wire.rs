@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::inputs::{Input, several};
 use super::prompt::{MESSAGE_TOKENS, PromptMeter, START_TOKENS};
 use super::text::seed_of;
+use super::vocabulary::EngineVocabulary;
 
 /// The APIs, by path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,9 +184,14 @@ impl<'a> Body<'a> {
     }
 
     /// Counts and hashes the prompts that are answered each: several only where the API takes a list. O(bytes).
-    pub(super) fn prompts(&self, api: Api, block_tokens: u32) -> Result<Vec<Prompt>, &'static str> {
+    pub(super) fn prompts(
+        &self,
+        api: Api,
+        block_tokens: u32,
+        vocabulary: Option<EngineVocabulary>,
+    ) -> Result<Vec<Prompt>, &'static str> {
         let salt = self.cache_salt.as_deref().map_or(0, seed_of);
-        let meter = PromptMeter::new(salt, block_tokens);
+        let meter = PromptMeter::new(salt, block_tokens).with_vocabulary(vocabulary);
         if api != Api::Completions {
             return Ok(vec![self.conversation(api, meter)?]);
         }

@@ -4,8 +4,8 @@ use super::load;
 use super::proof::Proof;
 use super::table;
 use super::{
-    accounts, agree, c1, c2, c3, c5, c6, c7, c7_p99, c8, c9, cached, operate, p11, p12, real, reserve, t1,
-    t2, t2_routes, t3, t4, t6, t7, t8, t11, t12, waiting, week,
+    accounts, agree, c1, c2, c3, c5, c6, c7, c7_p99, c8, c9, cached, estimate, operate, p11, p12, real,
+    report_a1, reserve, t1, t2, t2_routes, t3, t4, t6, t7, t8, t11, t12, waiting, week,
 };
 
 /// All of them.
@@ -54,6 +54,8 @@ pub(super) const PROOFS: &[Proof] = &[
     accounts::PROOF,
     agree::PROOF,
     cached::PROOF,
+    estimate::PROOF,
+    report_a1::PROOF,
     reserve::PROOF,
     week::PROOF,
     operate::PROOF,

@@ -22,11 +22,12 @@ impl Budget {
             let ledger = self.ledgers.get_mut(meter);
             let tokens = *tokens.get(meter);
             let amount = tokens.unsigned_abs().min(TOKENS_PER_MINUTE_MAX);
+            let limit = ledger.in_force();
             if tokens > 0 {
-                ledger.window.charge(ledger.window.newest(), amount, ledger.limit);
+                ledger.window.charge(ledger.window.newest(), amount, limit);
             } else {
                 ledger.window.credit(ledger.window.oldest(), ledger.window.newest(), amount);
-                ledger.window.pay(ledger.limit);
+                ledger.window.pay(limit);
             }
         }
     }
@@ -37,6 +38,7 @@ mod tests {
     use super::*;
     use crate::ask::{Ask, Used};
     use crate::config::{Bounds, BudgetConfig, Policy};
+    use crate::lease::Lease;
 
     const T0: Duration = Duration::from_secs(100);
 
@@ -64,6 +66,23 @@ mod tests {
         assert_eq!((view.uncached_prompt.used, view.generated.used), (950, 7));
         let later = budget.view(T0 + Duration::from_secs(61));
         assert_eq!((later.prompt.used, later.prompt.debt), (200, 0), "the debt enters the next minute");
+    }
+
+    /// Where several gateways share the limit, one must not fill its minute beyond its share.
+    #[test]
+    fn what_was_used_elsewhere_enters_a_shared_budget_within_its_share() {
+        let mut budget = budget();
+        let share = PerMeter::from_fn(|_| 200);
+        let until = T0 + Duration::from_secs(3_600);
+        budget.take_lease(T0, Lease { share, owned: share, elsewhere: PerMeter::default(), until });
+
+        budget.book_elsewhere(T0, &PerMeter { prompt: 300, uncached_prompt: 0, generated: 0 });
+
+        let view = budget.view(T0).prompt;
+        assert_eq!((view.used, view.debt), (200, 100));
+        budget.book_elsewhere(T0, &PerMeter { prompt: -50, uncached_prompt: 0, generated: 0 });
+        let view = budget.view(T0).prompt;
+        assert_eq!((view.used, view.debt), (200, 50), "what is given back makes room for the debt");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::window::{SLOTS, Slot};
 
 /// The form of the bytes.
 const VERSION: u64 = 2;
-/// A form without what the forecast learns.
+/// The oldest form that is read: without what the forecast learns.
 const VERSION_WITHOUT_FORECAST: u64 = 1;
 
 /// A budget as it was at one time.
@@ -56,7 +56,7 @@ struct MeterSnapshot {
 #[non_exhaustive]
 pub enum SnapshotError {
     /// Written by another version of the program.
-    #[error("snapshot has version {found}, this program reads {VERSION}")]
+    #[error("snapshot has version {found}, this program reads {VERSION_WITHOUT_FORECAST} to {VERSION}")]
     Version {
         /// The version found.
         found: u64,
@@ -318,5 +318,62 @@ impl Reader<'_> {
     fn one_of<T: Copy>(&mut self, all: &[T], what: &'static str) -> Result<T, SnapshotError> {
         let place = usize::try_from(self.number()?).ok();
         place.and_then(|place| all.get(place)).copied().ok_or(SnapshotError::Impossible { what })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adaptive::AdaptiveRule;
+    use crate::config::{Bounds, Policy};
+
+    fn config() -> BudgetConfig {
+        let bounds = PerMeter::from_fn(|_| Bounds::new(1_000, 1_000, 5_000).unwrap());
+        BudgetConfig { policy: Policy::Published(AdaptiveRule::default()), bounds }
+    }
+
+    /// As the first version wrote it: at 100 s, 700 prompt tokens in slot 399, the limit grown by a quarter 40 s before.
+    const FIRST: &[u8] = &[
+        1, 0xA0, 0x8D, 0x06, 0xA0, 0x8D, 0x06, 0xF4,
+        0x03, // version, latest, observed for, last used 500 ms ago
+        1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0xC0, 0xB4, 0x40, // the usual answer: 200 tokens
+        0xE2, 0x09, 1, 0xC0, 0xB8, 0x02, 0, 1, 0x8F, 0x03, 0xBC, 0x05, 0xBC, 0x05, 0, // prompt
+        0xE8, 0x07, 0, 0, 0, 0, 0, // uncached prompt
+        0xE8, 0x07, 0, 0, 0, 0, 0, // generated
+        1, 0xC0, 0xB8, 0x02, 0xE8, 0x07, 0xE2, 0x09, 0, 0, // one change, grown
+    ];
+
+    /// Files of users have this form for ever.
+    #[test]
+    fn a_snapshot_of_the_first_version_is_read_and_written_as_the_newest() {
+        let snapshot = Snapshot::from_bytes(FIRST).unwrap();
+        let now = Duration::from_secs(5);
+        let mut budget = Budget::restore(now, config(), &snapshot, Duration::ZERO);
+
+        let view = budget.view(now);
+        assert_eq!((view.prompt.limit, view.prompt.used, view.generated.limit), (1_250, 700, 1_000));
+        assert_eq!(budget.usual(), 200);
+        let changes: Vec<_> =
+            budget.history().map(|change| (change.from, change.to, change.reason)).collect();
+        assert_eq!(changes, [(1_000, 1_250, ChangeReason::Grown)]);
+        let written = budget.snapshot(now).to_bytes();
+        assert_eq!(written.first(), Some(&(VERSION as u8)));
+        assert_eq!(Snapshot::from_bytes(&written).unwrap(), budget.snapshot(now));
+    }
+
+    #[test]
+    fn a_snapshot_of_a_newer_program_is_refused_by_its_version() {
+        for version in [0, VERSION as u8 + 1, 99] {
+            let mut bytes = FIRST.to_vec();
+            bytes[0] = version;
+
+            let refused = Snapshot::from_bytes(&bytes).unwrap_err();
+
+            assert_eq!(refused, SnapshotError::Version { found: version.into() });
+            assert_eq!(
+                refused.to_string(),
+                format!("snapshot has version {version}, this program reads 1 to 2")
+            );
+        }
     }
 }

@@ -288,6 +288,27 @@ mod tests {
         assert_eq!(budget.view(clock::now()).prompt.used, 49_000, "it was written where it is looked for");
     }
 
+    /// Whoever goes back to an older program loses what only the newer one can read, and nothing else.
+    #[test]
+    fn a_budget_of_a_newer_program_begins_anew_and_the_others_are_found() {
+        let folder = folder("newer");
+        let registry = Registry::default();
+        let cell = registry.insert("acme", "m", config());
+        let journal = Journal::open(&folder).unwrap();
+        journal.save(&registry).unwrap();
+        let mut snapshot = cell.with(|budget| budget.snapshot(clock::now()).to_bytes());
+        snapshot[0] = 99;
+        let newer = Record { saved: clock::wall(), account: "newer".into(), model: "m".into(), snapshot };
+        journal.log.append(clock::now(), [newer].into_iter()).unwrap();
+        drop(journal);
+
+        let again = Journal::open(&folder).unwrap();
+
+        assert_eq!(again.known(), 2);
+        assert!(again.find("newer", "m", config()).is_none());
+        assert!(again.find("acme", "m", config()).is_some());
+    }
+
     #[test]
     fn an_idle_budget_leaves_memory_and_comes_back() {
         let folder = folder("idle");

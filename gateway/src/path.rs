@@ -202,7 +202,7 @@ struct RequestsGuard(Arc<Mutex<limits::RequestMeter>>);
 
 impl Drop for RequestsGuard {
     fn drop(&mut self) {
-        self.0.lock().leave(clock::now());
+        self.0.lock().leave();
     }
 }
 

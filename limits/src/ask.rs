@@ -29,7 +29,7 @@ const EXPECTED_MIN: u64 = 16;
 /// Share of a finished answer in what is usual: the last ten or so decide.
 const USUAL_GAIN: f64 = 0.1;
 
-const MINUTE_SECONDS: f64 = 60.0;
+pub(crate) const MINUTE_SECONDS: f64 = 60.0;
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

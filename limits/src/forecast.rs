@@ -33,7 +33,7 @@
 //!
 //! Proof P11 has the figures, and what other rules and constants came to.
 
-use crate::ask::Usual;
+use crate::ask::{MINUTE_SECONDS, Usual};
 use crate::window::SLOT_MS;
 
 /// How far ahead room is looked for, in slots: 2.5 s.
@@ -41,8 +41,6 @@ pub(crate) const AHEAD_SLOTS: u32 = (2_500 / SLOT_MS) as u32;
 
 /// What a share of refused asks adds to the weight of what is beyond the sustained.
 const DAMPING: f64 = 8.0;
-
-const MINUTE_SECONDS: f64 = 60.0;
 
 /// The answers of one budget that run.
 #[derive(Debug, Clone, Default)]

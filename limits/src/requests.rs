@@ -109,7 +109,7 @@ impl RequestMeter {
     }
 
     /// Gives a place back. One `leave` for each `enter` that was granted.
-    pub fn leave(&mut self, _now: Duration) {
+    pub fn leave(&mut self) {
         self.live = self.live.saturating_sub(1);
     }
 
@@ -145,7 +145,7 @@ mod tests {
         let mut meter = RequestMeter::new(3, 100);
         for second in [10, 20, 30] {
             meter.enter(at_ms(second * 1_000)).unwrap();
-            meter.leave(at_ms(second * 1_000));
+            meter.leave();
         }
 
         let refused = meter.enter(at_ms(40_100)).unwrap_err();
@@ -194,11 +194,11 @@ mod tests {
         let refused = meter.enter(at_ms(0)).unwrap_err();
         assert_eq!((refused.kind, refused.limit, refused.used), (RequestRefusalKind::Concurrency, 2, 2));
 
-        meter.leave(at_ms(1));
+        meter.leave();
         assert!(meter.enter(at_ms(1)).is_ok(), "a place was given back");
-        meter.leave(at_ms(2));
-        meter.leave(at_ms(2));
-        meter.leave(at_ms(2));
+        meter.leave();
+        meter.leave();
+        meter.leave();
         assert_eq!(meter.live(), 0, "one leave too many does not wrap");
     }
 

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// Milliseconds on a budget's time line.
 pub(crate) type Millis = u64;
 
+/// A minute: the unit of limits, and how often the adaptive rule looks.
+pub(crate) const MINUTE_MS: Millis = 60_000;
+
 /// A step back up to this is callers overtaking each other on the way to the mutex; beyond, the clock fell back.
 const OVERTAKING_MS_MAX: u64 = 1_000;
 

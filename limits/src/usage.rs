@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::timeline::Millis;
+use crate::timeline::{MINUTE_MS, Millis};
 
 /// Minutes of a sample.
 const QUARTER_MINUTES: u64 = 15;
@@ -13,8 +13,6 @@ const QUARTER_MINUTES: u64 = 15;
 pub(crate) const QUARTERS: u64 = 3 * 24 * 4;
 /// How long use can be observed at most.
 pub(crate) const OBSERVED_MAX: Duration = Duration::from_secs(QUARTERS * QUARTER_MINUTES * 60);
-
-const MINUTE_MS: u64 = 60_000;
 
 /// The use of one meter over the last three days.
 #[derive(Debug, Clone, PartialEq, Eq)]

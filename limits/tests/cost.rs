@@ -58,7 +58,7 @@ fn c6_the_way_of_a_request_allocates_nothing() {
             let _ = requests.enter(at(0));
             let Ok(mut reservation) = budget.reserve(at(0), &ask) else {
                 refused += 1;
-                requests.leave(at(0));
+                requests.leave();
                 continue;
             };
             budget.charge_prompt(at(0), &mut reservation);
@@ -67,7 +67,7 @@ fn c6_the_way_of_a_request_allocates_nothing() {
             }
             let used = Used { prompt: 9_100, uncached_prompt: 3_900, generated: 170, finished: true };
             budget.settle(at(999), reservation, &used);
-            requests.leave(at(999));
+            requests.leave();
         }
         let _ = budget.view(at(999));
         changes += budget.take_changes().count();

@@ -21,7 +21,7 @@ const USAGE: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(
     name = "prove",
-    after_help = "Examples:\n  prove --list\n  prove C1 t4\n  prove --quick\n\nExit code: 0 all goals met, 1 one is not (with --quick: one that is not known to fall short), 2 called wrongly."
+    after_help = "Examples:\n  prove --list\n  prove C1 t4\n  prove --quick\n  prove P11 --seed 1001\n\nExit code: 0 all goals met, 1 one is not (with --quick: one that is not known to fall short), 2 called wrongly."
 )]
 struct Arguments {
     /// Which; `load`: P1 to P10, P13, P14 and the table; default: all
@@ -33,6 +33,9 @@ struct Arguments {
     /// Say what there is, how long it takes and what it needs installed
     #[arg(long)]
     list: bool,
+    /// First seed of what P11, T3, reserve and estimate draw at random, such as one on which nothing was tuned
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
     /// Where details, logs and configs go
     #[arg(long, value_name = "DIR", default_value = "target/prove")]
     out: PathBuf,
@@ -66,8 +69,12 @@ fn prove(arguments: Arguments) -> io::Result<ExitCode> {
         return list(&wanted);
     }
     std::fs::create_dir_all(&arguments.out)?;
-    let setting =
-        Setting::new(arguments.quick, arguments.out.canonicalize()?, Binaries::of(arguments.programs));
+    let setting = Setting::new(
+        arguments.quick,
+        arguments.seed,
+        arguments.out.canonicalize()?,
+        Binaries::of(arguments.programs),
+    );
     let mut all_ok = true;
     for proof in wanted {
         process::unpin()?;

@@ -156,7 +156,7 @@ async fn play(
     let engine = EngineServer::start(config).await?;
     let gateway = Tidegate::start(setting, "estimate", &Config::limitless(vec![engine.addr], 1)).await?;
     let mut connection = Connection::open(gateway.address).await?;
-    let [mut taught, mut unseen] = halves(kind, more, 7)?;
+    let [mut taught, mut unseen] = halves(kind, more, setting.seeds(1).start)?;
     send(&mut connection, &mut unseen, judged / 2, false).await?;
     send(&mut connection, &mut taught, TAUGHT, true).await?;
     // The last of them is settled after its answer was sent.

@@ -32,6 +32,8 @@ pub(super) struct Proof {
 pub(super) struct Setting {
     /// The small size, as CI runs it.
     pub(super) quick: bool,
+    /// The first seed of what is drawn at random, where a proof lets it be chosen; see [`Setting::seeds`].
+    first_seed: u64,
     /// Where details, logs and configs of the started programs go. Exists.
     pub(super) out: PathBuf,
     /// What several proofs judge is played once.
@@ -73,8 +75,13 @@ pub(super) enum Trouble {
 }
 
 impl Setting {
-    pub(super) fn new(quick: bool, out: PathBuf, binaries: Binaries) -> Self {
-        Self { quick, out, real: real::Played::default(), binaries }
+    pub(super) fn new(quick: bool, first_seed: u64, out: PathBuf, binaries: Binaries) -> Self {
+        Self { quick, first_seed, out, real: real::Played::default(), binaries }
+    }
+
+    /// So many seeds, from the first on. What a constant was tuned on must not be all that it is judged on.
+    pub(super) fn seeds(&self, count: u64) -> std::ops::Range<u64> {
+        self.first_seed..self.first_seed.saturating_add(count)
     }
 
     /// `quick` or `full`, whichever size is run.

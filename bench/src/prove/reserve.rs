@@ -56,7 +56,7 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
         .map(|&(name, play)| Row {
             name,
             outcomes: DEMANDS
-                .map(|demand| mean((1..=seeds).map(|seed| play(seed, demand, minutes)).collect())),
+                .map(|demand| mean(setting.seeds(seeds).map(|seed| play(seed, demand, minutes)).collect())),
         })
         .collect();
     std::fs::write(setting.out.join("reserve.txt"), table(&rows))?;

@@ -18,7 +18,8 @@ pub(super) const PROOF: Proof = Proof {
 };
 
 fn run(setting: &Setting) -> Result<Finding, Trouble> {
-    let outcome = minute::run(3, setting.size(300_000, 10_000_000));
+    let seed = setting.seeds(1).start;
+    let outcome = minute::run(seed, setting.size(300_000, 10_000_000));
     let exercised = outcome.refused > 0 && outcome.overrun > 0;
     Ok(Finding {
         figure: format!(
@@ -28,7 +29,7 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
         goal: PROOF.goal.to_owned(),
         ok: outcome.violations == 0 && outcome.left_over == 0 && exercised,
         details: json!({
-            "decisions": outcome.decisions, "refused": outcome.refused, "overrun_tokens": outcome.overrun,
+            "seed": seed, "decisions": outcome.decisions, "refused": outcome.refused, "overrun_tokens": outcome.overrun,
             "violations": outcome.violations, "left_over": outcome.left_over,
         }),
     })

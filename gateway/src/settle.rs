@@ -137,5 +137,5 @@ fn learn(request: &Request<'_>, deployment: &Deployment, prompt: u64, generated:
 /// The place's replica has this prompt in its cache from now on; `tokens` once they are counted.
 pub fn prompt_is_cached(request: &Request<'_>, deployment: &Deployment, place: &Place, tokens: Option<u64>) {
     let replica = place.permit().replica.0;
-    deployment.prefixes.record(clock::now(), request.account.number, &request.weight.keys, replica, tokens);
+    deployment.prefixes.record(clock::now(), &request.weight.keys, replica, tokens);
 }

@@ -63,12 +63,6 @@ impl SpendingTier {
         }
     }
 
-    /// The tier of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        SpendingTier::ALL.into_iter().find(|tier| tier.name() == name)
-    }
-
     /// Quarters of the full ceilings.
     const fn quarters(self) -> u64 {
         match self {
@@ -103,22 +97,6 @@ impl ModelSize {
             ModelSize::Small => "small",
             ModelSize::Medium => "medium",
             ModelSize::Large => "large",
-        }
-    }
-
-    /// The size of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        ModelSize::ALL.into_iter().find(|size| size.name() == name)
-    }
-
-    /// The size of a model with that many billion parameters.
-    #[must_use]
-    pub const fn of_billions(parameters: u64) -> Self {
-        match parameters {
-            0..600 => ModelSize::Small,
-            600..1_600 => ModelSize::Medium,
-            _ => ModelSize::Large,
         }
     }
 
@@ -179,24 +157,5 @@ mod tests {
             let config = BudgetConfig::published(SpendingTier::Three, size);
             assert_eq!(config.bounds.map(|bounds| bounds.ceiling), size.ceilings());
         }
-    }
-
-    #[test]
-    fn names_lead_back() {
-        for tier in SpendingTier::ALL {
-            assert_eq!(SpendingTier::from_name(tier.name()), Some(tier));
-        }
-        for size in ModelSize::ALL {
-            assert_eq!(ModelSize::from_name(size.name()), Some(size));
-        }
-        assert_eq!(SpendingTier::from_name("5"), None);
-    }
-
-    #[test]
-    fn sizes_meet_at_600_billion_and_at_1600() {
-        assert_eq!(ModelSize::of_billions(599), ModelSize::Small);
-        assert_eq!(ModelSize::of_billions(600), ModelSize::Medium);
-        assert_eq!(ModelSize::of_billions(1_599), ModelSize::Medium);
-        assert_eq!(ModelSize::of_billions(1_600), ModelSize::Large);
     }
 }

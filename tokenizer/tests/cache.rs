@@ -126,7 +126,7 @@ fn play(blocks_max: usize, answers_recorded: bool, requests: usize, seed: u64) -
         prompt.extend([200_001, 9, 271]);
         let reported = caches[replica].hit(&prompt);
         index.observe_cached(&found, replica as u16, reported);
-        index.record(Duration::ZERO, now.account, &keys, replica as u16, Some(prompt.len() as u32));
+        index.record(Duration::ZERO, &keys, replica as u16, Some(prompt.len() as u32));
 
         let answer_bytes = 150 + dice.below(1_400);
         let answer = text(KINDS[before.kind], answer_bytes, &mut dice);

@@ -108,9 +108,9 @@ impl Prefixes {
     }
 
     /// `replica` works on the prompt of `keys`, or has counted its tokens.
-    pub fn record(&self, now: Duration, account: u64, keys: &PrefixKeys, replica: u16, tokens: Option<u64>) {
+    pub fn record(&self, now: Duration, keys: &PrefixKeys, replica: u16, tokens: Option<u64>) {
         let tokens = tokens.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
-        self.index.lock().record(now, account, keys, replica, tokens);
+        self.index.lock().record(now, keys, replica, tokens);
     }
 
     /// `replica` answered with `answer` tokens, which it has cached behind the prompt; and said how much of the

@@ -107,12 +107,6 @@ impl PrefixMatch {
         (tokens / block * block) as u32
     }
 
-    /// The most that any one replica is expected to have cached: the hit that the account is owed.
-    pub fn cached_tokens_best(&self, prompt_tokens: u32, block_tokens: u32) -> u32 {
-        let [best, ..] = self.best;
-        best.map_or(0, |(_, bytes)| self.cached_tokens(bytes, prompt_tokens, block_tokens))
-    }
-
     fn tokens_of(&self, bytes: u64) -> u64 {
         self.tokens_known.map_or(bytes / BYTES_PER_TOKEN, |tokens| {
             u64::from(tokens) * bytes.min(self.bytes_known) / self.bytes_known.max(1)
@@ -210,16 +204,7 @@ impl PrefixIndex {
     /// Remembers that `replica` was given the prompt of `keys`, of `prompt_tokens` tokens if that is known.
     ///
     /// To be called when the replica has begun to answer, and again when the engine's count is known.
-    pub fn record(
-        &mut self,
-        now: Duration,
-        account: u64,
-        keys: &PrefixKeys,
-        replica: u16,
-        prompt_tokens: Option<u32>,
-    ) {
-        // The keys know their account already; it is taken so that a call reads like the lookup before it.
-        let _ = account;
+    pub fn record(&mut self, now: Duration, keys: &PrefixKeys, replica: u16, prompt_tokens: Option<u32>) {
         self.latest_s = self.latest_s.max(u32::try_from(now.as_secs()).unwrap_or(u32::MAX));
         let Some(end) = keys.end else { return };
         let counts = Counts::new(self.known_count(keys), end.end, prompt_tokens);

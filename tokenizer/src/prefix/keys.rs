@@ -41,11 +41,6 @@ impl PrefixKeys {
     pub fn new() -> Self {
         Self::default()
     }
-
-    /// Bytes of the prompt that these are the keys of.
-    pub fn prompt_bytes(&self) -> u64 {
-        self.end.map_or(0, |end| u64::from(end.end))
-    }
 }
 
 /// Makes keys. Holds only the secret key and the block size: copy it to make keys outside of any lock.

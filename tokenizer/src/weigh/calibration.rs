@@ -79,11 +79,11 @@ impl Calibration {
         self.excess * innovation_variance(shares, &self.gains(shares))
     }
 
-    /// Learns that a request of these shares had `prompt_tokens`; false if that is not plausible.
-    pub(crate) fn observe(&mut self, shares: &Shares, prompt_tokens: u32) -> bool {
+    /// Learns that a request of these shares had `prompt_tokens`, if that is plausible.
+    pub(crate) fn observe(&mut self, shares: &Shares, prompt_tokens: u32) {
         let seen = f64::from(prompt_tokens) / shares.tokens;
         if !PLAUSIBLE.contains(&seen) {
-            return false;
+            return;
         }
         let gains = self.gains(shares);
         let variance = innovation_variance(shares, &gains);
@@ -98,7 +98,6 @@ impl Calibration {
         }
         self.sharpen(&gains, variance);
         self.samples = self.samples.saturating_add(1);
-        true
     }
 
     /// `P s`: how much each factor moves with this request's innovation.

@@ -29,9 +29,6 @@ pub const BYTES_PER_TOKEN_MAX: f64 = 12.0;
 /// Relative error expected of an estimate that is called certain.
 const CERTAIN_ERROR: f64 = 0.05;
 
-/// Weight of the newest request in the displayed bytes per token.
-const DISPLAY_WEIGHT: f64 = 0.02;
-
 /// The tokens of a prompt by estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Estimate {
@@ -46,19 +43,17 @@ pub struct Estimate {
 pub struct Estimator {
     weights: Weights,
     calibration: Calibration,
-    text_bytes_mean: f64,
-    text_tokens_mean: f64,
 }
 
 impl Estimator {
     /// An estimator that has only the default weights of text and these weights of everything else.
     pub fn new(weights: Weights) -> Self {
-        Self { weights, calibration: Calibration::new(), text_bytes_mean: 400.0, text_tokens_mean: 100.0 }
+        Self { weights, calibration: Calibration::new() }
     }
 
     /// An estimator for an account that starts from what is known of the model.
     pub fn seeded(model: &Self) -> Self {
-        Self { calibration: Calibration::seeded(&model.calibration), ..model.clone() }
+        Self { weights: model.weights, calibration: Calibration::seeded(&model.calibration) }
     }
 
     /// Prompt tokens of a request, at least 1. Any features will do.
@@ -69,24 +64,14 @@ impl Estimator {
 
     /// Learns from a finished request: `prompt_tokens` as the engine's `usage` says. Nothing is learnt from 0.
     pub fn observe(&mut self, features: &Features, prompt_tokens: u32) {
-        let shares = self.weights.shares(features);
-        if prompt_tokens == 0 || !self.calibration.observe(&shares, prompt_tokens) {
-            return;
+        if prompt_tokens > 0 {
+            self.calibration.observe(&self.weights.shares(features), prompt_tokens);
         }
-        let text = f64::from(prompt_tokens) * text_share(&shares);
-        self.text_bytes_mean += DISPLAY_WEIGHT * (features.text_bytes as f64 - self.text_bytes_mean);
-        self.text_tokens_mean += DISPLAY_WEIGHT * (text - self.text_tokens_mean);
     }
 
     /// Requests learnt from.
     pub fn samples(&self) -> u32 {
         self.calibration.samples()
-    }
-
-    /// Bytes of text per token lately, for display; 4.0 at first.
-    pub fn bytes_per_token(&self) -> f64 {
-        let ratio = self.text_bytes_mean / self.text_tokens_mean.max(f64::MIN_POSITIVE);
-        ratio.clamp(BYTES_PER_TOKEN_MIN, BYTES_PER_TOKEN_MAX)
     }
 
     fn bounded(&self, features: &Features, shares: &Shares, factor: f64) -> u32 {

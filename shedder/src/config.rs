@@ -66,7 +66,7 @@ pub struct Config {
     /// Tokens that the engine computes in one step (`max_num_batched_tokens`). `None`: 2,048 until the
     /// engine's metrics say otherwise.
     pub step_budget: Option<u32>,
-    /// KV memory of one replica in tokens. `None`: from the engine's metrics, else KV is left out.
+    /// KV memory of one replica in tokens. `None`: from the engine's metrics, else learnt from answers that pause.
     pub kv_tokens: Option<u64>,
     /// How often engine metrics are read. A reading counts for three times that, and no less than 3 s.
     pub scrape_interval: Duration,

@@ -13,7 +13,7 @@
 //! # The decision
 //!
 //! 1. **How much fits** on a replica is a concurrency limit N, moved by the gaps between tokens (`gap`);
-//!    how full it is, the larger of places and KV memory (`replica`). A tier may fill a part of that: its
+//!    how full it is, the larger of places and KV memory (`replica`, `memory`, `ceiling`). A tier may fill a part of that: its
 //!    ceiling. Prompts are paced besides, so that computing them does not hold up running answers.
 //! 2. **Closed means wait**, not shed. What waits is ordered strictly by tier, fairly between accounts, by
 //!    arrival within one (`queue`).
@@ -37,11 +37,13 @@
 //!
 //! All but the last are checked against a reference model under random operations.
 
+mod ceiling;
 mod config;
 mod decision;
 mod gap;
 mod health;
 mod machine;
+mod memory;
 mod offer;
 mod prefill;
 mod queue;

@@ -1,6 +1,7 @@
 //! The state machine of one deployment: its state, and what all of its parts need.
 
 mod admit;
+mod answers;
 mod control;
 mod drain;
 mod headroom;
@@ -62,6 +63,7 @@ pub struct Shedder {
     born: Duration,
     forgot: Duration,
     offers: u64,
+    answers: answers::Answers,
     headroom: headroom::Headroom,
     prefill_room: prefill_room::PrefillRoom,
     drain: drain::Drain,
@@ -96,6 +98,7 @@ impl Shedder {
             born: now,
             forgot: now,
             offers: 0,
+            answers: answers::Answers::default(),
             headroom: headroom::Headroom::new(now),
             prefill_room: prefill_room::PrefillRoom::new(now),
             drain: drain::Drain::default(),
@@ -132,7 +135,11 @@ impl Shedder {
 
     fn terms(&self, now: Duration) -> Terms {
         let gone = self.pressure.filter(|&(_, until)| now < until).map_or(0.0, |(share, _)| share);
-        Terms { ceilings: self.headroom.lower(self.config.ceilings), capacity: 1.0 - gone }
+        Terms {
+            ceilings: self.headroom.lower(self.config.ceilings),
+            answer: self.answers.held(),
+            capacity: 1.0 - gone,
+        }
     }
 
     fn replica_mut(&mut self, id: ReplicaId) -> Option<&mut Replica> {

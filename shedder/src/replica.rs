@@ -1,15 +1,11 @@
 //! One replica as the gateway's own traffic shows it, corrected by the engine's metrics where there are any.
 //!
 //! ```text
-//! saturation = max(kv / (0.90 · capacity), active / N)
+//! saturation = max(memory, active / N)
 //! ```
 //!
 //! `active` counts every dispatched, unfinished request, with a token or not: an engine with four slots
-//! keeps the fifth in a queue of its own where no tier counts. `kv` is the last scrape and what was
-//! sent since, while that is no more than 3 s; what ended meanwhile is left in, because what runs has grown.
-//! Later the scrape only tells what the engine held beyond the own count, which comes on top of that count
-//! and 10 % more; after three intervals of silence it tells nothing. So a missing scrape widens the margin,
-//! it neither halts the replica nor opens it. A capacity that is not known leaves the term out.
+//! keeps the fifth in a queue of its own where no tier counts.
 //!
 //! A tier is closed when the saturation reaches its ceiling. A lower tier reopens 0.05 below, which keeps
 //! its state from changing with every single request; the highest at once.
@@ -21,23 +17,21 @@ use std::time::Duration;
 use crate::config::{Config, ReplicaConfig};
 use crate::gap::{GapLimit, LIMIT_MAX};
 use crate::health::{Health, Service};
+use crate::memory::Memory;
 use crate::offer::{ReplicaId, Scrape};
 use crate::prefill::PrefillRate;
 use crate::tier::{PerTier, Tier};
 
-const SCRAPE_FRESH: Duration = Duration::from_secs(3);
-/// Readings that may be missed.
-const SCRAPES_MISSED_MAX: u32 = 3;
-/// KV memory is never filled to the last block: growing answers need some.
-const KV_USABLE: f64 = 0.90;
-const KV_LOSS: f64 = 0.95;
-const KV_MARGIN: f64 = 1.10;
 const STEP_BUDGET_DEFAULT: u32 = 2_048;
+/// Before any gap was seen.
+const GAP_GUESS_S: f64 = 0.05;
 
 /// How much of the capacity counts, and how full each tier may make it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     pub(crate) ceilings: PerTier<f64>,
+    /// Tokens that an answer holds when it has grown.
+    pub(crate) answer: f64,
     /// 1 minus the pretended loss of capacity.
     pub(crate) capacity: f64,
 }
@@ -70,11 +64,6 @@ pub(crate) struct Booked {
     pub(crate) backlog: u32,
 }
 
-/// How long a reading of the engine's metrics counts at all.
-fn scrape_counts(config: &Config) -> Duration {
-    config.scrape_interval.saturating_mul(SCRAPES_MISSED_MAX).max(SCRAPE_FRESH)
-}
-
 /// One replica.
 #[derive(Debug, Clone)]
 pub(crate) struct Replica {
@@ -86,17 +75,13 @@ pub(crate) struct Replica {
     pub(crate) active: u32,
     pub(crate) with_token: u32,
     pub(crate) backlog: u64,
-    pub(crate) kv: u64,
+    pub(crate) memory: Memory,
     pub(crate) booked: Vec<Booked>,
     pub(crate) limit: GapLimit,
     pub(crate) prefill: PrefillRate,
     pub(crate) health: Health,
     scrape: Option<(Duration, Scrape)>,
     preemptions: Option<u64>,
-    sent_since_scrape: u64,
-    /// The own count, less what was still to be computed, when the engine was last scraped.
-    kv_at_scrape: u64,
-    scrape_counts: Duration,
     open: PerTier<bool>,
     /// Most requests with a token at a time, this span and the last.
     tokens_peak: (u32, u32),
@@ -110,7 +95,6 @@ pub(crate) struct Replica {
     /// Only requests sent after this can show again that the engine queues.
     pub(crate) queue_seen: Duration,
     step_budget_config: Option<u32>,
-    kv_tokens_config: Option<u64>,
     slots_config: Option<u32>,
 }
 
@@ -124,16 +108,13 @@ impl Replica {
             active: 0,
             with_token: 0,
             backlog: 0,
-            kv: 0,
+            memory: Memory::new(now, config),
             booked: Vec::new(),
             limit: GapLimit::new(now, config),
             prefill: PrefillRate::new(now),
             health: Health::new(),
             scrape: None,
             preemptions: None,
-            sent_since_scrape: 0,
-            kv_at_scrape: 0,
-            scrape_counts: scrape_counts(config),
             open: PerTier { priority: true, regular: true },
             tokens_peak: (0, 0),
             peak_since: now,
@@ -142,7 +123,6 @@ impl Replica {
             very_long: 0,
             queue_seen: now,
             step_budget_config: config.step_budget,
-            kv_tokens_config: config.kv_tokens,
             slots_config: config.slots_max,
         }
     }
@@ -151,9 +131,8 @@ impl Replica {
     pub(crate) fn reconfigure(&mut self, config: &Config, replica: Option<&ReplicaConfig>) {
         self.retired = replica.is_none();
         self.slots_max = replica.map_or(self.slots_max, |replica| replica.slots_max);
-        self.scrape_counts = scrape_counts(config);
+        self.memory.reconfigure(config);
         self.step_budget_config = config.step_budget;
-        self.kv_tokens_config = config.kv_tokens;
         self.slots_config = config.slots_max;
         self.limit.reconfigure(config);
     }
@@ -187,30 +166,8 @@ impl Replica {
         ((terms.ceilings[tier] * self.limit_now(now, terms) + 1e-9) as u32).max(1)
     }
 
-    /// KV tokens in use, and how many there are when known.
-    pub(crate) fn kv_now(&self, now: Duration) -> (f64, Option<f64>) {
-        let scraped = self.scrape.and_then(|(_, scrape)| scrape.kv_capacity_tokens);
-        let Some(capacity) = scraped.or(self.kv_tokens_config).filter(|&n| n > 0).map(|n| n as f64) else {
-            return (self.kv as f64, None);
-        };
-        let own = KV_MARGIN * self.kv as f64;
-        let used = self.scrape.and_then(|(at, scrape)| {
-            let age = now.saturating_sub(at);
-            let used = scrape.kv_used?.clamp(0.0, 1.0) * capacity;
-            if age < SCRAPE_FRESH {
-                Some(used + self.sent_since_scrape as f64)
-            } else {
-                (age < self.scrape_counts).then(|| own + (used - self.kv_at_scrape as f64).max(0.0))
-            }
-        });
-        (used.unwrap_or(own), Some(capacity))
-    }
-
     fn memory(&self, now: Duration, terms: Terms) -> f64 {
-        match self.kv_now(now) {
-            (used, Some(capacity)) => used / (KV_USABLE * capacity * terms.capacity.max(0.01)),
-            (_, None) => 0.0,
-        }
+        self.memory.saturation(now, terms.capacity, self.active, terms.answer)
     }
 
     /// How full it is; 1 is at the limit.
@@ -271,8 +228,7 @@ impl Replica {
     pub(crate) fn start(&mut self, backlog: u32, kv: u64) {
         self.active += 1;
         self.backlog += u64::from(backlog);
-        self.kv += kv;
-        self.sent_since_scrape += kv;
+        self.memory.start(backlog, kv);
         self.limit.on_used(self.active);
         if self.is_very_long(backlog) {
             self.very_long += 1;
@@ -281,9 +237,9 @@ impl Replica {
     }
 
     /// Gives a request's place back.
-    pub(crate) fn end(&mut self, backlog: u32, kv: u64, token: bool) {
+    pub(crate) fn end(&mut self, backlog: u32, prompt: u32, kv: u64, token: bool) {
         self.active = self.active.saturating_sub(1);
-        self.kv = self.kv.saturating_sub(kv);
+        self.memory.end(prompt, kv);
         self.release_backlog(backlog);
         if token {
             self.with_token = self.with_token.saturating_sub(1);
@@ -305,7 +261,7 @@ impl Replica {
     pub(crate) fn release_booked(&mut self, now: Duration) {
         while let Some(over) = self.booked.iter().position(|booked| booked.until <= now) {
             let booked = self.booked.swap_remove(over);
-            self.end(booked.backlog, 0, false);
+            self.end(booked.backlog, booked.backlog, 0, false);
         }
     }
 
@@ -339,29 +295,29 @@ impl Replica {
         }
         self.preemptions = scrape.preemptions_total.or(self.preemptions);
         let mut scrape = *scrape;
-        scrape.kv_used = scrape.kv_used.filter(|used| used.is_finite());
         if let Some((_, last)) = self.scrape {
-            scrape.kv_capacity_tokens = scrape.kv_capacity_tokens.or(last.kv_capacity_tokens);
             scrape.slots = scrape.slots.or(last.slots);
             scrape.step_budget = scrape.step_budget.or(last.step_budget);
         }
         self.scrape = Some((now, scrape));
-        // What is still to be computed is not in the engine's memory yet.
-        self.sent_since_scrape = self.backlog;
-        self.kv_at_scrape = self.kv.saturating_sub(self.backlog);
+        self.memory.observe(now, &scrape, self.backlog);
     }
 
     pub(crate) fn scrape_age(&self, now: Duration) -> Option<Duration> {
         self.scrape.map(|(at, _)| now.saturating_sub(at))
     }
 
-    /// One step of the control loop.
-    pub(crate) fn step(&mut self, now: Duration) {
-        if let (used, Some(capacity)) = self.kv_now(now)
-            && used > KV_LOSS * capacity
-        {
+    /// Seconds per token, as seen or guessed.
+    pub(crate) fn usual_gap(&self) -> f64 {
+        self.limit.gap().map_or(GAP_GUESS_S, |gap| gap.as_secs_f64())
+    }
+
+    /// One step of the control loop; `answer`: tokens that an answer holds when it has grown.
+    pub(crate) fn step(&mut self, now: Duration, answer: f64) {
+        if self.memory.is_short(now) {
             self.limit.on_loss();
         }
+        self.memory.step(now, self.active, answer, self.usual_gap());
         let slots = self.slots();
         self.limit.step(now, slots, self.active);
     }

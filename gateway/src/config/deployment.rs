@@ -157,7 +157,7 @@ pub(crate) struct DeploymentFile {
     /// The context window, tokens. Default: what the engine reports (`max_model_len`, `n_ctx`), else unknown, so no prompt is refused as too long here.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     context: Option<u32>,
-    /// Tokens that the KV cache of one replica holds. Default: what the engine reports, else unknown and left out of the saturation.
+    /// Tokens that the KV cache of one replica holds. Default: what the engine reports, else learnt from answers that pause while others go on.
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
     kv_tokens: Option<u64>,
     /// Tokens of prompt that a replica works on in one step (`max_num_batched_tokens`). Default: what the engine reports, else 2,048, vLLM's own on most GPUs; it uses 8,192 on those with 70 GiB or more.

@@ -179,6 +179,9 @@ impl Shedder {
                 }
             }
         }
+        if block == Block::Memory {
+            self.replicas.iter_mut().for_each(|replica| replica.memory.ceiling.on_wanted());
+        }
     }
 
     /// Ends waits and unseen prefills that are over, then starts whatever can start. To be called after every change.

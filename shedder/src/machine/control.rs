@@ -24,13 +24,25 @@ impl Shedder {
         self.note_late(now);
         self.replicas.iter_mut().for_each(Replica::begin_harvest);
         harvest.iter().for_each(|progress| self.harvest(now, progress));
-        self.replicas.iter_mut().for_each(|replica| replica.step(now));
+        let answer = self.answers.held();
+        self.replicas.iter_mut().for_each(|replica| replica.step(now, answer));
+        self.share_what_fits(now);
         self.replicas.retain(|replica| !replica.retired || replica.active > 0);
         if now.saturating_sub(self.forgot) >= FORGET_EVERY {
             self.forgot = now;
             Tier::ALL.into_iter().for_each(|tier| self.queues[tier].forget_idle());
         }
         self.pump(now);
+    }
+
+    /// Replicas of a deployment are alike until one shows otherwise: what was found to fit on one is where the others begin.
+    fn share_what_fits(&mut self, now: Duration) {
+        let known = self.replicas.iter().filter_map(|replica| replica.memory.ceiling.known());
+        if let Some(tokens) = known.min_by(f64::total_cmp) {
+            self.replicas
+                .iter_mut()
+                .for_each(|replica| replica.memory.ceiling.on_known_elsewhere(now, tokens));
+        }
     }
 
     /// Prompts whose first token nobody sees stop counting as backlog when they should be computed. O(1) until the
@@ -84,7 +96,9 @@ impl Shedder {
         let Some(request) = self.requests.get_mut(progress.id) else { return };
         let offer = request.offer;
         let Some(active) = request.active_mut() else { return };
-        active.generated += f64::from(progress.chunks) * tokens_per_chunk;
+        let came = f64::from(progress.chunks) * tokens_per_chunk;
+        active.generated += came;
+        self.answers.on_tokens(came);
         let owed = (OUTPUT_PRICE as f64 * active.generated) as u64;
         let charge = owed.saturating_sub(active.charged);
         active.charged = owed;
@@ -95,13 +109,14 @@ impl Shedder {
         active.kv = grown;
         let on = active.replica;
         if let Some(replica) = self.replica_mut(on) {
-            replica.kv += more;
+            replica.memory.grow(more);
             replica.health.on_progress(now);
             if progress.gaps > 0 {
                 let (seconds, tokens) =
                     (progress.gap_sum.as_secs_f64(), f64::from(progress.gaps) * tokens_per_chunk);
                 let stretched = replica.stretched;
                 replica.limit.on_gaps(now, seconds, tokens, progress.gaps, stretched);
+                replica.memory.ceiling.on_gaps(now, seconds, progress.gaps, replica.usual_gap());
             }
         }
         self.queues[offer.tier].charge(offer.account, charge as i64);

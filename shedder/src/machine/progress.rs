@@ -51,6 +51,7 @@ impl Shedder {
         if let Some(replica) = self.replica_mut(seen.replica) {
             replica.release_backlog(seen.backlog);
             replica.on_token(now);
+            replica.memory.ceiling.on_token(seen.sent.unwrap_or(seen.since));
             replica.health.on_success(now, seen.sent.unwrap_or(seen.since));
             if let Some(sent) = seen.sent.filter(|_| visible) {
                 replica.prefill.on_first_token(now, seen.uncached, now.saturating_sub(sent), seen.alone);
@@ -92,6 +93,10 @@ impl Shedder {
         if how.content_chunks >= CHUNKS_MIN && how.generated > 0 {
             let ratio = f64::from(how.generated) / f64::from(how.content_chunks);
             self.tokens_per_chunk += 0.05 * (ratio.clamp(1.0, TOKENS_PER_CHUNK_MAX) - self.tokens_per_chunk);
+        }
+        if request.is_unseen() && how.generated > 0 {
+            self.answers.on_tokens(f64::from(how.generated));
+            self.answers.on_end(f64::from(how.generated));
         }
         let answered = active.token || !offer.has_output || how.generated > 0;
         let Some(replica) = self.replica_mut(active.replica) else { return };
@@ -146,13 +151,17 @@ impl Shedder {
 
     /// Gives back what an active request holds on its replica.
     pub(super) fn vacate(&mut self, now: Duration, id: RequestId, active: &Active) {
-        let Some(offer) = self.requests.get(id).map(|request| request.offer) else { return };
+        let Some(request) = self.requests.get(id).copied() else { return };
+        let offer = request.offer;
         let visible = offer.streaming || !offer.has_output;
         if let Some(replica) = self.replica_mut(active.replica) {
-            replica.end(active.backlog, active.kv, active.token);
+            replica.end(active.backlog, active.uncached, active.kv, active.token);
             if active.sent.is_some() && visible && !active.token {
                 replica.prefill.on_gone(now, active.uncached);
             }
+        }
+        if active.token && !request.is_unseen() {
+            self.answers.on_end(active.generated);
         }
         self.active[offer.tier] = self.active[offer.tier].saturating_sub(1);
         self.queues[offer.tier].end(offer.account);

@@ -75,7 +75,7 @@ impl Shedder {
             active: sum(|replica| u64::from(replica.active)),
             with_token: sum(|replica| u64::from(replica.with_token)),
             backlog_tokens: sum(|replica| replica.backlog),
-            kv_tokens: sum(|replica| replica.kv),
+            kv_tokens: sum(|replica| replica.memory.booked()),
             queued_requests: queued(|totals| u64::from(totals.requests)),
             queued_tokens: queued(|totals| totals.tokens),
             queued_bytes: queued(|totals| totals.bytes),
@@ -86,15 +86,14 @@ impl Shedder {
 }
 
 fn snapshot_of(replica: &Replica, now: Duration, terms: Terms) -> ReplicaSnapshot {
-    let (kv, capacity) = replica.kv_now(now);
     ReplicaSnapshot {
         id: replica.id,
         active: replica.active,
         with_token: replica.with_token,
         limit: replica.limit_now(now, terms),
         backlog_tokens: replica.backlog,
-        kv_tokens: kv as u64,
-        kv_capacity_tokens: capacity.map(|tokens| tokens as u64),
+        kv_tokens: replica.memory.used(now) as u64,
+        kv_capacity_tokens: replica.memory.capacity().map(|tokens| tokens as u64),
         saturation: replica.saturation(now, terms),
         healthy: replica.service(now) != Service::Out,
         drained: replica.drained,

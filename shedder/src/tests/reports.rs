@@ -132,20 +132,20 @@ fn report_s4_a_thousand_waiting_requests_of_one_account_do_not_delay_another() {
 #[test]
 fn report_s5_a_burst_between_scrapes_is_bounded() {
     let t0 = ms(0);
-    let mut shedder = shedder(Config { kv_tokens: Some(100_000), ..fixed(1_000) }, 1);
-    let idle = Scrape { kv_used: Some(0.0), kv_capacity_tokens: Some(100_000), ..Scrape::default() };
+    let mut shedder = shedder(Config { kv_tokens: Some(1_000_000), ..fixed(1_000) }, 1);
+    let idle = Scrape { kv_used: Some(0.0), kv_capacity_tokens: Some(1_000_000), ..Scrape::default() };
     shedder.observe(t0, ReplicaId(0), &idle);
 
     let mut admitted = 0;
     for _ in 0..1_000 {
-        if let Decision::Admit(permit) = shedder.offer(t0, sized(900, offer(t0, PRIORITY))) {
+        if let Decision::Admit(permit) = shedder.offer(t0, sized(9_900, offer(t0, PRIORITY))) {
             shedder.dispatched(t0, permit.id);
             shedder.first_token(t0, permit.id);
             admitted += 1;
         }
     }
 
-    assert_eq!(admitted, 90, "1,000 tokens each, 90 % of the memory");
+    assert_eq!(admitted, 90, "10,000 tokens each, 90 % of the memory");
 }
 
 #[test]
@@ -155,11 +155,11 @@ fn report_s6_without_scrapes_a_replica_is_neither_halted_nor_opened() {
     permit(never.offer(t0, offer(t0, REGULAR)));
 
     let mut stale = shedder(fixed(1_000), 1);
-    let idle = Scrape { kv_used: Some(0.0), kv_capacity_tokens: Some(100_000), ..Scrape::default() };
+    let idle = Scrape { kv_used: Some(0.0), kv_capacity_tokens: Some(1_000_000), ..Scrape::default() };
     stale.observe(t0, ReplicaId(0), &idle);
     let later = ms(60_000);
     let admitted = (0..200)
-        .filter(|_| match stale.offer(later, sized(900, offer(later, PRIORITY))) {
+        .filter(|_| match stale.offer(later, sized(9_900, offer(later, PRIORITY))) {
             Decision::Admit(permit) => {
                 stale.dispatched(later, permit.id);
                 stale.first_token(later, permit.id);

@@ -40,6 +40,7 @@
 mod ceiling;
 mod config;
 mod decision;
+mod due;
 mod gap;
 mod health;
 mod machine;

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::config::{Config, ReplicaConfig};
 use crate::decision::{Reason, Rejection, Verdict};
+use crate::due::Due;
 use crate::offer::{Offer, ReplicaId, RequestId};
 use crate::queue::TierQueue;
 use crate::recent::Recent;
@@ -67,8 +68,10 @@ pub struct Shedder {
     headroom: headroom::Headroom,
     prefill_room: prefill_room::PrefillRoom,
     drain: drain::Drain,
-    /// No unseen prefill ends before.
-    unseen_next: Duration,
+    /// Requests whose prefill nobody sees, by when it should be over.
+    unseen: Due,
+    /// Streams, by when their first token will be late.
+    late: Due,
     closed: bool,
     counters: Counters,
 }
@@ -102,7 +105,8 @@ impl Shedder {
             headroom: headroom::Headroom::new(now),
             prefill_room: prefill_room::PrefillRoom::new(now),
             drain: drain::Drain::default(),
-            unseen_next: Duration::MAX,
+            unseen: Due::new(),
+            late: Due::new(),
             closed: false,
             counters: Counters::default(),
         }

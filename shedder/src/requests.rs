@@ -68,8 +68,6 @@ pub(crate) struct Active {
     pub(crate) generated: f64,
     /// Output tokens charged to the account's counter.
     pub(crate) charged: u64,
-    /// It was seen to wait inside the engine.
-    pub(crate) overdue: bool,
 }
 
 impl Request {
@@ -178,10 +176,5 @@ impl Requests {
             let id = RequestId(u64::from(slot.used) << 32 | index as u64);
             slot.request.as_ref().map(|request| (id, request))
         })
-    }
-
-    /// Every request, to be changed.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Request> {
-        self.slots.iter_mut().filter_map(|slot| slot.request.as_mut())
     }
 }

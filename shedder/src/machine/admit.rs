@@ -82,7 +82,7 @@ impl Shedder {
 
     /// What the clock alone has changed since the last call.
     fn catch_up(&mut self, now: Duration) {
-        if now >= self.unseen_next {
+        if self.unseen.next().is_some_and(|at| at <= now) {
             self.pump(now);
         } else {
             self.expire(now);
@@ -263,9 +263,7 @@ impl Shedder {
             seconds(replica.prefill.overhead() + tokens / rate)
         });
         let unseen_until = now + ttft.unwrap_or(unseen);
-        if request.is_unseen() {
-            self.unseen_next = self.unseen_next.min(unseen_until);
-        }
+        let is_unseen = request.is_unseen();
         request.stage = Stage::Active(Active {
             replica: placed.replica,
             since: now,
@@ -279,10 +277,12 @@ impl Shedder {
             token: false,
             generated: 0.0,
             charged: 0,
-            overdue: false,
         });
         replica.start(placed.uncached, kv);
         let first = !std::mem::replace(&mut request.admitted_before, true);
+        if is_unseen {
+            self.unseen.push(unseen_until, id, &self.requests);
+        }
         self.counters.admitted[offer.tier] += u64::from(first);
         self.active[offer.tier] += 1;
         self.queues[offer.tier].start(offer.account, offer.weight, placed.uncached);

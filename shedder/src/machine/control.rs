@@ -5,12 +5,15 @@ use std::time::Duration;
 use super::{Shedder, finite_or, sane, sane_ceilings};
 use crate::config::{Config, ReplicaConfig};
 use crate::decision::Reason;
-use crate::offer::{ReplicaId, RequestId, Scrape, StreamProgress};
+use crate::offer::{ReplicaId, Scrape, StreamProgress};
 use crate::queue::OUTPUT_PRICE;
 use crate::replica::{Block, Replica};
+use crate::requests::Request;
 use crate::tier::{PerTier, Tier};
 
 const FORGET_EVERY: Duration = Duration::from_secs(10);
+/// Late begins after its moment, not at it.
+const LATE_AGAIN: Duration = Duration::from_millis(1);
 
 impl Shedder {
     /// To be called every 250 ms with what the streams did since the last call; afterwards nothing is due.
@@ -45,48 +48,41 @@ impl Shedder {
         }
     }
 
-    /// Prompts whose first token nobody sees stop counting as backlog when they should be computed. O(1) until the
-    /// first of them is due, then O(requests).
+    /// Prompts whose first token nobody sees stop counting as backlog when they should be computed. O(due · log n).
     pub(super) fn release_unseen(&mut self, now: Duration) {
-        if now < self.unseen_next {
-            return;
-        }
-        self.unseen_next = Duration::MAX;
-        for request in self.requests.iter_mut() {
-            let unseen = request.is_unseen();
-            let Some(active) = request.active_mut().filter(|active| unseen && active.backlog > 0) else {
-                continue;
-            };
+        while let Some(id) = self.unseen.pop(now) {
+            let Some(active) = self.requests.get_mut(id).and_then(Request::active_mut) else { continue };
             if active.unseen_until > now {
-                self.unseen_next = self.unseen_next.min(active.unseen_until);
+                let later = active.unseen_until;
+                self.unseen.push(later, id, &self.requests);
                 continue;
             }
             let (on, backlog) = (active.replica, std::mem::take(&mut active.backlog));
-            if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.id == on) {
+            if let Some(replica) = self.replica_mut(on).filter(|_| backlog > 0) {
                 replica.release_backlog(backlog);
                 replica.prefill.on_unseen(backlog);
             }
         }
     }
 
-    /// A first token that has not come in twice its time shows as much as one that came late.
+    /// A first token that has not come in twice its time shows as much as one that came late. O(due · log n).
     fn note_late(&mut self, now: Duration) {
-        let late = |shedder: &Self| -> Option<(RequestId, ReplicaId)> {
-            let mut late = shedder.requests.iter().filter_map(|(id, request)| {
-                let active = request.active()?;
-                let waits = request.offer.streaming && !active.token && !active.overdue;
-                let fresh = shedder.replica(active.replica).is_some_and(|r| active.since >= r.queue_seen);
-                (waits && fresh && shedder.is_late(active, now)).then_some((id, active.replica))
-            });
-            late.next()
-        };
-        // Each one found moves `queue_seen` of its replica on, so this ends after one round per replica.
-        while let Some((id, on)) = late(self) {
-            if let Some(active) = self.requests.get_mut(id).and_then(|request| request.active_mut()) {
-                active.overdue = true;
+        while let Some(id) = self.late.pop(now) {
+            let Some(active) = self.requests.get(id).and_then(Request::active).copied() else { continue };
+            let fresh =
+                self.replica(active.replica).is_some_and(|replica| active.since >= replica.queue_seen);
+            if active.token || !fresh {
+                continue;
             }
-            if let Some(replica) = self.replica_mut(on) {
-                replica.on_engine_queue(now);
+            match self.late_at(&active) {
+                // The replica turned out slower meanwhile, or the request was sent a second time.
+                Some(at) if at >= now => self.late.push(at + LATE_AGAIN, id, &self.requests),
+                Some(_) => {
+                    if let Some(replica) = self.replica_mut(active.replica) {
+                        replica.on_engine_queue(now);
+                    }
+                }
+                None => {}
             }
         }
     }

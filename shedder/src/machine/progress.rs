@@ -29,11 +29,13 @@ impl Shedder {
         let visible = request.offer.streaming || !request.offer.has_output;
         let Some(active) = request.active_mut() else { return };
         active.unseen_until += now.saturating_sub(active.since);
-        if active.sent.replace(now).is_none() && visible {
-            let (on, uncached) = (active.replica, active.uncached);
-            if let Some(replica) = self.replica_mut(on) {
-                replica.prefill.on_sent(now, uncached);
-            }
+        let first = active.sent.replace(now).is_none();
+        let (sent, streaming) = (*active, request.offer.streaming);
+        if let Some(replica) = self.replica_mut(sent.replica).filter(|_| first && visible) {
+            replica.prefill.on_sent(now, sent.uncached);
+        }
+        if let Some(at) = self.late_at(&sent).filter(|_| first && streaming) {
+            self.late.push(at, id, &self.requests);
         }
     }
 
@@ -64,17 +66,22 @@ impl Shedder {
     }
 
     /// Whether a first token at `now` means that the engine kept the request in a queue of its own.
-    pub(super) fn is_late(&self, active: &Active, now: Duration) -> bool {
-        let (Some(sent), Some(replica)) = (active.sent, self.replica(active.replica)) else { return false };
+    fn is_late(&self, active: &Active, now: Duration) -> bool {
+        self.late_at(active).is_some_and(|at| now > at)
+    }
+
+    /// After that a first token is late; `None` if it never is.
+    pub(super) fn late_at(&self, active: &Active) -> Option<Duration> {
+        let (sent, replica) = (active.sent?, self.replica(active.replica)?);
         let budget = replica.step_budget();
         // A long prompt on an engine of unknown speed may take any time.
         if active.ttft.is_none() && active.uncached > budget {
-            return false;
+            return None;
         }
         let predicted = active.ttft.unwrap_or(self.ttft_target().mul_f64(TTFT_OF_TARGET));
         // It may have come in the middle of a full step, and shared the next with others.
         let step = replica.prefill.learnt().map_or(0.0, |rate| f64::from(budget) / rate);
-        now.saturating_sub(sent) > 2 * predicted + seconds(step) + LATE_BEYOND
+        Some(sent + 2 * predicted + seconds(step) + LATE_BEYOND)
     }
 
     /// The request was answered, well or badly: its place is free. O(log n + replicas).

@@ -7,12 +7,14 @@
 //! ```text
 //! before any:       ceiling = f · limit at the start · what a request holds      f grows by a quarter per answer's time
 //! answers paused:   ceiling = 0.95 · what was held, at most what it was
-//! later:            ceiling grows by 1 % per answer's time, when ten of those have passed without a pause
+//! later:            ceiling grows by 1 % per answer's time, when ten of those have passed without a pause,
+//!                   by 2 % when twenty have, by 4 % when thirty have, by a quarter at most
 //! ```
 //!
 //! It grows only while 0.7 of it is held: what was never held proves nothing. And slowly, compared with the limit N,
 //! because memory that is too full cannot be given back: answers that run go on growing until they end, for a minute
-//! where they are long, and the engine throws some out again and again meanwhile.
+//! where they are long, and the engine throws some out again and again meanwhile. The longer it goes well the faster,
+//! because a pause may have had another reason, and then far too little is let in.
 //!
 //! # What is no sign of memory
 //!
@@ -20,6 +22,8 @@
 //! - A pause in which somebody who came later got a first token: the engine had room (an engine that keeps the arguments
 //!   of a tool call back until they are complete looks like that).
 //! - A pause when much less is held than was held before without one.
+//! - A single pause when less than half of the ceiling is held, as a lost packet at night makes one: there it takes
+//!   two, the second begun after the first was over, in the time of one answer.
 //! - A client that reads slowly: such gaps are not reported.
 //!
 //! Cost: O(1), nothing allocates.
@@ -42,10 +46,12 @@ const OF_PROVEN: f64 = 0.8;
 const PROVEN_FADES: f64 = 20.0;
 /// The part that is held before more is tried.
 const HELD_TO_GROW: f64 = 0.7;
-/// Growth in the time of one answer, before answers paused and after.
+/// A single pause says something when this part of the ceiling is held.
+const HELD_TO_BELIEVE: f64 = 0.5;
+/// Growth in the time of one answer, before answers paused and, at first, after.
 const GROWTH: f64 = 0.25;
 const GROWTH_KNOWN: f64 = 0.01;
-/// Answers' times without a pause before more than what is known is tried.
+/// Answers' times without a pause before more than what is known is tried, and in which its growth doubles then.
 const HOLD: f64 = 10.0;
 /// An answer's time is taken to be this at least, seconds.
 const ANSWER_MIN_S: f64 = 1.0;
@@ -88,6 +94,8 @@ pub(crate) struct Ceiling {
     wanted: bool,
     stepped: Duration,
     paused: Duration,
+    /// When a pause was seen that may have had another reason.
+    suspected: Option<Duration>,
 }
 
 impl Ceiling {
@@ -102,6 +110,7 @@ impl Ceiling {
             wanted: false,
             stepped: now,
             paused: now,
+            suspected: None,
         }
     }
 
@@ -156,7 +165,7 @@ impl Ceiling {
             if load.held > HELD_TO_GROW * self.tokens(load.each) {
                 self.grow(now, answers, wanted, load.answer_s);
             }
-        } else if self.is_memory(seen, load.held) {
+        } else if self.is_memory(seen, load.held) && self.is_certain(now, seen, load) {
             let fits = KEPT * load.held;
             self.known = Some(self.known.map_or(fits, |known| known.min(fits)));
             self.paused = now;
@@ -170,11 +179,22 @@ impl Ceiling {
             && held > OF_PROVEN * self.proven
     }
 
+    fn is_certain(&mut self, now: Duration, seen: Seen, load: Load) -> bool {
+        let before = self.suspected.replace(now);
+        let again = before.is_some_and(|before| {
+            seen.since.is_some_and(|since| since > before)
+                && now.saturating_sub(before).as_secs_f64() < load.answer_s.max(ANSWER_MIN_S)
+        });
+        again || load.held > HELD_TO_BELIEVE * self.tokens(load.each)
+    }
+
     fn grow(&mut self, now: Duration, answers: f64, wanted: bool, answer_s: f64) {
+        let calm = now.saturating_sub(self.paused).as_secs_f64() / answer_s.max(ANSWER_MIN_S) / HOLD;
         match &mut self.known {
             None => self.factor *= (GROWTH * answers).exp(),
-            Some(known) if wanted && now.saturating_sub(self.paused).as_secs_f64() > HOLD * answer_s => {
-                *known *= (GROWTH_KNOWN * answers).exp();
+            Some(known) if wanted && calm > 1.0 => {
+                let rate = (GROWTH_KNOWN * (calm - 1.0).exp2()).min(GROWTH);
+                *known *= (rate * answers).exp();
             }
             Some(_) => {}
         }
@@ -262,7 +282,32 @@ mod tests {
         };
         assert_eq!(grown(112_000), 57_000.0, "ten answers of ten seconds");
         let later = grown(212_000);
-        assert!((62_000.0..63_500.0).contains(&later), "{later}");
+        assert!((65_000.0..66_500.0).contains(&later), "1 to 2 % for each of ten more: {later}");
+    }
+
+    #[test]
+    fn one_pause_while_little_runs_says_nothing_and_two_are_overcome() {
+        let each_ms = 250;
+        let mut night = Ceiling::new(at(0), &Config::default());
+        let quiet = |ceiling: &mut Ceiling, until: u64, held: f64| {
+            while ceiling.stepped < at(until) {
+                ceiling.on_wanted();
+                let now = ceiling.stepped + at(each_ms);
+                ceiling.step(now, load(held.min(ceiling.tokens(EACH))));
+            }
+        };
+        quiet(&mut night, 60_000, 4_000.0);
+        pause(&mut night, at(60_250), 4, 4_000.0);
+        assert_eq!(night.known(), None, "one of four");
+        quiet(&mut night, 90_000, 4_000.0);
+        pause(&mut night, at(90_250), 4, 4_000.0);
+        assert_eq!(night.known(), None, "three answers later");
+        pause(&mut night, at(93_000), 4, 4_000.0);
+        assert_eq!(night.known(), Some(3_800.0), "and again in the same answer's time");
+
+        quiet(&mut night, 93_000 + 600_000, 1e9);
+        let morning = night.tokens(EACH);
+        assert!(morning > 60_000.0, "sixty answers later it is no bound any more: {morning}");
     }
 
     #[test]

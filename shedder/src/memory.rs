@@ -147,6 +147,13 @@ impl Memory {
         }
     }
 
+    /// Tokens that may be held where nobody tells how much there is, with `active` requests; a limit held by an operator
+    /// bounds nothing before answers pause.
+    pub(crate) fn learnt(&self, active: u32, answer: f64) -> Option<f64> {
+        let learnt = self.ceiling.tokens(self.each(active, answer));
+        Some(learnt).filter(|tokens| self.capacity().is_none() && tokens.is_finite())
+    }
+
     /// Tokens that one request holds when it has grown.
     fn each(&self, active: u32, answer: f64) -> f64 {
         self.prompts as f64 / f64::from(active.max(1)) + answer

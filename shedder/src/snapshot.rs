@@ -44,6 +44,8 @@ pub struct ReplicaSnapshot {
     pub kv_tokens: u64,
     /// KV tokens that it has, when known.
     pub kv_capacity_tokens: Option<u64>,
+    /// KV tokens that may be held, learnt from answers that pause, where the capacity is not known.
+    pub kv_learnt_tokens: Option<u64>,
     /// max(KV, places), 1 = at the limit.
     pub saturation: f64,
     /// Whether requests are sent to it.

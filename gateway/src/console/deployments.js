@@ -126,7 +126,7 @@ function replicaTable({ name, replicas }, at, act) {
 
 function replicaRow(deployment, replica, nth, at, act) {
   const [kind, health] = !replica.healthy ? ["bad", "down"] : replica.drained ? ["warn", replica.active ? "draining" : "drained"] : ["good", "serving"];
-  const kv = replica.kv_capacity_tokens;
+  const [kv, of] = replica.kv_capacity_tokens ? [replica.kv_capacity_tokens, "kv_capacity_tokens"] : [replica.kv_learnt_tokens, "kv_learnt_tokens"];
   return h(
     "tr",
     { key: replica.replica, class: replica.drained ? "resting" : "" },
@@ -135,7 +135,7 @@ function replicaRow(deployment, replica, nth, at, act) {
     h("td", { class: "r", "data-label": "In flight / N" }, number(`${at}.active`, replica.active), h("span", { class: "quiet" }, " / "), number(`${at}.limit`, replica.limit)),
     h("td", { class: "r narrow", "data-label": "Full" }, number(`${at}.saturation`, replica.saturation, percent), bar(replica.saturation)),
     h("td", { class: "r", "data-label": "Reading" }, number(`${at}.backlog_tokens`, replica.backlog_tokens, compact)),
-    h("td", { class: "r", "data-label": "KV" }, number(`${at}.kv_tokens`, replica.kv_tokens, compact), kv ? [h("span", { class: "quiet" }, " / "), number(`${at}.kv_capacity_tokens`, kv, compact)] : null),
+    h("td", { class: "r", "data-label": "KV" }, number(`${at}.kv_tokens`, replica.kv_tokens, compact), kv ? [h("span", { class: "quiet" }, of === "kv_learnt_tokens" ? " / about " : " / "), number(`${at}.${of}`, kv, compact)] : null),
     h("td", { class: "r", "data-label": "Token gap" }, number(`${at}.gap_ms`, replica.gap_ms, span)),
     h("td", { class: "r", "data-label": "Prefill /s" }, number(`${at}.prefill_tokens_per_s`, replica.prefill_tokens_per_s, compact)),
     h("td", { class: "r", "data-label": "Metrics" }, number(`${at}.scrape_age_ms`, replica.scrape_age_ms, span)),

@@ -94,6 +94,7 @@ fn snapshot_of(replica: &Replica, now: Duration, terms: Terms) -> ReplicaSnapsho
         backlog_tokens: replica.backlog,
         kv_tokens: replica.memory.used(now) as u64,
         kv_capacity_tokens: replica.memory.capacity().map(|tokens| tokens as u64),
+        kv_learnt_tokens: replica.memory.learnt(replica.active, terms.answer).map(|tokens| tokens as u64),
         saturation: replica.saturation(now, terms),
         healthy: replica.service(now) != Service::Out,
         drained: replica.drained,

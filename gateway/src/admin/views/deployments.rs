@@ -161,6 +161,8 @@ struct ReplicaState {
     kv_tokens: u64,
     /// KV memory that it has, tokens, when known.
     kv_capacity_tokens: Option<u64>,
+    /// KV tokens that may be held, learnt from answers that pause, where the engine does not tell what it has.
+    kv_learnt_tokens: Option<u64>,
     /// Smoothed time per token, when known.
     gap_ms: Option<f64>,
     /// Prefill rate, when known.
@@ -282,6 +284,7 @@ fn replica_state(deployment: &Deployment, replica: &ReplicaSnapshot) -> ReplicaS
         backlog_tokens: replica.backlog_tokens,
         kv_tokens: replica.kv_tokens,
         kv_capacity_tokens: replica.kv_capacity_tokens,
+        kv_learnt_tokens: replica.kv_learnt_tokens,
         gap_ms: replica.gap.map(|gap| gap.as_secs_f64() * 1e3),
         prefill_tokens_per_s: replica.prefill_rate,
         scrape_age_ms: replica.scrape_age.map(millis),

@@ -54,6 +54,7 @@ mod requests;
 mod retry;
 mod snapshot;
 mod tier;
+mod whole;
 
 pub use config::{Config, QueueBounds, ReplicaConfig, Slo};
 pub use decision::{Decision, Permit, Reason, Rejection, Verdict};

@@ -33,8 +33,13 @@ const TTFT_DEFAULT: Duration = Duration::from_secs(2);
 /// Rates are taken over this span, and over no less than a second after the start.
 const RATE_SPAN: Duration = Duration::from_secs(5);
 
-/// Those refused within it are a herd that would come back together.
-const HERD_SPAN: Duration = Duration::from_millis(500);
+/// Those refused within it are a herd that would come back together. Longer, and in an overload that lasts those that are
+/// refused in its last seconds come back long after it.
+const HERD_SPAN: Duration = Duration::from_millis(250);
+
+/// The parts of the TTFT target that a regular request may wait: at least, at most, and, beside one pace, never.
+const REGULAR_WAITS: (f64, f64) = (0.75, 0.90);
+const NEVER_WAITED: f64 = 0.05;
 
 /// Prompt tokens that came within it say what will come, and be served first, while a lower tier waits.
 const CAME_SPAN: Duration = Duration::from_secs(1);
@@ -132,9 +137,20 @@ impl Shedder {
     fn waits_max(&self, tier: Tier) -> (Duration, Duration) {
         let (predicted, real) = match tier {
             Tier::Priority => (0.75, 0.85),
-            Tier::Regular => (0.60, 0.75),
+            Tier::Regular => (0.50, self.regular_waits()),
         };
         (self.ttft_target().mul_f64(predicted), self.ttft_target().mul_f64(real))
+    }
+
+    /// The part of the TTFT target that a regular request may really wait: all but the longest pace and a little, because
+    /// no more than a pace of prompts is computed together with its own. Where nothing is paced, less.
+    fn regular_waits(&self) -> f64 {
+        let (least, most) = REGULAR_WAITS;
+        let paces = self.replicas.iter().filter_map(|replica| replica.pace_s(self.tokens_per_chunk));
+        let longest = paces.max_by(f64::total_cmp);
+        longest.map_or(least, |pace_s| {
+            (1.0 - NEVER_WAITED - pace_s / self.ttft_target().as_secs_f64().max(0.001)).clamp(least, most)
+        })
     }
 
     fn terms(&self, now: Duration) -> Terms {

@@ -11,6 +11,8 @@
 //! no sample for 30 s:  rate in force = rate · 2^((age − 30 s) / 30 s)
 //! ```
 //!
+//! Answers that come whole tell a rate too (see `whole`): the only one where nothing streams.
+//!
 //! The drift is the way back: a rate learnt too low would otherwise refuse the very prompts that could
 //! correct it. Unknown means unknown: nothing is predicted until the first sample.
 //!
@@ -22,6 +24,8 @@ use std::time::Duration;
 const TEACHES_MIN: u32 = 256;
 const SAMPLE_MIN: u64 = 1_024;
 const TINY_MAX: u32 = 64;
+/// After so many samples without a whole answer what those told is forgotten.
+const WHOLE_OUTLIVES: u32 = 64;
 const DRIFT_AFTER: f64 = 30.0;
 const DRIFT_DOUBLINGS_MAX: f64 = 5.0;
 /// What a first token takes beside the prompt while nothing else is known: network and one engine step.
@@ -31,6 +35,9 @@ const OVERHEAD: f64 = 0.05;
 #[derive(Debug, Clone)]
 pub(crate) struct PrefillRate {
     rate: Option<f64>,
+    /// As whole answers tell it, and samples since the last of them.
+    whole: Option<f64>,
+    samples_since_whole: u32,
     learnt: Duration,
     /// Considerable prompts without a first token.
     open: u32,
@@ -42,19 +49,39 @@ pub(crate) struct PrefillRate {
 
 impl PrefillRate {
     pub(crate) fn new(now: Duration) -> Self {
-        Self { rate: None, learnt: now, open: 0, since: now, from_idle: false, drained: 0, tiny: None }
+        Self {
+            rate: None,
+            whole: None,
+            samples_since_whole: 0,
+            learnt: now,
+            open: 0,
+            since: now,
+            from_idle: false,
+            drained: 0,
+            tiny: None,
+        }
     }
 
     /// Tokens per second in force at `now`.
     pub(crate) fn rate(&self, now: Duration) -> Option<f64> {
         let age = now.saturating_sub(self.learnt).as_secs_f64();
         let doublings = ((age - DRIFT_AFTER) / DRIFT_AFTER).clamp(0.0, DRIFT_DOUBLINGS_MAX);
-        self.rate.map(|rate| rate * doublings.exp2())
+        self.rate.map(|rate| rate * doublings.exp2()).or(self.whole)
     }
 
-    /// Tokens per second as last learnt, however long ago.
+    /// Tokens per second as last learnt, however long ago; the lower one where both first
+    /// tokens and whole answers tell it, because among prompts that nobody sees a pace too long is felt by all.
     pub(crate) fn learnt(&self) -> Option<f64> {
-        self.rate
+        match (self.rate, self.whole) {
+            (Some(rate), Some(whole)) => Some(rate.min(whole)),
+            (rate, whole) => rate.or(whole),
+        }
+    }
+
+    /// Whole answers tell this rate.
+    pub(crate) fn on_whole(&mut self, rate: f64) {
+        self.whole = Some(rate);
+        self.samples_since_whole = 0;
     }
 
     /// Seconds to first token beside the prompt itself.
@@ -119,8 +146,13 @@ impl PrefillRate {
         let seconds = now.saturating_sub(self.since).as_secs_f64() - overhead;
         if seconds >= 0.001 {
             let sample = self.drained as f64 / seconds;
-            self.rate = Some(self.rate(now).map_or(sample, |rate| rate + 0.2 * (sample - rate)));
+            let before = self.rate.and_then(|_| self.rate(now));
+            self.rate = Some(before.map_or(sample, |rate| rate + 0.2 * (sample - rate)));
             self.learnt = now;
+            self.samples_since_whole = self.samples_since_whole.saturating_add(1);
+            if self.samples_since_whole > WHOLE_OUTLIVES {
+                self.whole = None;
+            }
         }
         self.since = now;
         self.from_idle = false;

@@ -20,7 +20,9 @@ use crate::health::{Health, Service};
 use crate::memory::Memory;
 use crate::offer::{ReplicaId, Scrape};
 use crate::prefill::PrefillRate;
+use crate::requests::Active;
 use crate::tier::{PerTier, Tier};
+use crate::whole::{WholeAnswer, WholeAnswers};
 
 const STEP_BUDGET_DEFAULT: u32 = 2_048;
 /// Before any gap was seen.
@@ -79,6 +81,9 @@ pub(crate) struct Replica {
     pub(crate) booked: Vec<Booked>,
     pub(crate) limit: GapLimit,
     pub(crate) prefill: PrefillRate,
+    whole: WholeAnswers,
+    /// Prompt tokens of everything that was started here.
+    started_tokens: u64,
     pub(crate) health: Health,
     scrape: Option<(Duration, Scrape)>,
     preemptions: Option<u64>,
@@ -112,6 +117,8 @@ impl Replica {
             booked: Vec::new(),
             limit: GapLimit::new(now, config),
             prefill: PrefillRate::new(now),
+            whole: WholeAnswers::default(),
+            started_tokens: 0,
             health: Health::new(),
             scrape: None,
             preemptions: None,
@@ -221,18 +228,43 @@ impl Replica {
     /// Prompt tokens that it computes in the time that one chunk of tokens may take, where both are known: an engine that
     /// gives several tokens per step may take as many times longer for it.
     pub(crate) fn pace(&self, tokens_per_chunk: f64) -> Option<f64> {
-        Some(self.prefill.learnt()? * self.limit.tpot()? * tokens_per_chunk)
+        Some(self.prefill.learnt()? * self.pace_s(tokens_per_chunk)?)
+    }
+
+    /// The same in seconds. `None` where prompts are not paced.
+    pub(crate) fn pace_s(&self, tokens_per_chunk: f64) -> Option<f64> {
+        self.prefill.learnt()?;
+        Some(self.limit.tpot()? * tokens_per_chunk)
     }
 
     /// Takes a request on.
     pub(crate) fn start(&mut self, backlog: u32, kv: u64) {
         self.active += 1;
         self.backlog += u64::from(backlog);
+        self.started_tokens += u64::from(backlog);
         self.memory.start(backlog, kv);
         self.limit.on_used(self.active);
         if self.is_very_long(backlog) {
             self.very_long += 1;
             self.stretching = true;
+        }
+    }
+
+    /// Prompt tokens that were computed here, as far as known.
+    pub(crate) fn computed_tokens(&self) -> u64 {
+        self.started_tokens.saturating_sub(self.backlog)
+    }
+
+    /// An answer of `generated` tokens came whole, so long after it was sent.
+    pub(crate) fn on_whole_answer(&mut self, active: &Active, generated: u32, duration: Duration) {
+        let rate = self.whole.on_answer(WholeAnswer {
+            seconds: duration.as_secs_f64() - self.prefill.overhead(),
+            tokens: f64::from(generated),
+            beside: f64::midpoint(f64::from(active.beside_before), f64::from(self.active)),
+            prompts: self.computed_tokens().saturating_sub(active.computed_before) as f64,
+        });
+        if let Some(rate) = rate {
+            self.prefill.on_whole(rate);
         }
     }
 

@@ -57,6 +57,9 @@ pub(crate) struct Active {
     pub(crate) backlog: u32,
     /// Its part of the replica's own count of KV tokens.
     pub(crate) kv: u64,
+    /// Prompt tokens that had been computed there, and requests that ran there, when it was started.
+    pub(crate) computed_before: u64,
+    pub(crate) beside_before: u32,
     /// Nothing was being computed there when it was sent.
     pub(crate) alone: bool,
     /// Predicted time from dispatch to first token; `None` while the prefill rate is unknown.

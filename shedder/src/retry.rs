@@ -3,18 +3,18 @@
 //! **Retry budget.** Regular requests are sent again at most for 20 % of what was dispatched in the last
 //! 10 s, and 3: an outage must not double the load of what is left. Priority does not draw on it.
 //!
-//! **Retry-After.** Whoever is refused is told when there will be room *for it*: after what waits, and
-//! after those who were refused before it and will come back too.
+//! **Retry-After.** Whoever is refused is told when there will be room *for it*: after what waits, or after those who were
+//! refused just before it and will come back too, whichever takes longer.
 //!
 //! ```text
-//! retry_after = (predicted wait + refused in the last 0.5 s / dispatched per second) · k,  1 … 30 s
+//! retry_after = max(predicted wait, refused in the last 0.25 s / dispatched per second) · k,  1 … 30 s
 //! k = 1 for priority, 1.2 for the tier below
 //! ```
 //!
 //! A herd of 500 that is refused at once is so told 500 different times, spread over as long as it takes
-//! to serve 500; the caller's jitter of ±25 % does the rest. No more than half a second of refusals counts: in an
+//! to serve 500; the caller's jitter of ±25 % does the rest. No more than a quarter of a second of refusals counts: in an
 //! overload that lasts, whoever is told to wait for all who were refused comes back long after it, and then with all the
-//! others (P6: both tiers in time again after 12 s instead of not within 90 s).
+//! others (P6; the sum of both and half a second of refusals: in time again after 12 s on average instead of 4 s).
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ pub(crate) fn retry_after(tier: Tier, wait: Duration, refused: u32, per_second: 
         Tier::Priority => 1.0,
         Tier::Regular => 1.2,
     };
-    let seconds = longer * (wait.as_secs_f64() + herd);
+    let seconds = longer * wait.as_secs_f64().max(herd);
     Duration::from_secs_f64(seconds.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
 }
 

@@ -33,7 +33,8 @@ struct Arguments {
     /// Say what there is, how long it takes and what it needs installed
     #[arg(long)]
     list: bool,
-    /// First seed of what P11, T3, reserve and estimate draw at random, such as one on which nothing was tuned
+    /// First seed of what the load goals (P1 to P10, P13, P14), P11, T3, reserve and estimate draw at random, such as one
+    /// on which nothing was tuned
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Where details, logs and configs go
@@ -147,7 +148,7 @@ fn report(
     let size = if setting.quick { "quick" } else { "full" };
     let file = json!({
         "id": id, "what": what, "size": size, "figure": figure, "goal": goal, "verdict": verdict,
-        "took_s": took_s, "machine": process::machine(), "details": details,
+        "took_s": took_s, "seed": setting.seeds(1).start, "machine": process::machine(), "details": details,
         "known": known.map(|known| json!({ "reason": known.reason, "next": known.next })),
     });
     std::fs::write(&path, serde_json::to_vec_pretty(&file)?)?;

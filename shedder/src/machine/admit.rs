@@ -19,6 +19,10 @@ use super::placement::Placed;
 const HEADS_MAX: usize = 16;
 /// Without a prefill rate an unseen prefill is taken to last this part of the TTFT target.
 const UNSEEN_OF_TARGET: f64 = 0.25;
+/// The part of a replica's backlog that is still to be computed when another prompt comes, on average.
+const UNSEEN_LEFT: f64 = 0.5;
+/// Seconds beside the computing of an unseen prompt: the way into the engine, and the step that is under way.
+const UNSEEN_OVERHEAD: f64 = 0.04;
 
 impl Shedder {
     /// Asks for a place. O(log n + replicas); does not allocate on the way to `Admit`.
@@ -262,7 +266,11 @@ impl Shedder {
             let tokens = replica.backlog as f64 + f64::from(placed.uncached);
             seconds(replica.prefill.overhead() + tokens / rate)
         });
-        let unseen_until = now + ttft.unwrap_or(unseen);
+        let unseen_until = now
+            + replica.prefill.learnt().map_or(unseen, |rate| {
+                let tokens = UNSEEN_LEFT * replica.backlog as f64 + f64::from(placed.uncached);
+                seconds(UNSEEN_OVERHEAD + tokens / rate)
+            });
         let is_unseen = request.is_unseen();
         request.stage = Stage::Active(Active {
             replica: placed.replica,
@@ -271,6 +279,8 @@ impl Shedder {
             uncached: placed.uncached,
             backlog: placed.uncached,
             kv,
+            computed_before: replica.computed_tokens(),
+            beside_before: replica.active,
             alone: replica.backlog == 0,
             ttft,
             unseen_until,

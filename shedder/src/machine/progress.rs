@@ -122,6 +122,7 @@ impl Shedder {
         }
         let Some(duration) = how.duration_of_answer else { return };
         if !offer.streaming && offer.has_output && how.generated >= ANSWER_TOKENS_MIN {
+            replica.on_whole_answer(active, how.generated, duration);
             let decode = duration.saturating_sub(active.ttft.unwrap_or(Duration::ZERO));
             replica.limit.on_answer(now, decode.as_secs_f64() / f64::from(how.generated), duration);
         }

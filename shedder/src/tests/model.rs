@@ -282,11 +282,11 @@ impl Model {
         }
     }
 
-    /// Each ticket has its verdict by the end of the longest wait, 0.85 of the TTFT target for priority.
+    /// Each ticket has its verdict by the end of the longest wait, 0.85 of the TTFT target for priority, 0.9 for regular.
     fn everybody_was_told(&self) {
         for (id, since) in &self.since {
             let most = match self.known.get(id) {
-                Some(Known::Waiting(Tier::Regular)) => ms(1_500),
+                Some(Known::Waiting(Tier::Regular)) => ms(1_800),
                 _ => ms(1_700),
             };
             let waited = self.now - *since;

@@ -222,7 +222,7 @@ fn a_request_is_shed_at_arrival_when_the_prompts_ahead_take_too_long() {
 
     assert_eq!(refusal.reason, Reason::Predicted);
     assert_eq!(refusal.predicted_wait, Some(ms(1_600)));
-    assert_eq!(refusal.predicted_wait_max, ms(1_200));
+    assert_eq!(refusal.predicted_wait_max, ms(1_000));
     assert_eq!(rejection(shedder.offer(now, sized(1_000, offer(now, PRIORITY)))).reason, Reason::Predicted);
 }
 

@@ -40,31 +40,34 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-/// How much is played.
+/// How much is played, and with which seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Size {
-    /// One seed, the cases that say most.
-    Quick,
-    /// Three seeds, all cases.
-    Full,
+pub struct Size {
+    full: bool,
+    seeds: [u64; 3],
 }
 
 impl Size {
+    /// One seed, the cases that say most.
+    pub const QUICK: Self = Self { full: false, seeds: [1, 2, 3] };
+    /// Three seeds, all cases.
+    pub const FULL: Self = Self { full: true, ..Self::QUICK };
+
+    /// The same with other seeds: `first` and those after it.
+    #[must_use]
+    pub fn from_seed(self, first: u64) -> Self {
+        Self { seeds: [0, 1, 2].map(|n| first.wrapping_add(n)), ..self }
+    }
+
     /// The seeds of this size.
     #[must_use]
-    pub fn seeds(self) -> &'static [u64] {
-        match self {
-            Self::Quick => &[1],
-            Self::Full => &[1, 2, 3],
-        }
+    pub fn seeds(&self) -> &[u64] {
+        if self.full { &self.seeds } else { self.seeds.get(..1).unwrap_or_default() }
     }
 
     /// `quick` or `full`.
     pub fn of<T>(self, quick: T, full: T) -> T {
-        match self {
-            Self::Quick => quick,
-            Self::Full => full,
-        }
+        if self.full { full } else { quick }
     }
 }
 
@@ -221,6 +224,12 @@ mod tests {
             !Line::at_most(String::new(), "c", f64::NAN, 1.0, Value::Null).ok,
             "no figure proves nothing"
         );
+    }
+
+    #[test]
+    fn other_seeds_are_three_in_a_row() {
+        assert_eq!(Size::FULL.from_seed(70).seeds(), [70, 71, 72]);
+        assert_eq!(Size::QUICK.from_seed(70).seeds(), [70]);
     }
 
     #[test]

@@ -19,8 +19,7 @@ pub(super) const GOAL: Goal = Goal {
 fn show(size: Size) -> Shown {
     // Of the small size: engines that differ in kind, and drills that take seconds.
     let few = ["70b", "four-per-chunk", "one-replica", "four-slots", "unknown-rate"];
-    let others =
-        Setting::OTHERS.into_iter().filter(|setting| size == Size::Full || few.contains(&setting.name));
+    let others = Setting::OTHERS.into_iter().filter(|setting| size.of(few.contains(&setting.name), true));
     let others = others.map(|setting| (setting, Policy::Shipped));
     let starts = [16.0, 256.0].map(|limit_start| {
         let config = Config { limit_start, ..Config::default() };

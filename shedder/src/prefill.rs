@@ -226,4 +226,21 @@ mod tests {
 
         assert!(prefill.rate(at(61_000)).is_some_and(|rate| rate >= 3_999.0), "{prefill:?}");
     }
+
+    #[test]
+    fn whole_answers_stand_in_for_first_tokens_and_are_forgotten_when_there_are_none_any_more() {
+        let mut prefill = PrefillRate::new(at(0));
+        prefill.on_whole(3_000.0);
+        assert_eq!((prefill.rate(at(1)), prefill.learnt()), (Some(3_000.0), Some(3_000.0)));
+
+        let mut second = |n: u64| {
+            prefill.on_sent(at(1_000 * n), 4_000);
+            prefill.on_first_token(at(1_000 * n + 1_000), 4_000, at(1_000), true);
+            prefill.learnt()
+        };
+
+        assert_eq!(second(1), Some(3_000.0), "the lower of both paces");
+        let later = (2..=u64::from(WHOLE_OUTLIVES) + 1).map(&mut second).last().flatten();
+        assert_eq!(later, Some(4_000.0));
+    }
 }

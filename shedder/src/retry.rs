@@ -94,5 +94,7 @@ mod tests {
         assert_eq!(after(100_000), 30.0);
         assert_eq!(retry_after(Tier::Regular, Duration::from_secs(3), 0, 10.0), Duration::from_millis(3_600));
         assert_eq!(retry_after(Tier::Priority, Duration::MAX, 0, 0.0), Duration::from_secs(30));
+        let both = retry_after(Tier::Priority, Duration::from_secs(3), 20, 10.0);
+        assert_eq!(both, Duration::from_secs(3), "the longer of wait and herd, not their sum");
     }
 }

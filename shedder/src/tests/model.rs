@@ -156,6 +156,8 @@ impl Model {
                 }
                 Verdict::Withdraw(id) => {
                     let before = self.known.insert(id, Known::Waiting(REGULAR));
+                    // Its wait begins anew, also if it was started and taken back by one and the same call.
+                    self.since.remove(&id);
                     assert!(
                         matches!(before, Some(Known::Active(permit, false)) if permit.tier == REGULAR),
                         "{before:?}"

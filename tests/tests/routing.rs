@@ -116,6 +116,28 @@ async fn it_is_refused_only_where_all_refuse() {
     assert_eq!(third.verdict(), (503, "shed-saturated"), "{}", third.text());
 }
 
+/// Report S7: a model whose deployment is full refuses; its neighbour on another deployment does not notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn report_s7_one_models_overload_does_not_shed_another() {
+    let (a, b) = (engine().await, engine().await);
+    let mut deployments = json!([narrow("a", &a), narrow("b", &b)]);
+    for one in deployments.as_array_mut().unwrap() {
+        merge(one, json!({ "queue": { "requests": 0 } }));
+    }
+    let mut config = routed(deployments, json!(["a"]));
+    let neighbour = json!({ "name": "neighbour", "deployments": ["b"], "size_class": "small" });
+    config["models"].as_array_mut().unwrap().push(neighbour);
+    let gateway = Gateway::start(&config).await;
+    let _held = hold(gateway.address, KEY, ask(json!({}))).await;
+
+    for _ in 0..20 {
+        let full = gateway.chat(&ask(json!({}))).await;
+        assert_eq!(full.verdict(), (503, "shed-saturated"), "{}", full.text());
+        let other = gateway.chat(&ask(json!({ "model": "neighbour" }))).await;
+        assert_eq!((other.status, other.header("x-tidegate-deployment")), (200, "b"), "{}", other.text());
+    }
+}
+
 /// A deployment that is down costs nobody anything while another is up, and is told as what it is where none is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_that_is_down_is_passed_over() {

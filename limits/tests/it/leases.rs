@@ -122,8 +122,9 @@ fn the_share_goes_where_the_work_is() {
     assert!(house.used() > LIMIT * 8 / 10, "and it is used: {}", house.used());
 }
 
+/// Report S15: nobody is refused because the store is down, and nothing is granted twice.
 #[test]
-fn without_the_store_a_gateway_serves_on_with_what_is_its_own() {
+fn report_s15_without_the_store_a_gateway_serves_on_with_what_is_its_own() {
     let mut house = House::new(2, || fixed([LIMIT; 3], LIMIT));
     let lease = house.renew(0, true).unwrap();
     let budget = house.gateways.first_mut().unwrap();

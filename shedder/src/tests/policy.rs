@@ -536,3 +536,28 @@ fn a_request_that_failed_goes_elsewhere_once_and_its_lost_time_is_added() {
             if permit.id == first.id && permit.replica == other.replica));
     assert_eq!(shedder.failed(ms(5_200), first.id, Failure::Reset), None, "once");
 }
+
+/// An engine that tells nothing about its memory, and throws an answer out when that is full: the stream pauses while the
+/// others go on. From then on no more is held there than was held then, on the other replicas too.
+#[test]
+fn answers_that_pause_show_how_much_memory_there_is() {
+    let mut shedder = shedder(chat_slo(), 1);
+    let running: Vec<_> =
+        (0..20).map(|_| run(&mut shedder, ms(0), sized(1_000, offer(ms(0), PRIORITY)))).collect();
+    let flowing = |of: &[Permit]| -> Vec<StreamProgress> {
+        of.iter()
+            .map(|permit| StreamProgress { id: permit.id, chunks: 5, gap_sum: ms(200), gaps: 5 })
+            .collect()
+    };
+    (1..40).for_each(|n| shedder.tick(ms(250 * n), &flowing(&running)));
+    let before = shedder.snapshot(ms(9_750)).replicas[0].saturation;
+    assert!(before < 0.5, "much more fits, for all that is known: {before}");
+
+    let mut harvest = flowing(&running[1..]);
+    harvest.push(StreamProgress { id: running[0].id, chunks: 1, gap_sum: ms(3_000), gaps: 1 });
+    shedder.tick(ms(10_000), &harvest);
+
+    ticket(shedder.offer(ms(10_000), sized(1_000, offer(ms(10_000), PRIORITY))));
+    running[2..].iter().for_each(|permit| shedder.finish(ms(10_000), permit.id, &done(200)));
+    assert_eq!(verdicts(&mut shedder).len(), 1, "what ended makes room");
+}

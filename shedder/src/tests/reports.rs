@@ -405,6 +405,11 @@ fn report_l5_nothing_underflows_when_ends_race() {
     let snapshot = shedder.snapshot(t0);
     assert!(snapshot.at_rest.is_zero());
     assert_eq!(snapshot.replicas[0].active, 0);
+
+    let next = run(&mut shedder, t0, offer(t0, REGULAR));
+    shedder.finish(t0, permit.id, &done(9));
+    assert_ne!(next.id, permit.id);
+    assert_eq!(shedder.snapshot(t0).replicas[0].active, 1, "a late end does not end who came after");
 }
 
 /// Odd numbers in an offer neither jump the queue nor break it.

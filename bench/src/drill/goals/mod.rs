@@ -97,21 +97,39 @@ pub struct Line {
     pub at_most: bool,
     /// Whether it is met.
     pub ok: bool,
+    /// Where it is not met: what can be had at all in this case, by the simplest rule that wants nothing else.
+    pub beside: Option<Beside>,
     /// What explains it.
     pub details: Value,
+}
+
+/// A figure to hold a line that is short against.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Beside {
+    /// What it is.
+    pub what: &'static str,
+    /// How much.
+    pub figure: f64,
 }
 
 impl Line {
     /// A figure that must reach `goal`.
     #[must_use]
     pub fn at_least(case: String, of: &'static str, figure: f64, goal: f64, details: Value) -> Self {
-        Self { case, of, figure, goal, at_most: false, ok: figure >= goal, details }
+        Self { case, of, figure, goal, at_most: false, ok: figure >= goal, beside: None, details }
     }
 
     /// A figure that must not exceed `goal`.
     #[must_use]
     pub fn at_most(case: String, of: &'static str, figure: f64, goal: f64, details: Value) -> Self {
-        Self { case, of, figure, goal, at_most: true, ok: figure <= goal, details }
+        Self { case, of, figure, goal, at_most: true, ok: figure <= goal, beside: None, details }
+    }
+
+    /// Where it is short: with what can be had, computed only then.
+    #[must_use]
+    pub fn beside(self, what: &'static str, figure: impl FnOnce() -> f64) -> Self {
+        let beside = (!self.ok).then(|| Beside { what, figure: figure() });
+        Self { beside, ..self }
     }
 
     /// How far the figure is on the good side of its goal.

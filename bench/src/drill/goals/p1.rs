@@ -1,7 +1,7 @@
 //! P1: priority is served whatever regular traffic does.
 //!
 //! At 3× and CV 3 the priority requests of a burst alone can exceed the fleet, so there the measure is the same
-//! priority requests without any regular one beside them.
+//! priority requests without any regular one beside them. A line that is short says what they attain so, too.
 
 use shedder::Tier;
 
@@ -40,14 +40,19 @@ pub(super) fn lines(setting: Setting, streaming: f64, policy: &Policy, seeds: &[
         .map(|(case, of, goal)| {
             let pool = case.play(policy, seeds);
             Line::at_least(case.name(), of, pool.attained(Tier::Priority), goal, pool.summary())
+                .beside("priority alone", || {
+                    case.priority_alone().play(policy, seeds).attained(Tier::Priority)
+                })
         })
         .collect();
     let bursts = case(3.0, 3.0);
     let pool = bursts.play(policy, seeds);
     let alone = bursts.priority_alone().play(policy, seeds);
     let attained = pool.attained(Tier::Priority);
-    lines.push(Line::at_least(bursts.name(), "at 3×, CV 3", attained, 0.97, pool.summary()));
-    let behind = alone.attained(Tier::Priority) - attained;
+    let most = alone.attained(Tier::Priority);
+    let line = Line::at_least(bursts.name(), "at 3×, CV 3", attained, 0.97, pool.summary());
+    lines.push(line.beside("priority alone", || most));
+    let behind = most - attained;
     lines.push(Line::at_most(bursts.name(), "behind priority alone", behind, 0.01, alone.summary()));
     lines
 }

@@ -1,4 +1,7 @@
 //! P7: where nothing is wrong nobody is refused.
+//!
+//! A line that is short says how many miss the service level when nobody is refused: in bursts that a fleet cannot serve
+//! in time, refusing some is what keeps the others.
 
 use super::{Case, Goal, Line, Shown, Size};
 use crate::drill::policy::Policy;
@@ -24,5 +27,8 @@ pub(super) fn lines(setting: Setting, streaming: f64, policy: &Policy, seeds: &[
         let pool = case.play(policy, seeds);
         let (shed, all) = pool.shed();
         Line::at_most(case.name(), of, shed as f64 / all.max(1) as f64, goal, pool.summary())
+            .beside("missed when nobody is refused", || {
+                1.0 - case.play(&Policy::NoControl, seeds).attained_of(|_| true)
+            })
     })
 }

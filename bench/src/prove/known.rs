@@ -57,11 +57,11 @@ const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "P8",
-        reason: "one replica, four slots and long context, at 0.8× CV 3 and from 2× on: few places that are held for long, \
-                 so that priority waits for one to become free, partly also when it is alone on the fleet (bursts at 3×, \
-                 four slots: 0.91 to 0.92); the others hold but for a few lines",
-        next: "a prefill room that long prompts sustain by their own number; take growth of long answers into account \
-               before they have grown",
+        reason: "60 of 240 lines at full size: 19 with four slots that nobody tells, 12 with long context, 10 with one replica, \
+                 7 with four slots, 5 where answers think, 7 elsewhere. Few places that are held for long, or one queue for \
+                 prompts: 18 of the 60 cannot be met in that case at all, neither by priority alone on the fleet (long \
+                 context 0.81 to 0.96) nor by refusing nobody (bursts at 0.8×: 12 to 43 % miss); the details say which",
+        next: "let no smaller priority prompt overtake one that has waited for long; find slots that nobody tells sooner",
     },
     Shortfall {
         id: "P14",

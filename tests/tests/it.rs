@@ -43,6 +43,9 @@ mod hostile;
 mod leaving;
 
 #[cfg(test)]
+mod limit_headers;
+
+#[cfg(test)]
 mod observing;
 
 #[cfg(test)]

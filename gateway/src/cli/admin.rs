@@ -37,6 +37,13 @@ enum Output {
     Json,
 }
 
+impl AdminArguments {
+    /// The address alone: the gateway itself prints a URL, and that is what people copy.
+    fn address(&self) -> &str {
+        self.admin.strip_prefix("http://").unwrap_or(&self.admin).trim_end_matches('/')
+    }
+}
+
 pub(super) fn show(admin: &AdminArguments, path: &str, table: fn(&Value) -> Vec<Vec<String>>) -> ExitCode {
     ask(admin, Method::GET, path, String::new(), table)
 }
@@ -53,9 +60,9 @@ pub(super) fn ask(
         Err(e) => return failed(&format!("the token file cannot be read: {e}")),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let answer = runtime
-        .map_err(|e| e.to_string())
-        .and_then(|runtime| runtime.block_on(exchange(&admin.admin, method, path, body, token.as_deref())));
+    let answer = runtime.map_err(|e| e.to_string()).and_then(|runtime| {
+        runtime.block_on(exchange(admin.address(), method, path, body, token.as_deref()))
+    });
     match answer {
         Ok((StatusCode::OK, body)) if admin.output == Output::Json => {
             say(body.trim_end());
@@ -66,6 +73,13 @@ pub(super) fn ask(
             say(aligned(&table(&value)).trim_end());
             ExitCode::SUCCESS
         }
+        Ok((StatusCode::UNAUTHORIZED, _)) => failed(match token {
+            Some(_) => "the gateway has another admin token than the one in --token-file",
+            None => {
+                "the gateway wants its admin token: name the file that holds it with --token-file, or in \
+                 TIDEGATE_ADMIN_TOKEN_FILE"
+            }
+        }),
         Ok((status, body)) => failed(&refusal(status, &body)),
         Err(e) => failed(&format!(
             "no answer from the admin listener {}: {e}; is the gateway running?",

@@ -1,6 +1,6 @@
 """Runs all checks against each kind of engine at hand and counts them.
 
-    python main.py --tidegate PROGRAM --node SCRIPT --logs FOLDER [--llama-server PROGRAM --llama-model FILE]
+    python main.py --tidegate PROGRAM --node SCRIPT --logs FOLDER [--llama-server PROGRAM --llama-model FILE] [--only NAME]
 
 One line per check, then `N passed, N failed`; exit 0 if none failed.
 """
@@ -33,6 +33,7 @@ def arguments():
     parser.add_argument("--logs", required=True, type=pathlib.Path, help="written anew on each run")
     parser.add_argument("--llama-server", type=pathlib.Path)
     parser.add_argument("--llama-model", type=pathlib.Path)
+    parser.add_argument("--only", help="one check by the name of its function, such as `ramp`")
     return parser.parse_args()
 
 
@@ -62,9 +63,10 @@ def main():
     finally:
         node.stop()
     text = "\n".join(tables)
-    (given.logs / "matrix.txt").write_text(text + "\n")
-    report.write(given.logs / "clients.json", versions, cells, tally.outcomes)
-    print(text)
+    if given.only is None:
+        (given.logs / "matrix.txt").write_text(text + "\n")
+        report.write(given.logs / "clients.json", versions, cells, tally.outcomes)
+        print(text)
     print(f"{tally.passed} passed, {tally.failed} failed", flush=True)
     sys.exit(1 if tally.failed or not tally.passed else 0)
 
@@ -81,7 +83,7 @@ def run(given, kind, clients, tally):
             to_run = refusals.FIRST + refusals.ALL + grid[:1] + waits
             to_run += answers.ALL + said.ALL + rest + routes.ALL + ramp.ALL + breaks.ALL + ending.ALL
             for check in to_run:
-                if kind.can(check.needs):
+                if kind.can(check.needs) and given.only in (None, check.function.__name__):
                     tally.run(check, house)
             return matrix.table(house), house.cells
     except programs.StartError as fault:

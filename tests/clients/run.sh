@@ -3,6 +3,7 @@
 # LiteLLM as a client, and the Vercel AI SDK, each with the APIs that it speaks (`matrix.py`).
 #
 #   tests/clients/run.sh
+#   tests/clients/run.sh --only ramp      # one check by its name: a client ramps up and sees its limit grow
 #
 # The engines are simulated ones; where a real llama-server is at hand (LLAMA_SERVER, or what llama/build.sh made),
 # all that it can do is tried with those as well. One line per check, the matrix, then `N passed, N failed`.
@@ -58,4 +59,4 @@ fi
 
 # TERM first: main.py then stops the programs that it started.
 PYTHONPATH=$house/tests/programs exec timeout --kill-after=20 "$RUN_SECONDS_MAX" \
-  "$python" "$here/main.py" --tidegate "$TIDEGATE_BIN" --node "$kept/node/speak.mjs" --logs "$kept/logs" "${llama[@]}"
+  "$python" "$here/main.py" --tidegate "$TIDEGATE_BIN" --node "$kept/node/speak.mjs" --logs "$kept/logs" "${llama[@]}" "$@"

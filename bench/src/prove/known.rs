@@ -22,7 +22,7 @@ pub(super) struct Shortfall {
 const SHORTFALLS: &[Shortfall] = &[
     Shortfall {
         id: "estimate",
-        reason: "full size: JSON by p50k_base, a vocabulary of older code models, 3.9 %; after 400 requests 3.0 %. Everything \
+        reason: "full size: JSON by p50k_base, a vocabulary of older code models, 3.3 to 3.9 %; after 400 requests 3.0 %. Everything \
                  else holds; single prompts of less than 1,500 bytes are 4 % off",
         next: "start from weights that were fitted to several vocabularies, so that fifty requests have less to correct",
     },

@@ -201,6 +201,37 @@ async fn report_s13_a_429_outranks_a_503_and_a_503_costs_nothing() {
     assert_eq!(served.header("ratelimit"), last.header("ratelimit"), "and nothing was given twice");
 }
 
+/// Being shed is not free to repeat: it counts among the requests of the minute, and who waits among those at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_are_shed_or_wait_count_in_their_accounts_limits() {
+    let engine = engine().await;
+    let mut config = config([engine.url()]);
+    let place = json!({ "limit": 1, "queue": { "requests": 1 }, "slo": { "ttft_ms": 600_000 } });
+    merge(&mut config["deployments"][0], place);
+    let accounts = config["accounts"].as_array_mut().unwrap();
+    accounts.push(account("waits", "tg-waits", json!({ "concurrency": 1 })));
+    accounts.push(account("repeats", "tg-repeats", json!({ "requests_per_minute": 3 })));
+    let gateway = Gateway::start(&config).await;
+    let held = gateway.hold().await;
+    let waiting = send(&gateway, "tg-waits", ask(json!({})));
+    gateway.counter_becomes("gate_waiting:sim", 1).await;
+
+    let beside = gateway.chat_as("tg-waits", &ask(json!({}))).await;
+    let mut repeated = Vec::new();
+    for _ in 0..4 {
+        repeated.push(gateway.chat_as("tg-repeats", &ask(json!({}))).await);
+    }
+
+    assert_eq!(beside.verdict(), (429, "concurrency_limited"), "its first request waits");
+    for shed in &repeated[..3] {
+        assert_told("no room to wait", shed, load("queue-full"));
+    }
+    assert_eq!(repeated[3].verdict(), (429, "requests_limited"), "three were shed in this minute");
+    drop(held);
+    assert_eq!(waiting.await.unwrap().status, 200);
+    gateway.invariants().await;
+}
+
 /// Report S10: a herd that is refused at once is told different times.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn report_s10_a_herd_is_told_different_times() {

@@ -9,16 +9,20 @@
 
 use crate::clock;
 use crate::harvest::Live;
+use crate::pace::{Gaps, Pace, Unseen};
 use parking_lot::Mutex;
 use shedder::{Decision, Failure, Finished, Offer, Permit, Rejection, RequestId, Shedder, Verdict};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// The gate of one deployment.
 #[derive(Debug)]
 pub struct Gate {
     inner: Mutex<Inner>,
+    /// Taken after `inner` or alone.
+    pace: Mutex<Pace>,
 }
 
 #[derive(Debug)]
@@ -60,7 +64,8 @@ impl Gate {
     /// A gate around `shedder`.
     #[must_use]
     pub fn new(shedder: Shedder) -> Arc<Self> {
-        Arc::new(Gate { inner: Mutex::new(Inner { shedder, waiting: HashMap::new(), live: HashMap::new() }) })
+        let inner = Inner { shedder, waiting: HashMap::new(), live: HashMap::new() };
+        Arc::new(Gate { inner: Mutex::new(inner), pace: Mutex::default() })
     }
 
     /// Offers a request. `live` is what the harvest reads of it while it runs.
@@ -116,6 +121,18 @@ impl Gate {
     #[must_use]
     pub fn live(&self) -> Vec<(RequestId, Arc<Live>)> {
         self.inner.lock().live.iter().map(|(id, live)| (*id, Arc::clone(live))).collect()
+    }
+
+    /// What all streams did since the last call.
+    pub fn harvested(&self, now: Duration, gaps: Gaps) {
+        self.pace.lock().harvested(now, gaps);
+    }
+
+    /// What all streams did since the last harvest. O(admitted requests).
+    fn gaps(&self) -> Gaps {
+        let mut gaps = Gaps::default();
+        self.inner.lock().live.values().for_each(|live| live.add_gaps(&mut gaps));
+        gaps
     }
 
     /// Waiting and admitted requests as the gate counts them: zero at rest.
@@ -248,9 +265,29 @@ impl Place {
         self.gate.with(|shedder| shedder.dispatched(clock::now(), self.permit.id));
     }
 
-    /// The first generated content came.
-    pub fn first_token(&self) {
+    /// The first generated content came, so long after the request was sent with so many uncached tokens.
+    pub fn first_token(&self, uncached: u64, after: Duration) {
         self.gate.with(|shedder| shedder.first_token(clock::now(), self.permit.id));
+        self.gate.pace.lock().first_token(uncached, after);
+    }
+
+    /// The request goes to the replica now, and its answer will be seen only when it is whole.
+    #[must_use]
+    pub fn unseen(&self) -> Unseen {
+        self.gate.pace.lock().sent(clock::now())
+    }
+
+    /// Tokens that one answer of it would have by now, if a chunk had one; `None` where that cannot be known. O(admitted
+    /// requests).
+    #[must_use]
+    pub fn tokens_unseen(&self, unseen: &Unseen, uncached: u64) -> Option<f64> {
+        let gaps = self.gate.gaps();
+        self.gate.pace.lock().tokens(clock::now(), gaps, unseen, uncached)
+    }
+
+    /// An answer of so many chunks, had it been a stream, came as a whole.
+    pub fn came_whole(&self, chunks: u64, unseen: &Unseen, uncached: u64) {
+        self.gate.pace.lock().whole(clock::now(), chunks, unseen, uncached);
     }
 
     /// The request was answered.

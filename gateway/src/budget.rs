@@ -173,6 +173,12 @@ impl Ledger {
         self.started.store(started, Ordering::Relaxed);
     }
 
+    /// Whether an engine works on the prompt.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
+    }
+
     /// The first token came: the prompt's tokens flow now. Idempotent.
     pub fn charge_prompt(&self) {
         if let Some(reservation) = self.reservation.lock().as_mut() {

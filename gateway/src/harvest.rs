@@ -7,6 +7,7 @@
 use crate::admission::{Gate, Outcome};
 use crate::budget::Ledger;
 use crate::clock;
+use crate::pace::Gaps;
 use parking_lot::Mutex;
 use shedder::StreamProgress;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub const PERIOD: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Live {
     ledger: Arc<Ledger>,
+    /// Answers that its stream carries at once: an engine makes a token of each in a step.
+    choices: u32,
     chunks: AtomicU32,
     gaps: AtomicU32,
     gap_nanos: AtomicU64,
@@ -31,11 +34,12 @@ pub struct Live {
 }
 
 impl Live {
-    /// A request whose tokens are charged to `ledger`.
+    /// A request for so many answers, whose tokens are charged to `ledger`.
     #[must_use]
-    pub fn new(ledger: Arc<Ledger>) -> Arc<Self> {
+    pub fn new(ledger: Arc<Ledger>, choices: u32) -> Arc<Self> {
         Arc::new(Live {
             ledger,
+            choices: choices.max(1),
             chunks: AtomicU32::new(0),
             gaps: AtomicU32::new(0),
             gap_nanos: AtomicU64::new(0),
@@ -61,7 +65,13 @@ impl Live {
             usual_of_model: None,
         };
         let prompt = crate::budget::Prompt { tokens: 1, uncached: 1, tokens_per_chunk: 1.0 };
-        Live::new(cell.reserve(&ask, prompt).0.expect("an empty budget has room"))
+        Live::new(cell.reserve(&ask, prompt).0.expect("an empty budget has room"), 1)
+    }
+
+    /// Answers that its stream carries at once.
+    #[must_use]
+    pub fn choices(&self) -> u32 {
+        self.choices
     }
 
     /// The account's ledger of this request.
@@ -71,11 +81,13 @@ impl Live {
     }
 
     /// Content chunks came, `gap` after the ones before; `None` where that time says nothing (the first
-    /// chunk, or the client held us up).
+    /// chunk, or the client held us up). The chunks of all answers of a stream come together, so that the gap of
+    /// each is as many times as long as there are answers.
     pub fn chunks(&self, count: u32, gap: Option<Duration>) {
         self.chunks.fetch_add(count, Ordering::Relaxed);
         if let Some(gap) = gap {
             self.gaps.fetch_add(count, Ordering::Relaxed);
+            let gap = gap.saturating_mul(self.choices);
             self.gap_nanos.fetch_add(gap.as_nanos().min(u128::from(u64::MAX)) as u64, Ordering::Relaxed);
         }
     }
@@ -107,6 +119,12 @@ impl Live {
         self.out_of_time.load(Ordering::Relaxed)
     }
 
+    /// Adds the gaps since the last harvest to `gaps`.
+    pub fn add_gaps(&self, gaps: &mut Gaps) {
+        let sum = Duration::from_nanos(self.gap_nanos.load(Ordering::Relaxed));
+        gaps.add(self.gaps.load(Ordering::Relaxed).into(), sum);
+    }
+
     fn take(&self) -> (u32, u32, Duration) {
         let nanos = self.gap_nanos.swap(0, Ordering::Relaxed);
         (
@@ -132,12 +150,15 @@ pub fn harvest(gate: &Gate) {
     let live = gate.live();
     let now = clock::now();
     let mut progress = Vec::with_capacity(live.len());
+    let mut all = Gaps::default();
     for (id, live) in &live {
         let (chunks, gaps, gap_sum) = live.take();
         if chunks > 0 {
             live.ledger.charge_chunks(now, chunks);
+            all.add(gaps.into(), gap_sum);
             progress.push(StreamProgress { id: *id, chunks, gap_sum, gaps });
         }
     }
+    gate.harvested(now, all);
     gate.with(|shedder| shedder.tick(now, &progress));
 }

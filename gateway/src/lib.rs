@@ -44,6 +44,7 @@ pub mod metrics;
 pub mod notify;
 pub mod operated;
 pub mod overrides;
+pub mod pace;
 pub mod record;
 pub mod reload;
 pub mod roster;

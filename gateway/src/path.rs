@@ -94,7 +94,7 @@ async fn steps(
         return answer_count(client, &budget, &weight).await;
     }
     let ledger = reserve(&budget, client, &model, &call, &weight, routes.first())?;
-    let live = Live::new(ledger);
+    let live = Live::new(ledger, call.choices);
     let request = Request { gateway, snapshot, account: &account, model: &model, call: &call, weight, live };
     let deadline = head.deadline.map(|deadline| record.arrived + deadline);
     let asked = Asked { tier, deadline, hint };
@@ -384,7 +384,8 @@ async fn admit_and_relay(
             weighed_for = Arc::clone(&deployment);
         }
         record.admitted(&deployment, place.permit(), client, request.snapshot);
-        let attempt = Attempt { request: &request, deployment: &deployment, client, record, memory };
+        let attempt =
+            Attempt { request: &request, deployment: &deployment, client, record, memory, unseen: None };
         match attempt.run(place).await {
             Ended::Answered => return Ok(()),
             Ended::Stopped(stop) => return Err(stop),

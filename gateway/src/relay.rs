@@ -6,6 +6,8 @@
 //! The time between tokens is stamped when they are read from the engine. While a slow client blocks a write,
 //! the engine waits too, so the gap after it says nothing of the engine and is left out.
 
+mod last_words;
+
 use crate::alarm::Alarm;
 use crate::api::answer::read_whole;
 use crate::api::sse::SseSplitter;
@@ -115,6 +117,20 @@ impl Relay<'_, '_> {
     pub async fn stream(mut self, mut first_token: impl FnMut()) -> Result<(), Broken> {
         let mut splitter = SseSplitter::default();
         let mut reader = StreamReader::new(self.api, self.stamp);
+        let relayed = self.events_through(&mut splitter, &mut reader, &mut first_token).await;
+        if matches!(relayed, Err(Broken::Stopped(Stop::Gone))) {
+            self.last_words(&mut splitter, &mut reader, &mut first_token).await;
+        }
+        relayed
+    }
+
+    /// Relays what comes until the stream ends.
+    async fn events_through(
+        &mut self,
+        splitter: &mut SseSplitter,
+        reader: &mut StreamReader<'_>,
+        first_token: &mut impl FnMut(),
+    ) -> Result<(), Broken> {
         let mut held = BytesMut::new();
         let mut last_read = self.dispatched;
         let mut last_write = clock::now();
@@ -143,17 +159,17 @@ impl Relay<'_, '_> {
                 }
                 Step::Read(Err(e)) => return Err(self.failed(UpstreamFault::Exchange(e))),
                 Step::Read(Ok(None)) => {
-                    done |= self.take_rest(&mut splitter, &mut reader, &mut held);
-                    return self.end(held.freeze(), done, &mut first_token).await;
+                    done |= self.take_rest(splitter, reader, &mut held);
+                    return self.end(held.freeze(), done, first_token).await;
                 }
                 Step::Read(Ok(Some(bytes))) => {
                     let now = clock::now();
                     let mut batch = Batch::default();
-                    Self::events(&mut splitter, &mut reader, bytes, &mut held, &mut batch);
-                    ahead = self.gather(&mut splitter, &mut reader, &mut held, &mut batch).await;
+                    Self::events(splitter, reader, bytes, &mut held, &mut batch);
+                    ahead = self.gather(splitter, reader, &mut held, &mut batch).await;
                     self.answered.usage = reader.usage().or(self.answered.usage);
                     self.client.sequence = reader.sequence();
-                    self.count(&batch, now, now.saturating_sub(last_read), blocked, &mut first_token);
+                    self.count(&batch, now, now.saturating_sub(last_read), blocked, first_token);
                     last_read = now;
                     done |= batch.done;
                     if let Some(error) = batch.error {
@@ -277,14 +293,15 @@ impl Relay<'_, '_> {
         if batch.chunks == 0 {
             return;
         }
+        // The first tokens of all answers come in one step, but not always in one piece.
+        let is_begun = self.answered.chunks >= self.live.choices();
         self.answered.chunks = self.answered.chunks.saturating_add(batch.chunks);
-        let is_first = self.answered.first_token.is_none();
-        if is_first {
+        if self.answered.first_token.is_none() {
             self.answered.first_token = Some(now);
             self.live.ledger().charge_prompt();
             first_token();
         }
-        self.live.chunks(batch.chunks, (!is_first && !blocked).then_some(gap));
+        self.live.chunks(batch.chunks, (is_begun && !blocked).then_some(gap));
     }
 
     async fn pass(&mut self, bytes: Bytes) -> Result<(), Stop> {
@@ -295,7 +312,7 @@ impl Relay<'_, '_> {
     }
 
     /// The engine ended its answer. Only one with the event that ends its API's streams may look complete.
-    async fn end(mut self, rest: Bytes, done: bool, first_token: &mut impl FnMut()) -> Result<(), Broken> {
+    async fn end(&mut self, rest: Bytes, done: bool, first_token: &mut impl FnMut()) -> Result<(), Broken> {
         if self.answered.first_token.is_none() {
             if !done {
                 let e = ExchangeError::Broken("the stream ended before its first token".to_owned());

@@ -7,6 +7,7 @@
 
 use crate::admission::Place;
 use crate::api::usage::Usage;
+use crate::budget::Prompt;
 use crate::clock;
 use crate::path::Request;
 use crate::record::Record;
@@ -73,6 +74,41 @@ fn believed(request: &Request<'_>, told: Option<Usage>, record: &mut Record) -> 
     believed
 }
 
+/// The client left before anything of the answer was seen. If it was to come as a whole, the engine generated until then, and
+/// nobody knows how much: the `chunks` that one answer of it has by the pace of the others are charged. The place is the
+/// caller's to end.
+pub fn left_unseen(request: &Request<'_>, chunks: Option<f64>, record: &mut Record) {
+    let weighed = weighed_now(request);
+    let call = request.call;
+    let tokens = chunks.filter(|_| call.api.form().has_output).unwrap_or(0.0) * weighed.tokens_per_chunk;
+    let each = call.max_tokens.map_or(tokens, |max| tokens.min(max.into()));
+    let generated = of_choices(each, call.choices, request.model.usual.tokens());
+    let used = Used { prompt: weighed.tokens, uncached_prompt: weighed.uncached, generated, finished: false };
+    request.live.ledger().settle(&used);
+    record.used(&used, None, true);
+}
+
+/// Tokens of all choices, where the longest has `longest` and still grows. The others may have ended: of answers that are
+/// `usual` tokens long in the mean, and end at any moment as likely as at any other, so many were made by then.
+fn of_choices(longest: f64, choices: u32, usual: u64) -> u64 {
+    let usual = usual.max(1) as f64;
+    let other = usual * (1.0 - (-longest / usual).exp());
+    let others = choices.max(1) - 1;
+    // A float beyond the range of an integer becomes its largest value.
+    (longest + f64::from(others) * other).round() as u64
+}
+
+/// The prompt by what was learnt since it was admitted: without the engine's usage its weight is final, and a process that
+/// has just started knows much more when a client leaves than when it came.
+fn weighed_now(request: &Request<'_>) -> Prompt {
+    let weighed = request.live.ledger().prompt();
+    let weight = &request.weight;
+    let Some(features) = weight.features.as_ref().filter(|_| weight.text.is_none()) else { return weighed };
+    let tokens = u64::from(request.model.weigher.tokens(request.account.number, features).tokens);
+    let hit = weighed.tokens.saturating_sub(weighed.uncached);
+    Prompt { tokens, uncached: tokens.saturating_sub(hit), ..weighed }
+}
+
 fn charge(request: &Request<'_>, answered: &Answered, finished: bool, record: &mut Record) -> Used {
     let weighed = request.live.ledger().prompt();
     let hit = weighed.tokens.saturating_sub(weighed.uncached);
@@ -88,7 +124,8 @@ fn charge(request: &Request<'_>, answered: &Answered, finished: bool, record: &m
             Used { prompt, uncached_prompt: uncached, generated, finished }
         }
         None => {
-            Used { prompt: weighed.tokens, uncached_prompt: weighed.uncached, generated: counted, finished }
+            let Prompt { tokens, uncached, .. } = weighed_now(request);
+            Used { prompt: tokens, uncached_prompt: uncached, generated: counted, finished }
         }
     };
     // An answer without output teaches nothing of how long answers are.
@@ -138,4 +175,17 @@ fn learn(request: &Request<'_>, deployment: &Deployment, prompt: u64, generated:
 pub fn prompt_is_cached(request: &Request<'_>, deployment: &Deployment, place: &Place, tokens: Option<u64>) {
     let replica = place.permit().replica.0;
     deployment.prefixes.record(clock::now(), &request.weight.keys, replica, tokens);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_choices;
+
+    #[test]
+    fn choices_that_may_have_ended_count_for_less_than_the_one_that_grows() {
+        assert_eq!(of_choices(20.4, 1, 5), 20);
+        assert_eq!(of_choices(20.0, 3, 1_000_000), 60, "nothing ends so early");
+        assert_eq!(of_choices(100.0, 3, 10), 120, "the others ended after ten");
+        assert_eq!(of_choices(0.0, 3, 0), 0);
+    }
 }

@@ -69,7 +69,8 @@ impl ModelWeigher {
         self.exact.as_ref()
     }
 
-    fn tokens(&self, account: u64, features: &Features) -> tokenizer::Estimate {
+    /// The best estimate for a prompt with these features.
+    pub fn tokens(&self, account: u64, features: &Features) -> tokenizer::Estimate {
         let inner = self.inner.lock();
         tokenizer::estimate(&inner.model, inner.accounts.get(&account), features)
     }

@@ -175,6 +175,16 @@ impl Exchange {
         .await
     }
 
+    /// Tells the engine that nobody listens any more, while what it has sent can still be read. `false` where the
+    /// protocol can only do both at once.
+    pub async fn hang_up(&mut self) -> bool {
+        let can = self.session.as_http1().is_some();
+        if can {
+            self.session.shutdown().await;
+        }
+        can
+    }
+
     /// Gives the connection back to the pool after the answer was read to its end.
     pub async fn release(self, connector: &Connector<()>) {
         connector.release_http_session(self.session, &self.replica.peer, Some(self.idle)).await;

@@ -1,4 +1,9 @@
 //! The kinds of request: honest ones on every route, and the ways in which clients try to be charged less.
+//!
+//! The ways, and the kinds that try them: leaving before usage comes (four: in a stream, in one of several choices, in the
+//! prefill, before a whole answer), asking for no usage (two), `n`, `best_of` with `echo` and `prompt_logprobs`, `min_tokens`
+//! and `ignore_eos` without a maximum, a maximum that is huge, said twice, a fraction, negative or a string, a member
+//! twice, tools, images, and other routes (ten).
 
 use super::super::tidegate::MODEL;
 
@@ -11,6 +16,19 @@ pub(super) enum Leave {
     Events(u64),
     /// So many milliseconds after the request was sent.
     After(u64),
+    /// At some time between so many and so many milliseconds after it.
+    Between(u64, u64),
+}
+
+impl Leave {
+    /// When the client of this request leaves, whatever has come.
+    pub(super) fn after_ms(self, seed: u64) -> Option<u64> {
+        match self {
+            Self::Never | Self::Events(_) => None,
+            Self::After(ms) => Some(ms),
+            Self::Between(from, to) => Some(from + drawn(seed) as u64 % (to - from)),
+        }
+    }
 }
 
 /// One kind.
@@ -22,8 +40,10 @@ pub(super) struct Kind {
     pub(super) path: &'static str,
     /// Members of the body between `model` and the prompt, beginning with a comma.
     members: &'static str,
-    /// Words of the prompt.
+    /// Words of the prompt, in the mean.
     words: usize,
+    /// Whether there is an image beside them.
+    image: bool,
     pub(super) leave: Leave,
     /// Why it is known to be booked wrongly.
     pub(super) known: Option<&'static str>,
@@ -32,7 +52,7 @@ pub(super) struct Kind {
 const CHAT: &str = "/v1/chat/completions";
 
 const fn kind(name: &'static str, evasion: bool, members: &'static str) -> Kind {
-    Kind { name, evasion, path: CHAT, members, words: 60, leave: Leave::Never, known: None }
+    Kind { name, evasion, path: CHAT, members, words: 60, image: false, leave: Leave::Never, known: None }
 }
 
 /// An honest request on another route.
@@ -62,16 +82,19 @@ pub(super) const KINDS: &[Kind] = &[
         true,
         ",\"best_of\":3,\"echo\":true,\"prompt_logprobs\":1,\"max_tokens\":16,\"ignore_eos\":true",
     ),
-    kind("no maximum", true, ",\"stream\":true,\"user\":\"sim:output=24\",\"min_tokens\":20"),
+    kind("no maximum, min_tokens", true, ",\"stream\":true,\"user\":\"sim:output=24\",\"min_tokens\":20"),
     kind("huge maximum", true, ",\"max_tokens\":4294967295,\"user\":\"sim:output=24\""),
     kind("two maxima", true, ",\"max_tokens\":1,\"max_completion_tokens\":24,\"ignore_eos\":true"),
-    kind("maximum is no integer", true, ",\"max_tokens\":-1.5"),
+    kind("maximum is a fraction", true, ",\"max_tokens\":1.5"),
+    kind("maximum is negative", true, ",\"max_tokens\":-1"),
+    kind("maximum is a string", true, ",\"max_tokens\":\"1\""),
     kind("a member twice", true, ",\"max_tokens\":1,\"max_tokens\":99"),
     kind(
         "forced tool",
         true,
         ",\"stream\":true,\"max_tokens\":24,\"ignore_eos\":true,\"tool_choice\":\"required\",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"tide\",\"parameters\":{\"type\":\"object\"}}}]",
     ),
+    Kind { image: true, ..kind("image", true, ",\"max_tokens\":24,\"ignore_eos\":true") },
     on("/v1/completions", "completions", ",\"max_tokens\":24,\"ignore_eos\":true"),
     on("/v1/completions", "completions, streamed", ",\"stream\":true,\"max_tokens\":24,\"ignore_eos\":true"),
     on("/v1/responses", "responses", ",\"max_output_tokens\":24,\"ignore_eos\":true"),
@@ -103,24 +126,50 @@ pub(super) const KINDS: &[Kind] = &[
         ..kind("leaves while it is prefilled", true, ",\"stream\":true,\"max_tokens\":24,\"ignore_eos\":true")
     },
     Kind {
-        leave: Leave::After(200),
+        leave: Leave::Between(100, 500),
         known: Some("what a whole answer has generated is not seen before its end"),
         ..kind("leaves while a whole answer is generated", true, ",\"max_tokens\":400,\"ignore_eos\":true")
     },
 ];
 
+const IMAGE: &str = "{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/png;base64,iVBORw0KGgo=\"}}";
+
 impl Kind {
+    /// Words of the prompt of this request: half of the kind's number to one and a half times as many. Prompts that are all
+    /// alike would teach nothing of what words cost beside what is around them.
+    fn words(&self, seed: u64) -> usize {
+        self.words / 2 + drawn(seed) % (self.words + 1)
+    }
+
     /// The body of one request, a prompt of its own.
     pub(super) fn body(&self, seed: u64) -> String {
-        let prompt = bench::engine::prompt::text_of(seed, self.words as u32);
+        let prompt = bench::engine::prompt::text_of(seed, self.words(seed) as u32);
         let Self { members, .. } = self;
         let asks = match self.path {
             "/v1/completions" => format!("\"prompt\":\"{prompt}\""),
             "/v1/responses" | "/v1/embeddings" => format!("\"input\":\"{prompt}\""),
             "/v1/rerank" => format!("\"documents\":[\"{prompt}\"]"),
             "/v1/score" => format!("\"text_2\":\"{prompt}\""),
+            _ if self.image => format!(
+                "\"messages\":[{{\"role\":\"user\",\"content\":[{{\"type\":\"text\",\"text\":\"{prompt}\"}},{IMAGE}]}}]"
+            ),
             _ => format!("\"messages\":[{{\"role\":\"user\",\"content\":\"{prompt}\"}}]"),
         };
         format!("{{\"model\":\"{MODEL}\",\"seed\":{seed}{members},{asks}}}")
     }
+}
+
+/// The kind of a round's request of this number. Each comes once in as many requests as there are kinds, in an order that
+/// changes: a kind that always came after the same other would always find the engine in that one's state.
+pub(super) fn kind_of(number: usize, round: u64) -> usize {
+    let block = number / KINDS.len();
+    let mut order: Vec<usize> = (0..KINDS.len()).collect();
+    order.sort_by_key(|at| drawn(((round << 16 | block as u64) << 8) | *at as u64));
+    order.get(number % KINDS.len()).copied().unwrap_or_default()
+}
+
+/// A number that differs from request to request without any order.
+fn drawn(seed: u64) -> usize {
+    let mixed = (seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    ((mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 33) as usize
 }

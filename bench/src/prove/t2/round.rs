@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::super::proof::{Setting, Trouble};
 use super::super::raw::{Connection, Events};
 use super::super::tidegate::{Admin, Config, Tidegate};
-use super::kinds::{KINDS, Leave};
+use super::kinds::{KINDS, Leave, kind_of};
 use bench::clock;
 use bench::engine::profile::LLAMA_8B_A100;
 use bench::engine::server::{EngineServer, EngineServerConfig};
@@ -77,7 +77,7 @@ pub(super) async fn play(
     crowd(gateway.address, requests, number).await;
     gateway.settle(REST_PATIENCE).await?;
     rest(&engine).await?;
-    let mut sums = booked(&gateway, requests).await?;
+    let mut sums = booked(&gateway, requests, number).await?;
     if clock::now() - began > ROUND_MAX {
         return Err(Trouble::Unexpected("a round took longer than the sliding minute holds".to_owned()));
     }
@@ -86,7 +86,9 @@ pub(super) async fn play(
         let id = record.request_id.as_deref().unwrap_or_default();
         let sum = accounts.get(id).and_then(|account| sums.get_mut(account.as_str()));
         let Some(sum) = sum else { continue };
-        let computed = record.status == 200 || record.prefill_tokens > 0 || record.generated_tokens > 0;
+        // The engine took it, which is when its prompt begins to cost: how much of it was read when its client left
+        // nobody outside can see. No status is one that is not there yet.
+        let computed = matches!(record.status, 0 | 200) && record.prompt_tokens > 0;
         sum.taken += u64::from(computed);
         sum.prompt += if computed { u64::from(record.prompt_tokens) } else { 0 };
         sum.generated += record.generated_tokens;
@@ -108,7 +110,7 @@ async fn crowd(target: SocketAddr, requests: usize, round: u64) {
                 if number >= requests {
                     return;
                 }
-                visit(target, number, round * requests as u64 + number as u64).await;
+                visit(target, kind_of(number, round), round * requests as u64 + number as u64).await;
             }
         });
     }
@@ -116,8 +118,7 @@ async fn crowd(target: SocketAddr, requests: usize, round: u64) {
 }
 
 /// One request on a connection of its own. How it ends is the engine's and the gateway's to say.
-async fn visit(target: SocketAddr, number: usize, seed: u64) {
-    let at = number % KINDS.len();
+async fn visit(target: SocketAddr, at: usize, seed: u64) {
     let Some(kind) = KINDS.get(at) else { return };
     let Ok(mut connection) = Connection::open(target).await else { return };
     let body = kind.body(seed);
@@ -137,10 +138,9 @@ async fn visit(target: SocketAddr, number: usize, seed: u64) {
         }
     });
     let leaves = async {
-        match kind.leave {
-            Leave::Never => std::future::pending().await,
-            Leave::Events(_) => enough.notified().await,
-            Leave::After(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+        match kind.leave.after_ms(seed) {
+            Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+            None => enough.notified().await,
         }
     };
     tokio::select! {
@@ -165,16 +165,16 @@ pub(in super::super) async fn rest(engine: &EngineServer) -> Result<(), Trouble>
 }
 
 /// What each account's budget holds.
-async fn booked(gateway: &Tidegate, requests: usize) -> Result<BTreeMap<String, Sums>, Trouble> {
+async fn booked(gateway: &Tidegate, requests: usize, round: u64) -> Result<BTreeMap<String, Sums>, Trouble> {
+    let asked = (0..requests).map(|number| kind_of(number, round)).collect::<Vec<_>>();
     let mut admin = Admin::open(gateway.admin).await?;
     let mut sums = BTreeMap::new();
     for number in 0..KINDS.len() {
         let id = format!("a{number}");
         let used = admin.used(&id).await?;
         let of = |meter: &str| used.get(meter).copied().unwrap_or(0);
-        let asked = (requests + KINDS.len() - 1 - number) / KINDS.len();
         let sum = Sums {
-            requests: asked as u64,
+            requests: asked.iter().filter(|at| **at == number).count() as u64,
             booked_prompt: of("prompt"),
             booked_generated: of("generated"),
             ..Sums::default()

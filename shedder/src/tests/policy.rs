@@ -553,11 +553,16 @@ fn answers_that_pause_show_how_much_memory_there_is() {
     let before = shedder.snapshot(ms(9_750)).replicas[0].saturation;
     assert!(before < 0.5, "much more fits, for all that is known: {before}");
 
-    let mut harvest = flowing(&running[1..]);
-    harvest.push(StreamProgress { id: running[0].id, chunks: 1, gap_sum: ms(3_000), gaps: 1 });
-    shedder.tick(ms(10_000), &harvest);
+    let mut pause = |at: u64, paused: usize, gap: u64| {
+        let mut harvest = flowing(&running[2..]);
+        harvest.push(StreamProgress { id: running[paused].id, chunks: 1, gap_sum: ms(gap), gaps: 1 });
+        shedder.tick(ms(at), &harvest);
+        shedder.snapshot(ms(at)).replicas[0].saturation
+    };
+    assert!(pause(10_000, 0, 3_000) < 0.5, "one pause while little is held may be a lost packet");
+    assert!(pause(11_250, 1, 1_000) > 1.0, "another that began after it is not");
 
-    ticket(shedder.offer(ms(10_000), sized(1_000, offer(ms(10_000), PRIORITY))));
-    running[2..].iter().for_each(|permit| shedder.finish(ms(10_000), permit.id, &done(200)));
+    ticket(shedder.offer(ms(11_250), sized(1_000, offer(ms(11_250), PRIORITY))));
+    running[2..].iter().for_each(|permit| shedder.finish(ms(11_250), permit.id, &done(200)));
     assert_eq!(verdicts(&mut shedder).len(), 1, "what ended makes room");
 }

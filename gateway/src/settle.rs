@@ -81,7 +81,8 @@ pub fn left_unseen(request: &Request<'_>, chunks: Option<f64>, record: &mut Reco
     let weighed = weighed_now(request);
     let call = request.call;
     let tokens = chunks.filter(|_| call.api.form().has_output).unwrap_or(0.0) * weighed.tokens_per_chunk;
-    let each = call.max_tokens.map_or(tokens, |max| tokens.min(max.into()));
+    // Rounded down: what was not seen is not charged in doubt.
+    let each = call.max_tokens.map_or(tokens, |max| tokens.min(max.into())).floor();
     let generated = of_choices(each, call.choices, request.model.usual.tokens());
     let used = Used { prompt: weighed.tokens, uncached_prompt: weighed.uncached, generated, finished: false };
     request.live.ledger().settle(&used);

@@ -245,7 +245,7 @@ async fn t2_threat_s13_a_whole_answer_that_nobody_waits_for_is_booked() {
     let engine = engine_of(LLAMA_8B_A100).await;
     let gateway = Gateway::start(&config([engine.url()])).await;
     let mut streams = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..8 {
         let mut connection = Connection::open(gateway.address).await;
         let body = ask(json!({ "stream": true, "max_tokens": 2_000, "ignore_eos": true }));
         let begun = connection.begin(post(&body, Some(KEY))).await.unwrap();

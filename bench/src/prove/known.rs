@@ -78,10 +78,12 @@ const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "T2",
-        reason: "clients that leave early: a whole answer that nobody waits for is booked with no generated tokens, and \
-                 prompts of accounts that always leave stay an estimate (up to a fifth too low)",
-        next: "ask engines for streams also where clients want whole answers, and read the running usage where engines \
-               send it",
+        reason: "full size: 27 of 29 kinds, all together prompt 0.998, generated 1.000. Short are the generated tokens of a whole \
+                 answer that nobody waits for, which the streams' pace tells: 1.012, rounded down since, by half a token of \
+                 sixteen, about 0.98 (not measured at full size); and 0.883 of those who leave in the prefill, of whom 0.06 \
+                 tokens a request exist for a millisecond before anybody can see them",
+        next: "take the first moments of a process out of the pace, where times to the first token are known only of the \
+               quickest; then round to the nearest again",
     },
 ];
 

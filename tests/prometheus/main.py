@@ -24,7 +24,7 @@ from tally import Tally
 FIRE_SECONDS_MAX = 60
 CALM_SECONDS = 8
 
-RECORDED_ONLY = {"TidegateOverhead", "TidegateLogDropped"}
+RECORDED_ONLY = {"TidegateOverhead", "TidegateLogDropped", "TidegateStateNotSaved"}
 # What is made to fire here, by the situation; `TidegateDown` and `TidegateReloadFailed` come last.
 MADE = {
     "TidegateReplicaDown": "one of two engines of `steady` is stopped",

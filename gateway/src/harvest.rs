@@ -80,14 +80,13 @@ impl Live {
         &self.ledger
     }
 
-    /// Content chunks came, `gap` after the ones before; `None` where that time says nothing (the first
-    /// chunk, or the client held us up). The chunks of all answers of a stream come together, so that the gap of
-    /// each is as many times as long as there are answers.
+    /// Content chunks came, with `gap` in all between them and those before; `None` where that time says nothing (the
+    /// first chunk, or the client held us up). The chunks of all answers of a stream come together, so that their gaps
+    /// are as many times the time between two reads as answers run.
     pub fn chunks(&self, count: u32, gap: Option<Duration>) {
         self.chunks.fetch_add(count, Ordering::Relaxed);
         if let Some(gap) = gap {
             self.gaps.fetch_add(count, Ordering::Relaxed);
-            let gap = gap.saturating_mul(self.choices);
             self.gap_nanos.fetch_add(gap.as_nanos().min(u128::from(u64::MAX)) as u64, Ordering::Relaxed);
         }
     }

@@ -68,6 +68,8 @@ pub struct Answered {
     pub usage: Option<Usage>,
     /// Content chunks of a stream.
     pub chunks: u32,
+    /// Answers of it that have come to their end, where it carries several.
+    pub ended: u32,
     /// When the first token came; for a whole answer, when it was complete.
     pub first_token: Option<Duration>,
 }
@@ -170,6 +172,7 @@ impl Relay<'_, '_> {
                     self.answered.usage = reader.usage().or(self.answered.usage);
                     self.client.sequence = reader.sequence();
                     self.count(&batch, now, now.saturating_sub(last_read), blocked, first_token);
+                    self.answered.ended = reader.ended();
                     last_read = now;
                     done |= batch.done;
                     if let Some(error) = batch.error {
@@ -294,14 +297,17 @@ impl Relay<'_, '_> {
             return;
         }
         // The first tokens of all answers come in one step, but not always in one piece.
-        let is_begun = self.answered.chunks >= self.live.choices();
+        let choices = self.live.choices();
+        let is_begun = self.answered.chunks >= choices;
+        // Those that run have a token each in a step.
+        let running = choices.saturating_sub(self.answered.ended).max(1);
         self.answered.chunks = self.answered.chunks.saturating_add(batch.chunks);
         if self.answered.first_token.is_none() {
             self.answered.first_token = Some(now);
             self.live.ledger().charge_prompt();
             first_token();
         }
-        self.live.chunks(batch.chunks, (is_begun && !blocked).then_some(gap));
+        self.live.chunks(batch.chunks, (is_begun && !blocked).then(|| gap.saturating_mul(running)));
     }
 
     async fn pass(&mut self, bytes: Bytes) -> Result<(), Stop> {

@@ -63,6 +63,8 @@ pub struct StreamReader<'a> {
     stamp: Stamp<'a>,
     /// What is known of the usage so far.
     usage: Option<Usage>,
+    /// Answers of the stream that have come to their end, where it carries several.
+    ended: u32,
     /// Anthropic's usage comes in two parts.
     parts: messages::Parts,
     /// The number that an event of ours would have, where the API numbers its events.
@@ -73,13 +75,19 @@ impl<'a> StreamReader<'a> {
     /// A reader of a stream of `api` that has seen nothing.
     #[must_use]
     pub fn new(api: Api, stamp: Stamp<'a>) -> Self {
-        StreamReader { api, stamp, usage: None, parts: messages::Parts::default(), sequence: 0 }
+        StreamReader { api, stamp, usage: None, ended: 0, parts: messages::Parts::default(), sequence: 0 }
     }
 
     /// The usage that came, the latest of several.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
         self.usage
+    }
+
+    /// Answers that have come to their end, of a stream that carries several.
+    #[must_use]
+    pub fn ended(&self) -> u32 {
+        self.ended
     }
 
     /// The number that an event of ours would have.
@@ -94,7 +102,9 @@ impl<'a> StreamReader<'a> {
     pub fn read(&mut self, event: &[u8], out: &mut BytesMut) -> EventKind {
         let json = sse::data_of(event).and_then(|data| std::str::from_utf8(data).ok());
         let read = json.and_then(|json| match self.api {
-            Api::Chat | Api::Completions => chat::read_event(event, json, self.stamp, &mut self.usage, out),
+            Api::Chat | Api::Completions => {
+                chat::read_event(event, json, self.stamp, &mut self.usage, &mut self.ended, out)
+            }
             Api::Responses => {
                 responses::read_event(event, json, self.stamp, &mut self.usage, &mut self.sequence, out)
             }

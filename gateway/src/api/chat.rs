@@ -35,6 +35,8 @@ struct Choice<'a> {
     delta: Option<Delta<'a>>,
     #[serde(borrow, default)]
     text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    finish_reason: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -54,6 +56,10 @@ struct Delta<'a> {
 }
 
 impl Choice<'_> {
+    fn has_ended(&self) -> bool {
+        self.finish_reason.is_some_and(has_value)
+    }
+
     fn has_content(&self) -> bool {
         self.text.is_some_and(has_value) || self.delta.as_ref().is_some_and(Delta::has_content)
     }
@@ -75,12 +81,14 @@ impl Delta<'_> {
     }
 }
 
-/// Reads one event, whose payload is `json`. `None`: it is no chunk.
+/// Reads one event, whose payload is `json`; `ended`: answers of the stream that have come to their end. `None`: it is no
+/// chunk.
 pub(super) fn read_event(
     event: &[u8],
     json: &str,
     stamp: Stamp<'_>,
     seen: &mut Option<Usage>,
+    ended: &mut u32,
     out: &mut BytesMut,
 ) -> Option<EventKind> {
     if json == "[DONE]" {
@@ -106,6 +114,7 @@ pub(super) fn read_event(
         edits.replace(usage.get(), "null");
     }
     edits.append_to(out);
+    *ended = ended.saturating_add(choices.iter().filter(|choice| choice.has_ended()).count() as u32);
     match choices.iter().filter(|choice| choice.has_content()).count() as u32 {
         0 => Some(EventKind::Preamble),
         advanced => Some(EventKind::Content(advanced)),
@@ -216,6 +225,27 @@ mod tests {
         assert_eq!(
             event.output,
             "data: {\"model\":\"llama\",\"choices\":[],\"service_tier\":\"default\"}\n\n"
+        );
+    }
+
+    /// Of a stream with three answers one has two tokens and goes, the others go on.
+    #[test]
+    fn answers_that_end_are_counted_once_each() {
+        let mut reader = StreamReader::new(Api::Chat, STAMP);
+        let mut ended = |choices: &str| {
+            let event = format!("data: {{\"choices\":[{choices}]}}\n\n");
+            reader.read(event.as_bytes(), &mut BytesMut::new());
+            reader.ended()
+        };
+
+        assert_eq!(ended(r#"{"index":0,"delta":{"content":"a"},"finish_reason":null}"#), 0);
+        assert_eq!(ended(r#"{"index":1,"delta":{"content":"a"},"finish_reason":"stop"}"#), 1);
+        assert_eq!(ended(r#"{"index":2,"delta":{"content":"a"}}"#), 1);
+        assert_eq!(
+            ended(
+                r#"{"index":0,"delta":{},"finish_reason":"length"},{"index":2,"delta":{},"finish_reason":"stop"}"#
+            ),
+            3
         );
     }
 

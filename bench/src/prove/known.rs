@@ -57,15 +57,15 @@ const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "P8",
-        reason: "60 of 240 lines at full size: 19 with four slots that nobody tells, 12 with long context, 10 with one replica, \
-                 7 with four slots, 5 where answers think, 7 elsewhere. Few places that are held for long, or one queue for \
-                 prompts: 18 of the 60 cannot be met in that case at all, neither by priority alone on the fleet (long \
-                 context 0.81 to 0.96) nor by refusing nobody (bursts at 0.8×: 12 to 43 % miss); the details say which",
+        reason: "61 of 240 lines at full size: 19 with four slots that nobody tells, 12 with long context, 11 with one replica, \
+                 6 with four slots, 6 where answers think, 7 elsewhere. Few places that are held for long, or one queue for \
+                 prompts: in 19 of the 61 the simplest rule misses, too, be it priority alone on the fleet (long context \
+                 0.81 to 0.96) or refusing nobody (bursts at 0.8×: 12 to 43 % miss); the details say which",
         next: "let no smaller priority prompt overtake one that has waited for long; find slots that nobody tells sooner",
     },
     Shortfall {
         id: "P14",
-        reason: "full size, without engine metrics: 0.016 to 0.054 from 1.5× on (0.4 to 0.8 before memory was learnt from \
+        reason: "full size, without engine metrics: 0.025 to 0.056 from 1.5× on (0.4 to 0.8 before memory was learnt from \
                  answers that pause): what fits is only found by exceeding it once, and then answers that run go on \
                  growing for a minute, in which the engine throws 30 to 60 of them out",
         next: "let one replica of a deployment be the first to try more, and the others follow what it proved",
@@ -80,8 +80,8 @@ const SHORTFALLS: &[Shortfall] = &[
         id: "T2",
         reason: "full size: 27 of 29 kinds, all together prompt 0.998, generated 1.000. Short are the generated tokens of a whole \
                  answer that nobody waits for, which the streams' pace tells: 1.012, rounded down since, by half a token of \
-                 sixteen, about 0.98 (not measured at full size); and 0.883 of those who leave in the prefill, of whom 0.06 \
-                 tokens a request exist for a millisecond before anybody can see them",
+                 sixteen, about 0.98 (not measured at full size); and 0.883 of those who leave in the prefill: 0.06 tokens a \
+                 request are not seen, perhaps because they are not sent yet",
         next: "take the first moments of a process out of the pace, where times to the first token are known only of the \
                quickest; then round to the nearest again",
     },

@@ -110,7 +110,10 @@ async fn report_s8_an_engines_overload_is_mended_elsewhere() {
     busy.set_fault("").unwrap();
     let served = busy.totals().finished;
     eventually("the engine that was busy is used again", || async {
-        let bodies = (0..20).map(|_| ask(json!({ "user": "sim:delay=50ms" })));
+        // Sessions of their own: one alone stays where it was while there is plenty of room.
+        let body =
+            |session: u32| ask(json!({ "user": "sim:delay=50ms", "prompt_cache_key": session.to_string() }));
+        let bodies = (0..20).map(body);
         let answers = many(gateway.address, bodies, 20).await;
         assert!(answers.iter().all(|answer| answer.status == 200));
         (busy.totals().finished > served).then_some(())

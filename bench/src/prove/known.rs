@@ -71,8 +71,19 @@ const SHORTFALLS: &[Shortfall] = &[
         next: "let one replica of a deployment be the first to try more, and the others follow what it proved",
     },
     Shortfall {
+        id: "real-search",
+        reason: "the best held limit is the last one tried, 304 (33.2/s in time; 32.4 to 32.9 from 136 on): with pacing and \
+                 prediction before it, a limit hardly binds",
+        next: "try up to where memory binds",
+    },
+    Shortfall {
+        id: "P2-real",
+        reason: "0.94 at 1.2×, where the best held limit is chosen after the fact; 0.96 to 0.97 from 1.5× on",
+        next: "a limit that follows gaps at once when they become shorter, as one that is held high does",
+    },
+    Shortfall {
         id: "P4-real",
-        reason: "first refusal 1.60 s after the step (2.06 s before priority's arrivals were foreseen): in its first second a \
+        reason: "first refusal 1.52 s after the step (HAProxy 4.68 s): in its first second a \
                  burst of a load that can be borne looks the same",
         next: "tell a step from a burst by how many accounts send more",
     },

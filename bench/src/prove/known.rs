@@ -65,7 +65,7 @@ const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "P14",
-        reason: "full size, without engine metrics: 0.025 to 0.056 from 1.5× on (0.4 to 0.8 before memory was learnt from \
+        reason: "full size, without engine metrics: 0.025 to 0.056 from 1.5× on, 0.029 to 0.090 on fresh seeds (0.4 to 0.8 before memory was learnt from \
                  answers that pause): what fits is only found by exceeding it once, and then answers that run go on \
                  growing for a minute, in which the engine throws 30 to 60 of them out",
         next: "let one replica of a deployment be the first to try more, and the others follow what it proved",

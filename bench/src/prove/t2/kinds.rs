@@ -60,7 +60,8 @@ const fn on(path: &'static str, name: &'static str, members: &'static str) -> Ki
     Kind { path, ..kind(name, false, members) }
 }
 
-const UNSEEN: &str = "a token that exists for a millisecond when its client leaves has not been sent yet, and here are few others";
+const UNSEEN: &str =
+    "a token that is not sent yet when its client leaves is not seen, and here are few others";
 
 pub(super) const KINDS: &[Kind] = &[
     kind(

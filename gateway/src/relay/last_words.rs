@@ -22,11 +22,17 @@ impl Relay<'_, '_> {
         reader: &mut StreamReader<'_>,
         first_token: &mut impl FnMut(),
     ) {
-        if !self.exchange.hang_up().await {
-            return;
-        }
         let end = tokio::time::sleep(LAST_WORDS_MAX);
         let mut end = std::pin::pin!(end);
+        // Over TLS the good-bye is written, too, and an engine that reads nothing must not hold the place for it.
+        let can_be_heard = tokio::select! {
+            biased;
+            told = self.exchange.hang_up() => told,
+            () = end.as_mut() => false,
+        };
+        if !can_be_heard {
+            return;
+        }
         let mut unsaid = BytesMut::new();
         loop {
             let read = tokio::select! {

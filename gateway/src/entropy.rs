@@ -4,7 +4,8 @@
 //! unique within the process and nearly so across processes, at the cost of one atomic add. Whoever knows some
 //! ids could compute others; they are names, not secrets.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use protocol::stable_hash;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,16 +28,6 @@ fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-/// A hash that is the same in every process: hints and names must survive a restart. Not random, and not keyed:
-/// never for what an attacker could profit from colliding.
-#[must_use]
-pub fn stable_hash(bytes: &[u8]) -> u64 {
-    #[expect(deprecated, reason = "SipHash with fixed keys is what is wanted here: stable across processes")]
-    let mut hasher = std::hash::SipHasher::new();
-    hasher.write(bytes);
-    hasher.finish()
 }
 
 /// The member of `0 .. count` that `hint` belongs to, by rendezvous hashing: when `count` changes by one, only

@@ -80,7 +80,7 @@ impl ShareStore for Borrower {
 mod tests {
     use super::*;
     use crate::clock;
-    use crate::overrides::Overrides;
+    use crate::store::overrides::Overrides;
     use crate::state::Registry;
     use limits::{Ask, Bounds, BudgetConfig, Policy, Used};
 
@@ -91,7 +91,7 @@ mod tests {
     }
 
     /// Spends as much as is granted; how much that was.
-    fn spend_all(cell: &crate::budget::BudgetCell) -> u64 {
+    fn spend_all(cell: &crate::accounts::budget::BudgetCell) -> u64 {
         let mut spent = 0;
         let ask = Ask { prompt: 100, uncached_prompt: 100, max_generated: Some(0), ..Ask::default() };
         cell.with(|budget| {

@@ -16,66 +16,57 @@
 //! - A loaded [`Config`] refers only to things that exist; names, ids, keys and servers are unique.
 //! - Secrets are in files, and neither `Debug`, a fault nor [`redacted`] shows them.
 
-mod account;
-mod apart;
-mod check;
+mod accounts;
 mod deployment;
-mod document;
-mod durations;
-mod expand;
-mod faults;
-mod limits;
 mod listen;
 mod model;
-mod parameters;
 mod process;
-mod redacted;
-mod replica;
-mod resolve;
-mod settings;
-mod size;
-mod suggest;
 mod tier;
+
+pub mod keys;
+
+mod redacted;
+
+mod resolve;
 mod tokenizer_file;
-mod tree;
-mod upstream_tls;
+mod units;
+mod yaml;
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use account::{Account, LimitOverride, OnForbiddenTier, SpendingTier};
-pub use apart::AccountRules;
-pub use deployment::{Deployment, Engine, Slo};
-pub use document::{Document, Part, schema_of};
-pub use faults::{FAULTS_MAX, Fault, Faults};
-pub use limits::{Bounds, Growth, LimitPolicy, Limits, Meters, MetersFile, Shrink, SizeCeilings, TierShare};
+pub use accounts::account::{Account, LimitOverride, OnForbiddenTier, SpendingTier};
+pub use accounts::apart::AccountRules;
+pub use accounts::limits::{
+    Bounds, Growth, LimitPolicy, Limits, Meters, MetersFile, Shrink, SizeCeilings, TierShare,
+};
+pub use deployment::replica::{Host, ReplicaUrl, ReplicaUrlError, is_allowed};
+pub use deployment::settings::{Ceilings, Dns, Queue, Scrape, Timeouts};
+pub use deployment::upstream_tls::UpstreamTls;
+pub use deployment::{Deployment, Slo};
 pub use listen::{Listen, ListenLimits, Shutdown, Tls};
 pub use model::{Exact, Model, Route, SizeClass};
-pub use parameters::Parameters;
 pub use process::{AccessLog, Admin, Log, LogFormat, LogLevel, State};
 pub use redacted::redacted;
-pub use replica::{Host, ReplicaUrl, ReplicaUrlError, is_allowed};
 pub use resolve::Secret;
-pub use settings::{Ceilings, Dns, Queue, Scrape, Timeouts};
 pub use tier::{Tier, Tiers};
-pub use tree::{DEPTH_MAX, NODES_MAX};
-pub use upstream_tls::UpstreamTls;
+pub use yaml::{
+    CONFIG_BYTES_MAX, DEPTH_MAX, Document, FAULTS_MAX, Fault, Faults, NODES_MAX, Part, schema_of,
+};
 
-use faults::{At, Report};
+use accounts::account;
 use resolve::{ReadFile, Resolver};
-
-/// Largest config file, bytes: 10,000 accounts need about 2 MiB.
-pub const CONFIG_BYTES_MAX: usize = 4 << 20;
+use yaml::faults::{At, Report};
+use yaml::text::{read_at_most, read_text};
+use yaml::{check, tree};
 
 /// A config in which everything that is named exists and every number is within its bounds.
 #[derive(Debug, Clone)]
@@ -159,58 +150,7 @@ pub fn schema_json() -> String {
     serde_json::to_string_pretty(&*SCHEMA).unwrap_or_default()
 }
 
-/// Without references: the checker walks it beside the file, and editors show each key's own description.
-static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-    let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
-    let mut schema = settings.into_generator().into_root_schema_for::<ConfigFile>().to_value();
-    tidy(&mut schema);
-    schema
-});
-
-/// Takes out defaults that only say "none", lists what is required (the types have a default for everything,
-/// so that a fault in one key does not take its neighbours along), and lets the entries of a secret list be
-/// secret as well.
-fn tidy(schema: &mut Value) {
-    let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
-    let marked = properties.filter(|(_, schema)| schema.get("x-required").is_some());
-    let required: Vec<Value> = marked.map(|(key, _)| Value::from(key.as_str())).collect();
-    if let (false, Value::Object(keywords)) = (required.is_empty(), &mut *schema) {
-        keywords.insert("required".to_owned(), Value::Array(required));
-    }
-    let secret = schema.get("x-secret").cloned();
-    if let (Some(secret), Some(Value::Object(items))) = (secret, schema.get_mut("items")) {
-        items.insert("x-secret".to_owned(), secret);
-    }
-    match schema {
-        Value::Object(keywords) => {
-            let says_nothing =
-                keywords.get("default").is_some_and(|one| one.is_null() || *one == serde_json::json!({}));
-            if says_nothing {
-                keywords.remove("default");
-            }
-            keywords.values_mut().for_each(tidy);
-        }
-        Value::Array(parts) => parts.iter_mut().for_each(tidy),
-        _ => {}
-    }
-}
-
-fn read_at_most(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(bytes_max as u64).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn read_text(path: &Path) -> Result<String, String> {
-    // One byte more than allowed, so that a file that is too large is noticed.
-    let bytes =
-        read_at_most(path, CONFIG_BYTES_MAX + 1).map_err(|error| format!("cannot be read: {error}"))?;
-    String::from_utf8(bytes).map_err(|error| {
-        let line =
-            error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|b| **b == b'\n').count();
-        format!("is not UTF-8 (line {}); save it as UTF-8", line + 1)
-    })
-}
+static SCHEMA: LazyLock<Value> = LazyLock::new(schema_of::<ConfigFile>);
 
 fn parse(
     text: &str,

@@ -10,10 +10,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::durations::millis;
-use super::faults::At;
-use super::resolve::Resolver;
-use super::size::Bytes;
+use crate::resolve::Resolver;
+use crate::units::durations::millis;
+use crate::units::size::Bytes;
+use crate::yaml::faults::At;
 
 /// Where customers connect.
 #[derive(Debug, Clone)]

@@ -8,11 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokenizer::{Counter, Vocabulary, Weights};
 
-use super::deployment::Deployment;
-use super::faults::{At, Shown};
-use super::resolve::Resolver;
-use super::suggest::nearest;
-use super::tier::{Tier, Tiers};
+use crate::deployment::Deployment;
+use crate::resolve::Resolver;
+use crate::tier::{Tier, Tiers};
+use crate::yaml::faults::{At, Shown};
+use crate::yaml::suggest::nearest;
 
 /// A model as customers know it.
 #[derive(Debug, Clone)]

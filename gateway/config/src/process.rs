@@ -7,10 +7,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::durations::millis;
-use super::faults::At;
-use super::resolve::Resolver;
 use crate::keys::Digest;
+use crate::resolve::Resolver;
+use crate::units::durations::millis;
+use crate::yaml::faults::At;
 
 /// Where operators connect.
 #[derive(Debug, Clone)]

@@ -4,8 +4,8 @@
 
 use serde_json::{Value, json};
 
-use super::model::vocabulary_name;
-use super::{AccessLog, Account, Config, Deployment, Exact, Model};
+use crate::model::vocabulary_name;
+use crate::{AccessLog, Account, Config, Deployment, Exact, Model};
 
 /// The whole config in force, defaults filled in. Allocates in proportion to it.
 pub fn redacted(config: &Config) -> Value {

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use tokenizer::Counter;
 
-use super::faults::{At, Report};
-use super::tokenizer_file::{self, TOKENIZER_BYTES_MAX};
-use super::tree::{Kind, Node};
 use crate::keys::Digest;
+use crate::tokenizer_file::{self, TOKENIZER_BYTES_MAX};
+use crate::yaml::faults::{At, Report};
+use crate::yaml::tree::{Kind, Node};
 
 /// Longest secret in a file, bytes.
 const SECRET_BYTES_MAX: usize = 8 * 1024;

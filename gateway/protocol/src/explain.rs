@@ -3,6 +3,7 @@
 use crate::refusal::{RETRY_AFTER_MAX, Reason, Refusal};
 use limits::{Meter, RequestRefusal, RequestRefusalKind};
 use shedder::Rejection;
+use std::time::Duration;
 
 /// The facts behind a refusal, for operators.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -80,6 +81,19 @@ pub fn budget(model: &str, refused: &limits::Refusal) -> Refusal {
         "The limit of {limit} {what} tokens per minute for `{model}` is reached: {used} used, {asked} asked. {advice}"
     );
     Refusal::new(reason, message).retry(retry_after).why(Why::Budget(*refused))
+}
+
+/// When a client that came too late shall try again: somebody else serves by then.
+pub const ELSEWHERE_AFTER: Duration = Duration::from_secs(1);
+
+/// What a stream is told that runs when the grace is over.
+#[must_use]
+pub fn out_of_time() -> Refusal {
+    Refusal::new(
+        Reason::Draining,
+        "Service Overloaded: the gateway goes down, and the answer is longer than it can wait.",
+    )
+    .retry(Some(ELSEWHERE_AFTER))
 }
 
 /// The deployment is too busy: 503.

@@ -8,10 +8,10 @@ use super::call::Call;
 use super::read::Answered;
 use super::views::accounts::{AccountState, account_state};
 use crate::clock;
-use crate::config::{OnForbiddenTier, SpendingTier, Tier};
-use crate::journal::FolderKept;
-use crate::keys::{Digest, NewKey};
-use crate::roster::RosterError;
+use crate::store::journal::FolderKept;
+use crate::store::roster::RosterError;
+use config::keys::{Digest, NewKey};
+use config::{OnForbiddenTier, SpendingTier, Tier};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -120,7 +120,7 @@ pub(super) fn create(call: &Call<'_>) -> Answered {
     let (key, digests) = match &new.keys {
         Some(texts) => {
             let digests: Result<Vec<Digest>, _> = texts.iter().map(|text| Digest::parse(text)).collect();
-            let wrong = |e: crate::keys::DigestError| {
+            let wrong = |e: config::keys::DigestError| {
                 problem(StatusCode::UNPROCESSABLE_ENTITY, "bad_account", format!("keys: each {e}"))
             };
             (None, digests.map_err(wrong)?)
@@ -133,7 +133,7 @@ pub(super) fn create(call: &Call<'_>) -> Answered {
     let _kept = stays(call)?;
     call.gateway
         .roster
-        .create(&call.gateway.snapshot(), &new.id, new.account.fields()?, &digests)
+        .create(&call.gateway.snapshot().config, &new.id, new.account.fields()?, &digests)
         .map_err(refused)?;
     let keys: Vec<String> = digests.iter().map(Digest::short).collect();
     let (by, id, change) = (&call.caller.token, &*new.id, &new.account);
@@ -149,7 +149,7 @@ pub(super) fn change(call: &Call<'_>) -> Answered {
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "no_change", message));
     }
     let _kept = stays(call)?;
-    call.gateway.roster.change(&call.gateway.snapshot(), id, fields).map_err(refused)?;
+    call.gateway.roster.change(&call.gateway.snapshot().config, id, fields).map_err(refused)?;
     tracing::info!(target: "audit", by = call.caller.token, account = id, ?change, "account changed");
     changed(call, id, None)
 }
@@ -166,7 +166,7 @@ pub(super) fn rotate(call: &Call<'_>) -> Answered {
     let ends = call
         .gateway
         .roster
-        .rotate(&call.gateway.snapshot(), id, new.digest, Duration::from_secs(u64::from(overlap)))
+        .rotate(&call.gateway.snapshot().config, id, new.digest, Duration::from_secs(u64::from(overlap)))
         .map_err(refused)?;
     let (by, key, old_end) = (&call.caller.token, new.digest.short(), clock::rfc3339(ends));
     tracing::info!(target: "audit", by, account = id, key, old_end, "keys rotated");
@@ -176,7 +176,7 @@ pub(super) fn rotate(call: &Call<'_>) -> Answered {
 pub(super) fn remove(call: &Call<'_>) -> Answered {
     let id = call.parameter(0);
     let _kept = stays(call)?;
-    call.gateway.roster.remove(&call.gateway.snapshot(), id).map_err(refused)?;
+    call.gateway.roster.remove(&call.gateway.snapshot().config, id).map_err(refused)?;
     call.gateway.accounts_changed(None);
     if call.gateway.snapshot().account(id).is_none() {
         call.gateway.registry.forget_account(id);

@@ -2,9 +2,10 @@
 
 use super::answer::{Refused, problem};
 use super::guard::Caller;
-use crate::gateway::Gateway;
-use crate::journal::FolderKept;
-use crate::state::{Account, Deployment, Snapshot};
+use crate::state::gateway::Gateway;
+use crate::state::{Account, Snapshot};
+use crate::store::journal::FolderKept;
+use crate::upstream::deployment::Deployment;
 use bytes::Bytes;
 use http::{StatusCode, request};
 use metrics_exporter_prometheus::PrometheusHandle;

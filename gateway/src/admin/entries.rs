@@ -213,7 +213,11 @@ pub(super) const ENTRIES: &[Entry] = &[
         )
     },
     Entry {
-        query: &[("limit", Query::Number(crate::accounting::REFUSALS_MAX), "How many; all if absent.")],
+        query: &[(
+            "limit",
+            Query::Number(crate::telemetry::accounting::REFUSALS_MAX),
+            "How many; all if absent.",
+        )],
         ..get(
             "/api/v1/requests",
             "requests",

@@ -7,8 +7,8 @@
 //! role comes from the table.
 
 use super::answer::{Refused, problem};
-use crate::config;
-use crate::keys::Digest;
+use config;
+use config::keys::Digest;
 use http::{HeaderMap, StatusCode, header};
 use std::net::IpAddr;
 

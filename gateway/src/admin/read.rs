@@ -4,10 +4,9 @@ use super::answer::{Answer, Refused, json, text, typed};
 use super::call::Call;
 use super::openapi;
 use super::views::{accounts, deployments, limits, process, refusals};
-use crate::accounting::REFUSALS_MAX;
+use crate::admin::gauges::read_gauges;
 use crate::clock;
-use crate::config;
-use crate::metrics::read_gauges;
+use crate::telemetry::accounting::REFUSALS_MAX;
 use http::StatusCode;
 
 /// Accounts on a page when nobody says how many.

@@ -1,7 +1,7 @@
 //! The admin listener: hyper on one thread of its own, so that nothing asked here can slow a request.
 
 use crate::admin::{answer, table};
-use crate::gateway::Gateway;
+use crate::state::gateway::Gateway;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;

@@ -8,7 +8,7 @@ use super::entries::ENTRIES;
 use super::guard::{self, Caller, Role};
 use super::openapi::Schema;
 use super::read;
-use crate::gateway::Gateway;
+use crate::state::gateway::Gateway;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header, request};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -76,7 +76,7 @@ pub(super) fn answer(
     body: &Bytes,
     peer: SocketAddr,
 ) -> Answer {
-    if let Some(file) = crate::console::file(head) {
+    if let Some(file) = crate::admin::console::file(head) {
         return file;
     }
     let path = head.uri.path();

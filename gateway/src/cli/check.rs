@@ -1,7 +1,7 @@
 //! `tidegate check` and `tidegate schema`.
 
 use super::{USAGE, say};
-use crate::config::{self, Config, Faults};
+use config::{self, Config, Faults};
 use std::path::Path;
 use std::process::ExitCode;
 

@@ -1,10 +1,10 @@
 //! `tidegate drill`: plays a capacity drill. Exit code 0: passed, 1: failed, 2: called wrongly or a wrong scenario.
 
 use super::{USAGE, failed, say};
-use crate::config;
 use crate::drill::{self, DrillError, PlayArgs};
 use bench::drill::file::DrillFile;
 use clap::Subcommand;
+use config;
 use std::process::ExitCode;
 
 /// `tidegate drill …`.

@@ -1,8 +1,8 @@
 //! `tidegate keys new`.
 
 use super::{failed, say};
-use crate::keys::NewKey;
 use clap::Subcommand;
+use config::keys::NewKey;
 use std::process::ExitCode;
 
 #[derive(Debug, Subcommand)]

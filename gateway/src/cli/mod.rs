@@ -5,7 +5,7 @@
 mod accounts;
 mod admin;
 mod check;
-mod demo;
+pub mod demo;
 mod deployments;
 mod drill;
 mod keys;
@@ -43,7 +43,7 @@ enum Command {
     Schema,
     /// Simulated engines, the gateway and traffic in one process, on loopback. Nothing else is needed.
     #[command(after_help = "Example: tidegate demo --port 8080")]
-    Demo(crate::demo::DemoArgs),
+    Demo(demo::DemoArgs),
     /// Run one simulated model server: OpenAI's API, vLLM's metric names.
     Engine(Box<bench::engine::cli::EngineArgs>),
     /// A capacity drill: plays load, judges it, writes a report. Exit code 0 passed, 1 failed, 2 usage.
@@ -99,8 +99,15 @@ pub fn run() -> ExitCode {
         Some(Command::Deployments(arguments)) => deployments::run(&arguments),
         Some(Command::Keys(command)) => keys::run(&command),
         Some(Command::Completions { shell }) => completions(shell),
-        Some(Command::Demo(arguments)) => demo::run(&arguments),
-        None => demo::run(&crate::demo::DemoArgs::default()),
+        Some(Command::Demo(arguments)) => demonstrate(&arguments),
+        None => demonstrate(&demo::DemoArgs::default()),
+    }
+}
+
+fn demonstrate(arguments: &demo::DemoArgs) -> ExitCode {
+    match demo::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => failed(&format!("the demo could not start: {e}")),
     }
 }
 

@@ -1,9 +1,10 @@
 //! `tidegate serve`.
 
 use super::{check, failed, say};
-use crate::config::Config;
-use crate::upgrade::Predecessor;
-use crate::{logging, serve};
+use crate::lifecycle::serve;
+use crate::lifecycle::upgrade::Predecessor;
+use crate::telemetry::logging;
+use config::Config;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;

@@ -4,10 +4,10 @@
 //! may take its whole time only while it keeps coming; one that crawls is cut as soon as it falls behind the
 //! least rate.
 
-use crate::memory::{MemoryBound, MemoryGuard};
-use crate::refusal::{Reason, Refusal};
+use crate::accounts::memory::{MemoryBound, MemoryGuard};
 use bytes::{Bytes, BytesMut};
 use pingora::protocols::http::ServerSession;
+use protocol::refusal::{Reason, Refusal};
 use std::time::Duration;
 use tokio::time::timeout;
 

@@ -4,14 +4,15 @@
 //! client has seen nothing for a while it gets its head and comments, because proxies on the way cut silent
 //! connections; from then on errors come as frames inside the stream.
 
-use crate::api::{Api, error};
-use crate::edge::respond::{self, Envelope};
-use crate::edge::route;
-use crate::refusal::Refusal;
+use crate::downstream::respond::{self, Envelope};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Version};
 use pingora::ErrorType;
 use pingora::protocols::http::ServerSession;
+use protocol::api::Api;
+use protocol::api::route;
+use protocol::error;
+use protocol::refusal::Refusal;
 use std::time::Duration;
 
 /// Why a request ends without an answer of its own.

@@ -3,8 +3,8 @@
 //! Two carriers are accepted, `Authorization: Bearer` and `x-api-key`, and exactly one of them once. Where two
 //! are present, two programs could read two identities, so that is refused rather than decided.
 
-use crate::refusal::{Reason, Refusal};
 use http::{HeaderMap, header};
+use protocol::refusal::{Reason, Refusal};
 
 /// Longest key that is hashed, bytes. Ours have about 50.
 const KEY_BYTES_MAX: usize = 512;

@@ -4,12 +4,12 @@
 //! meaning of what *we* read. Two readings of one request are refused, not decided: both length and chunked
 //! framing, no `Host`, a body on HTTP/1.0.
 
-use crate::edge::route::{Route, route};
-use crate::entropy::stable_hash;
-use crate::refusal::{Reason, Refusal};
 use http::{HeaderMap, HeaderName, Method, Version, header};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
+use protocol::api::route::{Route, route};
+use protocol::refusal::{Reason, Refusal};
+use protocol::stable_hash;
 use std::time::Duration;
 
 /// What the head says, checked.

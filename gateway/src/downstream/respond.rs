@@ -3,15 +3,16 @@
 //! The client gets headers from a fixed list only. Nothing of an engine's head is copied but the content type,
 //! so no engine's secret or framing can leak through.
 
-use crate::api::{Family, error};
-use crate::edge::anthropic;
-use crate::edge::values::Values;
+use crate::downstream::anthropic;
+use crate::downstream::values::Values;
 use crate::entropy;
-use crate::refusal::{Reason, Refusal, Retry};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 use limits::{MeterView, PerMeter, RequestsView};
 use pingora::http::ResponseHeader;
+use protocol::api::Family;
+use protocol::error;
+use protocol::refusal::{Reason, Refusal, Retry};
 use std::time::Duration;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

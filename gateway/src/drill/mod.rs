@@ -30,11 +30,11 @@ mod stage;
 mod target;
 
 use crate::clock;
-use crate::config::Faults;
 use bench::drill::play::play_watched;
 use bench::drill::policy::Policy;
 use bench::drill::script::Drill;
 use bench::report::figures::{Figures, How, figures};
+use config::Faults;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -5,30 +5,30 @@
 //! listener closes, what waits is refused, what runs may finish, and the process ends a moment after the last
 //! request instead of sleeping out its grace.
 
-use crate::access_log::AccessLog;
-use crate::accounting::Accounts;
 use crate::admin;
-use crate::config::Config;
-use crate::drain;
-use crate::edge::app::App;
-use crate::edge::connections::Connections;
-use crate::edge::filter::AddressFilter;
-use crate::edge::listening::Listening;
-use crate::edge::tls::Certificates;
-use crate::gateway::Gateway;
-use crate::harvest;
-use crate::journal::{self, Journal};
-use crate::metrics::{self, RequestMetrics};
-use crate::notify;
-use crate::overrides::Overrides;
-use crate::reload;
-use crate::roster::{self, Roster};
-use crate::scrape;
-use crate::signals::{FLUSH_PATIENCE, Signals};
-use crate::state::Registry;
-use crate::upgrade::{Listeners, Predecessor, UpgradeError};
+use crate::lifecycle::notify;
+use crate::lifecycle::signals::{FLUSH_PATIENCE, Signals};
+use crate::lifecycle::upgrade::{Listeners, Predecessor, Successor, UpgradeError};
+use crate::server::app::App;
+use crate::server::drain;
+use crate::server::filter::AddressFilter;
+use crate::server::listening::Listening;
+use crate::server::tls::Certificates;
+use crate::state::connections::Connections;
+use crate::state::gateway::Gateway;
+use crate::state::registry::Registry;
+use crate::state::{key_expiry, reload, saving};
+use crate::store::journal::Journal;
+use crate::store::overrides::Overrides;
+use crate::store::roster::Roster;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::accounting::Accounts;
+use crate::telemetry::metrics::{self, RequestMetrics};
 use crate::upstream::discovery;
+use crate::upstream::harvest;
+use crate::upstream::scrape;
 use async_trait::async_trait;
+use config::Config;
 use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora::protocols::TcpKeepalive;
@@ -38,7 +38,7 @@ use pingora::server::{RunArgs, Server, ShutdownWatch};
 use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening::Service;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How often waits that are over are ended between two ticks: a client's deadline is in milliseconds.
@@ -62,10 +62,10 @@ pub enum ServeError {
     Io(#[from] std::io::Error),
     /// The certificate.
     #[error("{0}")]
-    Tls(#[from] crate::edge::tls::TlsError),
+    Tls(#[from] crate::server::tls::TlsError),
     /// The state folder.
     #[error("{0}")]
-    Journal(#[from] crate::journal::JournalError),
+    Journal(#[from] crate::store::journal::JournalError),
     /// The process that ran before did not hand over.
     #[error("{0}")]
     Upgrade(#[from] UpgradeError),
@@ -124,10 +124,19 @@ pub fn prepare(config: Config, mut predecessor: Option<Predecessor>) -> Result<P
     let (gateway, journal) = gateway(&config, accounts)?;
     let (address, admin_address) = (customers.local_addr()?, operators.local_addr()?);
     admin::start(operators, Arc::clone(&gateway), rendered)?;
-    scrape::start(Arc::clone(&gateway))?;
-    discovery::start(Arc::clone(&gateway))?;
-    let server = build(&config, &gateway, (address, customers), certificates, tls);
-    let signals = Signals::new(Arc::clone(&gateway), journal, listeners);
+    let current = gateway.current_deployments();
+    scrape::start(current.clone())?;
+    discovery::start(current)?;
+    let successor = Arc::default();
+    let signals = Signals::new(Arc::clone(&gateway), journal, listeners, Arc::clone(&successor));
+    let ticker = Ticker {
+        gateway: Arc::clone(&gateway),
+        grace: config.listen.shutdown.grace,
+        address,
+        certificates,
+        successor,
+    };
+    let server = build(&config, &gateway, (address, customers), tls, ticker);
     let tls = config.listen.tls.is_some();
     Ok(Prepared { gateway, address, tls, admin_address, server, signals, predecessor })
 }
@@ -145,9 +154,9 @@ fn gateway(
     let registry = Registry::with_state(journal.clone(), overrides);
     let roster = Roster::open(config.state.dir.as_deref(), config);
     let gateway = Arc::new(Gateway::new(Arc::clone(config), accounts, connections, registry, roster));
-    roster::start(Arc::clone(&gateway))?;
+    key_expiry::start(Arc::clone(&gateway))?;
     if let Some(journal) = &journal {
-        journal::start(Arc::clone(journal), Arc::clone(&gateway), config.state.interval)?;
+        saving::start(Arc::clone(journal), Arc::clone(&gateway), config.state.interval)?;
     }
     Ok((gateway, journal))
 }
@@ -202,8 +211,8 @@ fn build(
     config: &Config,
     gateway: &Arc<Gateway>,
     (address, customers): (SocketAddr, TcpListener),
-    certificates: Option<Arc<Certificates>>,
     tls: Option<TlsSettings>,
+    ticker: Ticker,
 ) -> Server {
     let threads =
         config.listen.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
@@ -219,10 +228,7 @@ fn build(
     service.add_listener(listener(config, address, tls));
     service.set_connection_filter(Arc::new(AddressFilter::new(Arc::clone(&gateway.connections))));
     server.add_boxed_service(Box::new(Listening::new(service, address.to_string(), customers)));
-    server.add_service(background_service(
-        "tick",
-        Ticker { gateway: Arc::clone(gateway), grace: config.listen.shutdown.grace, address, certificates },
-    ));
+    server.add_service(background_service("tick", ticker));
     server
 }
 
@@ -262,6 +268,7 @@ struct Ticker {
     grace: Duration,
     address: SocketAddr,
     certificates: Option<Arc<Certificates>>,
+    successor: Arc<OnceLock<Successor>>,
 }
 
 #[async_trait]
@@ -284,11 +291,11 @@ impl BackgroundService for Ticker {
                     self.certificates.iter().for_each(|certificates| certificates.refresh());
                 }
                 () = &mut drained => {
-                    if let Some(successor) = self.gateway.successor() {
+                    if let Some(successor) = self.successor.get() {
                         successor.tell(&self.gateway);
                     }
                     self.gateway.accounts.flush(FLUSH_PATIENCE);
-                    crate::logging::flush(FLUSH_PATIENCE);
+                    crate::telemetry::logging::flush(FLUSH_PATIENCE);
                     // The framework would sleep out its whole grace.
                     std::process::exit(0);
                 }

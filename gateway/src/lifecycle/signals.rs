@@ -1,15 +1,15 @@
 //! Signals: `SIGTERM` drains, `SIGINT` ends, `SIGHUP` reads the config again, `SIGQUIT` hands over to a new process.
 
-use crate::gateway::Gateway;
-use crate::journal::Journal;
-use crate::notify;
-use crate::reload::Trigger;
-use crate::upgrade::{self, Listeners, Successor, UpgradeError};
+use crate::lifecycle::notify;
+use crate::lifecycle::upgrade::{self, Listeners, Successor, UpgradeError};
+use crate::state::gateway::Gateway;
+use crate::state::reload::Trigger;
+use crate::store::journal::Journal;
 use async_trait::async_trait;
 use crossbeam::channel::bounded;
 use parking_lot::Mutex;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -25,16 +25,22 @@ pub struct Signals {
     journal: Option<Arc<Journal>>,
     /// To be handed over; gone once the process goes down, or its port would stay open.
     listeners: Arc<Mutex<Option<Listeners>>>,
+    successor: Arc<OnceLock<Successor>>,
 }
 
 /// What became of an upgrade.
 type Outcome = Result<Successor, UpgradeError>;
 
 impl Signals {
-    /// The signals of `gateway`.
+    /// The signals of `gateway`; who takes over is put into `successor`.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, journal: Option<Arc<Journal>>, listeners: Listeners) -> Self {
-        Signals { gateway, journal, listeners: Arc::new(Mutex::new(Some(listeners))) }
+    pub fn new(
+        gateway: Arc<Gateway>,
+        journal: Option<Arc<Journal>>,
+        listeners: Listeners,
+        successor: Arc<OnceLock<Successor>>,
+    ) -> Self {
+        Signals { gateway, journal, listeners: Arc::new(Mutex::new(Some(listeners))), successor }
     }
 
     /// Offers everything to a new process, on a thread: it may take seconds, and requests go on.
@@ -61,13 +67,14 @@ impl Signals {
             "SIGQUIT: a new process took over, this one ends with its last answer"
         );
         notify::say(notify::STOPPING);
-        self.gateway.hand_over(successor);
+        let _ = self.successor.set(successor);
+        self.gateway.hand_over();
         self.listeners.lock().take();
-        let gateway = Arc::clone(&self.gateway);
+        let (gateway, successor) = (Arc::clone(&self.gateway), Arc::clone(&self.successor));
         let tell = move || {
             // Nobody sends: the only way out of the wait is its time.
             let (_keep, wait) = bounded::<()>(0);
-            while let Some(successor) = gateway.successor() {
+            while let Some(successor) = successor.get() {
                 successor.tell(&gateway);
                 let _ = wait.recv_timeout(TELL_EVERY);
             }
@@ -115,7 +122,7 @@ impl ShutdownSignalWatch for Signals {
                 },
                 _ = interrupt.recv() => {
                     self.gateway.accounts.flush(FLUSH_PATIENCE);
-                    crate::logging::flush(FLUSH_PATIENCE);
+                    crate::telemetry::logging::flush(FLUSH_PATIENCE);
                     return ShutdownSignal::FastShutdown;
                 }
                 _ = terminate.recv() => {

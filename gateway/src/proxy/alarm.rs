@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 /// The timer of one relay.
-pub struct Alarm<'t> {
+pub(super) struct Alarm<'t> {
     sleep: Pin<&'t mut Sleep>,
     /// When it rings by itself.
     at: Duration,
@@ -18,12 +18,12 @@ pub struct Alarm<'t> {
 
 impl<'t> Alarm<'t> {
     /// An alarm on a timer that the caller has pinned, whatever it was made for.
-    pub fn on(sleep: Pin<&'t mut Sleep>) -> Self {
+    pub(super) fn on(sleep: Pin<&'t mut Sleep>) -> Self {
         Alarm { sleep, at: Duration::MAX }
     }
 
     /// Resolves at `due`, and not before. Cancel-safe.
-    pub async fn ring(&mut self, due: Duration) {
+    pub(super) async fn ring(&mut self, due: Duration) {
         loop {
             if due < self.at {
                 self.sleep.set(tokio::time::sleep(due.saturating_sub(clock::now())));

@@ -4,25 +4,25 @@
 //! whether it may be. An engine's overload is back-pressure, its silence or death a fault of the replica, and
 //! a client's mistake that only the engine sees is the client's: none of them is mistaken for another.
 
-use crate::admission::{Admission, Place};
-use crate::api::Stamp;
-use crate::api::upstream_error::{UpstreamError, is_busy_status};
+use crate::accounts::memory::MemoryGuard;
 use crate::clock;
-use crate::edge::client::{Client, Stop};
-use crate::explain;
-use crate::memory::MemoryGuard;
-use crate::pace::Unseen;
-use crate::path::Request;
-use crate::record::Record;
-use crate::refusal::{Reason, Refusal};
-use crate::relay::{Answered, Broken, Relay, UpstreamFault};
-use crate::request::policy::{self, Written};
-use crate::settle;
-use crate::state::Deployment;
+use crate::downstream::client::{Client, Stop};
+use crate::proxy::pipeline::Request;
+use crate::proxy::relay::{Answered, Broken, Relay, UpstreamFault};
+use crate::proxy::settle;
+use crate::telemetry::record::Record;
+use crate::upstream::admission::{Admission, Place};
+use crate::upstream::deployment::Deployment;
 use crate::upstream::exchange::{Exchange, ExchangeError, Outgoing};
+use crate::upstream::pace::Unseen;
 use crate::upstream::replica::Replica;
 use bytes::BytesMut;
 use http::{HeaderMap, header};
+use protocol::answer::Stamp;
+use protocol::answer::upstream_error::{UpstreamError, is_busy_status};
+use protocol::explain;
+use protocol::refusal::{Reason, Refusal};
+use protocol::request::policy::{self, Written};
 use shedder::Failure;
 use std::future::Future;
 use std::pin::{Pin, pin};

@@ -3,13 +3,13 @@
 //! OpenAI and Anthropic have the path in common and not the shape. Who sends Anthropic's own header, as its SDKs do on
 //! each request, is answered in Anthropic's.
 
-use crate::api::Family;
 use crate::clock;
-use crate::edge::client::{Client, Stop};
-use crate::refusal::{Reason, Refusal};
+use crate::downstream::client::{Client, Stop};
 use crate::state::{Account, Model, Snapshot};
 use bytes::Bytes;
 use http::HeaderValue;
+use protocol::api::Family;
+use protocol::refusal::{Reason, Refusal};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;

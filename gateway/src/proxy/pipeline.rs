@@ -10,33 +10,35 @@
 //! place on a replica. Whichever step ends the request, and also a panic, they come back by their drops.
 //! Budget before load: a 429 outranks a 503, and a 503 gives its tokens back whole.
 
-use crate::admission::{Admission, Place};
-use crate::api::{Api, Family};
-use crate::attempt::{Attempt, Ended};
-use crate::budget::{BudgetCell, Ledger, Prompt};
+use crate::accounts::budget::{BudgetCell, Ledger, Prompt};
+use crate::accounts::memory::MemoryGuard;
 use crate::clock;
-use crate::config::{OnForbiddenTier, Tier};
-use crate::edge::client::{Client, Stop};
-use crate::edge::head::{self, Head, HeadLimits};
-use crate::edge::route::Route;
-use crate::edge::{credential, models};
-use crate::explain;
-use crate::gateway::Gateway;
-use crate::harvest::Live;
-use crate::keys;
-use crate::memory::MemoryGuard;
-use crate::record::Record;
-use crate::refusal::{Reason, Refusal};
-use crate::request::body::{self, BodyLimits};
-use crate::request::call::{Call, TierWish, context_too_long};
-use crate::request::weigh::{Weight, weigh};
-use crate::routing::{Bid, REOFFER_EVERY, Routed, Routes};
-use crate::state::{Account, Deployment, Model, Snapshot};
+use crate::downstream::body::{self, BodyLimits};
+use crate::downstream::client::{Client, Stop};
+use crate::downstream::credential;
+use crate::downstream::head::{self, Head, HeadLimits};
+use crate::proxy::attempt::{Attempt, Ended};
+use crate::proxy::models;
+use crate::proxy::routing::{Bid, REOFFER_EVERY, Routed, Routes};
+use crate::state::gateway::Gateway;
+use crate::state::{Account, Model, Snapshot};
+use crate::telemetry::record::Record;
+use crate::upstream::admission::{Admission, Place};
+use crate::upstream::deployment::Deployment;
+use crate::upstream::harvest::Live;
+use crate::weighing::weigh::{Weight, weigh};
 use bytes::Bytes;
+use config::keys;
+use config::{OnForbiddenTier, Tier};
 use http::HeaderValue;
 use limits::{Ask, RequestRefusal, RequestRefusalKind};
 use parking_lot::Mutex;
 use pingora::protocols::http::ServerSession;
+use protocol::api::route::Route;
+use protocol::api::{Api, Family};
+use protocol::explain;
+use protocol::refusal::{Reason, Refusal};
+use protocol::request::call::{Call, TierWish, context_too_long};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +47,8 @@ pub async fn serve(gateway: &Arc<Gateway>, session: &mut ServerSession) -> bool 
     let in_flight = gateway.enter();
     let snapshot = gateway.snapshot();
     let mut client = Client::new(session);
-    let mut record = Record::begin(&mut client);
+    let id = client.envelope.id_text().to_owned();
+    let mut record = Record::begin(id, &client.session().req_header().headers);
     let ended = steps(gateway, &snapshot, &mut client, &mut record).await;
     match ended {
         Ok(()) => {}
@@ -55,7 +58,7 @@ pub async fn serve(gateway: &Arc<Gateway>, session: &mut ServerSession) -> bool 
         }
         Err(Stop::Gone) => record.gone(client.head_sent()),
     }
-    record.finish(&client, gateway);
+    record.finish(client.envelope.queued, &gateway.accounts);
     drop(in_flight);
     client.reusable()
 }
@@ -294,7 +297,7 @@ async fn weigh_call(
     routes: &Routes,
 ) -> Result<Weight, Refusal> {
     let context = model.config.context.or_else(|| routes.context(&model.config.served_model));
-    let weight = weigh(call, account, model, &routes.first().prefixes, context);
+    let weight = weigh(call, account.number, &model.weigher, &routes.first().prefixes, context);
     let Some(context) = context else { return Ok(weight) };
     if weight.certainly_too_long {
         return Err(context_too_long(call.api, weight.prompt, context));
@@ -350,6 +353,12 @@ fn reserve(
     reserved.map_err(|refused| explain::budget(&model.config.name, &refused))
 }
 
+/// The names of the deployment and the replica that serve a request.
+fn served_by(deployment: &Deployment, permit: shedder::Permit) -> (String, String) {
+    let replica = deployment.replicas.get(permit.replica).map(|replica| replica.name.clone());
+    (deployment.config.name.to_string(), replica.unwrap_or_default())
+}
+
 /// What a request asks of the service.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
@@ -380,10 +389,13 @@ async fn admit_and_relay(
         client.envelope.queued += clock::now().saturating_sub(waited_from);
         let (place, deployment) = placed?;
         if !Arc::ptr_eq(&deployment, &weighed_for) {
-            request.weight.look_at(request.call, request.account, &deployment.prefixes);
+            request.weight.look_at(request.call, request.account.number, &deployment.prefixes);
             weighed_for = Arc::clone(&deployment);
         }
-        record.admitted(&deployment, place.permit(), client, request.snapshot);
+        record.admitted(&deployment, place.permit());
+        if request.snapshot.config.listen.expose_upstream {
+            client.envelope.served_by = Some(served_by(&deployment, place.permit()));
+        }
         let attempt =
             Attempt { request: &request, deployment: &deployment, client, record, memory, unseen: None };
         match attempt.run(place).await {

@@ -8,20 +8,21 @@
 
 mod last_words;
 
-use crate::alarm::Alarm;
-use crate::api::answer::read_whole;
-use crate::api::sse::SseSplitter;
-use crate::api::upstream_error::UpstreamError;
-use crate::api::usage::Usage;
-use crate::api::{Api, EventKind, Stamp, StreamReader, Whole};
 use crate::clock;
-use crate::drain;
-use crate::edge::client::{Client, Stop};
-use crate::harvest::Live;
-use crate::refusal::{Reason, Refusal};
+use crate::downstream::client::{Client, Stop};
+use crate::proxy::alarm::Alarm;
 use crate::upstream::exchange::{Exchange, ExchangeError};
+use crate::upstream::harvest::Live;
 use crate::upstream::replica::UpstreamTimeouts;
 use bytes::{Bytes, BytesMut};
+use protocol::answer::read_whole;
+use protocol::answer::sse::SseSplitter;
+use protocol::answer::upstream_error::UpstreamError;
+use protocol::answer::usage::Usage;
+use protocol::answer::{EventKind, Stamp, StreamReader, Whole};
+use protocol::api::Api;
+use protocol::explain;
+use protocol::refusal::{Reason, Refusal};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -43,7 +44,7 @@ pub enum Broken {
     /// The engine failed before its first token.
     Upstream(UpstreamFault),
     /// The shedder took the place back before the first token.
-    Withdrawn(oneshot::Receiver<crate::admission::Outcome>),
+    Withdrawn(oneshot::Receiver<crate::upstream::admission::Outcome>),
 }
 
 /// How an engine failed.
@@ -99,7 +100,7 @@ pub struct Relay<'a, 's> {
 enum Step {
     Read(Result<Option<Bytes>, ExchangeError>),
     Gone,
-    Withdrawn(oneshot::Receiver<crate::admission::Outcome>),
+    Withdrawn(oneshot::Receiver<crate::upstream::admission::Outcome>),
     Timer,
 }
 
@@ -186,7 +187,7 @@ impl Relay<'_, '_> {
                     }
                     self.pass(held.split().freeze()).await?;
                     if self.live.is_out_of_time() && !done {
-                        return Err(Stop::Refused(drain::out_of_time()).into());
+                        return Err(Stop::Refused(explain::out_of_time()).into());
                     }
                     last_write = clock::now();
                     blocked = last_write.saturating_sub(now) > BLOCKED_WRITE;

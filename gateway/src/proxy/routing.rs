@@ -20,16 +20,17 @@
 //!   with a queue has no place now.
 //! - Affinity decides between places that are open, never against a ceiling.
 
-use crate::admission::{Admission, Place};
-use crate::config::Tier;
+use crate::clock;
 use crate::entropy;
-use crate::harvest::{self, Live};
-use crate::refusal::{Reason, Refusal};
-use crate::request::call::Call;
-use crate::request::policy;
-use crate::request::weigh::Weight;
-use crate::state::{Account, Deployment, Model};
-use crate::{clock, config};
+use crate::state::{Account, Model};
+use crate::upstream::admission::{Admission, Place};
+use crate::upstream::deployment::Deployment;
+use crate::upstream::harvest::{self, Live};
+use crate::weighing::weigh::Weight;
+use config::Tier;
+use protocol::refusal::{Reason, Refusal};
+use protocol::request::call::Call;
+use protocol::request::policy;
 use shedder::{Offer, Uncached};
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,7 +150,7 @@ impl Bid<'_> {
         if let Some((_, known)) = self.views.iter().find(|(one, _)| Arc::ptr_eq(one, deployment)) {
             return *known;
         }
-        let seen = self.weight.uncached_on(self.call, self.account, &deployment.prefixes);
+        let seen = self.weight.uncached_on(self.call, self.account.number, &deployment.prefixes);
         self.views.push((Arc::clone(deployment), seen));
         seen
     }

@@ -5,15 +5,15 @@
 //! engine says nothing of its cache, our own estimate counts; where it says nothing at all, or what cannot be, what was
 //! weighed and counted. Nobody learns from what cannot be.
 
-use crate::admission::Place;
-use crate::api::usage::Usage;
-use crate::budget::Prompt;
+use crate::accounts::budget::Prompt;
 use crate::clock;
-use crate::path::Request;
-use crate::record::Record;
-use crate::relay::Answered;
-use crate::state::Deployment;
+use crate::proxy::pipeline::Request;
+use crate::proxy::relay::Answered;
+use crate::telemetry::record::Record;
+use crate::upstream::admission::Place;
+use crate::upstream::deployment::Deployment;
 use limits::Used;
+use protocol::answer::usage::Usage;
 use shedder::Finished;
 
 /// The answer came to its own end: budget and place are settled, and the averages learn.

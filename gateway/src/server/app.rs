@@ -1,17 +1,18 @@
 //! The HTTP application on the framework's listener: one session in, one answer out, the connection kept or not.
 
-use crate::api::Family;
-use crate::drain;
-use crate::edge::connections::ConnectionPlace;
-use crate::edge::idle::next_request;
-use crate::gateway::Gateway;
-use crate::path;
-use crate::refusal::{Reason, Refusal};
+use crate::proxy::pipeline;
+use crate::server::drain;
+use crate::server::idle::next_request;
+use crate::state::connections::ConnectionPlace;
+use crate::state::gateway::Gateway;
 use async_trait::async_trait;
 use pingora::ErrorType;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
+use protocol::api::Family;
+use protocol::explain;
+use protocol::refusal::{Reason, Refusal};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -71,7 +72,7 @@ impl HttpServerApp for App {
         // The wait between requests is ours, see `edge::idle`; here it only must not be off.
         let draining = self.gateway.is_draining() || *shutdown.borrow();
         session.set_keepalive((!draining).then_some(limits.keepalive.as_secs().max(1)));
-        if !path::serve(&self.gateway, &mut session).await {
+        if !pipeline::serve(&self.gateway, &mut session).await {
             return None;
         }
         next_request(session, place, limits.keepalive, shutdown, &self.gateway).await
@@ -101,7 +102,7 @@ async fn read_head(session: &mut ServerSession, deadline: Duration, shutdown: &S
             Reason::Draining,
             "Service Overloaded: the gateway is going down, and the request's head was not here in time.",
         )
-        .retry(Some(drain::ELSEWHERE_AFTER)),
+        .retry(Some(explain::ELSEWHERE_AFTER)),
         Err(_) => Refusal::new(Reason::RequestTimeout, "The request's head came too slowly."),
     };
     refuse_without_head(session, &refusal).await;
@@ -111,8 +112,8 @@ async fn read_head(session: &mut ServerSession, deadline: Duration, shutdown: &S
 /// Tells of a refusal when there is no request to speak of.
 async fn refuse_without_head(session: &mut ServerSession, refusal: &Refusal) {
     session.set_keepalive(None);
-    let envelope = crate::edge::respond::Envelope::new(Family::OpenAi);
-    if let Ok((head, body)) = crate::edge::respond::refusal(&envelope, refusal) {
+    let envelope = crate::downstream::respond::Envelope::new(Family::OpenAi);
+    if let Ok((head, body)) = crate::downstream::respond::refusal(&envelope, refusal) {
         let _ = session.write_error_response(head, body).await;
     }
 }

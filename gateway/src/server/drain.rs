@@ -6,20 +6,17 @@
 //!   run end with an error event, which is more than a connection that breaks.
 //! - **A head is on its way**, or the connection's handshake: a client that connected in time is not to be dropped for
 //!   being in the middle of a sentence. It has a moment, and after it is told to come back.
-//! - **Nothing is asked.** The connection is closed. Only after an [upgrade](crate::upgrade) it is kept for the lame-duck
+//! - **Nothing is asked.** The connection is closed. Only after an [upgrade](crate::lifecycle::upgrade) it is kept for the lame-duck
 //!   time, as nobody was told before: a request that comes meanwhile is answered, and the answer says that it was the last.
 
 use crate::clock;
-use crate::gateway::Gateway;
-use crate::refusal::{Reason, Refusal};
+use crate::state::gateway::Gateway;
 use pingora::server::ShutdownWatch;
 use std::time::Duration;
 
 /// How long a head, or a handshake before it, may still take once the process goes down. The end of an idle process has to
 /// be within a second.
 pub const LAST_HEAD: Duration = Duration::from_millis(500);
-/// When a client that came too late shall try again: somebody else serves by then.
-pub const ELSEWHERE_AFTER: Duration = Duration::from_secs(1);
 /// How often the end of the last request is looked for.
 const POLL: Duration = Duration::from_millis(25);
 /// How long the last answer's connection may take to be written out and closed.
@@ -27,16 +24,6 @@ const CLOSES_WITHIN: Duration = Duration::from_millis(400);
 
 /// How long before the end of the grace streams are told, or a quarter of the grace: time for a token or two.
 const TOLD_BEFORE: Duration = Duration::from_secs(2);
-
-/// What a stream is told that runs when the grace is over.
-#[must_use]
-pub fn out_of_time() -> Refusal {
-    Refusal::new(
-        Reason::Draining,
-        "Service Overloaded: the gateway goes down, and the answer is longer than it can wait.",
-    )
-    .retry(Some(ELSEWHERE_AFTER))
-}
 
 /// Resolves when the process begins to go down.
 pub async fn shut_down(shutdown: &mut ShutdownWatch) {
@@ -61,9 +48,10 @@ pub async fn idle_is_over(gateway: &Gateway, mut shutdown: ShutdownWatch) {
 
 /// How long an idle connection is kept once the process goes down.
 fn idle_time(gateway: &Gateway) -> Duration {
-    match gateway.successor() {
-        Some(_) => gateway.snapshot().config.listen.shutdown.lame_duck,
-        None => Duration::ZERO,
+    if gateway.is_handed_over() {
+        gateway.snapshot().config.listen.shutdown.lame_duck
+    } else {
+        Duration::ZERO
     }
 }
 
@@ -72,7 +60,7 @@ fn idle_time(gateway: &Gateway) -> Duration {
 pub async fn drained(gateway: &Gateway, grace: Duration, mut shutdown: ShutdownWatch) {
     shut_down(&mut shutdown).await;
     // After an upgrade the gates stay open.
-    let mut to_close = gateway.successor().is_none();
+    let mut to_close = !gateway.is_handed_over();
     let heads_until = clock::now() + LAST_HEAD + POLL;
     let idle_until = heads_until.max(clock::now() + idle_time(gateway));
     let mut told_at = Some(clock::now() + grace.saturating_sub(TOLD_BEFORE.min(grace / 4)));

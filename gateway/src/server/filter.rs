@@ -1,6 +1,6 @@
 //! Turns connections away at the socket, before TLS and before any buffer.
 
-use crate::edge::connections::Connections;
+use crate::state::connections::Connections;
 use async_trait::async_trait;
 use pingora::listeners::ConnectionFilter;
 use std::net::SocketAddr;

@@ -5,9 +5,9 @@
 //! connection may be silent for the keep-alive time, and its first bytes start the head's own deadline: they
 //! are handed to the next session as what was read already.
 
-use crate::drain;
-use crate::edge::connections::ConnectionPlace;
-use crate::gateway::Gateway;
+use crate::server::drain;
+use crate::state::connections::ConnectionPlace;
+use crate::state::gateway::Gateway;
 use bytes::BytesMut;
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;

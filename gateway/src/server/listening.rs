@@ -3,7 +3,7 @@
 //! The framework would open it itself when it starts, too late to say which port it got and to tell that it cannot, and
 //! would keep it to itself. It takes a socket that it finds in its table of inherited ones, so that is where ours goes.
 
-use crate::edge::app::App;
+use crate::server::app::App;
 use async_trait::async_trait;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::listening::Service;

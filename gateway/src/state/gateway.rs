@@ -1,17 +1,18 @@
 //! The process: one snapshot of the config, and what all requests share.
 
-use crate::accounting::Accounts;
-use crate::admission::Gate;
+use crate::accounts::memory::Memory;
 use crate::clock;
-use crate::config::Config;
-use crate::edge::connections::Connections;
-use crate::harvest;
-use crate::memory::Memory;
-use crate::reload::Reloader;
-use crate::roster::{InForce, Roster};
-use crate::state::{Deployment, Registry, Snapshot, put_in_force};
-use crate::upgrade::Successor;
+use crate::state::Snapshot;
+use crate::state::connections::Connections;
+use crate::state::registry::Registry;
+use crate::state::reload::Reloader;
+use crate::store::roster::{InForce, Roster};
+use crate::telemetry::accounting::Accounts;
+use crate::upstream::admission::Gate;
+use crate::upstream::deployment::{CurrentDeployments, Deployment, put_in_force};
+use crate::upstream::harvest;
 use arc_swap::ArcSwap;
+use config::Config;
 use parking_lot::Mutex;
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
@@ -49,8 +50,8 @@ pub struct Gateway {
     retiring: Mutex<Vec<Arc<Deployment>>>,
     in_flight: Arc<AtomicU64>,
     draining: AtomicBool,
-    /// Who took over; to be awaited by [`handed_over`](Self::handed_over).
-    successor: watch::Sender<Option<Arc<Successor>>>,
+    /// Whether a new process took over; to be awaited by [`handed_over`](Self::handed_over).
+    handed_over: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -91,7 +92,7 @@ impl Gateway {
         let limits = &config.listen.limits;
         let memory =
             Memory::new(limits.inflight_bytes, limits.inflight_account_share, limits.inflight_priority_share);
-        let started_with = crate::config::redacted(&config);
+        let started_with = config::redacted(&config);
         let made = in_force(&roster, &config);
         let snapshot = Snapshot::build(config, made, &registry, None);
         Gateway {
@@ -108,7 +109,7 @@ impl Gateway {
             retiring: Mutex::default(),
             in_flight: Arc::default(),
             draining: AtomicBool::new(false),
-            successor: watch::Sender::new(None),
+            handed_over: watch::Sender::new(false),
         }
     }
 
@@ -116,6 +117,13 @@ impl Gateway {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// The deployments of the config in force, for tasks that follow it.
+    #[must_use]
+    pub fn current_deployments(self: &Arc<Self>) -> CurrentDeployments {
+        let gateway = Arc::clone(self);
+        CurrentDeployments::new(move || Arc::clone(&gateway.snapshot.load().deployments))
     }
 
     /// Puts a config in force, at once and whole. O(accounts × models used).
@@ -184,22 +192,22 @@ impl Gateway {
     }
 
     /// A new process serves from now on: this one takes no connection, and ends what it has.
-    pub fn hand_over(&self, successor: Successor) {
+    pub fn hand_over(&self) {
         self.begin_draining();
-        self.successor.send_replace(Some(Arc::new(successor)));
+        self.handed_over.send_replace(true);
     }
 
-    /// Who took over, if anybody did.
+    /// Whether a new process took over.
     #[must_use]
-    pub fn successor(&self) -> Option<Arc<Successor>> {
-        self.successor.borrow().clone()
+    pub fn is_handed_over(&self) -> bool {
+        *self.handed_over.borrow()
     }
 
     /// Resolves once a new process has taken over. Cancel-safe.
     pub async fn handed_over(&self) {
-        let mut successor = self.successor.subscribe();
+        let mut handed_over = self.handed_over.subscribe();
         // The sender lives as long as the gateway.
-        let _ = successor.wait_for(Option::is_some).await;
+        let _ = handed_over.wait_for(|over| *over).await;
     }
 
     /// Nothing that waits will get a place any more.
@@ -244,21 +252,21 @@ impl Gateway {
 
     /// Once a second: note what was shed, freeze growth where a model is short, and tell of limits that moved.
     pub fn tend_budgets(&self) {
-        for deployment in &self.snapshot().deployments {
+        for deployment in self.snapshot().deployments.iter() {
             let now = clock::now();
             deployment.last_minute.note(now, deployment.gate.read(|shedder| shedder.snapshot(now)).counters);
         }
         let share_max = self.snapshot().config.limits.growth.shed_share_max;
-        self.accounts.shortage().apply(&self.registry, share_max, clock::now());
-        for cell in self.registry.budgets() {
-            self.registry.renew_share(&cell);
+        let budgets = self.registry.budgets();
+        self.accounts.shortage().apply(&budgets, share_max, clock::now());
+        for cell in budgets {
             let changes: Vec<limits::LimitChange> = cell.with(|budget| {
                 budget.advance(clock::now());
                 budget.take_changes().collect()
             });
             for change in changes {
                 cell.touch();
-                crate::metrics::limit_changed(&change);
+                crate::telemetry::metrics::limit_changed(&change);
                 let (meter, reason) = (change.meter.name(), change.reason.name());
                 let (account, model) = (&*cell.account, &*cell.model);
                 tracing::info!(
@@ -289,7 +297,7 @@ impl Gateway {
                 count(format!("budget_reserved_tokens_{}", meter.name().replace('-', "_")), *tokens);
             }
         }
-        for deployment in &self.snapshot().deployments {
+        for deployment in self.snapshot().deployments.iter() {
             let (waiting, live) = deployment.gate.outstanding();
             let at_rest = deployment.gate.read(|shedder| shedder.snapshot(clock::now()).at_rest);
             let name = &deployment.config.name;
@@ -306,7 +314,7 @@ impl Gateway {
 }
 
 /// The accounts made at run time that are in force under a config; says which the config overrides.
-fn in_force(roster: &Roster, config: &Config) -> Vec<Arc<crate::config::Account>> {
+fn in_force(roster: &Roster, config: &Config) -> Vec<Arc<config::Account>> {
     let InForce { accounts, overridden } = roster.in_force(config);
     for id in overridden {
         tracing::warn!(

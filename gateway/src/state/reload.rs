@@ -7,8 +7,8 @@
 //! one of those, that is said, and is in force after a restart.
 
 use crate::clock;
-use crate::config::{Config, redacted};
-use crate::gateway::Gateway;
+use crate::state::gateway::Gateway;
+use config::{Config, redacted};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! Limits that an operator set at run time: kept beside the journal, above the config until they are taken back.
 
-use crate::config::{Bounds, Meters, MetersFile};
+use config::{Bounds, Meters, MetersFile};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! One line of JSON for each request: who, what, where, how long, how many tokens. No prompts, no keys.
 
 use crate::clock;
-use crate::config;
-use crate::record::Record;
+use crate::telemetry::record::Record;
+use config;
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};

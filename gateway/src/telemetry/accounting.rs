@@ -3,11 +3,11 @@
 //! One thread takes records from a bounded channel. A request that finds the channel full drops its record and
 //! counts the drop.
 
-use crate::access_log::AccessLog;
 use crate::clock;
-use crate::metrics::RequestMetrics;
-use crate::record::Record;
-use crate::shortage::Shortage;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::RequestMetrics;
+use crate::telemetry::record::Record;
+use crate::telemetry::shortage::Shortage;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use parking_lot::Mutex;
 use std::collections::VecDeque;

@@ -4,7 +4,7 @@
 //! bounded queue, one thread writes them, and what finds the queue full is dropped and counted: a log never costs a
 //! request. The level can be changed while the process runs, until it is set again or the process ends.
 
-use crate::config::{Log, LogFormat, LogLevel};
+use config::{Log, LogFormat, LogLevel};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use std::io::{self, IsTerminal as _, Write};

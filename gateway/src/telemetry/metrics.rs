@@ -4,12 +4,11 @@
 //! asked. A label's value is always a name of the config or one of our own words; whatever a client invents is
 //! `other`, so nobody can grow the number of series.
 
-use crate::config::Tier;
-use crate::gateway::Gateway;
-use crate::record::{CLIENT_GONE, Record};
+use crate::telemetry::record::{CLIENT_GONE, Record};
+use config::Tier;
 use metrics::{
     Counter, Histogram, Label, SharedString, counter, describe_counter, describe_gauge, describe_histogram,
-    gauge, histogram,
+    histogram,
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
@@ -272,73 +271,4 @@ pub fn limit_changed(change: &limits::LimitChange) {
     let direction = if change.to > change.from { "up" } else { "down" };
     counter!("tidegate_limit_changes_total", "meter" => change.meter.name(), "direction" => direction)
         .increment(1);
-}
-
-/// Budgets whose limit and use are shown, those with the most use first: a series for each account would be
-/// without bound.
-const BUDGETS_SHOWN_MAX: usize = 50;
-
-fn read_budgets(gateway: &Gateway) {
-    let mut views: Vec<_> = gateway.registry.budgets().into_iter().map(|cell| (cell.view(), cell)).collect();
-    let use_of = |view: &limits::PerMeter<limits::MeterView>| {
-        view.iter().map(|(_, meter)| meter.used as f64 / meter.limit.max(1) as f64).fold(0.0, f64::max)
-    };
-    views.sort_by(|(a, _), (b, _)| use_of(b).total_cmp(&use_of(a)));
-    for (view, cell) in views.iter().take(BUDGETS_SHOWN_MAX) {
-        for (meter, state) in view.iter() {
-            let labels = || {
-                vec![
-                    label("account", &cell.account),
-                    label("model", &cell.model),
-                    Label::from_static_parts("meter", meter.name()),
-                ]
-            };
-            gauge!("tidegate_limit_tokens_per_minute", labels()).set(state.limit as f64);
-            gauge!("tidegate_used_tokens_per_minute", labels()).set(state.used as f64);
-        }
-    }
-}
-
-/// Reads the gauges from the gates. To be called before `/metrics` is rendered.
-pub fn read_gauges(gateway: &Gateway, now: Duration) {
-    for deployment in &gateway.snapshot().deployments {
-        let name = &deployment.config.name;
-        let state = deployment.gate.read(|shedder| shedder.snapshot(now));
-        for (tier, shed) in state.counters.shed.iter() {
-            for reason in shedder::Reason::ALL {
-                counter!(
-                    "tidegate_shed_total",
-                    vec![
-                        label("deployment", name),
-                        Label::from_static_parts("tier", tier.name()),
-                        Label::from_static_parts("reason", reason.name()),
-                    ]
-                )
-                .absolute(shed.of(reason));
-            }
-        }
-        for (tier, depth) in state.queue.iter() {
-            gauge!(
-                "tidegate_queue_depth",
-                vec![label("deployment", name), Label::from_static_parts("tier", tier.name())]
-            )
-            .set(f64::from(depth.requests));
-        }
-        for replica in &state.replicas {
-            let labels = || vec![label("deployment", name), Label::new("replica", replica.id.0.to_string())];
-            gauge!("tidegate_inflight", labels()).set(f64::from(replica.active));
-            gauge!("tidegate_concurrency_limit", labels()).set(replica.limit);
-            gauge!("tidegate_saturation_ratio", labels()).set(replica.saturation);
-            gauge!("tidegate_replica_up", labels()).set(f64::from(u8::from(replica.healthy)));
-            if let Some(age) = replica.scrape_age {
-                gauge!("tidegate_scrape_age_seconds", labels()).set(age.as_secs_f64());
-            }
-        }
-    }
-    read_budgets(gateway);
-    gauge!("tidegate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    let good = gateway.reloader.state().last.is_none_or(|last| last.faults.is_none());
-    gauge!("tidegate_config_last_reload_successful").set(f64::from(u8::from(good)));
-    counter!("tidegate_log_dropped_total").absolute(crate::logging::dropped());
-    counter!("tidegate_access_log_dropped_total").absolute(gateway.accounts.dropped());
 }

@@ -4,18 +4,17 @@
 //! channel. When that is full the record is dropped and counted: a slow disk never slows a request. No prompt,
 //! no answer and no key is in it.
 
-use crate::api::Api;
 use crate::clock;
-use crate::config::Tier;
-use crate::edge::client::Client;
-use crate::explain::Why;
-use crate::gateway::Gateway;
-use crate::refusal::Refusal;
-use crate::request::call::Call;
-use crate::request::weigh::Weight;
-use crate::state::{Deployment, Snapshot};
+use crate::telemetry::accounting::Accounts;
+use crate::upstream::deployment::Deployment;
+use crate::weighing::weigh::Weight;
+use config::Tier;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limits::Used;
+use protocol::api::Api;
+use protocol::explain::Why;
+use protocol::refusal::Refusal;
+use protocol::request::call::Call;
 use shedder::{Failure, Permit};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,11 +98,9 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record of a request whose head was read.
+    /// The record of a request whose head was read; `id` is ours.
     #[must_use]
-    pub fn begin(client: &mut Client<'_>) -> Record {
-        let id = client.envelope.id_text().to_owned();
-        let headers = &client.session().req_header().headers;
+    pub fn begin(id: String, headers: &HeaderMap) -> Record {
         Record {
             arrived: clock::now(),
             arrived_wall: clock::wall(),
@@ -157,24 +154,13 @@ impl Record {
     }
 
     /// It got a place.
-    pub fn admitted(
-        &mut self,
-        deployment: &Deployment,
-        permit: Permit,
-        client: &mut Client<'_>,
-        snapshot: &Snapshot,
-    ) {
+    pub fn admitted(&mut self, deployment: &Deployment, permit: Permit) {
         self.deployment = Some(Arc::clone(&deployment.config.name));
         self.replica = Some(permit.replica.0);
         self.tier = Some(match permit.tier {
             shedder::Tier::Priority => Tier::Priority,
             shedder::Tier::Regular => Tier::Regular,
         });
-        if snapshot.config.listen.expose_upstream {
-            let replica = deployment.replicas.get(permit.replica).map(|replica| replica.name.clone());
-            client.envelope.served_by =
-                Some((deployment.config.name.to_string(), replica.unwrap_or_default()));
-        }
     }
 
     /// Its bytes went to an engine.
@@ -238,10 +224,10 @@ impl Record {
     }
 
     /// Hands the record over. Never blocks.
-    pub fn finish(mut self, client: &Client<'_>, gateway: &Gateway) {
-        self.queued = client.envelope.queued;
+    pub fn finish(mut self, queued: Duration, accounts: &Accounts) {
+        self.queued = queued;
         self.ended = clock::now();
-        gateway.accounts.send(self);
+        accounts.send(self);
     }
 }
 

@@ -8,8 +8,8 @@
 //! back what it had just given: cancelling an id that is over is a no-op.
 
 use crate::clock;
-use crate::harvest::Live;
-use crate::pace::{Gaps, Pace, Unseen};
+use crate::upstream::harvest::Live;
+use crate::upstream::pace::{Gaps, Pace, Unseen};
 use parking_lot::Mutex;
 use shedder::{Decision, Failure, Finished, Offer, Permit, Rejection, RequestId, Shedder, Verdict};
 use std::collections::HashMap;

@@ -12,9 +12,8 @@
 //!   address where no model server may be (`config::replica`).
 
 use super::replica::{Replica, UpstreamTimeouts};
-use crate::config::{self, Host, ReplicaUrl};
-use crate::gateway::Gateway;
-use crate::state::Deployment;
+use crate::upstream::deployment::{CurrentDeployments, Deployment};
+use config::{self, Host, ReplicaUrl};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -184,23 +183,23 @@ impl Places {
 ///
 /// # Errors
 /// When the thread or its runtime is not to be had.
-pub fn start(gateway: Arc<Gateway>) -> io::Result<()> {
+pub fn start(current: CurrentDeployments) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("discovery".to_owned()).spawn(move || {
-        runtime.block_on(follow(&gateway));
+        runtime.block_on(follow(&current));
     })?;
     Ok(())
 }
 
-async fn follow(gateway: &Gateway) {
+async fn follow(current: &CurrentDeployments) {
     loop {
-        let snapshot = gateway.snapshot();
+        let deployments = current.get();
         let mut follows = JoinSet::new();
-        for deployment in &snapshot.deployments {
+        for deployment in deployments.iter() {
             follows.spawn(follow_one(Arc::clone(deployment)));
         }
         // Dropping the set ends its tasks.
-        while Arc::ptr_eq(&snapshot, &gateway.snapshot()) {
+        while Arc::ptr_eq(&deployments, &current.get()) {
             tokio::time::sleep(RELOAD_POLL).await;
         }
     }
@@ -226,7 +225,7 @@ async fn follow_one(deployment: Arc<Deployment>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::tests::deployment;
+    use config::tests::deployment;
     use std::net::Ipv4Addr;
 
     fn name() -> Name {
@@ -307,7 +306,8 @@ mod tests {
         let mut config = config::Deployment::clone(&deployment("dns: { replicas_max: 3 }"));
         let urls = ["http://10.9.9.9:1", "https://a.models:2/base", "http://b.models:3"];
         config.replicas = urls.iter().map(|url| url.parse().unwrap()).collect();
-        let mut places = Places::new(Arc::new(config), crate::state::timeouts(&Default::default()));
+        let mut places =
+            Places::new(Arc::new(config), crate::upstream::deployment::timeouts(&Default::default()));
         places.names[0].answered(&[v4(1), v4(2)]);
         places.names[1].answered(&[v4(3), v4(4)]);
 

@@ -4,10 +4,10 @@
 //! account's budget with it and tells the shedder how far apart the tokens are. So nothing that is shared is
 //! touched per token.
 
-use crate::admission::{Gate, Outcome};
-use crate::budget::Ledger;
+use crate::accounts::budget::Ledger;
 use crate::clock;
-use crate::pace::Gaps;
+use crate::upstream::admission::{Gate, Outcome};
+use crate::upstream::pace::Gaps;
 use parking_lot::Mutex;
 use shedder::StreamProgress;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ impl Live {
             clock::now(),
             limits::BudgetConfig::published(limits::SpendingTier::One, limits::ModelSize::Small),
         );
-        let cell = crate::budget::BudgetCell::new("a".into(), "m".into(), budget);
+        let cell = crate::accounts::budget::BudgetCell::new("a".into(), "m".into(), budget);
         let ask = limits::Ask {
             prompt: 1,
             uncached_prompt: 1,
@@ -64,7 +64,7 @@ impl Live {
             choices: 1,
             usual_of_model: None,
         };
-        let prompt = crate::budget::Prompt { tokens: 1, uncached: 1, tokens_per_chunk: 1.0 };
+        let prompt = crate::accounts::budget::Prompt { tokens: 1, uncached: 1, tokens_per_chunk: 1.0 };
         Live::new(cell.reserve(&ask, prompt).0.expect("an empty budget has room"), 1)
     }
 

@@ -5,30 +5,12 @@
 //! because a prompt is refused as too long only where nobody could take it.
 
 use arc_swap::ArcSwap;
-use std::collections::BTreeMap;
+use protocol::engine::pages::{MODELS_MAX, Windows};
 use std::sync::Arc;
-
-/// Models of which the window is remembered. A server has a handful; adapters count too.
-pub const MODELS_MAX: usize = 256;
 
 /// What is known so far; cheap to read.
 #[derive(Debug, Default)]
 pub struct Learned(ArcSwap<Windows>);
-
-/// Context windows, tokens.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Windows {
-    /// Of all models, where the engine says one number.
-    pub all: Option<u32>,
-    /// By the served model's name. At most [`MODELS_MAX`].
-    pub by_model: BTreeMap<Box<str>, u32>,
-}
-
-impl Windows {
-    fn of(&self, served_model: &str) -> Option<u32> {
-        self.by_model.get(served_model).copied().or(self.all)
-    }
-}
 
 impl Learned {
     /// The context window of a served model; `None`: no replica told. O(log models).

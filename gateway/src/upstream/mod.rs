@@ -1,7 +1,16 @@
-//! The way to an engine: replicas and where they are, one exchange, and what engines tell of themselves.
+//! The way to an engine: deployments and their replicas, who is admitted, one exchange, what engines tell of themselves.
+
+pub mod deployment;
+
+pub mod admission;
+pub mod harvest;
+pub mod last_minute;
+pub mod operated;
+pub mod pace;
 
 pub mod discovery;
 pub mod exchange;
 pub mod learned;
 pub mod replica;
 pub mod replicas;
+pub mod scrape;

@@ -3,7 +3,7 @@
 //! The shedder acts on it; here stands what was asked, so that it can be shown and be taken back. A reload puts the
 //! ceilings of the config in force again; a restart forgets all of it.
 
-use crate::config::Ceilings;
+use config::Ceilings;
 use parking_lot::Mutex;
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
 //! One replica of a deployment: where it is and how it is called.
 
-use crate::config::{self, Host, ReplicaUrl};
-use crate::entropy::stable_hash;
+use config::{self, Host, ReplicaUrl};
 use http::HeaderValue;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{WrappedX509, parse_x509};
+use protocol::stable_hash;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;

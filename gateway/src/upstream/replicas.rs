@@ -5,10 +5,10 @@
 //! and the metrics with them, stay few however often servers come and go.
 
 use super::replica::Replica;
-use crate::admission::Gate;
+use crate::clock;
 use crate::entropy::rendezvous_among;
-use crate::request::weigh::Prefixes;
-use crate::{clock, config};
+use crate::upstream::admission::Gate;
+use crate::weighing::weigh::Prefixes;
 use arc_swap::ArcSwap;
 use shedder::{ReplicaConfig, ReplicaId};
 use std::sync::Arc;
@@ -166,9 +166,9 @@ fn numbered(known: &Lists, in_use: &[ReplicaId], wanted: Vec<Replica>, prefixes:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::tests::deployment;
-    use crate::harvest::Live;
-    use crate::state::Deployment;
+    use crate::upstream::deployment::Deployment;
+    use crate::upstream::harvest::Live;
+    use config::tests::deployment;
 
     /// A deployment with these servers, which nobody calls.
     fn deployment_with(servers: &[u8]) -> Deployment {
@@ -219,7 +219,7 @@ mod tests {
         }
     }
 
-    fn admit(deployment: &Deployment) -> crate::admission::Place {
+    fn admit(deployment: &Deployment) -> crate::upstream::admission::Place {
         deployment.gate.try_admit(offer(), Live::for_tests()).expect("there is room")
     }
 

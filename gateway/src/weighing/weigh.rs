@@ -6,12 +6,11 @@
 //! are left out, so that a megabyte of base64 does not weigh as text. The part of a prompt that an earlier one
 //! had as well is not weighed again: its count is remembered.
 
-use crate::config;
-use crate::request::call::Call;
-use crate::request::exact::{ExactCounter, PromptText};
-use crate::state::{Account, Model};
+use crate::weighing::exact::ExactCounter;
 use memchr::memmem::Finder;
 use parking_lot::Mutex;
+use protocol::request::call::Call;
+use protocol::request::prompt_text::PromptText;
 use shedder::{ReplicaId, Uncached};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -167,10 +166,10 @@ impl Weight {
 
 impl Weight {
     /// Looks again at what is cached, on another deployment than the one that was weighed for. O(bytes).
-    pub fn look_at(&mut self, call: &Call, account: &Account, prefixes: &Prefixes) {
+    pub fn look_at(&mut self, call: &Call, account: u64, prefixes: &Prefixes) {
         let prompt = prompt_bytes(call);
         let mut keys = PrefixKeys::new();
-        prefixes.hasher.keys(account.number, &prompt, &mut keys);
+        prefixes.hasher.keys(account, &prompt, &mut keys);
         self.known = prefixes.index.lock().find(&prompt, &keys);
         self.uncached = uncached(&self.known, self.prompt);
         self.keys = keys;
@@ -178,10 +177,10 @@ impl Weight {
 
     /// Prompt tokens to compute on another deployment. O(bytes).
     #[must_use]
-    pub fn uncached_on(&self, call: &Call, account: &Account, prefixes: &Prefixes) -> Uncached {
+    pub fn uncached_on(&self, call: &Call, account: u64, prefixes: &Prefixes) -> Uncached {
         let prompt = prompt_bytes(call);
         let mut keys = PrefixKeys::new();
-        prefixes.hasher.keys(account.number, &prompt, &mut keys);
+        prefixes.hasher.keys(account, &prompt, &mut keys);
         uncached(&prefixes.index.lock().find(&prompt, &keys), self.prompt)
     }
 }
@@ -202,8 +201,8 @@ fn uncached(known: &PrefixMatch, tokens: u32) -> Uncached {
 #[must_use]
 pub fn weigh(
     call: &Call,
-    account: &Account,
-    model: &Model,
+    account: u64,
+    weigher: &ModelWeigher,
     prefixes: &Prefixes,
     context: Option<u32>,
 ) -> Weight {
@@ -211,11 +210,11 @@ pub fn weigh(
     let mut keys = PrefixKeys::new();
     // What pools a prompt into a number keeps nothing of it for the next.
     if call.api.form().has_output {
-        prefixes.hasher.keys(account.number, &prompt, &mut keys);
+        prefixes.hasher.keys(account, &prompt, &mut keys);
     }
     let known = prefixes.index.lock().find(&prompt, &keys);
-    let (estimated, features) = count(call, account, model, &prompt, &known);
-    let (exact, text) = count_exactly(call, model);
+    let (estimated, features) = count(call, account, weigher, &prompt, &known);
+    let (exact, text) = count_exactly(call, weigher);
     let tokens = exact.unwrap_or(estimated);
     Weight {
         prompt: tokens,
@@ -234,8 +233,8 @@ pub fn weigh(
 }
 
 /// The exact count of a short prompt, where the model's vocabulary is configured.
-fn count_exactly(call: &Call, model: &Model) -> (Option<u32>, Option<PromptText>) {
-    let Some(counter) = model.weigher.exact() else { return (None, None) };
+fn count_exactly(call: &Call, weigher: &ModelWeigher) -> (Option<u32>, Option<PromptText>) {
+    let Some(counter) = weigher.exact() else { return (None, None) };
     let short = call.prompt_bytes() <= 2 * tokenizer::EXACT_BYTES_MAX as u64;
     let text = Some(call).filter(|call| short && call.tools.is_none()).and_then(Call::prompt_text);
     (text.as_ref().and_then(|text| counter.count_short(text)), text)
@@ -244,15 +243,15 @@ fn count_exactly(call: &Call, model: &Model) -> (Option<u32>, Option<PromptText>
 /// Prompt tokens: the remembered count of what is known, and an estimate of the rest.
 fn count(
     call: &Call,
-    account: &Account,
-    model: &Model,
+    account: u64,
+    weigher: &ModelWeigher,
     prompt: &[u8],
     known: &PrefixMatch,
 ) -> (u32, Option<Features>) {
     if let Some(ids) = call.prompts.token_ids {
         return (u32::try_from(ids).unwrap_or(u32::MAX).max(1), None);
     }
-    let estimate = |features: &Features| model.weigher.tokens(account.number, features).tokens;
+    let estimate = |features: &Features| weigher.tokens(account, features).tokens;
     let tools = call.tools.as_ref().map_or(0, Range::len);
     let known_bytes = usize::try_from(known.bytes_known).unwrap_or(usize::MAX);
     match (known.tokens_known, prompt.get(known_bytes..)) {

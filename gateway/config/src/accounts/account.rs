@@ -8,12 +8,12 @@ use std::sync::Arc;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::faults::{At, Shown};
-use super::limits::MetersFile;
-use super::model::unknown;
-use super::resolve::Resolver;
-use super::tier::{Tier, Tiers};
+use crate::accounts::limits::MetersFile;
 use crate::keys::Digest;
+use crate::model::unknown;
+use crate::resolve::Resolver;
+use crate::tier::{Tier, Tiers};
+use crate::yaml::faults::{At, Shown};
 
 /// A customer.
 #[derive(Debug, Clone)]

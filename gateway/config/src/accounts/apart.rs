@@ -10,10 +10,11 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value, json};
 
-use super::account::{self, Account, AccountFile};
-use super::faults::{At, Faults, Report};
-use super::resolve::Resolver;
-use super::{Config, SCHEMA, check, tree};
+use crate::accounts::account::{self, Account, AccountFile};
+use crate::resolve::Resolver;
+use crate::yaml::faults::{At, Faults, Report};
+use crate::yaml::{check, tree};
+use crate::{Config, SCHEMA};
 
 /// The part of the schema that describes accounts.
 static ACCOUNTS: LazyLock<Value> = LazyLock::new(|| {
@@ -69,8 +70,8 @@ fn told(report: Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::rules;
     use super::*;
+    use crate::tests::rules;
 
     fn judged(record: Value) -> Result<Account, String> {
         let Value::Object(record) = record else { panic!("no record") };

@@ -19,11 +19,11 @@ use ::limits::TOKENS_PER_MINUTE_MAX;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::account::{Account, SpendingTier};
-use super::durations::{hours, minutes};
-use super::faults::At;
-use super::model::{Model, SizeClass};
-use super::resolve::Resolver;
+use crate::accounts::account::{Account, SpendingTier};
+use crate::model::{Model, SizeClass};
+use crate::resolve::Resolver;
+use crate::units::durations::{hours, minutes};
+use crate::yaml::faults::At;
 
 /// A limit of each of the three meters, tokens per minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -65,7 +65,7 @@ impl MetersFile {
     }
 
     /// These, and `other` where they are absent.
-    pub(crate) fn or(self, other: Self) -> Self {
+    pub fn or(self, other: Self) -> Self {
         Self {
             prompt: self.prompt.or(other.prompt),
             uncached_prompt: self.uncached_prompt.or(other.uncached_prompt),
@@ -74,7 +74,7 @@ impl MetersFile {
     }
 
     /// These, and `rest` where they are absent.
-    pub(crate) fn filled(self, rest: Meters) -> Meters {
+    pub fn filled(self, rest: Meters) -> Meters {
         Meters {
             prompt: self.prompt.unwrap_or(rest.prompt),
             uncached_prompt: self.uncached_prompt.unwrap_or(rest.uncached_prompt),
@@ -89,7 +89,7 @@ impl Meters {
     }
 
     /// Meter by meter what `pick` takes of the two.
-    pub(crate) fn with(self, other: Self, pick: impl Fn(u64, u64) -> u64) -> Self {
+    pub fn with(self, other: Self, pick: impl Fn(u64, u64) -> u64) -> Self {
         Self {
             prompt: pick(self.prompt, other.prompt),
             uncached_prompt: pick(self.uncached_prompt, other.uncached_prompt),
@@ -344,7 +344,7 @@ impl Limits {
     pub fn bounds(&self, account: &Account, model: &Model) -> Bounds {
         let entry = |wanted: Option<&str>| account.limits.iter().find(|own| own.model.as_deref() == wanted);
         let (narrow, wide) = (entry(Some(&model.name)), entry(None));
-        let pick = |part: fn(&super::LimitOverride) -> MetersFile| {
+        let pick = |part: fn(&crate::LimitOverride) -> MetersFile| {
             let (narrow, wide) = (narrow.map(part), wide.map(part));
             narrow.unwrap_or_default().or(wide.unwrap_or_default())
         };

@@ -1,19 +1,26 @@
 //! `deployments`: model servers that serve the same thing and share one queue.
 
+pub(crate) mod parameters;
+pub(crate) mod replica;
+pub(crate) mod settings;
+pub(crate) mod upstream_tls;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use protocol::engine::Engine;
+use protocol::engine::parameters::Parameters;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::faults::{At, Shown};
-use super::parameters::{Parameters, ParametersFile};
-use super::replica::{Host, ReplicaUrl};
-use super::resolve::{Resolver, Secret};
-use super::settings::{Ceilings, Dns, Queue, Scrape, ScrapeFile, Timeouts};
-use super::upstream_tls::{UpstreamTls, UpstreamTlsFile};
+use crate::deployment::parameters::ParametersFile;
+use crate::deployment::replica::{Host, ReplicaUrl};
+use crate::deployment::settings::{Ceilings, Dns, Queue, Scrape, ScrapeFile, Timeouts};
+use crate::deployment::upstream_tls::{UpstreamTls, UpstreamTlsFile};
+use crate::resolve::{Resolver, Secret};
+use crate::yaml::faults::{At, Shown};
 
 /// Model servers that serve the same thing and share one queue.
 #[derive(Debug, Clone)]
@@ -66,59 +73,6 @@ pub struct Deployment {
     pub cache_salt: bool,
     /// Which parameters of requests the servers may see.
     pub parameters: Parameters,
-}
-
-/// What the servers run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Engine {
-    /// vLLM.
-    Vllm,
-    /// SGLang.
-    Sglang,
-    /// Text Generation Inference.
-    Tgi,
-    /// llama.cpp's server.
-    Llamacpp,
-    /// Ollama.
-    Ollama,
-    /// LMDeploy.
-    Lmdeploy,
-    /// TensorRT-LLM's server.
-    Trtllm,
-    /// NVIDIA Dynamo's frontend, with workers behind it.
-    Dynamo,
-    /// Anything else that speaks the OpenAI API; no metrics are read.
-    #[default]
-    Openai,
-}
-
-impl Engine {
-    /// Where its Prometheus metrics are, if it has any.
-    pub fn metrics_path(self) -> Option<&'static str> {
-        match self {
-            Self::Vllm | Self::Sglang | Self::Tgi | Self::Llamacpp | Self::Lmdeploy | Self::Dynamo => {
-                Some("/metrics")
-            }
-            Self::Trtllm => Some("/prometheus/metrics"),
-            Self::Ollama | Self::Openai => None,
-        }
-    }
-
-    /// Its name in the config.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Vllm => "vllm",
-            Self::Sglang => "sglang",
-            Self::Tgi => "tgi",
-            Self::Llamacpp => "llamacpp",
-            Self::Ollama => "ollama",
-            Self::Lmdeploy => "lmdeploy",
-            Self::Trtllm => "trtllm",
-            Self::Dynamo => "dynamo",
-            Self::Openai => "openai",
-        }
-    }
 }
 
 /// What is promised for requests within the capacity.

@@ -4,16 +4,14 @@
 //! put names on. What decides about a request is written by the gateway and cannot be on the list.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
 
-use super::deployment::Engine;
-use super::faults::{At, Shown};
-use super::resolve::Resolver;
-use crate::engine::parameters::Rule;
+use crate::resolve::Resolver;
+use crate::yaml::faults::{At, Shown};
+use protocol::engine::Engine;
+use protocol::engine::parameters::{Parameters, Rule};
 
 /// Written by the gateway, or the request itself: without them it would be another request.
 const KEPT: [&str; 11] = [
@@ -29,56 +27,6 @@ const KEPT: [&str; 11] = [
     "text_2",
     "service_tier",
 ];
-
-/// What becomes of parameters, by key in lower case. A parameter that is not there goes to the engine as it came.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Parameters {
-    rules: BTreeMap<Box<str>, Rule>,
-    /// Whether any is about a member of an object in the body.
-    has_dots: bool,
-}
-
-impl Parameters {
-    /// What becomes of `name`, in whichever case it is spelled: engines written in Go do not mind. O(log rules);
-    /// allocates only for a name with capitals.
-    #[must_use]
-    pub fn rule(&self, name: &str) -> Option<Rule> {
-        if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return self.rules.get(name.to_ascii_lowercase().as_str()).copied();
-        }
-        self.rules.get(name).copied()
-    }
-
-    /// Whether there is a rule about what is inside of `name`. O(log rules), and at once where no rule has a dot.
-    #[must_use]
-    pub fn reaches_into(&self, name: &str) -> bool {
-        if !self.has_dots {
-            return false;
-        }
-        let inside = format!("{}.", name.to_ascii_lowercase());
-        let from = (Bound::Included(inside.as_str()), Bound::Unbounded);
-        self.rules.range::<str, _>(from).next().is_some_and(|(rule, _)| rule.starts_with(&inside))
-    }
-
-    /// As the admin API shows it: parameters by what becomes of them.
-    #[must_use]
-    pub fn shown(&self) -> Value {
-        let of = |wanted: Rule| -> Vec<&str> {
-            self.rules.iter().filter(|(_, rule)| **rule == wanted).map(|(name, _)| &**name).collect()
-        };
-        let caps = self.rules.iter().filter_map(|(name, rule)| match rule {
-            Rule::Cap(most) => Some(json!({ "parameter": name, "at_most": most })),
-            Rule::Deny | Rule::Strip => None,
-        });
-        json!({ "deny": of(Rule::Deny), "strip": of(Rule::Strip), "cap": caps.collect::<Vec<_>>() })
-    }
-
-    /// Whether every parameter passes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
-    }
-}
 
 /// Which parameters of requests the servers may see. Names are keys of the body, in any case; with dots, of objects in it: `sampling_params.n`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -151,7 +99,6 @@ impl ParametersFile {
                 put(name, Rule::Cap(most), "cap", &cap_at.item(nth).key("parameter"));
             }
         }
-        let has_dots = rules.keys().any(|name| name.contains('.'));
-        Parameters { rules, has_dots }
+        Parameters::new(rules)
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::deployment::Engine;
-use super::durations::millis;
-use super::faults::At;
-use super::resolve::Resolver;
-use super::size::Bytes;
+use crate::resolve::Resolver;
+use crate::units::durations::millis;
+use crate::units::size::Bytes;
+use crate::yaml::faults::At;
+use protocol::engine::Engine;
 
 /// Shares of a replica's limit that each tier may fill.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -12,9 +12,9 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::faults::At;
-use super::replica::ReplicaUrl;
-use super::resolve::Resolver;
+use crate::deployment::replica::ReplicaUrl;
+use crate::resolve::Resolver;
+use crate::yaml::faults::At;
 
 /// How https replicas prove who they are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

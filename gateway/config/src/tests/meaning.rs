@@ -185,7 +185,7 @@ proptest! {
 
 #[test]
 fn an_engines_own_list_of_parameters_is_the_start_of_the_operators() {
-    use crate::engine::parameters::Rule;
+    use protocol::engine::parameters::Rule;
     let rules = |more: &str| deployment(more).parameters.clone();
 
     let vllm = rules("engine: vllm");

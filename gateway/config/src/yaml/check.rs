@@ -20,10 +20,10 @@
 
 use serde_json::{Map, Value};
 
-use super::faults::{At, Report, Shown};
-use super::size;
-use super::suggest::nearest;
-use super::tree::{Entry, Kind, Node, Scalar};
+use crate::units::size;
+use crate::yaml::faults::{At, Report, Shown};
+use crate::yaml::suggest::nearest;
+use crate::yaml::tree::{Entry, Kind, Node, Scalar};
 
 /// Checks a value. Nothing comes back if it is absent or wrong; what is wrong is reported.
 pub(crate) fn check(node: &Node, schema: &Value, at: &At<'_>, report: &mut Report) -> Option<Value> {

@@ -4,21 +4,13 @@ use std::path::Path;
 use std::rc::Rc;
 
 use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
-use super::faults::{At, Faults, Report};
-use super::tree::{self, Node};
-use super::{check, read_text, tidy};
-
-/// The JSON Schema (draft 7) of a file's type, without references.
-pub fn schema_of<T: JsonSchema>() -> Value {
-    let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
-    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
-    tidy(&mut schema);
-    schema
-}
+use super::check;
+use super::schema::schema_of;
+use super::text::read_text;
+use crate::yaml::faults::{At, Faults, Report};
+use crate::yaml::tree::{self, Node};
 
 /// A file that was read, with the places of its keys.
 #[derive(Debug)]

@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-use super::tree::{Node, Place};
+use crate::yaml::tree::{Node, Place};
 
 /// How many faults are kept with their text. Beyond it they are only counted.
 pub const FAULTS_MAX: usize = 200;

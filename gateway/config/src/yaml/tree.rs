@@ -15,8 +15,8 @@ use std::rc::Rc;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
-use super::expand::expand;
-use super::faults::{At, Report};
+use crate::yaml::expand::expand;
+use crate::yaml::faults::{At, Report};
 
 /// How deep lists and mappings may be nested. The config's own keys need 6.
 pub const DEPTH_MAX: usize = 24;

@@ -4,10 +4,10 @@
 //! one; we ask for usage always. A chunk of chat has deltas, one of completions has text; with `echo` an engine puts the
 //! prompt before the first token's text, in the same chunk.
 
-use crate::api::answer::{EventKind, Stamp, Whole, has_value, is_object, present, reported};
-use crate::api::edits::Edits;
-use crate::api::upstream_error::UpstreamError;
-use crate::api::usage::Usage;
+use crate::answer::edits::Edits;
+use crate::answer::upstream_error::UpstreamError;
+use crate::answer::usage::Usage;
+use crate::answer::{EventKind, Stamp, Whole, has_value, is_object, present, reported};
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -161,8 +161,8 @@ pub(super) fn read_whole(body: &Bytes, json: &str, stamp: Stamp<'_>) -> Option<W
 mod tests {
     use super::*;
 
+    use crate::answer::{StreamReader, read_whole};
     use crate::api::Api;
-    use crate::api::answer::{StreamReader, read_whole};
     use shedder::Tier;
 
     const STAMP: Stamp<'static> = Stamp { tier: Tier::Regular, model: None, usage_asked: false };

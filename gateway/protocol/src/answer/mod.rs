@@ -4,13 +4,24 @@
 //! Bytes that need no change are copied once, into the piece that goes out. What an engine reports as an error inside a
 //! 200 is told apart from an answer here, because it must never reach a client as it came.
 
-use crate::api::edits::Written;
-use crate::api::upstream_error::UpstreamError;
-use crate::api::usage::Usage;
-use crate::api::{Api, chat, messages, responses, sse};
+pub mod chat;
+pub mod edits;
+pub mod messages;
+pub mod responses;
+pub mod sse;
+pub mod upstream_error;
+pub mod usage;
+
+#[cfg(test)]
+mod recorded;
+
+use crate::api::Api;
 use bytes::{Bytes, BytesMut};
+use edits::Written;
 use serde_json::value::RawValue;
 use shedder::Tier;
+use upstream_error::UpstreamError;
+use usage::Usage;
 
 /// What is written into answers by us.
 #[derive(Debug, Clone, Copy)]

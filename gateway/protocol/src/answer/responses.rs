@@ -4,10 +4,10 @@
 //! that begin and end the answer. A stream is whole with `response.completed` or `response.incomplete`; one that ends
 //! with `response.failed` is an engine's error.
 
-use crate::api::answer::{EventKind, Stamp, Whole, has_value, is_object, present, reported};
-use crate::api::edits::Edits;
-use crate::api::upstream_error::UpstreamError;
-use crate::api::usage::Usage;
+use crate::answer::edits::Edits;
+use crate::answer::upstream_error::UpstreamError;
+use crate::answer::usage::Usage;
+use crate::answer::{EventKind, Stamp, Whole, has_value, is_object, present, reported};
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -115,7 +115,7 @@ pub(super) fn read_whole(body: &Bytes, json: &str, stamp: Stamp<'_>) -> Option<W
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::answer::{StreamReader, read_whole};
+    use crate::answer::{StreamReader, read_whole};
     use crate::api::{Api, sse::SseSplitter};
     use shedder::Tier;
 

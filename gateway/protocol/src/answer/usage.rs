@@ -4,7 +4,7 @@
 //! null cached tokens are *unknown*, not zero: then our own estimate counts. Numbers that cannot be are
 //! clamped, and the answer is counted as anomalous so that operators see it.
 
-use crate::api::answer::is_object;
+use crate::answer::is_object;
 use serde::Deserialize;
 
 /// More tokens than this in one request are a fault of the engine's report, not a use: about a thousand

@@ -3,9 +3,9 @@
 //! Data, not code, wherever the APIs differ in names only. So what is read, weighed, reserved and written into a request
 //! is the same code for all of them, and an API that is not described here does not exist.
 
+use crate::api::prompts::{self, Prompts};
+use crate::json::members::{Member, Members};
 use crate::refusal::Refusal;
-use crate::request::members::{Member, Members};
-use crate::request::prompts::{self, Prompts};
 
 /// Whose habits an API has: the shape of its errors, the names of its tiers and limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,7 +20,7 @@ impl Family {
     /// The family that a path belongs to, whether it exists or not: a client understands its own errors only.
     #[must_use]
     pub fn of_path(path: &str) -> Family {
-        let path = path.strip_prefix(crate::edge::route::PREFIX).unwrap_or(path);
+        let path = path.strip_prefix(crate::api::route::PREFIX).unwrap_or(path);
         match path.strip_prefix("/v1/messages") {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => Family::Anthropic,
             _ => Family::OpenAi,

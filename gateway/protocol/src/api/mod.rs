@@ -3,18 +3,10 @@
 //! One small adapter for each API behind one interface. Everything that is metered goes through it: a path
 //! that has no [`Api`] has no way to an engine, and every [`Api`] says what its requests are made of ([`Form`]).
 
-pub mod answer;
-pub mod chat;
-pub mod edits;
-pub mod error;
 pub mod form;
-pub mod messages;
-pub mod responses;
-pub mod sse;
-pub mod upstream_error;
-pub mod usage;
+pub mod prompts;
+pub mod route;
 
-pub use answer::{EventKind, Stamp, StreamReader, Whole};
 pub use form::{Family, Form};
 
 /// An API with a metered path.
@@ -72,6 +64,3 @@ impl Api {
         self.form().path
     }
 }
-
-#[cfg(test)]
-mod recorded;

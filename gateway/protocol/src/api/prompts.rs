@@ -3,8 +3,8 @@
 //! Several APIs take a list where they take a text: of texts, of token ids, of lists of token ids. Each text of a list is
 //! a prompt of its own, with answers of its own; token ids are their own count. Lists are counted without being kept.
 
+use crate::json::members::{Member, Members};
 use crate::refusal::Refusal;
-use crate::request::members::{Member, Members};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 

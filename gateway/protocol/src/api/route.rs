@@ -2,7 +2,7 @@
 
 use crate::api::{Api, Family};
 use http::Method;
-use pingora::http::RequestHeader;
+use http::request::Parts;
 
 /// What a request line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub fn route(method: &Method, path: &str) -> Route {
 /// In whose shape a request is answered: its path says so, and of the models' path, which two families have in common,
 /// the header that one of them sends with each request.
 #[must_use]
-pub fn family(head: &RequestHeader) -> Family {
+pub fn family(head: &Parts) -> Family {
     let path = head.uri.path();
     let is_models = matches!(route(&Method::GET, path), Route::Models | Route::Model(_));
     if is_models && head.headers.contains_key(ANTHROPIC_VERSION) {

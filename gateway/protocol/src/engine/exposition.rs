@@ -11,13 +11,13 @@
 //! - One pass, O(bytes); labels are looked at on lines whose name is wanted, nothing is copied.
 
 /// Bytes of a page. vLLM 0.32 writes 57 KB per engine.
-pub(super) const PAGE_MAX: usize = 1 << 20;
+pub const PAGE_MAX: usize = 1 << 20;
 /// Lines of a page. vLLM 0.32 writes 690 per engine.
-pub(super) const LINES_MAX: usize = 16_384;
+pub const LINES_MAX: usize = 16_384;
 
 /// Why a page says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PageError {
+pub enum PageError {
     /// Usually not a metrics page at all.
     #[error("the page has more than {PAGE_MAX} bytes")]
     TooLong,
@@ -34,28 +34,28 @@ pub(super) enum PageError {
 
 /// One line of a page.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Sample<'a> {
+pub struct Sample<'a> {
     /// The whole name, suffixes such as `_total` included.
-    pub(super) name: &'a str,
+    pub name: &'a str,
     /// Any float, NaN and infinities too.
-    pub(super) value: f64,
+    pub value: f64,
     labels: &'a str,
 }
 
 impl<'a> Sample<'a> {
     /// The value of a label, escapes left as they are written. O(labels).
-    pub(super) fn label(&self, name: &str) -> Option<&'a str> {
+    pub fn label(&self, name: &str) -> Option<&'a str> {
         Labels(self.labels).find(|&(found, _)| found == name).map(|(_, value)| value)
     }
 
     /// A label that is written as a number.
-    pub(super) fn label_number(&self, name: &str) -> Option<f64> {
+    pub fn label_number(&self, name: &str) -> Option<f64> {
         self.label(name)?.parse().ok()
     }
 }
 
 /// The samples of a page whose name is `wanted`, in their order.
-pub(super) fn samples<'a>(
+pub fn samples<'a>(
     page: &'a [u8],
     wanted: impl Fn(&str) -> bool + 'a,
 ) -> Result<impl Iterator<Item = Sample<'a>>, PageError> {

@@ -20,15 +20,15 @@ use std::collections::HashMap;
 
 use shedder::Scrape;
 
-use super::text::{PageError, Sample, samples};
-use crate::config::Engine;
+use super::exposition::{PageError, Sample, samples};
+use crate::engine::Engine;
 
 /// An engine's names.
 #[derive(Debug)]
-pub(super) struct Row {
+pub struct Row {
     engine: Engine,
     /// Answers without computing anything; 503 while the engine loads or is dead.
-    pub(super) health: &'static str,
+    pub health: &'static str,
     running: &'static [&'static str],
     waiting: &'static [&'static str],
     /// A share, 0 … 1.
@@ -137,14 +137,14 @@ static ROWS: [Row; 9] = [
 ];
 
 /// The row of `engine`.
-pub(super) fn row(engine: Engine) -> &'static Row {
+pub fn row(engine: Engine) -> &'static Row {
     ROWS.iter().find(|row| row.engine == engine).unwrap_or(&PLAIN)
 }
 
 impl Row {
     /// The load that `page` tells. An engine without names of its own, whose operator set a path nevertheless, may
     /// show those of any other: names do not collide. O(page).
-    pub(super) fn read(&self, page: &[u8]) -> Result<Scrape, PageError> {
+    pub fn read(&self, page: &[u8]) -> Result<Scrape, PageError> {
         if self.has_names() {
             return self.read_own(page);
         }

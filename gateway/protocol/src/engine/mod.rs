@@ -1,4 +1,4 @@
-//! What differs from engine to engine, beside what they call their load (`scrape::engines`).
+//! What differs from engine to engine, beside what they call their load ([`metrics`]).
 //!
 //! | engine | priority in the body | request id | salt | stops when the client leaves | cached tokens in usage | seen in |
 //! |---|---|---|---|---|---|---|
@@ -15,10 +15,67 @@
 //! may abort. Withdrawing a request needs an engine that is *known* to stop, because one that computes on would make
 //! a withdrawn request cost twice.
 
+pub mod exposition;
+pub mod metrics;
+pub mod pages;
 pub mod parameters;
 
-use crate::config::Engine;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use shedder::Tier;
+
+/// The software that a deployment's servers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// vLLM.
+    Vllm,
+    /// SGLang.
+    Sglang,
+    /// Text Generation Inference.
+    Tgi,
+    /// llama.cpp's server.
+    Llamacpp,
+    /// Ollama.
+    Ollama,
+    /// LMDeploy.
+    Lmdeploy,
+    /// TensorRT-LLM's server.
+    Trtllm,
+    /// NVIDIA Dynamo's frontend, with workers behind it.
+    Dynamo,
+    /// Anything else that speaks the OpenAI API; no metrics are read.
+    #[default]
+    Openai,
+}
+
+impl Engine {
+    /// Where its Prometheus metrics are, if it has any.
+    pub fn metrics_path(self) -> Option<&'static str> {
+        match self {
+            Self::Vllm | Self::Sglang | Self::Tgi | Self::Llamacpp | Self::Lmdeploy | Self::Dynamo => {
+                Some("/metrics")
+            }
+            Self::Trtllm => Some("/prometheus/metrics"),
+            Self::Ollama | Self::Openai => None,
+        }
+    }
+
+    /// Its name in the config.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vllm => "vllm",
+            Self::Sglang => "sglang",
+            Self::Tgi => "tgi",
+            Self::Llamacpp => "llamacpp",
+            Self::Ollama => "ollama",
+            Self::Lmdeploy => "lmdeploy",
+            Self::Trtllm => "trtllm",
+            Self::Dynamo => "dynamo",
+            Self::Openai => "openai",
+        }
+    }
+}
 
 /// The numbers that an engine takes for the two tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

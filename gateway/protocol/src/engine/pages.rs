@@ -14,28 +14,48 @@
 use serde::Deserialize;
 use shedder::Scrape;
 
-use crate::config::Engine;
-use crate::upstream::learned::{MODELS_MAX, Windows};
+use crate::engine::Engine;
+use std::collections::BTreeMap;
+
+/// Models of which the window is remembered. A server has a handful; adapters count too.
+pub const MODELS_MAX: usize = 256;
+
+/// Context windows, tokens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Windows {
+    /// Of all models, where the engine says one number.
+    pub all: Option<u32>,
+    /// By the served model's name. At most [`MODELS_MAX`].
+    pub by_model: BTreeMap<Box<str>, u32>,
+}
+
+impl Windows {
+    /// The window of a served model; `None`: nothing told.
+    #[must_use]
+    pub fn of(&self, served_model: &str) -> Option<u32> {
+        self.by_model.get(served_model).copied().or(self.all)
+    }
+}
 
 /// Largest context window that is believed, tokens.
 const WINDOW_MAX: u64 = 1_000_000_000;
 
 /// What an engine told of what does not change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Told {
+pub struct Told {
     /// Requests that it computes at once.
-    pub(super) slots: Option<u32>,
+    pub slots: Option<u32>,
     /// KV memory, tokens.
-    pub(super) kv_tokens: Option<u64>,
+    pub kv_tokens: Option<u64>,
     /// Context windows.
-    pub(super) windows: Windows,
+    pub windows: Windows,
 }
 
 /// A path, and how its page is read.
 type Page<T> = (&'static str, fn(&[u8]) -> Option<T>);
 
 /// Pages of what does not change, each with its reader.
-pub(super) fn pages(engine: Engine) -> &'static [Page<Told>] {
+pub fn pages(engine: Engine) -> &'static [Page<Told>] {
     match engine {
         Engine::Sglang => &[("/v1/models", models), (LOADS, places_of_loads)],
         Engine::Tgi => &[("/info", info)],
@@ -48,7 +68,7 @@ pub(super) fn pages(engine: Engine) -> &'static [Page<Told>] {
 }
 
 /// The page that tells the load where there are no metrics.
-pub(super) fn load_page(engine: Engine) -> Option<Page<Scrape>> {
+pub fn load_page(engine: Engine) -> Option<Page<Scrape>> {
     match engine {
         Engine::Sglang => Some((LOADS, loads)),
         Engine::Llamacpp => Some(("/slots", slots)),

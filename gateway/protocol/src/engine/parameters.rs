@@ -6,7 +6,10 @@
 //! versions are not here, because others need them: see `deploy/examples/engines.yaml` for penalties before vLLM
 //! 0.20 (CVE-2026-44223) and grammars.
 
-use crate::config::Engine;
+use super::Engine;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// What becomes of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,6 +20,63 @@ pub enum Rule {
     Strip,
     /// A larger number becomes this one.
     Cap(f64),
+}
+
+/// What becomes of parameters, by key in lower case. A parameter that is not there goes to the engine as it came.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Parameters {
+    rules: BTreeMap<Box<str>, Rule>,
+    /// Whether any is about a member of an object in the body.
+    has_dots: bool,
+}
+
+impl Parameters {
+    /// The rules by their parameters' names, in lower case; with dots, of members of objects.
+    #[must_use]
+    pub fn new(rules: BTreeMap<Box<str>, Rule>) -> Self {
+        let has_dots = rules.keys().any(|name| name.contains('.'));
+        Parameters { rules, has_dots }
+    }
+
+    /// What becomes of `name`, in whichever case it is spelled: engines written in Go do not mind. O(log rules);
+    /// allocates only for a name with capitals.
+    #[must_use]
+    pub fn rule(&self, name: &str) -> Option<Rule> {
+        if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return self.rules.get(name.to_ascii_lowercase().as_str()).copied();
+        }
+        self.rules.get(name).copied()
+    }
+
+    /// Whether there is a rule about what is inside of `name`. O(log rules), and at once where no rule has a dot.
+    #[must_use]
+    pub fn reaches_into(&self, name: &str) -> bool {
+        if !self.has_dots {
+            return false;
+        }
+        let inside = format!("{}.", name.to_ascii_lowercase());
+        let from = (Bound::Included(inside.as_str()), Bound::Unbounded);
+        self.rules.range::<str, _>(from).next().is_some_and(|(rule, _)| rule.starts_with(&inside))
+    }
+
+    /// As the admin API shows it: parameters by what becomes of them.
+    #[must_use]
+    pub fn shown(&self) -> Value {
+        let of = |wanted: Rule| -> Vec<&str> {
+            self.rules.iter().filter(|(_, rule)| **rule == wanted).map(|(name, _)| &**name).collect()
+        };
+        let caps = self.rules.iter().filter_map(|(name, rule)| match rule {
+            Rule::Cap(most) => Some(json!({ "parameter": name, "at_most": most })),
+            Rule::Deny | Rule::Strip => None,
+        });
+        json!({ "deny": of(Rule::Deny), "strip": of(Rule::Strip), "cap": caps.collect::<Vec<_>>() })
+    }
+
+    /// Whether every parameter passes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
 }
 
 /// A parameter with what becomes of it and why.

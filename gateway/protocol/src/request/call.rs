@@ -4,14 +4,14 @@
 //! `stream_options`, so that usage always comes. Everything else stays byte for byte. Because we write what
 //! decides, the engine cannot read another model or another stream flag than was admitted and charged.
 
+use crate::api::prompts::Prompts;
 use crate::api::{Api, Family, Form};
-use crate::entropy::stable_hash;
+use crate::json::depth::nests_at_most;
+use crate::json::members::{Member, Members, Parameter};
 use crate::refusal::{Reason, Refusal};
-use crate::request::depth::nests_at_most;
-use crate::request::exact::PromptText;
-use crate::request::members::{Member, Members, Parameter};
 use crate::request::policy::Edits;
-use crate::request::prompts::Prompts;
+use crate::request::prompt_text::PromptText;
+use crate::stable_hash;
 use bytes::Bytes;
 use serde::Deserialize;
 use std::ops::Range;

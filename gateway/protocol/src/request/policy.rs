@@ -8,11 +8,11 @@
 //! Cost: O(members · log rules); nothing is done for a deployment without rules, and no object is looked into without
 //! a rule about what is in it.
 
-use crate::config::Parameters;
+use crate::engine::parameters::Parameters;
 use crate::engine::parameters::Rule;
+use crate::json::members::{self, Parameter};
 use crate::refusal::Refusal;
 use crate::request::call::Call;
-use crate::request::members::{self, Parameter};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -162,7 +162,7 @@ fn members(written: &Written<'_>) -> Option<Bytes> {
 mod tests {
     use super::*;
     use crate::api::Api;
-    use crate::config::Engine;
+    use crate::engine::Engine;
     use proptest::prelude::*;
     use serde_json::Value;
 

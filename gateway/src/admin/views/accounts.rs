@@ -1,9 +1,9 @@
 //! Accounts: who may use what, and how much of it is in use.
 
 use crate::clock;
-use crate::config;
-use crate::gateway::Gateway;
+use crate::state::gateway::Gateway;
 use crate::state::{Account, Snapshot};
+use config;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
@@ -110,7 +110,7 @@ pub(in crate::admin) fn account_state(gateway: &Gateway, account: &Account) -> A
         source: if account.made { "runtime" } else { "config" },
         overrides_runtime: !account.made && gateway.roster.has(&config.id),
         disabled: config.disabled,
-        keys: config.keys.iter().map(crate::keys::Digest::short).collect(),
+        keys: config.keys.iter().map(config::keys::Digest::short).collect(),
         ending_keys: in_force
             .map(|(key, at)| EndingKey { key: key.short(), at: clock::rfc3339(at) })
             .collect(),

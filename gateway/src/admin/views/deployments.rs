@@ -2,8 +2,9 @@
 
 use super::{millis, moment};
 use crate::clock;
-use crate::last_minute::TierLately;
-use crate::state::{Deployment, Snapshot};
+use crate::state::Snapshot;
+use crate::upstream::deployment::Deployment;
+use crate::upstream::last_minute::TierLately;
 use schemars::JsonSchema;
 use serde::Serialize;
 use shedder::{Reason, ReplicaSnapshot, Tier};
@@ -182,7 +183,7 @@ pub(in crate::admin) fn deployment_state(snapshot: &Snapshot, deployment: &Deplo
     let now = clock::now();
     let state = deployment.gate.read(|shedder| shedder.snapshot(now));
     let lately = deployment.last_minute.until(now, &state.counters);
-    let serves = |model: &&Arc<crate::config::Model>| {
+    let serves = |model: &&Arc<config::Model>| {
         model.routes.iter().any(|route| route.deployment.name == deployment.config.name)
     };
     let in_service = || state.replicas.iter().filter(|replica| replica.healthy && !replica.drained);

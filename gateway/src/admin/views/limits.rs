@@ -2,7 +2,7 @@
 
 use super::{millis, moment};
 use crate::clock;
-use crate::gateway::Gateway;
+use crate::state::gateway::Gateway;
 use crate::state::{Account, Model, Snapshot};
 use limits::{LimitChange, Meter, MeterView};
 use schemars::JsonSchema;

@@ -1,10 +1,10 @@
 //! The process itself: version, config in force, reloads, what must be zero at rest.
 
 use crate::clock;
-use crate::config::LogLevel;
-use crate::gateway::Gateway;
-use crate::logging;
-use crate::reload::Reloads;
+use crate::state::gateway::Gateway;
+use crate::state::reload::Reloads;
+use crate::telemetry::logging;
+use config::LogLevel;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -122,6 +122,6 @@ pub(in crate::admin) struct InvariantsState {
 
 /// The counters as they are now.
 pub(in crate::admin) fn invariants(gateway: &Gateway) -> InvariantsState {
-    let crate::gateway::Invariants { at_rest, counters } = gateway.invariants();
+    let crate::state::gateway::Invariants { at_rest, counters } = gateway.invariants();
     InvariantsState { at_rest, counters }
 }

@@ -2,10 +2,10 @@
 
 use super::millis;
 use crate::clock;
-use crate::config;
-use crate::explain::Why;
-use crate::gateway::Gateway;
-use crate::record::Record;
+use crate::state::gateway::Gateway;
+use crate::telemetry::record::Record;
+use config;
+use protocol::explain::Why;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;

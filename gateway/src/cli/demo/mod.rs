@@ -12,12 +12,12 @@ mod tide;
 mod view;
 
 use crate::clock;
-use crate::config::{Config, Faults};
-use crate::gateway::Gateway;
-use crate::keys::Digest;
-use crate::serve::{self, ServeError};
+use crate::lifecycle::serve::{self, ServeError};
+use crate::state::gateway::Gateway;
 use bench::load::{self, Caller, LoadPlan, LoadRun, Mode, Stage};
 use bench::workload::{Arrivals, Workload};
+use config::keys::Digest;
+use config::{Config, Faults};
 use fleet::{Fleet, MODEL};
 use keys::{Key, Keyboard};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -1,13 +1,13 @@
 //! The demo's traffic: the launch-day drill without an end, and what somebody at the keyboard adds to it.
 
-use crate::config::Faults;
 use crate::drill;
 use bench::drill::scenario::Source;
+use config::Faults;
 use std::path::Path;
 use std::time::Duration;
 
 /// The drill, as it is in `deploy/drills/`.
-const LAUNCH_DAY: &str = include_str!("../../../deploy/drills/launch-day.yaml");
+const LAUNCH_DAY: &str = include_str!("../../../../deploy/drills/launch-day.yaml");
 /// Requests per second that the replicas carry within their targets.
 const KNEE_PER_S: f64 = 25.6;
 /// What a doubled regular tier is.

@@ -2,7 +2,7 @@
 
 use super::tide::Phase;
 use crate::clock;
-use crate::gateway::Gateway;
+use crate::state::gateway::Gateway;
 use bench::load::{LiveTier, LoadRun};
 use shedder::Snapshot;
 use std::fmt::Write as _;

@@ -36,7 +36,7 @@ mod wire;
 pub use predecessor::Predecessor;
 pub use successor::{Listeners, Successor, offer};
 
-use crate::config::Config;
+use config::Config;
 use std::io;
 use std::path::PathBuf;
 
@@ -81,7 +81,7 @@ pub enum UpgradeError {
     Stranger(u32),
     /// The folder.
     #[error("{0}")]
-    Journal(#[from] crate::journal::JournalError),
+    Journal(#[from] crate::store::journal::JournalError),
     /// It was told to stop meanwhile.
     #[error("this process is going down already")]
     Stopping,

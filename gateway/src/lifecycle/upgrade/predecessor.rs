@@ -3,8 +3,8 @@
 use super::wire::{LISTENERS, Message, Wire};
 use super::{UpgradeError, socket};
 use crate::clock;
-use crate::config::Config;
-use crate::gateway::Gateway;
+use crate::state::gateway::Gateway;
+use config::Config;
 use limits::PerMeter;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use std::fs;

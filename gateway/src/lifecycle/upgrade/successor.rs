@@ -3,8 +3,8 @@
 use super::wire::{Message, Wire};
 use super::{UpgradeError, socket};
 use crate::clock;
-use crate::gateway::Gateway;
-use crate::journal::Journal;
+use crate::state::gateway::Gateway;
+use crate::store::journal::Journal;
 use parking_lot::Mutex;
 use rustix::fd::AsFd;
 use std::net::{SocketAddr, TcpListener};
@@ -54,7 +54,7 @@ pub fn offer(
     let message = Message::Listeners { customers: customers.0.to_string(), admin: admin.0.to_string() };
     wire.send_with(&message, &[customers.1.as_fd(), admin.1.as_fd()])?;
     wire.expect(&Message::Ready)?;
-    journal.hand_over(&gateway.registry)?;
+    journal.hand_over(gateway.registry.budgets())?;
     let since = clock::now();
     match give_place(&mut wire, gateway) {
         Ok(()) => {

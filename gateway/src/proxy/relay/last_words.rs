@@ -4,10 +4,10 @@
 //! that nobody listens any more, and what comes until they hang up is read, for a short time: nothing of it is passed on.
 
 use super::{Batch, Relay};
-use crate::api::StreamReader;
-use crate::api::sse::SseSplitter;
 use crate::clock;
 use bytes::BytesMut;
+use protocol::answer::StreamReader;
+use protocol::answer::sse::SseSplitter;
 use std::time::Duration;
 
 /// Longest time for it. Engines hang up within milliseconds; one that takes a closed half for a client that only

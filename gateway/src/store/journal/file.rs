@@ -12,8 +12,8 @@
 //! kept beside the new one for whoever wants to look.
 
 use super::format::{FRAME, HEADER, PAYLOAD_MAX, Record, decode, encode, frame, header};
-use crate::entropy::stable_hash;
 use parking_lot::{Mutex, RwLock};
+use protocol::stable_hash;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -69,11 +69,11 @@ struct Writer {
 
 /// What became of an append.
 #[derive(Debug)]
-pub(super) struct Appended {
+pub struct Appended {
     /// Records that are on the disk.
-    pub(super) written: usize,
+    pub written: usize,
     /// The rewriting that was due: `None`, none was; an error, the file goes on growing for now.
-    pub(super) rewritten: Option<io::Result<()>>,
+    pub rewritten: Option<io::Result<()>>,
 }
 
 impl Place {

@@ -13,14 +13,11 @@
 
 mod file;
 mod format;
-mod saving;
 
-pub use saving::start;
-
-use crate::budget::BudgetCell;
+use crate::accounts::budget::BudgetCell;
 use crate::clock;
-use crate::state::Registry;
-use file::{Appended, LogFile};
+pub use file::Appended;
+use file::LogFile;
 use format::Record;
 use limits::{Budget, BudgetConfig, Snapshot};
 use parking_lot::{Mutex, MutexGuard};
@@ -99,15 +96,15 @@ impl Journal {
         Ok(Arc::new(Journal { log, folder, lock }))
     }
 
-    /// Writes every budget as another process is to go on with it, and lets go of the folder. Nothing is written from
+    /// Writes each of `budgets` as another process is to go on with it, and lets go of the folder. Nothing is written from
     /// here any more.
     ///
     /// # Errors
     /// When it cannot be written. Then the folder is kept.
-    pub fn hand_over(&self, registry: &Registry) -> io::Result<()> {
+    pub fn hand_over(&self, budgets: Vec<Arc<BudgetCell>>) -> io::Result<()> {
         let mut lock = self.lock.lock();
         let saved = clock::wall();
-        let records = registry.budgets().into_iter().map(|cell| {
+        let records = budgets.into_iter().map(|cell| {
             // What comes later is told to the other process, and written here only if that one fails.
             cell.touch();
             Record {
@@ -162,15 +159,14 @@ impl Journal {
         Ok(Some(FolderKept { _turn: turn }))
     }
 
-    /// Writes every budget that was touched since the last call.
+    /// Writes those of `budgets` that were touched since the last call.
     ///
     /// # Errors
     /// When the disk is full or gone. The budgets stay marked and are written the next time. Nothing is written, and
     /// that is no error, once the folder is another process's.
-    fn save(&self, registry: &Registry) -> io::Result<Appended> {
+    pub fn save(&self, budgets: Vec<Arc<BudgetCell>>) -> io::Result<Appended> {
         let Some(_turn) = self.keep()? else { return Ok(Appended { written: 0, rewritten: None }) };
-        let touched: Vec<Arc<BudgetCell>> =
-            registry.budgets().into_iter().filter(|cell| cell.take_touched()).collect();
+        let touched: Vec<Arc<BudgetCell>> = budgets.into_iter().filter(|cell| cell.take_touched()).collect();
         let saved = clock::wall();
         let records = touched.iter().map(|cell| Record {
             saved,
@@ -233,8 +229,8 @@ mod tests {
         });
         cell.touch();
         let journal = Journal::open(&folder).unwrap();
-        assert_eq!(journal.save(&registry).unwrap().written, 1);
-        assert_eq!(journal.save(&registry).unwrap().written, 0, "nothing was touched since");
+        assert_eq!(journal.save(registry.budgets()).unwrap().written, 1);
+        assert_eq!(journal.save(registry.budgets()).unwrap().written, 0, "nothing was touched since");
         drop(journal);
 
         let again = Journal::open(&folder).unwrap();
@@ -260,14 +256,15 @@ mod tests {
         let registry = Registry::default();
         let cell = registry.insert("acme", "m", config());
         let ask = Ask { prompt: 50_000, uncached_prompt: 40_000, choices: 1, ..Ask::default() };
-        let prompt = crate::budget::Prompt { tokens: 50_000, uncached: 40_000, tokens_per_chunk: 1.0 };
+        let prompt =
+            crate::accounts::budget::Prompt { tokens: 50_000, uncached: 40_000, tokens_per_chunk: 1.0 };
         let ledger = cell.reserve(&ask, prompt).0.unwrap();
         let old = Journal::open(&folder).unwrap();
 
-        old.hand_over(&registry).unwrap();
+        old.hand_over(registry.budgets()).unwrap();
 
         let new = Journal::open(&folder).unwrap();
-        assert_eq!(old.save(&registry).unwrap().written, 0, "it is not ours to write");
+        assert_eq!(old.save(registry.budgets()).unwrap().written, 0, "it is not ours to write");
         assert!(old.keep().unwrap().is_none());
         let mut budget = new.find("acme", "m", config()).unwrap();
         assert_eq!(budget.view(clock::now()).prompt.used, 50_000, "the prompt that runs is known");
@@ -276,13 +273,13 @@ mod tests {
         let beyond = cell.take_beyond();
         assert_eq!((beyond.prompt, beyond.uncached_prompt, beyond.generated), (-1_000, 0, 5));
         old.take_back();
-        assert!(old.save(&registry).is_err(), "the new process still has it");
+        assert!(old.save(registry.budgets()).is_err(), "the new process still has it");
         let path = folder.join("budgets.journal");
         fs::copy(&path, folder.join("copy")).unwrap();
         fs::rename(folder.join("copy"), &path).unwrap();
         drop(new);
         assert!(old.keep().unwrap().is_some());
-        assert_eq!(old.save(&registry).unwrap().written, 1, "nothing of it was lost here either");
+        assert_eq!(old.save(registry.budgets()).unwrap().written, 1, "nothing of it was lost here either");
         drop(old);
         let mut budget = Journal::open(&folder).unwrap().find("acme", "m", config()).unwrap();
         assert_eq!(budget.view(clock::now()).prompt.used, 49_000, "it was written where it is looked for");
@@ -295,7 +292,7 @@ mod tests {
         let registry = Registry::default();
         let cell = registry.insert("acme", "m", config());
         let journal = Journal::open(&folder).unwrap();
-        journal.save(&registry).unwrap();
+        journal.save(registry.budgets()).unwrap();
         let mut snapshot = cell.with(|budget| budget.snapshot(clock::now()).to_bytes());
         snapshot[0] = 99;
         let newer = Record { saved: clock::wall(), account: "newer".into(), model: "m".into(), snapshot };
@@ -315,7 +312,7 @@ mod tests {
         let registry = Registry::default();
         registry.insert("acme", "m", config());
         let journal = Journal::open(&folder).unwrap();
-        journal.save(&registry).unwrap();
+        journal.save(registry.budgets()).unwrap();
 
         assert_eq!(registry.forget_idle(Duration::ZERO), 0, "touched since the beginning of time");
         assert_eq!(registry.forget_idle(clock::now() + Duration::from_secs(1)), 1);

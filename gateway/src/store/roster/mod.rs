@@ -15,10 +15,8 @@
 mod file;
 
 use crate::clock;
-use crate::config::{self, AccountRules, Config};
-use crate::gateway::Gateway;
-use crate::keys::Digest;
-use crate::state::Snapshot;
+use config::keys::Digest;
+use config::{self, AccountRules, Config};
 use file::{Line, RosterFile};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -30,8 +28,6 @@ use std::time::Duration;
 
 /// Accounts made at run time, at most: each costs about 2 KiB of memory, and each change looks at all of them.
 pub const ACCOUNTS_MAX: usize = 100_000;
-/// How often it is looked whether a key's time is over.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why an account was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -155,13 +151,13 @@ impl Roster {
     /// Why not; nothing has changed then.
     pub fn create(
         &self,
-        snapshot: &Snapshot,
+        config: &Config,
         id: &str,
         fields: Map<String, Value>,
         keys: &[Digest],
     ) -> Result<(), RosterError> {
         let mut inner = self.inner.lock();
-        inner.may_change(snapshot, id)?;
+        inner.may_change(config, id)?;
         if inner.made.contains_key(id) {
             return Err(RosterError::Exists);
         }
@@ -170,21 +166,16 @@ impl Roster {
         }
         let mut account = fields;
         account.insert("keys".to_owned(), json!(keys.iter().map(ToString::to_string).collect::<Vec<_>>()));
-        inner.write(snapshot, Line::new(id, Some(account)), true)
+        inner.write(config, Line::new(id, Some(account)), true)
     }
 
     /// Sets fields of `accounts[]`; `null` puts the default in force.
     ///
     /// # Errors
     /// Why not; nothing has changed then.
-    pub fn change(
-        &self,
-        snapshot: &Snapshot,
-        id: &str,
-        fields: Map<String, Value>,
-    ) -> Result<(), RosterError> {
+    pub fn change(&self, config: &Config, id: &str, fields: Map<String, Value>) -> Result<(), RosterError> {
         let mut inner = self.inner.lock();
-        let mut line = inner.changeable(snapshot, id)?;
+        let mut line = inner.changeable(config, id)?;
         let names_models = fields.contains_key("models");
         for (key, value) in fields {
             match (&mut line.account, value.is_null()) {
@@ -193,7 +184,7 @@ impl Roster {
                 (None, _) => {}
             }
         }
-        inner.write(snapshot, line, names_models)
+        inner.write(config, line, names_models)
     }
 
     /// Adds a key; those that were there end after `overlap`, at once where it is zero. When they end, as wall time.
@@ -202,13 +193,13 @@ impl Roster {
     /// Why not; nothing has changed then.
     pub fn rotate(
         &self,
-        snapshot: &Snapshot,
+        config: &Config,
         id: &str,
         new: Digest,
         overlap: Duration,
     ) -> Result<Duration, RosterError> {
         let mut inner = self.inner.lock();
-        let mut line = inner.changeable(snapshot, id)?;
+        let mut line = inner.changeable(config, id)?;
         let ends = clock::wall() + overlap;
         let mut keys = Vec::new();
         let mut ending = BTreeMap::new();
@@ -225,19 +216,19 @@ impl Roster {
             account.insert("keys".to_owned(), json!(keys));
         }
         line.ends = ending;
-        inner.write(snapshot, line, false).map(|()| ends)
+        inner.write(config, line, false).map(|()| ends)
     }
 
     /// Removes an account.
     ///
     /// # Errors
     /// Why not; nothing has changed then.
-    pub fn remove(&self, snapshot: &Snapshot, id: &str) -> Result<(), RosterError> {
+    pub fn remove(&self, config: &Config, id: &str) -> Result<(), RosterError> {
         let mut inner = self.inner.lock();
         // One that the config overrides may go: then only the config has it.
         inner.is_open()?;
         if !inner.made.contains_key(id) {
-            let declared = snapshot.account(id).is_some();
+            let declared = declares(config, id);
             return Err(if declared { RosterError::Declared } else { RosterError::Unknown });
         }
         inner.append(&Line::new(id, None))?;
@@ -266,7 +257,8 @@ impl Roster {
     }
 
     /// Whether the time of a key is over that is still in force.
-    fn has_ended(&self, now: Duration) -> bool {
+    #[must_use]
+    pub fn has_ended(&self, now: Duration) -> bool {
         self.inner.lock().made.values().any(|made| {
             let over = |key: &Digest| {
                 made.line.ends.get(&key.to_string()).is_some_and(|at| *at <= milliseconds(now))
@@ -286,23 +278,23 @@ impl Inner {
         }
     }
 
-    fn may_change(&self, snapshot: &Snapshot, id: &str) -> Result<(), RosterError> {
-        let declared = snapshot.account(id).is_some_and(|account| !account.made);
+    fn may_change(&self, config: &Config, id: &str) -> Result<(), RosterError> {
+        let declared = declares(config, id);
         if declared { Err(RosterError::Declared) } else { self.is_open() }
     }
 
-    fn changeable(&self, snapshot: &Snapshot, id: &str) -> Result<Line, RosterError> {
-        self.may_change(snapshot, id)?;
+    fn changeable(&self, config: &Config, id: &str) -> Result<Line, RosterError> {
+        self.may_change(config, id)?;
         self.made.get(id).map(|made| made.line.clone()).ok_or(RosterError::Unknown)
     }
 
     /// Judges a line, writes it down, and puts it in the place of the old one.
-    fn write(&mut self, snapshot: &Snapshot, line: Line, names_models: bool) -> Result<(), RosterError> {
-        let rules = AccountRules::of(&snapshot.config);
+    fn write(&mut self, config: &Config, line: Line, names_models: bool) -> Result<(), RosterError> {
+        let rules = AccountRules::of(config);
         let account = judged(&rules, &line, names_models).map_err(RosterError::Faults)?;
         for key in &account.keys {
             let theirs = self.keys.get(key).is_some_and(|owner| **owner != *line.id);
-            let files = snapshot.keys.get(key).is_some_and(|account| !account.made);
+            let files = config.accounts.iter().any(|account| account.keys.contains(key));
             if theirs || files {
                 return Err(RosterError::KeyTaken(key.short()));
             }
@@ -373,6 +365,11 @@ impl Made {
     }
 }
 
+/// Whether the config has an account of this id. O(accounts).
+fn declares(config: &Config, id: &str) -> bool {
+    config.accounts.iter().any(|account| *account.id == *id)
+}
+
 /// The account that a line describes. Models are judged only where they were just named: a model that went out of the
 /// config later must not keep an operator from disabling an account.
 fn judged(rules: &AccountRules, line: &Line, names_models: bool) -> Result<config::Account, String> {
@@ -391,23 +388,4 @@ fn keys_of(line: &Line) -> Vec<String> {
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Takes keys out of force when their time is over, on a thread of its own, until the process ends.
-///
-/// # Errors
-/// When the operating system gives no thread.
-pub fn start(gateway: Arc<Gateway>) -> io::Result<()> {
-    let (never, wait) = crossbeam::channel::bounded::<()>(0);
-    std::thread::Builder::new().name("accounts".to_owned()).spawn(move || {
-        // The sender is kept, so the only way out of the wait is its time.
-        let _keep = never;
-        loop {
-            let _ = wait.recv_timeout(LOOK_EVERY);
-            if gateway.roster.has_ended(clock::wall()) {
-                gateway.accounts_changed(None);
-            }
-        }
-    })?;
-    Ok(())
 }

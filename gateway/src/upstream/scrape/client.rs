@@ -15,8 +15,8 @@ use hyper_util::rt::TokioIo;
 use pingora::connectors::TransportConnector;
 use tokio::task::JoinHandle;
 
-use super::text::PAGE_MAX;
 use crate::upstream::replica::Replica;
+use protocol::engine::exposition::PAGE_MAX;
 
 /// Bytes of an answer's head.
 const HEAD_MAX: usize = 64 * 1024;

@@ -16,9 +16,7 @@
 //! | `client` | How does the question get there and the page back? |
 
 mod client;
-mod engines;
-mod text;
-mod told;
+
 mod watch;
 
 #[cfg(test)]
@@ -33,8 +31,7 @@ use pingora::connectors::{ConnectorOptions, TransportConnector};
 use shedder::ReplicaId;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::gateway::Gateway;
-use crate::state::{Deployment, Snapshot};
+use crate::upstream::deployment::{CurrentDeployments, Deployment};
 use crate::upstream::replica::Replica;
 use crate::upstream::replicas::Numbered;
 use client::Client;
@@ -49,20 +46,20 @@ const POOL_SIZE: usize = 1;
 ///
 /// # Errors
 /// When the thread or its runtime is not to be had.
-pub fn start(gateway: Arc<Gateway>) -> io::Result<()> {
+pub fn start(current: CurrentDeployments) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Here, because it reads the system's certificates, and starting is the time for reading files.
     let connector = Arc::new(TransportConnector::new(Some(ConnectorOptions::new(POOL_SIZE))));
     std::thread::Builder::new().name("scrape".to_owned()).spawn(move || {
-        runtime.block_on(follow(&gateway, &connector));
+        runtime.block_on(follow(&current, &connector));
     })?;
     Ok(())
 }
 
-async fn follow(gateway: &Gateway, connector: &Arc<TransportConnector>) {
+async fn follow(current: &CurrentDeployments, connector: &Arc<TransportConnector>) {
     let mut watches = Watches::default();
     loop {
-        watches.follow(&gateway.snapshot(), connector);
+        watches.follow(&current.get(), connector);
         tokio::time::sleep(RELOAD_POLL).await;
     }
 }
@@ -77,9 +74,9 @@ struct Watches {
 
 impl Watches {
     /// Begins to watch replicas that are new, and ends with those that are gone.
-    fn follow(&mut self, snapshot: &Snapshot, connector: &Arc<TransportConnector>) {
+    fn follow(&mut self, deployments: &[Arc<Deployment>], connector: &Arc<TransportConnector>) {
         let mut wanted: Vec<(&Arc<Deployment>, Numbered)> = Vec::new();
-        for deployment in &snapshot.deployments {
+        for deployment in deployments {
             wanted.extend(deployment.replicas.all().iter().map(|numbered| (deployment, numbered.clone())));
         }
         let is =

@@ -16,8 +16,9 @@ use tokio::net::{TcpListener, TcpStream};
 use super::watch::Watch;
 use super::{Watches, watch_of};
 use crate::clock;
-use crate::config::Config;
-use crate::state::{Deployment, Registry, Snapshot};
+use crate::state::{Registry, Snapshot};
+use crate::upstream::deployment::Deployment;
+use config::Config;
 
 const LLAMACPP: &str = include_str!("fixtures/llamacpp-metrics.txt");
 const SMALL: &str =

@@ -16,11 +16,11 @@ use metrics::Counter;
 use shedder::{ReplicaId, Scrape};
 
 use super::client::{CallError, Client};
-use super::engines::{Row, row};
-use super::text::PageError;
-use super::told::{Told, load_page, pages};
-use crate::state::Deployment;
+use crate::upstream::deployment::Deployment;
 use crate::{clock, entropy};
+use protocol::engine::exposition::PageError;
+use protocol::engine::metrics::{Row, row};
+use protocol::engine::pages::{Told, load_page, pages};
 
 /// How often an idle or ejected replica is asked whether it is there: as soon as the shedder would try an
 /// ejected one again.

@@ -4,10 +4,10 @@
 //! minute were shed. The account's own are left out, or one account could hold its own growth up, or a lonely
 //! one would never be told that it asks for too much. Fed by finished requests, off their way.
 
+use crate::accounts::budget::BudgetCell;
 use crate::clock;
-use crate::config::Tier;
-use crate::record::Record;
-use crate::state::Registry;
+use crate::telemetry::record::Record;
+use config::Tier;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -53,10 +53,10 @@ impl Shortage {
 
     /// Freezes and thaws the budgets in memory. `share_max`: the share of shed requests above which a model is
     /// short. O(budgets in memory).
-    pub fn apply(&self, registry: &Registry, share_max: f64, now: Duration) {
+    pub fn apply(&self, budgets: &[Arc<BudgetCell>], share_max: f64, now: Duration) {
         let mut models = self.models.lock();
         models.values_mut().for_each(|minute| minute.forget(now.as_secs()));
-        for budget in registry.budgets() {
+        for budget in budgets {
             let short = models
                 .get(&budget.model)
                 .is_some_and(|minute| minute.is_short_for(&budget.account, share_max));

@@ -3,10 +3,10 @@
 //! Of an error the log says once that it began and once that it is over; how often it came is counted. What could not be
 //! saved is tried again the next time, and does not leave memory before.
 
-use super::Journal;
 use crate::clock;
-use crate::gateway::Gateway;
-use crate::state::Registry;
+use crate::state::gateway::Gateway;
+use crate::state::registry::Registry;
+use crate::store::journal::Journal;
 use metrics::{Counter, counter, describe_counter};
 use std::io;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl Troubles {
     }
 
     fn save(&mut self, journal: &Journal, registry: &Registry) {
-        match journal.save(registry) {
+        match journal.save(registry.budgets()) {
             Ok(appended) => {
                 self.append.see(&Ok(()));
                 tracing::trace!(budgets = appended.written, "saved");
@@ -127,7 +127,7 @@ mod tests {
         let after = |seconds| now + Duration::from_secs(seconds);
 
         assert_eq!(let_idle_go(&registry, after(3_600), 9), 0, "none that was not saved");
-        assert_eq!(journal.save(&registry).unwrap().written, 10);
+        assert_eq!(journal.save(registry.budgets()).unwrap().written, 10);
         assert_eq!(let_idle_go(&registry, after(4), 9), 0, "they were used a moment ago");
         assert_eq!(let_idle_go(&registry, after(6), 10), 0, "ten are no crowd yet");
         assert_eq!(let_idle_go(&registry, after(6), 9), 10, "ten are one more than the crowd");
@@ -135,7 +135,7 @@ mod tests {
         assert!(journal.find("a9", "m", BudgetConfig { policy: Policy::Fixed, bounds }).is_some());
 
         registry.insert("late", "m", BudgetConfig { policy: Policy::Fixed, bounds });
-        journal.save(&registry).unwrap();
+        journal.save(registry.budgets()).unwrap();
         assert_eq!(let_idle_go(&registry, after(590), 9), 0);
         assert_eq!(let_idle_go(&registry, after(610), 9), 1, "a lone one rests for ten minutes");
     }

@@ -1,0 +1,5 @@
+//! `accounts` and `limits`: the customers, and where their budgets start and end.
+
+pub(crate) mod account;
+pub(crate) mod apart;
+pub(crate) mod limits;

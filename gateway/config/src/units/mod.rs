@@ -1,0 +1,4 @@
+//! Units of values: sizes in bytes, durations.
+
+pub(crate) mod durations;
+pub(crate) mod size;

@@ -1,0 +1,8 @@
+//! A request that is understood: its decisive members, the text of its prompt, and what of it an engine may see.
+
+pub mod call;
+pub mod policy;
+pub mod prompt_text;
+
+#[cfg(test)]
+mod differential;

@@ -1,0 +1,11 @@
+//! A request's way through the gateway, from its first header to its settled budget.
+
+pub mod pipeline;
+
+pub mod attempt;
+pub mod models;
+pub mod relay;
+pub mod routing;
+pub mod settle;
+
+mod alarm;

@@ -1,0 +1,195 @@
+//! What goes on through reloads, by name: requests of accounts, budgets, weighers.
+
+use crate::accounts::budget::BudgetCell;
+use crate::accounts::memory::AccountMemory;
+use crate::clock;
+use crate::store::journal::Journal;
+use crate::store::overrides::Overrides;
+use crate::weighing::averages::UsualAnswer;
+use crate::weighing::weigh::ModelWeigher;
+use config::Config;
+use limits::{Budget, RequestMeter};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What goes on through reloads, by name. Bounded by what configs ever named.
+#[derive(Debug, Default)]
+pub struct Registry {
+    inner: Mutex<Inner>,
+    journal: Option<Arc<Journal>>,
+    overrides: Overrides,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    accounts: HashMap<Arc<str>, AccountState>,
+    budgets: HashMap<(Arc<str>, Arc<str>), Arc<BudgetCell>>,
+    weighers: HashMap<Arc<str>, (Arc<ModelWeigher>, Arc<UsualAnswer>)>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct AccountState {
+    pub(super) meter: Arc<Mutex<RequestMeter>>,
+    pub(super) memory: Arc<AccountMemory>,
+}
+
+impl Registry {
+    /// A registry whose budgets are found again in `journal`, with limits as operators set them.
+    #[must_use]
+    pub fn with_state(journal: Option<Arc<Journal>>, overrides: Overrides) -> Self {
+        Registry { inner: Mutex::default(), journal, overrides }
+    }
+
+    /// Where budgets outlive the process, if anywhere.
+    #[must_use]
+    pub fn journal(&self) -> Option<&Journal> {
+        self.journal.as_deref()
+    }
+
+    /// Limits that operators set.
+    #[must_use]
+    pub fn overrides(&self) -> &Overrides {
+        &self.overrides
+    }
+
+    /// Puts the bounds in force that config and operators say now, where the budget is in memory.
+    pub fn reconfigure(&self, config: &Config, account: &config::Account, model: &config::Model) {
+        let bounds = budget_config(config, account, model, &self.overrides);
+        let key = (Arc::clone(&account.id), Arc::clone(&model.name));
+        let cell = self.inner.lock().budgets.get(&key).cloned();
+        if let Some(cell) = cell {
+            // Bounds that are the same restart no waits.
+            let changed = cell.with(|budget| {
+                let changed = *budget.config() != bounds;
+                if changed {
+                    budget.reconfigure(clock::now(), bounds);
+                }
+                changed
+            });
+            if changed {
+                cell.touch();
+            }
+        }
+    }
+
+    /// Every budget in memory. Allocates.
+    #[must_use]
+    pub fn budgets(&self) -> Vec<Arc<BudgetCell>> {
+        self.inner.lock().budgets.values().cloned().collect()
+    }
+
+    /// Running requests over all accounts: zero at rest.
+    #[must_use]
+    pub fn live_requests(&self) -> u64 {
+        self.inner.lock().accounts.values().map(|account| u64::from(account.meter.lock().live())).sum()
+    }
+
+    /// Forgets the requests of an account that is gone: those that run end with what they hold.
+    pub fn forget_account(&self, id: &str) {
+        self.inner.lock().accounts.remove(id);
+    }
+
+    pub(super) fn account(&self, account: &config::Account) -> AccountState {
+        let (per_minute, at_once) = (u64::from(account.requests_per_minute), account.concurrency);
+        let mut inner = self.inner.lock();
+        let state = inner.accounts.entry(Arc::clone(&account.id)).or_insert_with(|| AccountState {
+            meter: Arc::new(Mutex::new(RequestMeter::new(per_minute, at_once))),
+            memory: Arc::default(),
+        });
+        state.meter.lock().reconfigure(per_minute, at_once);
+        state.clone()
+    }
+
+    pub(super) fn model(&self, model: &config::Model) -> (Arc<ModelWeigher>, Arc<UsualAnswer>) {
+        let fresh =
+            || (Arc::new(ModelWeigher::new(model)), Arc::new(UsualAnswer::starting_at(model.default_output)));
+        self.inner.lock().weighers.entry(Arc::clone(&model.name)).or_insert_with(fresh).clone()
+    }
+
+    /// The budget in memory, or as it was saved, or a new one. The file is read with nothing locked here: its reading
+    /// must hold up nobody else. Two that look for the same one at once, as at a reload, get the one that came first.
+    pub(super) fn budget(
+        &self,
+        config: &Config,
+        account: &config::Account,
+        model: &config::Model,
+    ) -> Arc<BudgetCell> {
+        let key = (Arc::clone(&account.id), Arc::clone(&model.name));
+        if let Some(cell) = self.inner.lock().budgets.get(&key) {
+            return Arc::clone(cell);
+        }
+        let bounds = budget_config(config, account, model, &self.overrides);
+        let saved = self.journal.as_ref().and_then(|journal| journal.find(&account.id, &model.name, bounds));
+        let budget = saved.unwrap_or_else(|| Budget::new(clock::now(), bounds));
+        let found = BudgetCell::new(Arc::clone(&account.id), Arc::clone(&model.name), budget);
+        Arc::clone(self.inner.lock().budgets.entry(key).or_insert(found))
+    }
+
+    /// Budgets in memory.
+    #[must_use]
+    pub fn in_memory(&self) -> usize {
+        self.inner.lock().budgets.len()
+    }
+
+    /// Lets budgets go that were saved and not touched since `since`; how many. Without a journal none: it would
+    /// be forgetting.
+    pub fn forget_idle(&self, since: Duration) -> usize {
+        let mut inner = self.inner.lock();
+        let before = inner.budgets.len();
+        // With the registry locked nobody gets a new handle; one that is out keeps the budget here.
+        inner.budgets.retain(|_, cell| Arc::strong_count(cell) > 1 || !cell.is_idle(since));
+        before - inner.budgets.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn insert(&self, account: &str, model: &str, config: limits::BudgetConfig) -> Arc<BudgetCell> {
+        let cell = BudgetCell::new(account.into(), model.into(), Budget::new(clock::now(), config));
+        self.inner.lock().budgets.insert((account.into(), model.into()), Arc::clone(&cell));
+        cell
+    }
+}
+
+/// The bounds and the policy of one account's budget on one model.
+#[must_use]
+pub fn budget_config(
+    config: &Config,
+    account: &config::Account,
+    model: &config::Model,
+    overrides: &Overrides,
+) -> limits::BudgetConfig {
+    let bounds = overrides.apply(&account.id, &model.name, config.limits.bounds(account, model));
+    let meter = |of: fn(&config::Meters) -> u64| {
+        let at_most = |tokens: u64| tokens.min(limits::TOKENS_PER_MINUTE_MAX);
+        let (start, floor, ceiling) = (of(&bounds.start), of(&bounds.floor), of(&bounds.ceiling));
+        // The config has floor <= start <= ceiling, so this is only another type for the same numbers.
+        limits::Bounds { start: at_most(start), floor: at_most(floor), ceiling: at_most(ceiling) }
+    };
+    limits::BudgetConfig {
+        policy: policy(&config.limits),
+        bounds: limits::PerMeter {
+            prompt: meter(|m| m.prompt),
+            uncached_prompt: meter(|m| m.uncached_prompt),
+            generated: meter(|m| m.generated),
+        },
+    }
+}
+
+fn policy(limits: &config::Limits) -> limits::Policy {
+    let percent = |share: f64| (share * 100.0).round() as u32;
+    match limits.policy {
+        config::LimitPolicy::Fixed => limits::Policy::Fixed,
+        config::LimitPolicy::Published => limits::Policy::Published(limits::AdaptiveRule {
+            grow_above_percent: percent(limits.growth.use_over),
+            grow_by_percent: percent(limits.growth.factor - 1.0),
+            grow_every: limits.growth.every,
+            shrink_below_percent: percent(limits.shrink.use_under),
+            shrink_by_percent: percent(1.0 - limits.shrink.factor),
+            shrink_every: limits.shrink.every,
+            shrink_keeps_percent: percent(limits.shrink.unless_over),
+            observed: Duration::from_secs(u64::from(limits.shrink.days) * 86_400),
+            reset_after: limits.reset_after,
+        }),
+    }
+}

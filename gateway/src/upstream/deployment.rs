@@ -1,0 +1,195 @@
+//! One deployment as it runs: its replicas, its admission controller, and what was learnt of its engines.
+//!
+//! It outlives a reload: under a new config who waits and who runs goes on, and so does what was learnt.
+
+use crate::clock;
+use crate::upstream::admission::Gate;
+use crate::upstream::discovery::Places;
+use crate::upstream::last_minute::LastMinute;
+use crate::upstream::learned::Learned;
+use crate::upstream::operated::Operated;
+use crate::upstream::replica::{Replica, UpstreamTimeouts};
+use crate::upstream::replicas::Replicas;
+use crate::weighing::averages::TokensPerChunk;
+use crate::weighing::weigh::Prefixes;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One deployment.
+#[derive(Debug)]
+pub struct Deployment {
+    /// What the config says.
+    pub config: Arc<config::Deployment>,
+    /// Its gate.
+    pub gate: Arc<Gate>,
+    /// Its replicas by the shedder's number.
+    pub replicas: Replicas,
+    /// Where they are, and what their names stood for last.
+    pub places: Mutex<Places>,
+    /// What the engines tell about themselves.
+    pub learned: Arc<Learned>,
+    /// How long they may take.
+    pub timeouts: UpstreamTimeouts,
+    /// What they have cached.
+    pub prefixes: Arc<Prefixes>,
+    /// Tokens that one content chunk usually carries.
+    pub tokens_per_chunk: Arc<TokensPerChunk>,
+    /// What was admitted and shed in the last minute.
+    pub last_minute: Arc<LastMinute>,
+    /// What operators did to it.
+    pub operated: Arc<Operated>,
+}
+
+/// The deployments of the config in force, for tasks that follow it through reloads.
+#[derive(Clone)]
+pub struct CurrentDeployments(Arc<dyn Fn() -> Arc<[Arc<Deployment>]> + Send + Sync>);
+
+impl CurrentDeployments {
+    /// Asks `current` each time.
+    pub fn new(current: impl Fn() -> Arc<[Arc<Deployment>]> + Send + Sync + 'static) -> Self {
+        CurrentDeployments(Arc::new(current))
+    }
+
+    /// Those of the config in force. The same allocation until the next reload.
+    #[must_use]
+    pub fn get(&self) -> Arc<[Arc<Deployment>]> {
+        (self.0)()
+    }
+}
+
+/// Tells the shedders of `deployments` their replicas and their config, and does `swap` while none of them gives out a
+/// place. So nobody gets a place of the new config before that is the one to be read, nor one of the old after it.
+pub fn put_in_force(deployments: &[Arc<Deployment>], swap: &mut dyn FnMut()) {
+    let Some((deployment, rest)) = deployments.split_first() else { return swap() };
+    let told = deployment.replicas.for_shedder();
+    deployment.gate.with(|shedder| {
+        shedder.reconfigure(clock::now(), shedder_config(&deployment.config), &told);
+        put_in_force(rest, swap);
+    });
+}
+
+impl Deployment {
+    /// The ceilings in force: as configured, or as an operator set them.
+    #[must_use]
+    pub fn ceilings(&self) -> config::Ceilings {
+        self.operated.ceilings().unwrap_or(self.config.ceilings)
+    }
+
+    /// The replica that a session's hint belongs to.
+    #[must_use]
+    pub fn hinted(&self, hint: Option<u64>) -> Option<shedder::ReplicaId> {
+        self.replicas.hinted(hint?)
+    }
+
+    /// From now on these are its replicas.
+    pub fn become_these(&self, replicas: Vec<Replica>) {
+        let (before, after) = (self.replicas.all().len(), replicas.len());
+        self.replicas.become_these(replicas, &self.gate, &self.prefixes);
+        tracing::info!(deployment = &*self.config.name, before, after, "the replicas have changed");
+    }
+
+    /// Takes a replica, by its number or by its name, out of service, or back: what runs there runs on, nothing new
+    /// comes. `false`: there is no such one. It lasts until it is taken back, or its address is gone.
+    pub fn drain(&self, replica: &str, drained: bool) -> bool {
+        let by_number = || replica.parse().ok().map(shedder::ReplicaId);
+        let found = self.replicas.named(replica).or_else(by_number);
+        let Some(id) = found.filter(|id| self.replicas.get(*id).is_some()) else { return false };
+        self.gate.with(|shedder| shedder.set_drained(clock::now(), id, drained));
+        tracing::info!(deployment = &*self.config.name, replica, drained, "drain");
+        true
+    }
+
+    /// The one of that name in `before` under its new config, or a new one. Looks names up, which may block.
+    #[must_use]
+    pub fn after(config: &Arc<config::Deployment>, before: &[Arc<Deployment>]) -> Deployment {
+        let same = |old: &&Arc<Deployment>| old.config.name == config.name;
+        match before.iter().find(same) {
+            Some(old) => old.renewed(config),
+            None => Deployment::build(config),
+        }
+    }
+
+    /// The same deployment under a new config: who waits and who runs goes on, and so does what was learnt. Ceilings
+    /// that an operator set are replaced, drains and a pressure stay. The shedder is not told yet: see [`put_in_force`].
+    fn renewed(&self, config: &Arc<config::Deployment>) -> Deployment {
+        let timeouts = timeouts(&config.timeouts);
+        let mut places = Places::new(Arc::clone(config), timeouts);
+        places.resolve_now();
+        let replicas = self.replicas.renewed(places.replicas(), config, &self.gate, &self.prefixes);
+        self.operated.set_ceilings(None);
+        Deployment {
+            gate: Arc::clone(&self.gate),
+            replicas,
+            places: Mutex::new(places),
+            learned: Arc::clone(&self.learned),
+            timeouts,
+            prefixes: Arc::clone(&self.prefixes),
+            tokens_per_chunk: Arc::clone(&self.tokens_per_chunk),
+            last_minute: Arc::clone(&self.last_minute),
+            operated: Arc::clone(&self.operated),
+            config: Arc::clone(config),
+        }
+    }
+
+    /// Looks its names up, which may block.
+    pub(crate) fn build(config: &Arc<config::Deployment>) -> Deployment {
+        let timeouts = timeouts(&config.timeouts);
+        let mut places = Places::new(Arc::clone(config), timeouts);
+        places.resolve_now();
+        let replicas = Replicas::new(places.replicas(), config);
+        let shedder = shedder::Shedder::new(clock::now(), shedder_config(config), &replicas.for_shedder());
+        Deployment {
+            gate: Gate::new(shedder),
+            replicas,
+            places: Mutex::new(places),
+            learned: Arc::default(),
+            timeouts,
+            prefixes: Arc::new(Prefixes::new(config.shared_prefixes)),
+            tokens_per_chunk: Arc::default(),
+            last_minute: Arc::default(),
+            operated: Arc::default(),
+            config: Arc::clone(config),
+        }
+    }
+}
+
+/// What the config says of a deployment's timeouts.
+pub(crate) fn timeouts(config: &config::Timeouts) -> UpstreamTimeouts {
+    UpstreamTimeouts {
+        connect: config.connect,
+        first_token: config.first_token,
+        between_tokens: config.between_tokens,
+        answer: config.answer,
+        write: config.write,
+        idle: config.idle,
+    }
+}
+
+fn shedder_config(config: &config::Deployment) -> shedder::Config {
+    let slo = &config.slo;
+    let has_slo = slo.ttft.is_some() || slo.tpot.is_some();
+    shedder::Config {
+        slo: has_slo.then(|| shedder::Slo {
+            ttft: slo.ttft.unwrap_or(Duration::from_secs(2)),
+            tpot: slo.tpot.unwrap_or(Duration::from_millis(100)),
+        }),
+        ceilings: shedder::PerTier { priority: config.ceilings.priority, regular: config.ceilings.regular },
+        slots_max: config.slots_max,
+        fixed_limit: config.limit.map(f64::from),
+        step_budget: config.step_tokens,
+        kv_tokens: config.kv_tokens,
+        scrape_interval: config.scrape.interval,
+        queue: shedder::QueueBounds {
+            requests: config.queue.requests,
+            tokens: config.queue.tokens,
+            bytes: config.queue.bytes,
+            ..shedder::QueueBounds::default()
+        },
+        aborts_on_disconnect: config.engine.aborts(),
+        withdraw: config.withdraw,
+        share_max: config.priority_share_max,
+        regular_floor: config.regular_share_min,
+        ..shedder::Config::default()
+    }
+}

@@ -251,7 +251,6 @@ impl Gateway {
         let share_max = self.snapshot().config.limits.growth.shed_share_max;
         self.accounts.shortage().apply(&self.registry, share_max, clock::now());
         for cell in self.registry.budgets() {
-            self.registry.renew_share(&cell);
             let changes: Vec<limits::LimitChange> = cell.with(|budget| {
                 budget.advance(clock::now());
                 budget.take_changes().collect()

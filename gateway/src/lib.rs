@@ -50,7 +50,6 @@ pub mod reload;
 pub mod roster;
 pub mod scrape;
 pub mod serve;
-pub mod shares;
 pub mod shortage;
 pub mod signals;
 pub mod state;

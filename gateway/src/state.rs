@@ -16,7 +16,6 @@ use crate::memory::AccountMemory;
 use crate::operated::Operated;
 use crate::overrides::Overrides;
 use crate::request::weigh::{ModelWeigher, Prefixes};
-use crate::shares::ShareStore;
 use crate::upstream::discovery::Places;
 use crate::upstream::learned::Learned;
 use crate::upstream::replica::{Replica, UpstreamTimeouts};
@@ -182,8 +181,6 @@ pub struct Registry {
     inner: Mutex<Inner>,
     journal: Option<Arc<Journal>>,
     overrides: Overrides,
-    /// Who lends shares of budgets; `None`: this gateway is alone.
-    shares: Option<Arc<dyn ShareStore>>,
 }
 
 #[derive(Debug, Default)]
@@ -203,23 +200,7 @@ impl Registry {
     /// A registry whose budgets are found again in `journal`, with limits as operators set them.
     #[must_use]
     pub fn with_state(journal: Option<Arc<Journal>>, overrides: Overrides) -> Self {
-        Registry { inner: Mutex::default(), journal, overrides, shares: None }
-    }
-
-    /// The same for one of several gateways, to which `store` lends.
-    #[must_use]
-    pub fn shared_by(self, store: Arc<dyn ShareStore>) -> Self {
-        Registry { shares: Some(store), ..self }
-    }
-
-    /// Renews the lease of a budget, where there is a store. Takes the budget's lock twice, and not while it asks.
-    pub fn renew_share(&self, cell: &BudgetCell) {
-        let Some(store) = &self.shares else { return };
-        let now = clock::now();
-        let renewal = cell.with(|budget| budget.renewal(now));
-        if let Some(lease) = store.renew(now, &cell.account, &cell.model, &renewal) {
-            cell.with(|budget| budget.take_lease(now, lease));
-        }
+        Registry { inner: Mutex::default(), journal, overrides }
     }
 
     /// Where budgets outlive the process, if anywhere.
@@ -299,7 +280,6 @@ impl Registry {
         let saved = self.journal.as_ref().and_then(|journal| journal.find(&account.id, &model.name, bounds));
         let budget = saved.unwrap_or_else(|| Budget::new(clock::now(), bounds));
         let found = BudgetCell::new(Arc::clone(&account.id), Arc::clone(&model.name), budget);
-        self.renew_share(&found);
         Arc::clone(self.inner.lock().budgets.entry(key).or_insert(found))
     }
 
@@ -322,7 +302,6 @@ impl Registry {
     #[cfg(test)]
     pub(crate) fn insert(&self, account: &str, model: &str, config: limits::BudgetConfig) -> Arc<BudgetCell> {
         let cell = BudgetCell::new(account.into(), model.into(), Budget::new(clock::now(), config));
-        self.renew_share(&cell);
         self.inner.lock().budgets.insert((account.into(), model.into()), Arc::clone(&cell));
         cell
     }

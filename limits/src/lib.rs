@@ -65,9 +65,6 @@ mod elsewhere;
 mod presets;
 mod snapshot;
 
-mod lease;
-mod lender;
-
 mod requests;
 
 pub use adaptive::{AdaptiveRule, RuleFault};
@@ -75,8 +72,6 @@ pub use ask::{Ask, USUAL_UNKNOWN, Used};
 pub use budget::Budget;
 pub use config::{Bounds, BoundsError, BudgetConfig, Policy, TOKENS_PER_MINUTE_MAX};
 pub use history::{ChangeReason, LimitChange};
-pub use lease::{Lease, Renewal};
-pub use lender::{GATEWAYS_MAX, LEASE_MAX, LeaseTerms, Lender};
 pub use meter::{Meter, PerMeter};
 pub use outlook::{NextChange, NextGrowth, NextReset, NextShrink};
 pub use presets::{ModelSize, START, SpendingTier};

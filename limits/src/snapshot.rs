@@ -120,7 +120,7 @@ impl MeterSnapshot {
     fn of(ledger: &Ledger, meter: Meter) -> Self {
         let mut window = ledger.window.clone();
         if meter != Meter::Generated {
-            window.charge(window.newest(), ledger.reserved, ledger.in_force());
+            window.charge(window.newest(), ledger.reserved, ledger.limit);
         }
         let mut samples: Vec<_> = ledger.usage.staircase().collect();
         samples.reverse();

@@ -1,17 +1,20 @@
 //! The budget of one account on one model: three meters, one decision.
 
+mod elsewhere;
+pub(crate) mod outlook;
+
 use std::time::Duration;
 
 use crate::adaptive::Evidence;
-use crate::ask::{Ask, Used, Usual};
+use crate::adaptive::history::{ChangeReason, History, LimitChange};
 use crate::config::{BudgetConfig, Policy, TOKENS_PER_MINUTE_MAX};
 use crate::forecast::{AHEAD_SLOTS, Forecast, Minute};
-use crate::history::{ChangeReason, History, LimitChange};
 use crate::ledger::{Ledger, NoRoom, until_slot};
 use crate::meter::{Meter, PerMeter};
 use crate::reservation::Reservation;
-use crate::timeline::{Millis, Timeline, millis};
+use crate::reservation::ask::{Ask, Used, Usual};
 use crate::view::{MeterView, Refusal};
+use crate::window::timeline::{Millis, Timeline, millis};
 use crate::window::{MINUTE_SLOTS, SLOT_MS, Slot, slot_at};
 
 /// What one account may spend on one model.

@@ -10,12 +10,12 @@
 
 use std::time::Duration;
 
+use crate::adaptive::history::{ChangeReason, Entry};
+use crate::adaptive::usage::Usage;
 use crate::config::Bounds;
-use crate::history::{ChangeReason, Entry};
 use crate::meter::Meter;
-use crate::record::Record;
-use crate::timeline::Millis;
-use crate::usage::Usage;
+use crate::window::record::Record;
+use crate::window::timeline::Millis;
 use crate::window::{MINUTE_SLOTS, SLOT_MS, Slot, Window};
 
 /// Why a meter has no room.

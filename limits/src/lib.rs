@@ -47,35 +47,27 @@ mod budget;
 mod config;
 mod view;
 
-mod ask;
-mod record;
-mod reservation;
-
 mod forecast;
 mod ledger;
-mod timeline;
+mod reservation;
 mod window;
 
 mod adaptive;
-mod history;
-mod outlook;
-mod usage;
 
-mod elsewhere;
 mod presets;
 mod snapshot;
 
 mod requests;
 
+pub use adaptive::history::{ChangeReason, LimitChange};
 pub use adaptive::{AdaptiveRule, RuleFault};
-pub use ask::{Ask, USUAL_UNKNOWN, Used};
 pub use budget::Budget;
+pub use budget::outlook::{NextChange, NextGrowth, NextReset, NextShrink};
 pub use config::{Bounds, BoundsError, BudgetConfig, Policy, TOKENS_PER_MINUTE_MAX};
-pub use history::{ChangeReason, LimitChange};
 pub use meter::{Meter, PerMeter};
-pub use outlook::{NextChange, NextGrowth, NextReset, NextShrink};
 pub use presets::{ModelSize, START, SpendingTier};
 pub use requests::{RequestMeter, RequestRefusal, RequestRefusalKind, RequestsView};
 pub use reservation::Reservation;
+pub use reservation::ask::{Ask, USUAL_UNKNOWN, Used};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use view::{MeterView, Refusal};

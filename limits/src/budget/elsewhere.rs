@@ -36,8 +36,8 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ask::{Ask, Used};
     use crate::config::{Bounds, BudgetConfig, Policy};
+    use crate::reservation::ask::{Ask, Used};
 
     const T0: Duration = Duration::from_secs(100);
 

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use self::history::ChangeReason;
 use self::usage::OBSERVED_MAX;
-use crate::config::Bounds;
+use crate::bounds::Bounds;
 
 /// The constants of the adaptive rule. The default is the published rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::adaptive::Evidence;
 use crate::adaptive::history::{ChangeReason, History, LimitChange};
-use crate::config::{BudgetConfig, Policy, TOKENS_PER_MINUTE_MAX};
+use crate::bounds::TOKENS_PER_MINUTE_MAX;
+use crate::config::{BudgetConfig, Policy};
 use crate::forecast::{AHEAD_SLOTS, Forecast, Minute};
 use crate::ledger::{Ledger, NoRoom, until_slot};
 use crate::meter::{Meter, PerMeter};

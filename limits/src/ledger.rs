@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::adaptive::history::{ChangeReason, Entry};
 use crate::adaptive::usage::Usage;
-use crate::config::Bounds;
+use crate::bounds::Bounds;
 use crate::meter::Meter;
 use crate::window::record::Record;
 use crate::window::timeline::Millis;

@@ -41,6 +41,7 @@
 //! not allocate; a refusal is one pass over 241 slots. Nothing here reads a clock, locks, logs or does I/O:
 //! `now` is the time since the process started, and the caller holds one mutex per budget.
 
+mod bounds;
 mod meter;
 
 mod budget;
@@ -61,9 +62,10 @@ mod requests;
 
 pub use adaptive::history::{ChangeReason, LimitChange};
 pub use adaptive::{AdaptiveRule, RuleFault};
+pub use bounds::{Bounds, BoundsError, TOKENS_PER_MINUTE_MAX};
 pub use budget::Budget;
 pub use budget::outlook::{NextChange, NextGrowth, NextReset, NextShrink};
-pub use config::{Bounds, BoundsError, BudgetConfig, Policy, TOKENS_PER_MINUTE_MAX};
+pub use config::{BudgetConfig, Policy};
 pub use meter::{Meter, PerMeter};
 pub use presets::{ModelSize, START, SpendingTier};
 pub use requests::{RequestMeter, RequestRefusal, RequestRefusalKind, RequestsView};

@@ -15,7 +15,8 @@
 //! ```
 
 use crate::adaptive::AdaptiveRule;
-use crate::config::{Bounds, BudgetConfig, Policy};
+use crate::bounds::Bounds;
+use crate::config::{BudgetConfig, Policy};
 use crate::meter::PerMeter;
 
 /// The limits of a new account, in tokens per minute.

@@ -325,7 +325,8 @@ impl Reader<'_> {
 mod tests {
     use super::*;
     use crate::adaptive::AdaptiveRule;
-    use crate::config::{Bounds, Policy};
+    use crate::bounds::Bounds;
+    use crate::config::Policy;
 
     fn config() -> BudgetConfig {
         let bounds = PerMeter::from_fn(|_| Bounds::new(1_000, 1_000, 5_000).unwrap());

@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
+use crate::bounds::TOKENS_PER_MINUTE_MAX;
 use crate::budget::Budget;
-use crate::config::TOKENS_PER_MINUTE_MAX;
 use crate::meter::{Meter, PerMeter};
 
 impl Budget {
@@ -36,7 +36,8 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Bounds, BudgetConfig, Policy};
+    use crate::bounds::Bounds;
+    use crate::config::{BudgetConfig, Policy};
     use crate::reservation::ask::{Ask, Used};
 
     const T0: Duration = Duration::from_secs(100);

@@ -55,7 +55,6 @@ mod window;
 
 mod adaptive;
 
-mod presets;
 mod snapshot;
 
 mod requests;
@@ -65,9 +64,8 @@ pub use adaptive::{AdaptiveRule, RuleFault};
 pub use bounds::{Bounds, BoundsError, TOKENS_PER_MINUTE_MAX};
 pub use budget::Budget;
 pub use budget::outlook::{NextChange, NextGrowth, NextReset, NextShrink};
-pub use config::{BudgetConfig, Policy};
+pub use config::{BudgetConfig, Policy, START};
 pub use meter::{Meter, PerMeter};
-pub use presets::{ModelSize, START, SpendingTier};
 pub use requests::{RequestMeter, RequestRefusal, RequestRefusalKind, RequestsView};
 pub use reservation::Reservation;
 pub use reservation::ask::{Ask, USUAL_UNKNOWN, Used};

@@ -20,11 +20,14 @@
 //! "Recent use" in the last condition is the larger of the busiest 15 minutes and the last minute. With the
 //! default constants the busiest 15 minutes alone could never reach it (33 % is 41 % of the lowered limit).
 
+pub(crate) mod history;
+pub(crate) mod usage;
+
 use std::time::Duration;
 
-use crate::config::Bounds;
-use crate::history::ChangeReason;
-use crate::usage::OBSERVED_MAX;
+use self::history::ChangeReason;
+use self::usage::OBSERVED_MAX;
+use crate::bounds::Bounds;
 
 /// The constants of the adaptive rule. The default is the published rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

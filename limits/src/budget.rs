@@ -1,18 +1,21 @@
 //! The budget of one account on one model: three meters, one decision.
 
+mod elsewhere;
+pub(crate) mod outlook;
+
 use std::time::Duration;
 
 use crate::adaptive::Evidence;
-use crate::ask::{Ask, Used, Usual};
-use crate::config::{BudgetConfig, Policy, TOKENS_PER_MINUTE_MAX};
+use crate::adaptive::history::{ChangeReason, History, LimitChange};
+use crate::bounds::TOKENS_PER_MINUTE_MAX;
+use crate::config::{BudgetConfig, Policy};
 use crate::forecast::{AHEAD_SLOTS, Forecast, Minute};
-use crate::history::{ChangeReason, History, LimitChange};
-use crate::lease::Lease;
 use crate::ledger::{Ledger, NoRoom, until_slot};
 use crate::meter::{Meter, PerMeter};
 use crate::reservation::Reservation;
-use crate::timeline::{Millis, Timeline, millis};
+use crate::reservation::ask::{Ask, Used, Usual};
 use crate::view::{MeterView, Refusal};
+use crate::window::timeline::{Millis, Timeline, millis};
 use crate::window::{MINUTE_SLOTS, SLOT_MS, Slot, slot_at};
 
 /// What one account may spend on one model.
@@ -27,8 +30,6 @@ pub struct Budget {
     pub(crate) history: History,
     pub(crate) usual: Usual,
     pub(crate) forecast: Forecast,
-    /// This gateway's share, where several share the budget.
-    pub(crate) lease: Option<Lease>,
     /// When use began to be observed.
     pub(crate) observed_from: Millis,
     /// When anything was last charged.
@@ -57,7 +58,6 @@ impl Budget {
             history: History::new(),
             usual: Usual::default(),
             forecast: Forecast::default(),
-            lease: None,
             observed_from: latest,
             last_use: latest,
             minute: u64::from(newest / MINUTE_SLOTS),
@@ -73,13 +73,12 @@ impl Budget {
         if newest == self.ledgers.prompt.window.newest() {
             return;
         }
-        self.put_lease_in_force(now);
         while let Some(last_slot) = self.last_slot_of_minute(newest) {
             self.end_minute(last_slot);
         }
         for meter in Meter::ALL {
             let ledger = self.ledgers.get_mut(meter);
-            let limit = ledger.in_force();
+            let limit = ledger.limit;
             ledger.window.advance(newest, limit);
         }
     }
@@ -96,11 +95,10 @@ impl Budget {
         let rule = self.config.policy.rule();
         let idle_ms = if self.live > 0 { 0 } else { at.saturating_sub(self.last_use) };
         for meter in Meter::ALL {
-            let elsewhere = self.used_elsewhere(meter);
             let ledger = self.ledgers.get_mut(meter);
-            let limit = ledger.in_force();
+            let limit = ledger.limit;
             ledger.window.advance(last_slot, limit);
-            let tokens = ledger.window.last_240_slots() + elsewhere;
+            let tokens = ledger.window.last_240_slots();
             ledger.usage.end_minute(self.minute, tokens, rule.observed);
             let Policy::Published(rule) = self.config.policy else { continue };
             let observed_ms = at.saturating_sub(self.observed_from);
@@ -133,7 +131,7 @@ impl Budget {
             prompt: ask.prompt,
             uncached_prompt: ask.uncached_prompt.min(ask.prompt),
             // An estimate must not refuse what an empty minute would take.
-            generated: ask.expected(&self.usual).min(self.ledgers.generated.in_force()),
+            generated: ask.expected(&self.usual).min(self.ledgers.generated.limit),
         };
         let refusal = self.check(now, &asked, ask.choices());
         if asked.generated > 0 {
@@ -241,7 +239,7 @@ impl Budget {
             };
             if limit != ledger.limit {
                 self.history.record(ledger.change_limit(at, meter, limit, ChangeReason::Reconfigured));
-                ledger.window.pay(ledger.in_force());
+                ledger.window.pay(ledger.limit);
             }
         }
     }
@@ -319,7 +317,7 @@ impl Budget {
                 Meter::Generated if waits => {
                     let held = self.forecast.expected();
                     let whole = ledger.charged().saturating_add(held).saturating_add(asked);
-                    (asked == 0 || whole <= ledger.in_force(), held)
+                    (asked == 0 || whole <= ledger.limit, held)
                 }
                 Meter::Generated => (self.foresees_room(asked, choices), self.forecast.expected()),
                 Meter::Prompt | Meter::UncachedPrompt => (ledger.has_room(asked), ledger.reserved),
@@ -334,7 +332,7 @@ impl Budget {
                 NoRoom::Ever => None,
             };
             let used = ledger.charged().saturating_add(held);
-            let refusal = Refusal { meter, limit: ledger.in_force(), used, asked, retry_after };
+            let refusal = Refusal { meter, limit: ledger.limit, used, asked, retry_after };
             // One that never fits waits longest; the first of equals is named.
             let wait = |refusal: &Refusal| refusal.retry_after.unwrap_or(Duration::MAX);
             if slowest.as_ref().is_none_or(|known| wait(&refusal) > wait(known)) {
@@ -348,7 +346,7 @@ impl Budget {
     fn foresees_room(&self, tokens: u64, choices: u32) -> bool {
         let ledger = &self.ledgers.generated;
         let minute = Minute {
-            limit: ledger.in_force(),
+            limit: ledger.limit,
             taken: ledger.charged(),
             leaves: ledger.window.leaving(AHEAD_SLOTS),
         };

@@ -33,7 +33,7 @@
 //!
 //! Proof P11 has the figures, and what other rules and constants came to.
 
-use crate::ask::{MINUTE_SECONDS, Usual};
+use crate::reservation::ask::{MINUTE_SECONDS, Usual};
 use crate::window::SLOT_MS;
 
 /// How far ahead room is looked for, in slots: 2.5 s.

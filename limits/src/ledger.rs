@@ -6,18 +6,16 @@
 //! ceiling < asked          : never
 //! ```
 //!
-//! Where several gateways share the limit, the share that this one has stands in its place.
-//!
 //! The meter of generated tokens asks the [forecast](crate::forecast) instead: its reserves are estimates.
 
 use std::time::Duration;
 
-use crate::config::Bounds;
-use crate::history::{ChangeReason, Entry};
+use crate::adaptive::history::{ChangeReason, Entry};
+use crate::adaptive::usage::Usage;
+use crate::bounds::Bounds;
 use crate::meter::Meter;
-use crate::record::Record;
-use crate::timeline::Millis;
-use crate::usage::Usage;
+use crate::window::record::Record;
+use crate::window::timeline::Millis;
 use crate::window::{MINUTE_SLOTS, SLOT_MS, Slot, Window};
 
 /// Why a meter has no room.
@@ -34,8 +32,6 @@ pub(crate) enum NoRoom {
 pub(crate) struct Ledger {
     pub(crate) bounds: Bounds,
     pub(crate) limit: u64,
-    /// What this gateway may use of the limit; all of it where no other shares it.
-    pub(crate) share: u64,
     pub(crate) window: Window,
     pub(crate) reserved: u64,
     pub(crate) usage: Usage,
@@ -50,17 +46,11 @@ impl Ledger {
         Ledger {
             bounds,
             limit: bounds.start,
-            share: u64::MAX,
             window: Window::new(newest),
             reserved: 0,
             usage: Usage::new(u64::from(newest / MINUTE_SLOTS)),
             changed: None,
         }
-    }
-
-    /// The most that the minute may hold here: the limit, or the share of it.
-    pub(crate) fn in_force(&self) -> u64 {
-        self.limit.min(self.share)
     }
 
     /// Tokens that are used or owed.
@@ -75,14 +65,13 @@ impl Ledger {
 
     /// Tokens that can still be asked for.
     pub(crate) fn remaining(&self) -> u64 {
-        self.in_force().saturating_sub(self.taken())
+        self.limit.saturating_sub(self.taken())
     }
 
     /// Whether `asked` tokens may be reserved now. Asking for nothing is always granted.
     #[inline]
     pub(crate) fn has_room(&self, asked: u64) -> bool {
-        asked <= self.remaining()
-            || (asked > self.in_force() && asked <= self.bounds.ceiling && self.taken() == 0)
+        asked <= self.remaining() || (asked > self.limit && asked <= self.bounds.ceiling && self.taken() == 0)
     }
 
     /// When `asked` tokens will have room if the `held` ones of running requests are charged now; for a refused ask.
@@ -92,13 +81,13 @@ impl Ledger {
             return NoRoom::Ever;
         }
         // Larger than the limit: it waits for an empty minute.
-        let allowed = self.in_force().saturating_sub(asked);
-        NoRoom::Until { slots: self.window.slots_until(allowed, held, self.in_force()).unwrap_or(0) }
+        let allowed = self.limit.saturating_sub(asked);
+        NoRoom::Until { slots: self.window.slots_until(allowed, held, self.limit).unwrap_or(0) }
     }
 
     /// Slots until at least half of the limit is free.
     pub(crate) fn slots_until_half(&self) -> u64 {
-        self.window.slots_until(self.in_force() / 2, self.reserved, self.in_force()).unwrap_or(0)
+        self.window.slots_until(self.limit / 2, self.reserved, self.limit).unwrap_or(0)
     }
 
     /// Charges tokens that flow now, out of the request's reserve first.
@@ -110,7 +99,7 @@ impl Ledger {
     ) {
         self.unreserve(reserve, tokens);
         let slot = self.window.newest();
-        let limit = self.in_force();
+        let limit = self.limit;
         let booked = self.window.charge(slot, tokens, limit);
         record.add(slot, booked, self.window.oldest());
     }
@@ -140,7 +129,7 @@ impl Ledger {
         for run in record.runs() {
             self.window.credit(run.first, run.last, share.of(run.tokens));
         }
-        let limit = self.in_force();
+        let limit = self.limit;
         self.window.pay(limit);
     }
 
@@ -148,7 +137,7 @@ impl Ledger {
     fn debit<const RUNS: usize>(&mut self, record: &Record<RUNS>, charged: u64, tokens: u64) {
         let mut share = Shares::new(tokens, charged);
         let mut now = tokens;
-        let limit = self.in_force();
+        let limit = self.limit;
         for run in record.runs() {
             let part = share.of(run.tokens);
             if run.first >= self.window.oldest() {

@@ -41,46 +41,33 @@
 //! not allocate; a refusal is one pass over 241 slots. Nothing here reads a clock, locks, logs or does I/O:
 //! `now` is the time since the process started, and the caller holds one mutex per budget.
 
+mod bounds;
 mod meter;
 
 mod budget;
 mod config;
 mod view;
 
-mod ask;
-mod record;
-mod reservation;
-
 mod forecast;
 mod ledger;
-mod timeline;
+mod reservation;
 mod window;
 
 mod adaptive;
-mod history;
-mod outlook;
-mod usage;
 
-mod elsewhere;
-mod presets;
 mod snapshot;
-
-mod lease;
-mod lender;
 
 mod requests;
 
+pub use adaptive::history::{ChangeReason, LimitChange};
 pub use adaptive::{AdaptiveRule, RuleFault};
-pub use ask::{Ask, USUAL_UNKNOWN, Used};
+pub use bounds::{Bounds, BoundsError, TOKENS_PER_MINUTE_MAX};
 pub use budget::Budget;
-pub use config::{Bounds, BoundsError, BudgetConfig, Policy, TOKENS_PER_MINUTE_MAX};
-pub use history::{ChangeReason, LimitChange};
-pub use lease::{Lease, Renewal};
-pub use lender::{GATEWAYS_MAX, LEASE_MAX, LeaseTerms, Lender};
+pub use budget::outlook::{NextChange, NextGrowth, NextReset, NextShrink};
+pub use config::{BudgetConfig, Policy, START};
 pub use meter::{Meter, PerMeter};
-pub use outlook::{NextChange, NextGrowth, NextReset, NextShrink};
-pub use presets::{ModelSize, START, SpendingTier};
 pub use requests::{RequestMeter, RequestRefusal, RequestRefusalKind, RequestsView};
 pub use reservation::Reservation;
+pub use reservation::ask::{Ask, USUAL_UNKNOWN, Used};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use view::{MeterView, Refusal};

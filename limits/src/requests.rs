@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::ledger::until_slot;
-use crate::timeline::Timeline;
+use crate::window::timeline::Timeline;
 use crate::window::{Window, slot_at};
 
 /// When to try again where the places are taken by running requests: nobody knows when one ends.

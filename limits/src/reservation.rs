@@ -1,8 +1,10 @@
 //! What a budget holds for one running request.
 
+pub(crate) mod ask;
+
 use crate::meter::PerMeter;
-use crate::record::Record;
-use crate::timeline::Millis;
+use crate::window::record::Record;
+use crate::window::timeline::Millis;
 
 /// Runs of slots that are remembered of a streamed answer: enough to place a correction within some seconds.
 const STREAM_RUNS: usize = 8;

@@ -12,15 +12,15 @@
 
 use std::time::Duration;
 
-use crate::ask::Usual;
+use crate::adaptive::history::{ChangeReason, Entry, History};
+use crate::adaptive::usage::QUARTERS;
 use crate::budget::Budget;
 use crate::config::BudgetConfig;
 use crate::forecast::Recent;
-use crate::history::{ChangeReason, Entry, History};
 use crate::ledger::Ledger;
 use crate::meter::{Meter, PerMeter};
-use crate::timeline::{Millis, Timeline};
-use crate::usage::QUARTERS;
+use crate::reservation::ask::Usual;
+use crate::window::timeline::{Millis, Timeline};
 use crate::window::{SLOTS, Slot};
 
 /// The form of the bytes.
@@ -120,7 +120,7 @@ impl MeterSnapshot {
     fn of(ledger: &Ledger, meter: Meter) -> Self {
         let mut window = ledger.window.clone();
         if meter != Meter::Generated {
-            window.charge(window.newest(), ledger.reserved, ledger.in_force());
+            window.charge(window.newest(), ledger.reserved, ledger.limit);
         }
         let mut samples: Vec<_> = ledger.usage.staircase().collect();
         samples.reverse();
@@ -203,7 +203,7 @@ impl Snapshot {
         for meter in Meter::ALL {
             *meters.get_mut(meter) = MeterSnapshot::read(&mut input, latest)?;
         }
-        let count = input.count(crate::history::CHANGES, "number of changes")?;
+        let count = input.count(crate::adaptive::history::CHANGES, "number of changes")?;
         let history = (0..count).map(|_| input.entry(latest)).collect::<Result<_, _>>()?;
         match input.0.len() {
             0 => Ok(Snapshot { latest, observed_from, last_use, usual, recent, meters, history }),
@@ -325,7 +325,8 @@ impl Reader<'_> {
 mod tests {
     use super::*;
     use crate::adaptive::AdaptiveRule;
-    use crate::config::{Bounds, Policy};
+    use crate::bounds::Bounds;
+    use crate::config::Policy;
 
     fn config() -> BudgetConfig {
         let bounds = PerMeter::from_fn(|_| Bounds::new(1_000, 1_000, 5_000).unwrap());

@@ -17,6 +17,9 @@
 //! - Debt is paid in the order in which it was taken, so it is known whether a given part is still open.
 //! - A charge is O(1). Moving on is O(1) per slot passed, and stops early when nothing is left to move.
 
+pub(crate) mod record;
+pub(crate) mod timeline;
+
 /// Length of a slot in milliseconds.
 pub(crate) const SLOT_MS: u64 = 250;
 /// Slots of a minute.

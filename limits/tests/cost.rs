@@ -9,7 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
-use limits::{Ask, Budget, BudgetConfig, ModelSize, RequestMeter, Reservation, SpendingTier, Used};
+use limits::{Ask, Budget, BudgetConfig, PerMeter, RequestMeter, Reservation, START, Used};
 
 thread_local! {
     /// Allocations of this thread: other tests run beside this one.
@@ -46,7 +46,8 @@ fn a_budget_is_under_8_kib_and_a_reservation_under_400_bytes() {
 #[test]
 fn c6_the_way_of_a_request_allocates_nothing() {
     let mut requests = RequestMeter::new(6_000, 100);
-    let config = BudgetConfig::published(SpendingTier::Two, ModelSize::Small);
+    let ceilings = PerMeter { prompt: 108_000_000, uncached_prompt: 27_000_000, generated: 1_080_000 };
+    let config = BudgetConfig::published(START, ceilings);
     let mut budget = Budget::new(Duration::ZERO, config);
     let ask = Ask { prompt: 9_000, uncached_prompt: 4_000, choices: 1, ..Ask::default() };
     let (mut refused, mut changes) = (0, 0);

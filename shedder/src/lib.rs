@@ -37,16 +37,10 @@
 //!
 //! All but the last are checked against a reference model under random operations.
 
-mod ceiling;
 mod config;
 mod decision;
-mod due;
-mod gap;
-mod health;
 mod machine;
-mod memory;
 mod offer;
-mod prefill;
 mod queue;
 mod recent;
 mod replica;
@@ -54,7 +48,6 @@ mod requests;
 mod retry;
 mod snapshot;
 mod tier;
-mod whole;
 
 pub use config::{Config, QueueBounds, ReplicaConfig, Slo};
 pub use decision::{Decision, Permit, Reason, Rejection, Verdict};

@@ -18,12 +18,12 @@ use std::time::Duration;
 
 use crate::config::{Config, ReplicaConfig};
 use crate::decision::{Reason, Rejection, Verdict};
-use crate::due::Due;
 use crate::offer::{Offer, ReplicaId, RequestId};
 use crate::queue::TierQueue;
 use crate::recent::Recent;
 use crate::replica::{Block, Replica, Terms};
 use crate::requests::Requests;
+use crate::requests::due::Due;
 use crate::retry::{RetryBudget, retry_after};
 use crate::snapshot::Counters;
 use crate::tier::{PerTier, Tier};
@@ -223,7 +223,7 @@ impl Shedder {
 /// Brings what makes no sense into range.
 fn sane(mut config: Config) -> Config {
     config.ceilings = sane_ceilings(config.ceilings);
-    config.limit_start = finite_or(config.limit_start, 64.0).clamp(1.0, crate::gap::LIMIT_MAX);
+    config.limit_start = finite_or(config.limit_start, 64.0).clamp(1.0, crate::replica::gap::LIMIT_MAX);
     config.fixed_limit = config.fixed_limit.filter(|limit| limit.is_finite()).map(|limit| limit.max(1.0));
     config.regular_floor = finite_or(config.regular_floor, 0.0).clamp(0.0, 0.5);
     config.share_max = config.share_max.filter(|share| share.is_finite()).map(|share| share.clamp(0.0, 1.0));

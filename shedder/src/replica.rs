@@ -12,17 +12,24 @@
 //!
 //! Cost: every call is O(1) and does not allocate, but for booking a withdrawn request.
 
+mod ceiling;
+pub(crate) mod gap;
+pub(crate) mod health;
+mod memory;
+mod prefill;
+mod whole;
+
 use std::time::Duration;
 
+use self::gap::{GapLimit, LIMIT_MAX};
+use self::health::{Health, Service};
+use self::memory::Memory;
+use self::prefill::PrefillRate;
+use self::whole::{WholeAnswer, WholeAnswers};
 use crate::config::{Config, ReplicaConfig};
-use crate::gap::{GapLimit, LIMIT_MAX};
-use crate::health::{Health, Service};
-use crate::memory::Memory;
 use crate::offer::{ReplicaId, Scrape};
-use crate::prefill::PrefillRate;
 use crate::requests::Active;
 use crate::tier::{PerTier, Tier};
-use crate::whole::{WholeAnswer, WholeAnswers};
 
 const STEP_BUDGET_DEFAULT: u32 = 2_048;
 /// Before any gap was seen.

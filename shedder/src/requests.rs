@@ -4,6 +4,8 @@
 //! late call about a request that ended finds nothing. Slots are reused, so the steady state does not
 //! allocate.
 
+pub(crate) mod due;
+
 use std::time::Duration;
 
 use crate::offer::{Offer, ReplicaId, RequestId};

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use limits::{Ask, Budget, BudgetConfig, ModelSize, Reservation, SpendingTier, Used};
+use limits::{Ask, Budget, BudgetConfig, PerMeter, Reservation, START, Used};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -114,7 +114,8 @@ struct Running {
 
 impl House {
     fn new() -> Self {
-        let config = BudgetConfig::published(SpendingTier::Enterprise, ModelSize::Small);
+        let ceilings = PerMeter { prompt: 864_000_000, uncached_prompt: 216_000_000, generated: 8_640_000 };
+        let config = BudgetConfig::published(START, ceilings);
         let replicas: Vec<ReplicaConfig> =
             (0..REPLICAS).map(|id| ReplicaConfig::new(ReplicaId(id))).collect();
         let slo = Slo { ttft: Duration::from_secs(2), tpot: Duration::from_millis(100) };

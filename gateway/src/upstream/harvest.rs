@@ -52,10 +52,8 @@ impl Live {
     /// Of a request that is nobody's.
     #[cfg(test)]
     pub(crate) fn for_tests() -> Arc<Self> {
-        let budget = limits::Budget::new(
-            clock::now(),
-            limits::BudgetConfig::published(limits::SpendingTier::One, limits::ModelSize::Small),
-        );
+        let budget =
+            limits::Budget::new(clock::now(), limits::BudgetConfig::published(limits::START, limits::START));
         let cell = crate::accounts::budget::BudgetCell::new("a".into(), "m".into(), budget);
         let ask = limits::Ask {
             prompt: 1,

@@ -12,7 +12,6 @@ mod t3;
 
 mod adaptive;
 mod budget;
-mod leases;
 mod properties;
 mod report_a;
 mod report_d;

@@ -26,8 +26,8 @@
 use std::time::Duration;
 
 use super::Shedder;
-use crate::health::Service;
 use crate::offer::{Offer, ReplicaId};
+use crate::replica::health::Service;
 use crate::replica::{Block, Replica, Terms};
 use crate::requests::Request;
 use crate::tier::Tier;

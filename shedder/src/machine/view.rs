@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Shedder;
-use crate::health::Service;
 use crate::offer::ReplicaId;
+use crate::replica::health::Service;
 use crate::replica::{Replica, Terms};
 use crate::snapshot::{AtRest, QueueSnapshot, ReplicaSnapshot, Snapshot};
 use crate::tier::{PerTier, Tier};

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use limits::{Ask, Budget, BudgetConfig, ModelSize, SpendingTier, Used};
+use limits::{Ask, Budget, BudgetConfig, PerMeter, START, Used};
 
 use super::super::tidegate::MODEL;
 use bench::clock;
@@ -32,7 +32,8 @@ pub(super) fn write(path: &Path, accounts: usize, limit: impl Fn(usize) -> u64) 
 
 /// A budget that one request was charged to.
 fn snapshot(limit: u64) -> Vec<u8> {
-    let mut config = BudgetConfig::published(SpendingTier::Four, ModelSize::Small);
+    let ceilings = PerMeter { prompt: 216_000_000, uncached_prompt: 54_000_000, generated: 2_160_000 };
+    let mut config = BudgetConfig::published(START, ceilings);
     config.bounds.prompt.start = limit;
     let mut budget = Budget::new(Duration::ZERO, config);
     let ask = Ask { prompt: 900, uncached_prompt: 700, choices: 1, ..Ask::default() };

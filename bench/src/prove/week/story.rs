@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use limits::{
-    Ask, Budget, BudgetConfig, ChangeReason, LimitChange, Meter, ModelSize, PerMeter, SpendingTier, Used,
-};
+use limits::{Ask, Budget, BudgetConfig, ChangeReason, LimitChange, Meter, PerMeter, START, Used};
 
 /// Minutes of the week.
 pub(super) const MINUTES: u64 = 7 * 24 * 60;
@@ -13,6 +11,9 @@ pub(super) const STEP: u64 = 15;
 /// Requests per minute: each has a twelfth of the minute's tokens.
 const REQUESTS: u64 = 12;
 const DAY: u64 = 24 * 60;
+/// How far the limits may grow: three times the start.
+const CEILINGS: PerMeter<u64> =
+    PerMeter { prompt: 10_800_000, uncached_prompt: 2_700_000, generated: 108_000 };
 /// Tuesday, half past nine to half past eleven: the model is short.
 pub(super) const SHORT: std::ops::Range<u64> = DAY + 9 * 60 + 30..DAY + 11 * 60 + 30;
 /// From here on the product is elsewhere.
@@ -116,7 +117,7 @@ fn product(minute: u64) -> f64 {
 
 impl Account {
     fn play(name: &'static str, demand: impl Fn(u64) -> f64) -> Self {
-        let config = BudgetConfig::published(SpendingTier::One, ModelSize::Medium);
+        let config = BudgetConfig::published(START, CEILINGS);
         let mut budget = Budget::new(Duration::ZERO, config);
         let (mut used, mut limits, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         let mut most = PerMeter::<u64>::default();
@@ -145,7 +146,7 @@ fn at(minute: u64) -> Duration {
 
 /// One request with this share of the starting limits; a refused one is gone. Two thirds of the prompts are cached.
 fn spend(budget: &mut Budget, now: Duration, share: f64) {
-    let of = |meter: Meter, part: f64| (*limits::START.get(meter) as f64 * share * part) as u64;
+    let of = |meter: Meter, part: f64| (*START.get(meter) as f64 * share * part) as u64;
     let (prompt, generated) = (of(Meter::Prompt, 0.9), of(Meter::Generated, 1.0));
     let uncached_prompt = of(Meter::UncachedPrompt, 1.1).min(prompt);
     if prompt == 0 {

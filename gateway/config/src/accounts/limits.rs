@@ -12,10 +12,13 @@
 //! start   = own start, else limits.start, no higher than the ceiling
 //! floor   = own floor, else the start; a floor above the start lifts it
 //! ```
+//!
+//! The default start and ceilings are those that Fireworks publishes for its serverless models, the ceilings from spending
+//! tier 3 on; the shares of the other tiers are ours.
 
 use std::time::Duration;
 
-use ::limits::TOKENS_PER_MINUTE_MAX;
+use ::limits::{START, TOKENS_PER_MINUTE_MAX};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -155,7 +158,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             policy: LimitPolicy::Published,
-            start: Meters { prompt: 3_600_000, uncached_prompt: 900_000, generated: 36_000 },
+            start: Meters {
+                prompt: START.prompt,
+                uncached_prompt: START.uncached_prompt,
+                generated: START.generated,
+            },
             ceilings: SizeCeilings::default(),
             tier_share: TierShare::default(),
             growth: Growth::default(),

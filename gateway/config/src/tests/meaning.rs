@@ -115,6 +115,27 @@ fn an_accounts_own_limits_for_a_model_come_before_those_for_all() {
 }
 
 #[test]
+fn by_default_each_spending_tier_has_room_to_grow_and_no_less_than_the_one_below() {
+    let config = accepted(BASE);
+    let mut account = Account::clone(&config.accounts[0]);
+    let mut model = Model::clone(&config.models[0]);
+
+    for size in SizeClass::ALL {
+        model.size_class = size;
+        let mut below = config.limits.start;
+        for tier in SpendingTier::ALL {
+            account.spending_tier = tier;
+            let Bounds { start, ceiling, .. } = config.limits.bounds(&account, &model);
+            for of in [|m: Meters| m.prompt, |m: Meters| m.uncached_prompt, |m: Meters| m.generated] {
+                assert!(of(ceiling) > of(start), "{size:?} {tier:?}");
+                assert!(of(ceiling) >= of(below), "{size:?} {tier:?}");
+            }
+            below = ceiling;
+        }
+    }
+}
+
+#[test]
 fn a_start_above_the_ceiling_of_the_tier_lifts_the_ceiling() {
     let config = account("    limits: [{ start: { prompt: 500000000 } }]\n");
     let bounds = config.limits.bounds(&config.accounts[0], &config.models[0]);

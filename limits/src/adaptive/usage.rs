@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::timeline::{MINUTE_MS, Millis};
+use crate::window::timeline::{MINUTE_MS, Millis};
 
 /// Minutes of a sample.
 const QUARTER_MINUTES: u64 = 15;

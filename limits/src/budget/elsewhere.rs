@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
+use crate::bounds::TOKENS_PER_MINUTE_MAX;
 use crate::budget::Budget;
-use crate::config::TOKENS_PER_MINUTE_MAX;
 use crate::meter::{Meter, PerMeter};
 
 impl Budget {
@@ -22,7 +22,7 @@ impl Budget {
             let ledger = self.ledgers.get_mut(meter);
             let tokens = *tokens.get(meter);
             let amount = tokens.unsigned_abs().min(TOKENS_PER_MINUTE_MAX);
-            let limit = ledger.in_force();
+            let limit = ledger.limit;
             if tokens > 0 {
                 ledger.window.charge(ledger.window.newest(), amount, limit);
             } else {
@@ -36,9 +36,9 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ask::{Ask, Used};
-    use crate::config::{Bounds, BudgetConfig, Policy};
-    use crate::lease::Lease;
+    use crate::bounds::Bounds;
+    use crate::config::{BudgetConfig, Policy};
+    use crate::reservation::ask::{Ask, Used};
 
     const T0: Duration = Duration::from_secs(100);
 
@@ -68,21 +68,15 @@ mod tests {
         assert_eq!((later.prompt.used, later.prompt.debt), (200, 0), "the debt enters the next minute");
     }
 
-    /// Where several gateways share the limit, one must not fill its minute beyond its share.
     #[test]
-    fn what_was_used_elsewhere_enters_a_shared_budget_within_its_share() {
+    fn what_is_given_back_makes_room_for_the_debt() {
         let mut budget = budget();
-        let share = PerMeter::from_fn(|_| 200);
-        let until = T0 + Duration::from_secs(3_600);
-        budget.take_lease(T0, Lease { share, owned: share, elsewhere: PerMeter::default(), until });
+        budget.book_elsewhere(T0, &PerMeter { prompt: 1_100, uncached_prompt: 0, generated: 0 });
 
-        budget.book_elsewhere(T0, &PerMeter { prompt: 300, uncached_prompt: 0, generated: 0 });
-
-        let view = budget.view(T0).prompt;
-        assert_eq!((view.used, view.debt), (200, 100));
         budget.book_elsewhere(T0, &PerMeter { prompt: -50, uncached_prompt: 0, generated: 0 });
+
         let view = budget.view(T0).prompt;
-        assert_eq!((view.used, view.debt), (200, 50), "what is given back makes room for the debt");
+        assert_eq!((view.used, view.debt), (1_000, 50));
     }
 
     #[test]

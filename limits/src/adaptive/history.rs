@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::meter::Meter;
-use crate::timeline::{Millis, Timeline};
+use crate::window::timeline::{Millis, Timeline};
 
 /// Changes that are kept: a week's worth of one meter's shrinks, or eight hours of one meter's growth.
 pub(crate) const CHANGES: u64 = 32;

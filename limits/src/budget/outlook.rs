@@ -6,7 +6,7 @@ use crate::adaptive::{is_under, percent_of};
 use crate::budget::Budget;
 use crate::config::Policy;
 use crate::meter::Meter;
-use crate::timeline::{MINUTE_MS, Millis, millis};
+use crate::window::timeline::{MINUTE_MS, Millis, millis};
 
 /// What could change a meter's limit next. Times are since the process started, at whole minutes of the budget's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -22,9 +22,9 @@
 
 use std::time::Duration;
 
-use crate::ceiling::{Ceiling, Load};
 use crate::config::Config;
 use crate::offer::Scrape;
+use crate::replica::ceiling::{Ceiling, Load};
 
 const SCRAPE_FRESH: Duration = Duration::from_secs(3);
 /// Readings that may be missed.

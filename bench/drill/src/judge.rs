@@ -7,89 +7,14 @@ mod hopeless;
 
 use std::time::Duration;
 
-use shedder::Tier;
-
-use super::run::{Ended, Outcome, Run};
-use super::script::Drill;
+use crate::run::{Ended, Outcome, Run};
+use crate::script::Drill;
+use crate::script::check::{Check, Measure, Of};
 
 pub use hopeless::hopeless;
 
 /// The windows that recovery looks at.
 const RECOVERY_WINDOW_S: usize = 10;
-
-/// What is measured, and its bound.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Measure {
-    /// At least this share within the service level.
-    Attainment(f64),
-    /// At least so many requests per second within the service level.
-    Goodput(f64),
-    /// At most this share refused for load.
-    ShedMax(f64),
-    /// At least this share refused for load.
-    ShedMin(f64),
-    /// No priority request refused while a larger regular one starts.
-    ShedOrder,
-    /// Attains again soon.
-    Recovery {
-        /// Within so many seconds,
-        within_s: f64,
-        /// counted from here,
-        after_s: f64,
-        /// at least this share.
-        attainment: f64,
-    },
-    /// At most this share refused for the account's limits.
-    LimitedMax(f64),
-    /// At least this share.
-    LimitedMin(f64),
-    /// Time to first token.
-    Ttft {
-        /// 0 … 1.
-        percentile: f64,
-        /// At most.
-        max_ms: f64,
-    },
-    /// Mean time per further token.
-    TokenGap {
-        /// 0 … 1.
-        percentile: f64,
-        /// At most.
-        max_ms: f64,
-    },
-    /// At least this index of Jain.
-    Fairness(f64),
-    /// At most this share of the work for requests that miss.
-    Waste(f64),
-    /// At most so many tries per request.
-    Tries(f64),
-    /// The limit ends at least so many times where it began.
-    LimitGrowth(f64),
-}
-
-/// Which requests.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Of {
-    /// Of one tier.
-    pub tier: Option<Tier>,
-    /// Of these accounts: the first, and how many.
-    pub accounts: Option<(u32, u32)>,
-    /// Their name.
-    pub group: Option<String>,
-    /// Arriving from then on.
-    pub from: Option<Duration>,
-    /// Arriving before.
-    pub until: Option<Duration>,
-}
-
-/// A condition.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Check {
-    /// What, and how much.
-    pub measure: Measure,
-    /// Of which requests.
-    pub of: Of,
-}
 
 /// A condition and what came out.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -102,43 +27,6 @@ pub struct Judged {
     pub figure: String,
     /// Whether it held.
     pub ok: bool,
-}
-
-impl Of {
-    /// Whether it is one of them.
-    #[must_use]
-    pub fn takes(&self, ended: &Ended) -> bool {
-        self.tier.is_none_or(|tier| tier == ended.tier)
-            && self.accounts.is_none_or(|(first, count)| (first..first + count).contains(&ended.account))
-            && self.from.is_none_or(|from| ended.tried >= from)
-            && self.until.is_none_or(|until| ended.tried < until)
-    }
-
-    fn words(&self) -> String {
-        let mut words = String::new();
-        let tier = self.tier.map(tier_name);
-        for part in [tier, self.group.as_deref()].into_iter().flatten() {
-            words.push_str(&format!(" of {part}"));
-        }
-        match (self.from, self.until) {
-            (Some(from), Some(until)) => {
-                words.push_str(&format!(", {} … {} s", from.as_secs_f64(), until.as_secs_f64()));
-            }
-            (Some(from), None) => words.push_str(&format!(", from {} s", from.as_secs_f64())),
-            (None, Some(until)) => words.push_str(&format!(", until {} s", until.as_secs_f64())),
-            (None, None) => {}
-        }
-        words
-    }
-}
-
-/// `priority` or `regular`.
-#[must_use]
-pub fn tier_name(tier: Tier) -> &'static str {
-    match tier {
-        Tier::Priority => "priority",
-        Tier::Regular => "regular",
-    }
 }
 
 /// Judges all conditions of a drill.
@@ -298,7 +186,7 @@ pub fn jain(run: &Run, of: &Of) -> f64 {
 
 /// How many times where it began the generated-token limit ends: the least of the accounts.
 fn limit_growth(run: &Run, of: &Of) -> f64 {
-    let limits = |inside: Option<&super::policy::Inside>| -> Vec<f64> {
+    let limits = |inside: Option<&crate::policy::Inside>| -> Vec<f64> {
         let budgets = inside.map_or(&[][..], |inside| inside.budgets.as_slice()).iter();
         let (first, count) = of.accounts.unwrap_or_default();
         let chosen = budgets.filter(|budget| (first..first + count).contains(&budget.account));

@@ -12,14 +12,14 @@ use std::time::Duration;
 use limits::Meter;
 use shedder::{Reason, Tier};
 
-use super::policy::Inside;
-use super::run::{Ended, Outcome, Run, Second};
-use super::scenario::Scenario;
-use super::traffic::{Ask, Stream};
-use crate::clock;
-use crate::load::report::End;
-use crate::load::script::{self, Script, ScriptRun, Scripted, Tried};
-use crate::load::{Retry, report::Times};
+use crate::policy::Inside;
+use crate::run::{Ended, Outcome, Run, Second};
+use crate::scenario::Scenario;
+use crate::scenario::traffic::{Ask, Stream};
+use engine::clock;
+use load::report::End;
+use load::script::{self, Script, ScriptRun, Scripted, Tried};
+use load::{Retry, report::Times};
 
 /// Priority that ended within so long is looked at when it is asked to stop below a share.
 const WATCHED: Duration = Duration::from_secs(15);
@@ -83,7 +83,7 @@ impl Live {
             scenario: scenario.clone(),
             script: script::start(script, requests)?,
             run: Run::new(scenario, policy.to_owned()),
-            lag: Times::new(),
+            lag: Times::default(),
             unsent: 0,
             corrupt: 0,
             recent: VecDeque::new(),
@@ -107,7 +107,7 @@ impl Live {
     /// What the gateway showed of its inside in this second.
     pub fn inside(&mut self, inside: Inside) {
         let at_s = self.now().as_secs();
-        self.run.seconds.push(Second { at_s, gauges: super::policy::Gauges::default() });
+        self.run.seconds.push(Second { at_s, gauges: crate::policy::Gauges::default() });
         self.run.inside.push(inside);
     }
 
@@ -240,7 +240,7 @@ fn certain_inversions(run: &Run) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drill::settings::Setting;
+    use crate::settings::Setting;
 
     #[test]
     fn real_time_sends_what_virtual_time_plays_in_order() {

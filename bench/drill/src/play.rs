@@ -16,12 +16,12 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use shedder::{Failure, Finished, Reason, ReplicaId, Tier, Uncached};
 
-use super::fleet::{Fleet, Unsent};
-use super::policy::{Answer, Arrival, Gate, Policy, Progress};
-use super::run::{Ended, Outcome, Run, Second};
-use super::scenario::{Incident, Retry, Scenario};
-use super::traffic::{Ask, Stream};
-use crate::engine::model::{EngineRequest, Event, Usage};
+use crate::policy::{Answer, Arrival, Gate, Policy, Progress};
+use crate::run::{Ended, Outcome, Run, Second};
+use crate::scenario::traffic::{Ask, Stream};
+use crate::scenario::{Incident, Retry, Scenario};
+use engine::model::{EngineRequest, Event, Usage};
+use fleet::{Fleet, Unsent};
 
 /// The rhythm of the gateway's control.
 const TICK: Duration = Duration::from_millis(250);
@@ -676,6 +676,7 @@ fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
+mod fleet;
 mod incidents;
 
 #[cfg(test)]

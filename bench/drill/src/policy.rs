@@ -11,15 +11,19 @@
 //! The last three are the rules of other systems, written down again; they see replicas fail at once, which flatters
 //! them.
 
+mod metered;
+mod rivals;
+mod shipped;
+
 use std::time::Duration;
 
 use limits::Meter;
 use shedder::{Config, Failure, Finished, Reason, Scrape, Tier, Uncached};
 
-use super::metered::Metered;
-use super::rivals::Rival;
-use super::scenario::Scenario;
-use super::shipped::Shipped;
+use crate::scenario::Scenario;
+use metered::Metered;
+use rivals::Rival;
+use shipped::Shipped;
 
 /// Which policy, as data.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,9 +10,9 @@ use limits::Meter;
 use serde_json::{Value, json};
 use shedder::{Reason, Tier};
 
-use super::policy::{Gauges, Inside};
-use super::scenario::Scenario;
-use crate::workload::Size;
+use crate::policy::{Gauges, Inside};
+use crate::scenario::Scenario;
+use engine::workload::Size;
 
 /// How one try of a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,14 +1,17 @@
 //! A drill as data: the fleet, its traffic, and what goes wrong when.
 
+pub mod trace;
+pub mod traffic;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use limits::BudgetConfig;
 use shedder::Tier;
 
-use super::trace::Trace;
-use crate::engine::profile::Profile;
-use crate::workload::Workload;
+use engine::profile::Profile;
+use engine::workload::Workload;
+use trace::Trace;
 
 /// What a client wants: first token and mean time per further token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -187,7 +190,7 @@ impl Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drill::settings::Setting;
+    use crate::settings::Setting;
 
     #[test]
     fn the_last_step_that_has_begun_counts() {

@@ -1,12 +1,14 @@
 //! A drill: a scenario, who is who in it, what a chart calls its events, and what has to hold.
 
+pub mod check;
+
 use std::time::Duration;
 
 use limits::BudgetConfig;
 use shedder::Tier;
 
-use super::judge::Check;
-use super::scenario::{Prefixes, Scenario};
+use crate::scenario::{Prefixes, Scenario};
+use check::Check;
 
 /// Accounts of one name.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,7 +90,8 @@ impl Drill {
     /// Whether prompts may be cached, so that they cost less than they are long.
     #[must_use]
     pub fn may_share_prompts(&self) -> bool {
-        let shares = |trace: &super::trace::Trace| trace.asks.iter().any(|ask| ask.prefix.is_some());
+        let shares =
+            |trace: &crate::scenario::trace::Trace| trace.asks.iter().any(|ask| ask.prefix.is_some());
         let sources = &self.scenario.sources;
         sources
             .iter()

@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
-use super::play::play;
-use super::policy::Policy;
-use super::scenario::{Accounts, Client, Prefixes, Scenario, Slo, Source};
-use crate::engine::profile::{LLAMA_8B_A100, PROFILES, Profile};
-use crate::workload::{Size, Workload};
+use crate::play::play;
+use crate::policy::Policy;
+use crate::scenario::{Accounts, Client, Prefixes, Scenario, Slo, Source};
+use engine::profile::{LLAMA_8B_A100, PROFILES, Profile};
+use engine::workload::{Size, Workload};
 
 /// A fleet, its workload, and what load 1 is on it.
 #[derive(Debug, Clone, Copy, PartialEq)]

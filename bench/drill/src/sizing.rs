@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use shedder::Tier;
 
-use super::play::play;
-use super::policy::Policy;
-use super::run::Run;
-use super::scenario::Scenario;
+use crate::play::play;
+use crate::policy::Policy;
+use crate::run::Run;
+use crate::scenario::Scenario;
 
 /// What a fleet of one size reaches, the mean over seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -155,7 +155,7 @@ impl Search<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drill::settings::Setting;
+    use crate::settings::Setting;
     use std::time::Duration;
 
     #[test]

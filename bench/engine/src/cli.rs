@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::fault::StandingFault;
-use super::profile::{PROFILES, Profile};
-use super::server::{EngineServer, EngineServerConfig};
+use crate::fault::StandingFault;
+use crate::profile::{PROFILES, Profile};
+use crate::server::{EngineServer, EngineServerConfig};
 
 /// Options of `tidegate engine`.
 #[derive(Debug, Clone, Args)]
@@ -70,13 +70,13 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 fn standing(text: &str) -> Result<StandingFault, String> {
-    text.parse().map_err(|error: super::fault::FaultError| error.to_string())
+    text.parse().map_err(|error: crate::fault::FaultError| error.to_string())
 }
 
 impl From<EngineArgs> for EngineServerConfig {
     fn from(args: EngineArgs) -> Self {
         let mut profile =
-            Profile::named(&args.profile).unwrap_or_else(|| super::profile::LLAMA_8B_A100.clone());
+            Profile::named(&args.profile).unwrap_or_else(|| crate::profile::LLAMA_8B_A100.clone());
         profile.decode_tokens = args.decode_tokens.unwrap_or(profile.decode_tokens).max(1);
         Self {
             address: args.address,

@@ -11,10 +11,14 @@
 //!   for, with a real [`vocabulary`].
 //! - [`fault`]: it breaks in two dozen ways, chosen per request.
 //! - [`truth`]: it keeps account of what it computed for whom and of when it saw whom leave.
+//!
+//! Load generator and drills share two modules with it: [`workload`] has the lengths of prompts and answers and the times
+//! of requests, [`clock`] is the only reader of the clock in the crates of this folder.
+
+pub mod clock;
+pub mod workload;
 
 pub mod profile;
-
-mod blocks;
 
 pub mod model;
 
@@ -28,20 +32,10 @@ pub mod fault;
 
 pub mod truth;
 
+mod wire;
+
+mod answer;
+
 pub mod server;
 
 pub mod cli;
-
-mod answer;
-mod generate;
-mod gzip;
-mod inputs;
-#[cfg(test)]
-mod knee;
-mod metrics;
-mod pooling;
-mod request;
-mod shell;
-mod stream;
-mod transport;
-mod wire;

@@ -23,11 +23,15 @@
 //! - A step is O(running + admitted blocks); it does not allocate beyond the growth of `events`.
 //! - Nothing can wait for ever: what could never fit is refused at once.
 
+mod blocks;
+#[cfg(test)]
+mod knee;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::blocks::BlockPool;
-use super::profile::{Profile, StepWork};
+use crate::profile::{Profile, StepWork};
+use blocks::BlockPool;
 
 /// A request as the engine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]

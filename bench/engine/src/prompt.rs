@@ -8,8 +8,8 @@
 //! The same walk makes the chained block hashes of the prefix cache: one after every full block of tokens, over all
 //! bytes so far. O(bytes), one allocation per doubling of the hashes.
 
-use super::text::mix;
-use super::vocabulary::EngineVocabulary;
+use crate::text::mix;
+use crate::vocabulary::EngineVocabulary;
 
 /// Tokens that frame a message.
 pub const MESSAGE_TOKENS: u32 = 4;
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_real_vocabulary_counts_its_own_tokens() {
-        use crate::engine::vocabulary::{CL100K, P50K};
+        use crate::vocabulary::{CL100K, P50K};
         let tokens = |vocabulary, text: &str| {
             let mut meter = PromptMeter::new(0, 0).with_vocabulary(Some(vocabulary));
             meter.text(text);

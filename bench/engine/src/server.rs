@@ -8,13 +8,21 @@
 //! | `GET /v1/models`, `/health`, `/ping`, `/version`, `/props` | as vLLM (and llama.cpp, for its slots) |
 //! | `GET /metrics` | vLLM's names |
 //! | `GET /debug/truth` | what it computed for whom; `?records=N` for the last `N` requests |
-//! | `POST /debug/fault` | a standing fault, as text in the body; empty: none. See [`fault`](super::fault) |
+//! | `POST /debug/fault` | a standing fault, as text in the body; empty: none. See [`fault`](crate::fault) |
 //!
 //! Who asks for reasoning (`reasoning_effort`, `reasoning.effort`, `thinking`) gets the first half of the answer as such,
 //! where the API has a place for it; completions have none.
 //!
-//! Answers are [`expected_text`](super::text::expected_text); prompts are counted by [`prompt`](super::prompt). Each
+//! Answers are [`expected_text`](crate::text::expected_text); prompts are counted by [`prompt`](crate::prompt). Each
 //! server has a thread and a runtime of its own, so it ends when it is told to, whatever its clients do.
+
+mod generate;
+mod gzip;
+mod metrics;
+mod request;
+mod shell;
+mod stream;
+mod transport;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,17 +39,16 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::answer;
-use super::fault::{FaultError, StandingFault};
-use super::generate::generate;
-use super::metrics;
-use super::profile::{LLAMA_8B_A100, Profile};
-use super::shell::Shared;
-use super::transport::{AnswerBody, Conn, Reset};
-use super::truth::{Record, Totals};
-use super::vocabulary::EngineVocabulary;
-use super::wire::Api;
+use crate::answer;
 use crate::clock;
+use crate::fault::{FaultError, StandingFault};
+use crate::profile::{LLAMA_8B_A100, Profile};
+use crate::truth::{Record, Totals};
+use crate::vocabulary::EngineVocabulary;
+use crate::wire::Api;
+use generate::generate;
+use shell::Shared;
+use transport::{AnswerBody, Conn, Reset};
 
 /// How a simulated server is set up. [`Default`]: an 8B model on an A100, on any free port of loopback.
 #[derive(Debug, Clone)]
@@ -62,7 +69,7 @@ pub struct EngineServerConfig {
     pub context: Option<u32>,
     /// Refuse when so many requests are in the engine, as vLLM's `--max-num-queued-reqs`. `None`: never.
     pub requests_max: Option<u32>,
-    /// Count prompts to answer with a real vocabulary, what is only embedded or compared not. `None`: by the rule of [`prompt`](super::prompt).
+    /// Count prompts to answer with a real vocabulary, what is only embedded or compared not. `None`: by the rule of [`prompt`](crate::prompt).
     pub vocabulary: Option<EngineVocabulary>,
     /// Report cached tokens in usage, as vLLM's `--enable-prompt-tokens-details`.
     pub prompt_tokens_details: bool,
@@ -166,7 +173,7 @@ impl EngineServer {
         self.shared.0.core().truth.records().cloned().collect()
     }
 
-    /// Sets the standing fault, in the syntax of [`fault`](super::fault); empty: none.
+    /// Sets the standing fault, in the syntax of [`fault`](crate::fault); empty: none.
     ///
     /// # Errors
     /// An unknown directive or value.

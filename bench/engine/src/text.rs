@@ -55,8 +55,9 @@ pub fn natural_length(seed: u64) -> u32 {
     32 + (mix(seed ^ 0x006C_656E) % 369) as u32
 }
 
-/// The finalizer of splitmix64.
-pub(crate) fn mix(x: u64) -> u64 {
+/// The finalizer of splitmix64: a seed for each number of a sequence.
+#[must_use]
+pub fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

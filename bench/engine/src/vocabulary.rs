@@ -1,4 +1,4 @@
-//! The vocabularies that a simulated engine can count with in place of [`prompt`](super::prompt)'s own rule.
+//! The vocabularies that a simulated engine can count with in place of [`prompt`](crate::prompt)'s own rule.
 //!
 //! Both are real ones, and neither is the one that a gateway's default weights were fitted to, so an estimate that is
 //! right here was learnt.

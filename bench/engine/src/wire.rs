@@ -1,14 +1,16 @@
 //! The request bodies that the simulated server reads: typed, and no more of them than it needs.
 
+mod inputs;
+
 use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::inputs::{Input, several};
-use super::prompt::{MESSAGE_TOKENS, PromptMeter, START_TOKENS};
-use super::text::seed_of;
-use super::vocabulary::EngineVocabulary;
+use crate::prompt::{MESSAGE_TOKENS, PromptMeter, START_TOKENS};
+use crate::text::seed_of;
+use crate::vocabulary::EngineVocabulary;
+use inputs::{Input, several};
 
 /// The APIs, by path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

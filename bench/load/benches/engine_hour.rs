@@ -6,12 +6,12 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use bench::clock;
-use bench::engine::model::{EngineModel, EngineRequest, Event};
-use bench::engine::profile::{INSTANT, LLAMA_8B_A100};
-use bench::engine::server::{EngineServer, EngineServerConfig};
-use bench::load::{End, LoadPlan, Mode};
-use bench::workload::{Arrivals, Size, Workload};
+use engine::clock;
+use engine::model::{EngineModel, EngineRequest, Event};
+use engine::profile::{INSTANT, LLAMA_8B_A100};
+use engine::server::{EngineServer, EngineServerConfig};
+use engine::workload::{Arrivals, Size, Workload};
+use load::{End, LoadPlan, Mode};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -87,7 +87,7 @@ async fn closed_loop(name: &str, streaming_share: f64, output_tokens: u32) -> io
         bodies: 64,
         ..LoadPlan::to(server.addr)
     };
-    let report = bench::load::run(plan).await?;
+    let report = load::run(plan).await?;
     let rate = report.all.offered as f64 / report.elapsed_s;
     writeln!(
         io::stdout(),
@@ -109,7 +109,7 @@ async fn real_time() -> io::Result<()> {
         workload: Workload::Fixed(Size { prompt_tokens: 1155, output_tokens: 20 }),
         ..LoadPlan::to(server.addr)
     };
-    let report = bench::load::run(plan.clone()).await?;
+    let report = load::run(plan.clone()).await?;
     let model_ms = LLAMA_8B_A100.idle_prefill(1155).as_secs_f64() * 1e3;
     writeln!(
         io::stdout(),
@@ -121,7 +121,7 @@ async fn real_time() -> io::Result<()> {
         report.all.gap.p99_ms
     )?;
     let plan = LoadPlan { abandon_share: 1.0, keep_outcomes: true, ..plan };
-    let report = bench::load::run(plan).await?;
+    let report = load::run(plan).await?;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let seen = server.records().into_iter().filter(|record| record.disconnected_s.is_some());
     let left = report.outcomes.iter().filter(|outcome| outcome.end == End::Abandoned);

@@ -6,12 +6,10 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use serde::Serialize;
 
-use super::check::Expected;
-use super::plan::LoadPlan;
-use super::script::{Script, Scripted};
-use crate::engine::prompt::{MESSAGE_TOKENS, START_TOKENS, text_of};
-use crate::engine::text::mix;
-use crate::workload::Size;
+use crate::check::Expected;
+use crate::plan::LoadPlan;
+use engine::prompt::{MESSAGE_TOKENS, START_TOKENS, text_of};
+use engine::workload::Size;
 
 /// A request and what must come of it.
 #[derive(Debug, Clone)]
@@ -26,31 +24,31 @@ pub(super) struct Ask {
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
-    model: &'a str,
+pub(super) struct Body<'a> {
+    pub(super) model: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    messages: Option<Vec<Message<'a>>>,
+    pub(super) messages: Option<Vec<Message<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    prompt: Option<&'a str>,
-    max_tokens: u32,
-    seed: u64,
-    ignore_eos: bool,
-    stream: bool,
+    pub(super) prompt: Option<&'a str>,
+    pub(super) max_tokens: u32,
+    pub(super) seed: u64,
+    pub(super) ignore_eos: bool,
+    pub(super) stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    stream_options: Option<StreamOptions>,
+    pub(super) stream_options: Option<StreamOptions>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    service_tier: Option<&'a str>,
+    pub(super) service_tier: Option<&'a str>,
 }
 
 #[derive(Serialize)]
-struct Message<'a> {
-    role: &'a str,
-    content: &'a str,
+pub(super) struct Message<'a> {
+    pub(super) role: &'a str,
+    pub(super) content: &'a str,
 }
 
 #[derive(Serialize)]
-struct StreamOptions {
-    include_usage: bool,
+pub(super) struct StreamOptions {
+    pub(super) include_usage: bool,
 }
 
 /// Draws requests in an order that follows from the plan's seed alone.
@@ -142,51 +140,4 @@ pub(super) fn headers(plan: &LoadPlan) -> Vec<http::HeaderMap> {
         headers
     });
     callers.collect()
-}
-
-/// Writes out a request that was decided elsewhere.
-pub(super) fn written(script: &Script, request: &Scripted, serial: u64) -> Ask {
-    let size = request.size;
-    let (family, shared) = request.shared.unwrap_or((0, 0));
-    let shared = shared.min(size.prompt_tokens);
-    // Families and single prompts have seeds of their own.
-    let seed = mix(serial) >> 1;
-    let frames = START_TOKENS + MESSAGE_TOKENS * if shared > 0 { 2 } else { 1 };
-    let common = text_of(mix(family ^ FAMILY) >> 1, shared);
-    let own = text_of(seed, size.prompt_tokens.saturating_sub(shared + frames).max(1));
-    let mut messages = Vec::new();
-    if shared > 0 {
-        messages.push(Message { role: "system", content: &common });
-    }
-    messages.push(Message { role: "user", content: &own });
-    let body = Body {
-        model: &script.model,
-        messages: Some(messages),
-        prompt: None,
-        max_tokens: size.output_tokens,
-        seed,
-        ignore_eos: true,
-        stream: request.streaming,
-        stream_options: None,
-        service_tier: request.priority.then_some("priority"),
-    };
-    let body = serde_json::to_vec(&body).unwrap_or_default();
-    let expected = Expected { seed, tokens: size.output_tokens, usage: false, text: script.check_text };
-    Ask { caller: 0, size, stream: request.streaming, expected, abandon_after: None, body: Bytes::from(body) }
-}
-
-/// Sets the seeds of families apart from those of single prompts.
-const FAMILY: u64 = 0x6661_6d69_6c79;
-
-/// The headers of each key's requests, made once.
-pub(super) fn headers_of(script: &Script) -> Vec<http::HeaderMap> {
-    let value = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
-    let keys = script.keys.iter().map(|key| {
-        let mut headers = http::HeaderMap::new();
-        headers.insert(HOST, value(&script.host));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(AUTHORIZATION, value(&format!("Bearer {key}")));
-        headers
-    });
-    keys.collect()
 }

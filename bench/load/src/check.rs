@@ -9,7 +9,7 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::engine::text::piece;
+use engine::text::piece;
 
 /// What is wrong with an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, thiserror::Error)]
@@ -287,7 +287,7 @@ pub(super) fn whole(body: &[u8], expected: Expected) -> Result<u32, Corruption> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::text::expected_text;
+    use engine::text::expected_text;
 
     fn expected(tokens: u32, usage: bool) -> Expected {
         Expected { seed: 5, tokens, usage, text: true }

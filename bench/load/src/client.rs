@@ -12,11 +12,11 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::ask::Ask;
-use super::check::{self, StreamCheck};
-use super::report::End;
-use super::tls::Tls;
-use crate::clock;
+use crate::ask::Ask;
+use crate::check::{self, StreamCheck};
+use crate::report::End;
+use crate::tls::Tls;
+use engine::clock;
 
 /// Bytes of an error body, or of a whole answer, that are read before it is given up.
 const BODY_MAX: usize = 64 << 20;

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::engine::profile::Profile;
-use crate::workload::{Arrivals, Size, Workload};
+use engine::profile::Profile;
+use engine::workload::{Arrivals, Size, Workload};
 
 /// A run of the load generator. [`LoadPlan::to`] gives one with defaults.
 #[derive(Debug, Clone)]
@@ -197,7 +197,7 @@ impl LoadPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::profile::LLAMA_8B_A100;
+    use engine::profile::LLAMA_8B_A100;
 
     const MS: Duration = Duration::from_millis(1);
 

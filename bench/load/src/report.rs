@@ -11,8 +11,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::check::Corruption;
-use crate::workload::Size;
+use crate::check::Corruption;
+use engine::workload::Size;
 
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -106,7 +106,7 @@ pub struct LiveTier {
 /// All tiers' counters while a run goes on.
 #[derive(Debug, Default)]
 pub struct LiveStats {
-    /// In the order of [`LoadPlan::tiers`](super::LoadPlan::tiers).
+    /// In the order of [`LoadPlan::tiers`](crate::LoadPlan::tiers).
     pub tiers: Vec<LiveTier>,
 }
 
@@ -159,13 +159,16 @@ pub struct Times(Histogram<u64>);
 /// Longer times are recorded as this.
 const TIME_MAX_US: u64 = 3_600_000_000;
 
-impl Times {
+impl Default for Times {
     #[expect(clippy::expect_used, reason = "the bounds are constants and good ones")]
-    pub(crate) fn new() -> Self {
+    fn default() -> Self {
         Self(Histogram::new_with_bounds(1, TIME_MAX_US, 3).expect("1 us to one hour with three digits"))
     }
+}
 
-    pub(crate) fn record(&mut self, time: Duration) {
+impl Times {
+    /// Adds one; longer ones than an hour as an hour. O(1), does not allocate.
+    pub fn record(&mut self, time: Duration) {
         self.0.saturating_record((time.as_micros() as u64).clamp(1, TIME_MAX_US));
     }
 
@@ -298,7 +301,7 @@ struct Collected {
 impl Recorder {
     pub(super) fn new(tiers: Vec<String>, keep: bool) -> Self {
         let tiers = tiers.into_iter().map(Collected::new).collect();
-        Self { tiers, lag: Times::new(), unsent: 0, keep, outcomes: Vec::new() }
+        Self { tiers, lag: Times::default(), unsent: 0, keep, outcomes: Vec::new() }
     }
 
     pub(super) fn gap(&mut self, tier: usize, gap: Duration) {
@@ -347,7 +350,7 @@ impl Recorder {
 
 impl Collected {
     fn new(name: String) -> Self {
-        let times = std::array::from_fn(|_| Times::new());
+        let times = std::array::from_fn(|_| Times::default());
         Self { name, summary: Summary::default(), goodput_tokens: 0, times, timeline: Vec::new() }
     }
 

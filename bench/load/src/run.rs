@@ -10,11 +10,11 @@ use rand::rngs::SmallRng;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::ask::{Ask, Asks, headers};
-use super::client::{Attempt, Connections, Exchange, Progress};
-use super::plan::{LoadPlan, Mode, Stage};
-use super::report::{End, LiveStats, Outcome, Recorder, Report};
-use crate::clock;
+use crate::ask::{Ask, Asks, headers};
+use crate::client::{Attempt, Connections, Exchange, Progress};
+use crate::plan::{LoadPlan, Mode, Stage};
+use crate::report::{End, LiveStats, Outcome, Recorder, Report};
+use engine::clock;
 
 /// Longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(8);

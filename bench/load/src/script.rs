@@ -1,6 +1,6 @@
 //! Plays requests that were written down beforehand, each at its time, and tells of every try by itself.
 //!
-//! The generator of [`start`](super::start) draws its own requests and sums up. A drill wants the opposite: the
+//! The generator of [`start`](crate::start) draws its own requests and sums up. A drill wants the opposite: the
 //! requests are the scenario's, the same that it plays in virtual time, and what came of each try is judged elsewhere.
 //! Open loop as well: a request is sent when it is due, whatever became of those before. How late it was sent is told
 //! with it.
@@ -12,17 +12,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::ask::{self, Ask};
-use super::client::{Attempt, Connections, Exchange};
-use super::plan::Retry;
-use super::report::End;
-use super::tls::Tls;
-use crate::clock;
-use crate::workload::Size;
+use crate::ask::{Ask, Body, Message};
+use crate::check::Expected;
+use crate::client::{Attempt, Connections, Exchange};
+use crate::plan::Retry;
+use crate::report::End;
+use crate::tls::Tls;
+use engine::clock;
+use engine::prompt::{MESSAGE_TOKENS, START_TOKENS, text_of};
+use engine::text::mix;
+use engine::workload::Size;
 
 /// The first wait of a client that was told nothing.
 const BACKOFF: Duration = Duration::from_millis(500);
@@ -206,7 +211,7 @@ struct Player {
 
 async fn play(script: Script, requests: impl Iterator<Item = Scripted>, shared: Arc<Shared>) {
     let player = Arc::new(Player {
-        headers: ask::headers_of(&script),
+        headers: headers_of(&script),
         connections: Connections::new(script.target, script.tls.clone(), script.in_flight_max),
         script,
         shared,
@@ -214,7 +219,7 @@ async fn play(script: Script, requests: impl Iterator<Item = Scripted>, shared: 
     let mut under_way = JoinSet::new();
     for (request, serial) in requests.zip(0_u32..) {
         // Made before it is due, so that making it does not make it late.
-        let ask = ask::written(&player.script, &request, u64::from(serial));
+        let ask = written(&player.script, &request, u64::from(serial));
         if !player.wait_until(request.at).await {
             break;
         }
@@ -306,8 +311,8 @@ impl Player {
     ) -> (Tried, Option<Duration>) {
         let sent = self.now();
         let first = Notify::new();
-        let progress = |progress: super::client::Progress| {
-            if matches!(progress, super::client::Progress::First) {
+        let progress = |progress: crate::client::Progress| {
+            if matches!(progress, crate::client::Progress::First) {
                 first.notify_one();
             }
         };
@@ -398,4 +403,51 @@ impl Player {
         let told = attempt.retry_after.filter(|_| retry.obedient);
         Some(told.unwrap_or(BACKOFF * (1 << number.min(4))))
     }
+}
+
+/// Writes out a request that was decided elsewhere.
+fn written(script: &Script, request: &Scripted, serial: u64) -> Ask {
+    let size = request.size;
+    let (family, shared) = request.shared.unwrap_or((0, 0));
+    let shared = shared.min(size.prompt_tokens);
+    // Families and single prompts have seeds of their own.
+    let seed = mix(serial) >> 1;
+    let frames = START_TOKENS + MESSAGE_TOKENS * if shared > 0 { 2 } else { 1 };
+    let common = text_of(mix(family ^ FAMILY) >> 1, shared);
+    let own = text_of(seed, size.prompt_tokens.saturating_sub(shared + frames).max(1));
+    let mut messages = Vec::new();
+    if shared > 0 {
+        messages.push(Message { role: "system", content: &common });
+    }
+    messages.push(Message { role: "user", content: &own });
+    let body = Body {
+        model: &script.model,
+        messages: Some(messages),
+        prompt: None,
+        max_tokens: size.output_tokens,
+        seed,
+        ignore_eos: true,
+        stream: request.streaming,
+        stream_options: None,
+        service_tier: request.priority.then_some("priority"),
+    };
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let expected = Expected { seed, tokens: size.output_tokens, usage: false, text: script.check_text };
+    Ask { caller: 0, size, stream: request.streaming, expected, abandon_after: None, body: Bytes::from(body) }
+}
+
+/// Sets the seeds of families apart from those of single prompts.
+const FAMILY: u64 = 0x6661_6d69_6c79;
+
+/// The headers of each key's requests, made once.
+fn headers_of(script: &Script) -> Vec<http::HeaderMap> {
+    let value = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+    let keys = script.keys.iter().map(|key| {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(HOST, value(&script.host));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(AUTHORIZATION, value(&format!("Bearer {key}")));
+        headers
+    });
+    keys.collect()
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::check::Corruption;
 use super::*;
-use crate::engine::profile::INSTANT;
-use crate::engine::server::{EngineServer, EngineServerConfig};
-use crate::workload::{Arrivals, Size, Workload};
+use crate::check::Corruption;
+use engine::profile::INSTANT;
+use engine::server::{EngineServer, EngineServerConfig};
+use engine::workload::{Arrivals, Size, Workload};
 
 async fn instant() -> EngineServer {
     let config = EngineServerConfig { profile: INSTANT, ..EngineServerConfig::default() };

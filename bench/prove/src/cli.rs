@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde_json::json;
 
-use super::binaries::Binaries;
-use super::known;
-use super::process;
-use super::proof::{Finding, Proof, Setting, Trouble};
-use super::registry::{self, PROOFS, named};
-use bench::clock;
+use crate::harness::binaries::Binaries;
+use crate::harness::process;
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::known;
+use crate::registry::{self, PROOFS, named};
+use engine::clock;
 
 /// Exit code of a wrong call.
 const USAGE: u8 = 2;

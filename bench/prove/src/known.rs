@@ -19,7 +19,8 @@ pub(super) struct Shortfall {
     pub(super) next: &'static str,
 }
 
-const SHORTFALLS: &[Shortfall] = &[
+/// All that are known.
+pub(crate) const SHORTFALLS: &[Shortfall] = &[
     Shortfall {
         id: "estimate",
         reason: "full size: JSON by p50k_base, a vocabulary of older code models, 3.3 to 3.9 %; after 400 requests 3.0 %. Everything \
@@ -110,16 +111,8 @@ pub(super) fn is_worse(details: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::registry::named;
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn only_proofs_that_exist_are_excused() {
-        for shortfall in SHORTFALLS {
-            assert!(named(shortfall.id).is_some(), "{}", shortfall.id);
-        }
-    }
 
     #[test]
     fn silence_excuses_nothing() {

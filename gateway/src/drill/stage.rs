@@ -6,9 +6,9 @@
 use super::DrillError;
 use super::admin::Admin;
 use crate::keys::{Digest, NewKey};
-use bench::drill::scenario::Incident;
-use bench::drill::script::Drill;
-use bench::engine::server::{EngineServer, EngineServerConfig};
+use drill::scenario::Incident;
+use drill::script::Drill;
+use engine::server::{EngineServer, EngineServerConfig};
 use limits::{BudgetConfig, Policy};
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -9,9 +9,9 @@ use rand::rngs::SmallRng;
 use super::resolve::{Resolver, Step};
 use super::traffic::Named;
 use super::{DrillFile, EventFile, MetricsFile};
-use crate::drill::scenario::Incident;
-use crate::drill::script::Mark;
-use crate::drill::trace::{Recorded, Trace};
+use crate::scenario::Incident;
+use crate::scenario::trace::{Recorded, Trace};
+use crate::script::Mark;
 
 type Incidents = Vec<(Duration, Incident)>;
 
@@ -188,6 +188,6 @@ fn herd(
     let asks = (0..event.herd.unwrap_or(0)).map(recorded).collect();
     let trace = Some(Arc::new(Trace { asks, accounts: Vec::new() }));
     let name = format!("herd of {}", like.name);
-    let source = crate::drill::scenario::Source { trace, ..like.source.clone() };
+    let source = crate::scenario::Source { trace, ..like.source.clone() };
     sources.push(Named { name, source });
 }

@@ -2,7 +2,7 @@
 
 use super::resolve::{Resolver, Step};
 use super::{DrillFile, PassFile};
-use crate::drill::judge::{Check, Measure, Of};
+use crate::script::check::{Check, Measure, Of};
 
 pub(super) fn checks(file: &DrillFile, resolver: &mut Resolver<'_>) -> Vec<Check> {
     let entries = file.pass.iter().enumerate();

@@ -8,10 +8,10 @@ use std::time::Duration;
 use limits::{AdaptiveRule, Bounds, BudgetConfig, PerMeter, Policy, START, TOKENS_PER_MINUTE_MAX};
 
 use super::{AccountFile, DrillFile, Fleet, GrowthFile, LimitsFile, events, passes, traffic};
-use crate::drill::judge;
-use crate::drill::scenario::{Scenario, Slo};
-use crate::drill::script::{Drill, Group};
-use crate::engine::profile::{LLAMA_8B_A100, PROFILES, Profile};
+use crate::judge;
+use crate::scenario::{Scenario, Slo};
+use crate::script::{Drill, Group};
+use engine::profile::{LLAMA_8B_A100, PROFILES, Profile};
 
 /// One step of a path into a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::resolve::{Resolver, Step};
 use super::{DrillFile, FormatFile, LoadFile, PromptsFile, TraceFile, TrafficFile};
-use crate::drill::scenario::{Accounts, Client, Prefixes, Retry, Source};
-use crate::drill::script::Group;
-use crate::drill::trace::{self, Format, Trace};
-use crate::workload::Workload;
+use crate::scenario::trace::{self, Format, Trace};
+use crate::scenario::{Accounts, Client, Prefixes, Retry, Source};
+use crate::script::Group;
+use engine::workload::Workload;
 
 /// Requests that one drill may offer.
 const REQUESTS_MAX: f64 = 20_000_000.0;
@@ -286,7 +286,7 @@ mod tests {
         let source = Source {
             rate_per_s: 2.0,
             steps: vec![(Duration::from_secs(10), 3.0), (Duration::from_secs(20), 0.0)],
-            ..crate::drill::settings::Setting::CHAT.source(1.0)
+            ..crate::settings::Setting::CHAT.source(1.0)
         };
         assert_eq!(offered(&source, Duration::from_secs(15)), 2.0 * 10.0 + 6.0 * 5.0);
         assert_eq!(offered(&source, Duration::from_secs(50)), 2.0 * 10.0 + 6.0 * 10.0);

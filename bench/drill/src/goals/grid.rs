@@ -7,11 +7,11 @@
 use serde_json::{Value, json};
 use shedder::Tier;
 
-use crate::drill::play::play;
-use crate::drill::policy::Policy;
-use crate::drill::run::{Ended, Outcome, Run};
-use crate::drill::scenario::Scenario;
-use crate::drill::settings::Setting;
+use crate::play::play;
+use crate::policy::Policy;
+use crate::run::{Ended, Outcome, Run};
+use crate::scenario::Scenario;
+use crate::settings::Setting;
 
 /// The step of the search for the best fixed limit.
 const STEP: f64 = 1.08;

@@ -33,6 +33,8 @@ mod p7;
 mod p8;
 mod p9;
 
+pub mod table;
+
 pub use grid::{Case, Pool};
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -6,8 +6,8 @@
 use shedder::Tier;
 
 use super::{Case, Goal, Line, Shown, Size};
-use crate::drill::policy::Policy;
-use crate::drill::settings::Setting;
+use crate::policy::Policy;
+use crate::settings::Setting;
 
 /// See the module.
 pub(super) const GOAL: Goal = Goal {

@@ -9,11 +9,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Case, Goal, Line, Pool, Shown, Size};
-use crate::drill::play::play;
-use crate::drill::policy::Policy;
-use crate::drill::run::Ended;
-use crate::drill::scenario::{Accounts, Scenario};
-use crate::drill::settings::Setting;
+use crate::play::play;
+use crate::policy::Policy;
+use crate::run::Ended;
+use crate::scenario::{Accounts, Scenario};
+use crate::settings::Setting;
 
 const EQUALS: u32 = 8;
 const WINDOW_S: usize = 60;

@@ -7,9 +7,9 @@ use serde_json::json;
 use shedder::Tier;
 
 use super::{Case, Goal, Line, Shown, Size};
-use crate::drill::policy::Policy;
-use crate::drill::run::Run;
-use crate::drill::settings::Setting;
+use crate::policy::Policy;
+use crate::run::Run;
+use crate::settings::Setting;
 
 /// See the module.
 pub(super) const GOAL: Goal = Goal {

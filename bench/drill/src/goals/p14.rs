@@ -1,8 +1,8 @@
 //! P14: where memory binds, engines hardly ever throw running work away.
 
 use super::{Case, Goal, Line, Shown, Size};
-use crate::drill::policy::Policy;
-use crate::drill::settings::Setting;
+use crate::policy::Policy;
+use crate::settings::Setting;
 
 /// See the module.
 pub(super) const GOAL: Goal = Goal {
@@ -31,12 +31,11 @@ fn line(case: &Case, scrape: bool, seeds: &[u64]) -> Line {
         if !scrape {
             scenario.scrape = None;
         }
-        crate::drill::play::play(&scenario, &Policy::Shipped)
+        crate::play::play(&scenario, &Policy::Shipped)
     });
     let pool = super::Pool { runs: runs.collect() };
     let preemptions: u64 = pool.runs.iter().map(|run| run.preemptions).sum();
-    let dispatched =
-        |run: &crate::drill::run::Run| run.ended.iter().filter(|ended| ended.ttft.is_some()).count();
+    let dispatched = |run: &crate::run::Run| run.ended.iter().filter(|ended| ended.ttft.is_some()).count();
     let requests: usize = pool.runs.iter().map(dispatched).sum();
     let per = preemptions as f64 / requests.max(1) as f64;
     let of = if scrape { "with engine metrics" } else { "without" };

@@ -1,8 +1,8 @@
 //! P3: hardly anything is computed in vain.
 
 use super::{Case, Goal, Line, Shown, Size};
-use crate::drill::policy::Policy;
-use crate::drill::settings::Setting;
+use crate::policy::Policy;
+use crate::settings::Setting;
 
 /// See the module.
 pub(super) const GOAL: Goal = Goal {

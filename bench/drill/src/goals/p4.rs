@@ -9,11 +9,11 @@ use serde_json::json;
 use shedder::Tier;
 
 use super::{Case, Goal, Line, Pool, Shown, Size};
-use crate::drill::play::play;
-use crate::drill::policy::Policy;
-use crate::drill::run::{Ended, Outcome, Run};
-use crate::drill::scenario::Scenario;
-use crate::drill::settings::Setting;
+use crate::play::play;
+use crate::policy::Policy;
+use crate::run::{Ended, Outcome, Run};
+use crate::scenario::Scenario;
+use crate::settings::Setting;
 
 /// When the load steps up.
 const STEP_AT: Duration = Duration::from_secs(120);

@@ -9,11 +9,11 @@ use serde_json::json;
 use shedder::Tier;
 
 use super::{Case, Goal, Line, Pool, Shown, Size};
-use crate::drill::play::play;
-use crate::drill::policy::Policy;
-use crate::drill::run::Outcome;
-use crate::drill::scenario::{Incident, Scenario};
-use crate::drill::settings::Setting;
+use crate::play::play;
+use crate::policy::Policy;
+use crate::run::Outcome;
+use crate::scenario::{Incident, Scenario};
+use crate::settings::Setting;
 
 const LOST_AT: Duration = Duration::from_secs(120);
 const BACK_AT: Duration = Duration::from_secs(180);

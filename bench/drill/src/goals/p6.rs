@@ -9,11 +9,11 @@ use serde_json::json;
 use shedder::Tier;
 
 use super::{Case, Goal, Line, Pool, Shown, Size};
-use crate::drill::play::play;
-use crate::drill::policy::Policy;
-use crate::drill::run::Run;
-use crate::drill::scenario::{Client, Retry, Scenario};
-use crate::drill::settings::Setting;
+use crate::play::play;
+use crate::policy::Policy;
+use crate::run::Run;
+use crate::scenario::{Client, Retry, Scenario};
+use crate::settings::Setting;
 
 const FROM: Duration = Duration::from_secs(90);
 const TO: Duration = Duration::from_secs(150);

@@ -4,8 +4,8 @@
 //! in time, refusing some is what keeps the others.
 
 use super::{Case, Goal, Line, Shown, Size};
-use crate::drill::policy::Policy;
-use crate::drill::settings::Setting;
+use crate::policy::Policy;
+use crate::settings::Setting;
 
 /// See the module.
 pub(super) const GOAL: Goal =

@@ -3,8 +3,8 @@
 use shedder::Config;
 
 use super::{Case, Goal, Line, Shown, Size, in_parallel, p1, p2, p3, p7};
-use crate::drill::policy::Policy;
-use crate::drill::settings::Setting;
+use crate::policy::Policy;
+use crate::settings::Setting;
 
 /// See the module.
 pub(super) const GOAL: Goal = Goal {

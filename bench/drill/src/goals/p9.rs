@@ -4,11 +4,11 @@
 use serde_json::json;
 
 use super::{Case, Goal, Line, Shown, Size, p4, p5};
-use crate::drill::play::play;
-use crate::drill::policy::Policy;
-use crate::drill::run::Run;
-use crate::drill::scenario::Scenario;
-use crate::drill::settings::Setting;
+use crate::play::play;
+use crate::policy::Policy;
+use crate::run::Run;
+use crate::scenario::Scenario;
+use crate::settings::Setting;
 
 /// See the module.
 pub(super) const GOAL: Goal = Goal {

@@ -21,12 +21,12 @@ use std::time::Duration;
 use serde::Serialize;
 use shedder::Tier;
 
-use super::goals::in_parallel;
-use super::play::play;
-use super::policy::Policy;
-use super::run::Run;
-use super::scenario::{Incident, Scenario};
-use super::settings::Setting;
+use super::in_parallel;
+use crate::play::play;
+use crate::policy::Policy;
+use crate::run::Run;
+use crate::scenario::{Incident, Scenario};
+use crate::settings::Setting;
 
 /// Requests per replica that suit conversations on 8B-A100.
 const BY_HAND: u32 = 70;

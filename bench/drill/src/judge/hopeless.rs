@@ -10,10 +10,11 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use shedder::Tier;
 
-use super::{Check, Measure, Of, percent, tier_name};
-use crate::drill::scenario::{Scenario, Source};
-use crate::drill::script::Drill;
-use crate::engine::profile::StepWork;
+use super::percent;
+use crate::scenario::{Scenario, Source};
+use crate::script::Drill;
+use crate::script::check::{Check, Measure, Of, tier_name};
+use engine::profile::StepWork;
 
 /// Requests drawn to learn a workload's mean.
 const DRAWN: u32 = 4_000;
@@ -135,7 +136,7 @@ fn beyond_the_fleet(drill: &Drill) -> Option<(usize, String)> {
 
 /// Mean prompt and answer tokens.
 fn mean_tokens(source: &Source) -> f64 {
-    let tokens = |size: crate::workload::Size| f64::from(size.prompt_tokens) + f64::from(size.output_tokens);
+    let tokens = |size: engine::workload::Size| f64::from(size.prompt_tokens) + f64::from(size.output_tokens);
     if let Some(trace) = &source.trace {
         return trace.asks.iter().map(|ask| tokens(ask.size)).sum::<f64>() / trace.asks.len().max(1) as f64;
     }

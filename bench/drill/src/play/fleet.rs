@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use shedder::Scrape;
 
-use super::scenario::Scenario;
-use crate::engine::model::{EngineModel, EngineRequest, Event, Usage};
-use crate::engine::profile::Profile;
+use crate::scenario::Scenario;
+use engine::model::{EngineModel, EngineRequest, Event, Usage};
+use engine::profile::Profile;
 
 /// Why a request did not get into an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unsent {
+pub(crate) enum Unsent {
     /// Nobody listens.
     Dead,
     /// It can never fit there.
@@ -33,14 +33,14 @@ struct Replica {
 
 /// All engines.
 #[derive(Debug)]
-pub(super) struct Fleet {
+pub(crate) struct Fleet {
     profile: Profile,
     replicas: Vec<Replica>,
     spare: Vec<Vec<Event>>,
 }
 
 impl Fleet {
-    pub(super) fn new(scenario: &Scenario) -> Self {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
         let replica = |_| Replica {
             model: EngineModel::new(scenario.profile.clone()),
             alive: true,
@@ -62,7 +62,7 @@ impl Fleet {
     }
 
     /// The engine whose step is due first, and when. O(replicas).
-    pub(super) fn next_step(&self) -> Option<(Duration, u16)> {
+    pub(crate) fn next_step(&self) -> Option<(Duration, u16)> {
         let due = self.replicas.iter().zip(0_u16..).filter_map(|(replica, number)| {
             replica.model.next_step_at().filter(|_| replica.alive).map(|at| (at, number))
         });
@@ -70,7 +70,7 @@ impl Fleet {
     }
 
     /// Makes that step. The life in which something was said, when something was.
-    pub(super) fn step(&mut self, now: Duration, number: u16) -> Option<u32> {
+    pub(crate) fn step(&mut self, now: Duration, number: u16) -> Option<u32> {
         let mut events = self.spare.pop().unwrap_or_default();
         let replica = self.replicas.get_mut(usize::from(number))?;
         replica.model.step(now, &mut events);
@@ -83,17 +83,17 @@ impl Fleet {
     }
 
     /// What was said first and not heard yet, unless the engine died since.
-    pub(super) fn hear(&mut self, number: u16, life: u32) -> Option<Vec<Event>> {
+    pub(crate) fn hear(&mut self, number: u16, life: u32) -> Option<Vec<Event>> {
         self.of(number).filter(|replica| replica.life == life)?.said.pop_front()
     }
 
     /// Gives the memory of what was heard back.
-    pub(super) fn heard(&mut self, mut events: Vec<Event>) {
+    pub(crate) fn heard(&mut self, mut events: Vec<Event>) {
         events.clear();
         self.spare.push(events);
     }
 
-    pub(super) fn submit(
+    pub(crate) fn submit(
         &mut self,
         now: Duration,
         number: u16,
@@ -103,12 +103,12 @@ impl Fleet {
         replica.model.submit(now, request).map_err(|_| Unsent::Refused)
     }
 
-    pub(super) fn abort(&mut self, now: Duration, number: u16, id: u64) -> Option<Usage> {
+    pub(crate) fn abort(&mut self, now: Duration, number: u16, id: u64) -> Option<Usage> {
         self.of(number)?.model.abort(now, id)
     }
 
     /// Dies. What ran on it should have been aborted before, for the account of its work.
-    pub(super) fn lose(&mut self, number: u16) {
+    pub(crate) fn lose(&mut self, number: u16) {
         let profile = self.profile.clone();
         let Some(replica) = self.of(number) else { return };
         let counters = replica.model.counters();
@@ -121,14 +121,14 @@ impl Fleet {
         replica.said.clear();
     }
 
-    pub(super) fn bring_back(&mut self, number: u16) {
+    pub(crate) fn bring_back(&mut self, number: u16) {
         if let Some(replica) = self.of(number) {
             replica.alive = true;
         }
     }
 
     /// It works at so many percent of its speed from the next step on.
-    pub(super) fn pace(&mut self, number: u16, percent: u16) {
+    pub(crate) fn pace(&mut self, number: u16, percent: u16) {
         if let Some(replica) = self.of(number) {
             replica.pace = percent;
             replica.model.set_pace(f64::from(percent) / 100.0);
@@ -136,7 +136,7 @@ impl Fleet {
     }
 
     /// What its metrics show, while it lives.
-    pub(super) fn scrape(&self, number: u16) -> Option<Scrape> {
+    pub(crate) fn scrape(&self, number: u16) -> Option<Scrape> {
         let replica = self.replicas.get(usize::from(number)).filter(|replica| replica.alive)?;
         let gauges = replica.model.gauges();
         Some(Scrape {
@@ -152,7 +152,7 @@ impl Fleet {
     }
 
     /// Preemptions and steps of all lives.
-    pub(super) fn totals(&self) -> (u64, u64) {
+    pub(crate) fn totals(&self) -> (u64, u64) {
         let each = self.replicas.iter().map(|replica| {
             let counters = replica.model.counters();
             (replica.preemptions_before + counters.preemptions, replica.steps_before + counters.steps)

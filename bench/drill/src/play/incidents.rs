@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Play, Stage, What, Why};
-use crate::drill::run::Outcome;
-use crate::drill::scenario::Incident;
+use crate::run::Outcome;
+use crate::scenario::Incident;
 
 /// As the gateway does it unless it is configured otherwise: how long it still takes connections once it is told to
 /// end, and when it ends whatever is still running.

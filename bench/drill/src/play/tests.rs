@@ -5,11 +5,11 @@ use std::time::Duration;
 use shedder::Tier;
 
 use super::play;
-use crate::drill::policy::Policy;
-use crate::drill::run::{Outcome, Run};
-use crate::drill::scenario::{Client, Incident, Prefixes, Retry, Scenario};
-use crate::drill::settings::Setting;
-use crate::drill::traffic::Stream;
+use crate::policy::Policy;
+use crate::run::{Outcome, Run};
+use crate::scenario::traffic::Stream;
+use crate::scenario::{Client, Incident, Prefixes, Retry, Scenario};
+use crate::settings::Setting;
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -129,7 +129,7 @@ fn requests_on_a_lost_replica_break_or_go_elsewhere_and_later_ones_are_served() 
 
     let run = play(&scenario, &Policy::Shipped);
 
-    let broken = |ended: &&crate::drill::run::Ended| ended.outcome == Outcome::Broken;
+    let broken = |ended: &&crate::run::Ended| ended.outcome == Outcome::Broken;
     let last = seconds(20) + 3 * scenario.network;
     assert!((10..60).contains(&run.ended.iter().filter(broken).count()));
     assert!(run.ended.iter().filter(broken).all(|ended| ended.tried <= last));

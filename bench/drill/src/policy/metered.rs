@@ -10,8 +10,8 @@ use std::time::Duration;
 use limits::{Ask, Budget, BudgetConfig, Meter, Reservation, Used};
 use shedder::{Failure, Finished, Scrape, Tier};
 
-use super::policy::{Answer, Arrival, BudgetGauge, Gate, Gauges, Inside, Progress};
-use super::scenario::Scenario;
+use super::{Answer, Arrival, BudgetGauge, Gate, Gauges, Inside, Progress};
+use crate::scenario::Scenario;
 
 /// Above this share of the others' regular requests shed, limits do not grow; the gateway's default.
 const SHORT_ABOVE: f64 = 0.01;
@@ -34,7 +34,7 @@ struct Entry {
 struct Counts(u64, u64);
 
 /// A policy behind budgets. Entries are bounded by the requests that are under way.
-pub(super) struct Metered {
+pub(crate) struct Metered {
     inner: Box<dyn Gate>,
     configs: Vec<(u32, BudgetConfig)>,
     budgets: BTreeMap<u32, Budget>,
@@ -47,7 +47,7 @@ pub(super) struct Metered {
 }
 
 impl Metered {
-    pub(super) fn new(inner: Box<dyn Gate>, scenario: &Scenario) -> Self {
+    pub(crate) fn new(inner: Box<dyn Gate>, scenario: &Scenario) -> Self {
         let configs = scenario.budgets.clone();
         let budgets = fresh(Duration::ZERO, &configs);
         Self {

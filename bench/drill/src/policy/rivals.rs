@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use shedder::{Failure, Finished, PerTier, Reason, Scrape, Tier};
 
-use super::policy::{Answer, Arrival, Gate, Gauges, Policy, Progress};
+use super::{Answer, Arrival, Gate, Gauges, Policy, Progress};
 
 /// Waiting requests at which the queue-or-memory rule calls an engine full.
 const WAITING_MAX: f64 = 5.0;
@@ -32,7 +32,7 @@ struct Request {
 
 /// One of the three at work.
 #[derive(Debug)]
-pub(super) struct Rival {
+pub(crate) struct Rival {
     rule: Policy,
     replicas: Vec<Replica>,
     known: BTreeMap<u32, Request>,
@@ -41,7 +41,7 @@ pub(super) struct Rival {
 }
 
 impl Rival {
-    pub(super) fn new(rule: Policy, replicas: u16) -> Self {
+    pub(crate) fn new(rule: Policy, replicas: u16) -> Self {
         Self {
             rule,
             replicas: vec![Replica::default(); usize::from(replicas)],

@@ -8,15 +8,15 @@ use shedder::{
     StreamProgress, Verdict,
 };
 
-use super::policy::{Answer, Arrival, Gate, Gauges, Inside, Progress, ReplicaGauge};
-use super::scenario::Scenario;
+use super::{Answer, Arrival, Gate, Gauges, Inside, Progress, ReplicaGauge};
+use crate::scenario::Scenario;
 
 /// Bytes of a body per prompt token, about.
 const BYTES_PER_TOKEN: u64 = 4;
 
 /// The shedder and who is who in it. The maps are looked up, never walked, so they decide nothing.
 #[derive(Debug)]
-pub(super) struct Shipped {
+pub(crate) struct Shipped {
     shedder: Shedder,
     config: Config,
     replicas: Vec<ReplicaConfig>,
@@ -26,7 +26,7 @@ pub(super) struct Shipped {
 }
 
 impl Shipped {
-    pub(super) fn new(mut config: Config, scenario: &Scenario) -> Self {
+    pub(crate) fn new(mut config: Config, scenario: &Scenario) -> Self {
         config.slo.get_or_insert(Slo { ttft: scenario.slo.ttft, tpot: scenario.slo.tpot });
         let replicas: Vec<ReplicaConfig> =
             (0..scenario.replicas).map(|n| ReplicaConfig::new(ReplicaId(n))).collect();

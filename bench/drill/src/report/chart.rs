@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::figures::Event;
-use crate::svg::ticks;
+use super::svg::ticks;
 
 /// How wide a chart is drawn, pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,9 +10,10 @@ use std::time::Duration;
 use serde::Serialize;
 use shedder::Tier;
 
-use crate::drill::judge::{self, Judged, Of};
-use crate::drill::run::{Ended, Outcome, Run};
-use crate::drill::script::Drill;
+use crate::judge::{self, Judged};
+use crate::run::{Ended, Outcome, Run};
+use crate::script::Drill;
+use crate::script::check::{Of, tier_name};
 
 pub use timeline::{Bin, BudgetLine, Inner, Timeline};
 
@@ -268,7 +269,7 @@ fn tier_figures(run: &Run, tier: Tier) -> TierFigures {
     let shed = run.shed().into_iter().filter(|((shed_tier, _), _)| *shed_tier == tier);
     let reasons = shed.map(|((_, reason), count)| (reason.name().to_owned(), count));
     TierFigures {
-        tier: judge::tier_name(tier),
+        tier: tier_name(tier),
         offered,
         met,
         attainment: run.attained(tier),
@@ -324,7 +325,7 @@ fn distributions(run: &Run) -> Vec<Distribution> {
         let ttft = of_tier().filter_map(|ended| ended.ttft).collect();
         let gap = of_tier().filter_map(|ended| ended.tpot).collect();
         for (of, times) in [("ttft", ttft), ("token_gap", gap)] {
-            all.push(Distribution { of, tier: judge::tier_name(tier), points: cdf(times) });
+            all.push(Distribution { of, tier: tier_name(tier), points: cdf(times) });
         }
     }
     all.retain(|distribution| !distribution.points.is_empty());

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::chart::{Cdf, OverTime, Series, clock, escape, milliseconds, number};
 use super::figures::{Bin, Event, Figures, Timeline};
-use crate::drill::judge::percent;
+use crate::judge::percent;
 
 const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = include_str!("page/script.js");

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::chart::{escape, number};
 use super::page::{closing, opening};
-use crate::drill::judge::percent;
-use crate::drill::sizing::{Answer, Row, Sizing, Whose};
+use crate::judge::percent;
+use crate::sizing::{Answer, Row, Sizing, Whose};
 
 /// Writes the page.
 #[must_use]

@@ -23,7 +23,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use shedder::Tier;
 
-use crate::workload::Size;
+use engine::workload::Size;
 
 /// Requests that a trace may hold.
 pub const REQUESTS_MAX: usize = 2_000_000;

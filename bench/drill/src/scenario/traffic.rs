@@ -11,9 +11,9 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use shedder::Tier;
 
-use super::scenario::{Prefixes, Scenario, Source};
 use super::trace::Trace;
-use crate::workload::{Arrivals, Size, Workload};
+use super::{Prefixes, Scenario, Source};
+use engine::workload::{Arrivals, Size, Workload};
 
 /// Conversations that an account may continue.
 const OPEN_CONVERSATIONS: usize = 8;
@@ -193,8 +193,8 @@ fn fit(size: Size, context: u32) -> Size {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drill::scenario::Accounts;
-    use crate::drill::settings::Setting;
+    use crate::scenario::Accounts;
+    use crate::settings::Setting;
 
     fn asks(scenario: &Scenario) -> Vec<Ask> {
         Stream::all(scenario).into_iter().flatten().collect()

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Choice, Chunk, Reported, Shape, arguments, arguments_part, json, push_json};
-use crate::engine::wire::Api;
+use crate::wire::Api;
 
 impl Shape {
     pub(super) fn chat_opening(&self, choice: u32, running: Reported) -> String {

@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
-use super::fault::Fault;
-use super::text::piece;
-use super::wire::Api;
+use crate::fault::Fault;
+use crate::text::piece;
+use crate::wire::Api;
 
 mod chat;
 mod messages;
+pub(crate) mod pooling;
 mod responses;
 
 /// Usage as it is reported, which a fault may have made wrong.

@@ -7,31 +7,31 @@ use std::fmt::Write;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::answer::{Reported, json};
-use super::fault::Fault;
-use super::text::mix;
-use super::wire::{Api, Pool, Pooled};
+use super::{Reported, json};
+use crate::fault::Fault;
+use crate::text::mix;
+use crate::wire::{Api, Pool, Pooled};
 
 /// Numbers in an embedding, unless the request says how many: enough to be one.
 const DIMENSIONS: usize = 8;
 /// Most that a request may ask for.
-pub(super) const DIMENSIONS_MAX: usize = 8_192;
+pub(crate) const DIMENSIONS_MAX: usize = 8_192;
 
 /// What was asked.
-pub(super) struct Pooling {
-    pub(super) api: Api,
-    pub(super) model: String,
-    pub(super) pool: Pool,
+pub(crate) struct Pooling {
+    pub(crate) api: Api,
+    pub(crate) model: String,
+    pub(crate) pool: Pool,
     /// Only so many of the best results.
-    pub(super) top: Option<usize>,
+    pub(crate) top: Option<usize>,
     /// Numbers in an embedding.
-    pub(super) dimensions: Option<usize>,
+    pub(crate) dimensions: Option<usize>,
     /// Numbers as their bytes, as OpenAI's SDKs ask for them.
-    pub(super) base64: bool,
+    pub(crate) base64: bool,
 }
 
 impl Pooling {
-    pub(super) fn body(&self, fault: &Fault) -> String {
+    pub(crate) fn body(&self, fault: &Fault) -> String {
         if self.api == Api::CountTokens {
             return format!("{{\"input_tokens\":{}}}", self.pool.tokens);
         }

@@ -25,16 +25,16 @@ const NONE: u32 = u32::MAX;
 
 /// What a lookup found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Hits {
+pub(crate) struct Hits {
     /// Leading blocks that are here.
-    pub(super) blocks: u32,
+    pub(crate) blocks: u32,
     /// How many of them are idle, so that holding them takes them out of the free room.
-    pub(super) idle: u32,
+    pub(crate) idle: u32,
 }
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub(super) struct BlockPool {
+pub(crate) struct BlockPool {
     total: u32,
     free: u32,
     idle: u32,
@@ -54,7 +54,7 @@ struct Slot {
 }
 
 impl BlockPool {
-    pub(super) fn new(total: u32) -> Self {
+    pub(crate) fn new(total: u32) -> Self {
         Self {
             total,
             free: total,
@@ -68,22 +68,22 @@ impl BlockPool {
     }
 
     /// Blocks in all.
-    pub(super) fn total(&self) -> u32 {
+    pub(crate) fn total(&self) -> u32 {
         self.total
     }
 
     /// Blocks that can be taken, idle ones included.
-    pub(super) fn room(&self) -> u32 {
+    pub(crate) fn room(&self) -> u32 {
         self.free + self.idle
     }
 
     /// Blocks in use, private and shared.
-    pub(super) fn used(&self) -> u32 {
+    pub(crate) fn used(&self) -> u32 {
         self.total - self.room()
     }
 
     /// Takes `count` private blocks, evicting idle ones if needed, or none at all.
-    pub(super) fn take(&mut self, count: u32) -> bool {
+    pub(crate) fn take(&mut self, count: u32) -> bool {
         if count > self.room() {
             return false;
         }
@@ -95,13 +95,13 @@ impl BlockPool {
     }
 
     /// Gives private blocks back.
-    pub(super) fn give(&mut self, count: u32) {
+    pub(crate) fn give(&mut self, count: u32) {
         self.free += count;
         debug_assert!(self.room() <= self.total, "more blocks given back than taken");
     }
 
     /// How many leading hashes are here. O(hits).
-    pub(super) fn hits(&self, hashes: &[u64]) -> Hits {
+    pub(crate) fn hits(&self, hashes: &[u64]) -> Hits {
         let mut hits = Hits::default();
         for hash in hashes {
             let Some(slot) = self.by_hash.get(hash).and_then(|at| self.slots.get(*at as usize)) else {
@@ -114,7 +114,7 @@ impl BlockPool {
     }
 
     /// Uses a published block; the slot is for [`release`](Self::release).
-    pub(super) fn hold(&mut self, hash: u64) -> Option<u32> {
+    pub(crate) fn hold(&mut self, hash: u64) -> Option<u32> {
         let at = *self.by_hash.get(&hash)?;
         let slot = self.slots.get_mut(at as usize)?;
         slot.refs += 1;
@@ -126,7 +126,7 @@ impl BlockPool {
 
     /// Turns one private block into a shared one. `None` if another request published the same content first: the
     /// block then stays private, a duplicate.
-    pub(super) fn publish(&mut self, hash: u64) -> Option<u32> {
+    pub(crate) fn publish(&mut self, hash: u64) -> Option<u32> {
         if self.by_hash.contains_key(&hash) {
             return None;
         }
@@ -143,7 +143,7 @@ impl BlockPool {
     }
 
     /// Ends one use of a shared block; the last one makes it idle, as the newest.
-    pub(super) fn release(&mut self, at: u32) {
+    pub(crate) fn release(&mut self, at: u32) {
         let newest = self.newest;
         let Some(slot) = self.slots.get_mut(at as usize) else { return };
         slot.refs -= 1;

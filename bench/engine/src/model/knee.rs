@@ -12,8 +12,8 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::model::{EngineModel, EngineRequest, Event};
-use super::profile::LLAMA_8B_A100;
+use super::{EngineModel, EngineRequest, Event};
+use crate::profile::LLAMA_8B_A100;
 use crate::workload::{Arrivals, Workload};
 
 const RUN: Duration = Duration::from_secs(240);

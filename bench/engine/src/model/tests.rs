@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::profile::{INSTANT, LLAMA_8B_A100};
+use crate::profile::{INSTANT, LLAMA_8B_A100};
 
 /// 16-token blocks, 40 of them, 64 tokens and 4 sequences per step, no time in the API server.
 fn small() -> Profile {

@@ -8,24 +8,24 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use super::answer::{self, Reported};
-use super::fault::Fault;
 use super::gzip::Gzip;
-use super::model::Refusal;
-use super::pooling::Pooling;
 use super::request::{Refused, Text, Wanted, choose_fault, want};
 use super::shell::{End, Job, Progress, Shared};
 use super::stream::{Play, Stopped, break_off};
 use super::transport::{AnswerBody, Reset};
-use super::truth::Record;
-use super::wire::{Api, Body};
+use crate::answer::pooling::Pooling;
+use crate::answer::{self, Reported};
+use crate::fault::Fault;
+use crate::model::Refusal;
+use crate::truth::Record;
+use crate::wire::{Api, Body};
 
 /// Largest request body, bytes.
 const BODY_MAX: usize = 64 << 20;
 
 type Answer = Response<AnswerBody>;
 
-pub(super) async fn generate(
+pub(crate) async fn generate(
     shared: &Arc<Shared>,
     reset: Reset,
     api: Api,

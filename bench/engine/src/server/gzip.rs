@@ -1,22 +1,22 @@
 //! Gzip that does not compress: stored blocks are all that a client needs to see that a body is encoded.
 
 /// The head of a gzip member.
-pub(super) const HEAD: [u8; 10] = [0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255];
+pub(crate) const HEAD: [u8; 10] = [0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255];
 
 /// A gzip member that is written piece by piece.
 #[derive(Debug, Clone)]
-pub(super) struct Gzip {
+pub(crate) struct Gzip {
     crc: u32,
     bytes: u32,
 }
 
 impl Gzip {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { crc: u32::MAX, bytes: 0 }
     }
 
     /// The next piece, as stored blocks of at most 65,535 bytes.
-    pub(super) fn piece(&mut self, data: &[u8]) -> Vec<u8> {
+    pub(crate) fn piece(&mut self, data: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(data.len() + 16);
         for block in data.chunks(0xFFFF) {
             let length = block.len() as u16;
@@ -36,7 +36,7 @@ impl Gzip {
     }
 
     /// An empty last block, checksum and length.
-    pub(super) fn end(&self) -> Vec<u8> {
+    pub(crate) fn end(&self) -> Vec<u8> {
         let mut out = vec![1, 0, 0, 0xFF, 0xFF];
         out.extend_from_slice(&(!self.crc).to_le_bytes());
         out.extend_from_slice(&self.bytes.to_le_bytes());

@@ -2,19 +2,19 @@
 
 use std::fmt::Write;
 
-use super::model::{Counters, Gauges};
-use super::profile::Profile;
+use crate::model::{Counters, Gauges};
+use crate::profile::Profile;
 
 /// What the metrics page shows, taken at one moment.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Snapshot {
-    pub(super) gauges: Gauges,
-    pub(super) counters: Counters,
-    pub(super) rejections: u64,
+pub(crate) struct Snapshot {
+    pub(crate) gauges: Gauges,
+    pub(crate) counters: Counters,
+    pub(crate) rejections: u64,
 }
 
 /// The page in the Prometheus text format.
-pub(super) fn page(model: &str, profile: &Profile, snapshot: &Snapshot) -> String {
+pub(crate) fn page(model: &str, profile: &Profile, snapshot: &Snapshot) -> String {
     let model = model.chars().filter(|c| !matches!(c, '"' | '\\' | '\n')).collect();
     let mut page = Page { model, text: String::with_capacity(8192) };
     gauges(&mut page, &snapshot.gauges);

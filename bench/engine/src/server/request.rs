@@ -2,13 +2,13 @@
 
 use http::{HeaderValue, StatusCode};
 
-use super::answer::{self, Choice, Shape};
-use super::fault::{Fault, FaultError, MARKER};
-use super::pooling::{DIMENSIONS_MAX, Pooling};
 use super::shell::{Ask, AskedPrompt, Shared};
-use super::text;
-use super::wire::{Api, Body, Prompt};
+use crate::answer::pooling::{DIMENSIONS_MAX, Pooling};
+use crate::answer::{self, Choice, Shape};
 use crate::clock;
+use crate::fault::{Fault, FaultError, MARKER};
+use crate::text;
+use crate::wire::{Api, Body, Prompt};
 
 /// Most choices of one prompt.
 const CHOICES_MAX: u32 = 128;
@@ -20,13 +20,13 @@ const ALL_CHOICES_MAX: usize = 4_096;
 const CREATED_BASE_S: u64 = 1_795_320_000;
 
 /// A request that is not served, as the engine answers it.
-pub(super) struct Refused {
-    pub(super) status: StatusCode,
-    pub(super) body: String,
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    pub(crate) body: String,
 }
 
 impl Refused {
-    pub(super) fn bad(message: &str) -> Self {
+    pub(crate) fn bad(message: &str) -> Self {
         Self { status: StatusCode::BAD_REQUEST, body: answer::error(400, "BadRequestError", message) }
     }
 }
@@ -38,21 +38,21 @@ impl From<FaultError> for Refused {
 }
 
 /// What was asked, checked.
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     Text(Text),
     Pooled(Pooling),
 }
 
 /// An answer that says something.
-pub(super) struct Text {
-    pub(super) shape: Shape,
-    pub(super) ask: Ask,
-    pub(super) stream: bool,
-    pub(super) include_usage: bool,
+pub(crate) struct Text {
+    pub(crate) shape: Shape,
+    pub(crate) ask: Ask,
+    pub(crate) stream: bool,
+    pub(crate) include_usage: bool,
 }
 
 /// The fault that the request names, in its head or its body, or else the server's own.
-pub(super) fn choose_fault(
+pub(crate) fn choose_fault(
     shared: &Shared,
     head: &http::request::Parts,
     body: &Body<'_>,
@@ -66,7 +66,7 @@ pub(super) fn choose_fault(
 }
 
 /// Reads the request against the server's configuration.
-pub(super) fn want(
+pub(crate) fn want(
     shared: &Shared,
     api: Api,
     body: &Body<'_>,

@@ -10,44 +10,44 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::fault::StandingFault;
+use super::EngineServerConfig;
 use super::metrics::Snapshot;
-use super::model::{EngineModel, EngineRequest, Event, Refusal, Usage};
-use super::server::EngineServerConfig;
-use super::truth::{Record, Truth};
 use crate::clock;
+use crate::fault::StandingFault;
+use crate::model::{EngineModel, EngineRequest, Event, Refusal, Usage};
+use crate::truth::{Record, Truth};
 
 /// A step that is late by more than this (of real time) is not caught up: the machine was busy with something else.
 const CATCH_UP_MAX: Duration = Duration::from_millis(50);
 
 /// How far the answer to one request is.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     /// Tokens that exist, by choice.
-    pub(super) tokens: Vec<u32>,
+    pub(crate) tokens: Vec<u32>,
     /// Choices that are complete.
-    pub(super) finished: usize,
+    pub(crate) finished: usize,
     /// Cached prompt tokens, by choice, known when it is complete.
-    pub(super) cached: Vec<u32>,
+    pub(crate) cached: Vec<u32>,
 }
 
 /// What the server's tasks share.
-pub(super) struct Shared {
-    pub(super) config: EngineServerConfig,
-    pub(super) reset_all: Arc<AtomicBool>,
+pub(crate) struct Shared {
+    pub(crate) config: EngineServerConfig,
+    pub(crate) reset_all: Arc<AtomicBool>,
     /// Told to end: `true` with resets.
-    pub(super) stop: watch::Sender<Option<bool>>,
+    pub(crate) stop: watch::Sender<Option<bool>>,
     stopping: AtomicBool,
     core: Mutex<Core>,
     wake: Notify,
 }
 
 /// What is behind the lock.
-pub(super) struct Core {
-    pub(super) truth: Truth,
-    pub(super) standing: StandingFault,
+pub(crate) struct Core {
+    pub(crate) truth: Truth,
+    pub(crate) standing: StandingFault,
     /// What is shown does not change.
-    pub(super) frozen: bool,
+    pub(crate) frozen: bool,
     model: EngineModel,
     watchers: HashMap<u64, Watcher>,
     events: Vec<Event>,
@@ -66,7 +66,7 @@ struct Watcher {
 }
 
 impl Shared {
-    pub(super) fn new(config: EngineServerConfig) -> Arc<Self> {
+    pub(crate) fn new(config: EngineServerConfig) -> Arc<Self> {
         let model = match config.requests_max {
             Some(max) => EngineModel::with_requests_max(config.profile.clone(), max),
             None => EngineModel::new(config.profile.clone()),
@@ -94,19 +94,19 @@ impl Shared {
     }
 
     /// A panic under the lock leaves whole values behind: nothing in it is half written.
-    pub(super) fn core(&self) -> MutexGuard<'_, Core> {
+    pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on ended connections are our doing.
-    pub(super) fn end(&self, reset: bool) {
+    pub(crate) fn end(&self, reset: bool) {
         self.stopping.store(true, Ordering::Relaxed);
         self.reset_all.store(reset, Ordering::Relaxed);
         self.stop.send_replace(Some(reset));
     }
 
     /// Makes steps when they are due, for ever.
-    pub(super) async fn drive(&self) {
+    pub(crate) async fn drive(&self) {
         loop {
             let (now, due) = {
                 let mut core = self.core();
@@ -128,7 +128,7 @@ impl Shared {
     }
 
     /// What `/metrics` shows now.
-    pub(super) fn metrics(&self) -> Snapshot {
+    pub(crate) fn metrics(&self) -> Snapshot {
         let now = self.engine_now();
         let mut core = self.core();
         core.show(now, self.config.metrics_interval);
@@ -141,7 +141,7 @@ impl Shared {
 }
 
 impl Core {
-    pub(super) fn set_pace(&mut self, share: f64) {
+    pub(crate) fn set_pace(&mut self, share: f64) {
         self.model.set_pace(share);
     }
 
@@ -212,27 +212,27 @@ fn book(truth: &mut Truth, watcher: &Watcher, usage: &Usage) {
 }
 
 /// What a request asks of the engine.
-pub(super) struct Ask {
-    pub(super) prompts: Vec<AskedPrompt>,
+pub(crate) struct Ask {
+    pub(crate) prompts: Vec<AskedPrompt>,
     /// Tokens of each choice: those of the first prompt, of the second, and so on, as many of each.
-    pub(super) outputs: Vec<u32>,
+    pub(crate) outputs: Vec<u32>,
 }
 
 /// One prompt.
-pub(super) struct AskedPrompt {
-    pub(super) tokens: u32,
-    pub(super) block_hashes: Vec<u64>,
+pub(crate) struct AskedPrompt {
+    pub(crate) tokens: u32,
+    pub(crate) block_hashes: Vec<u64>,
 }
 
 impl Ask {
-    pub(super) fn prompt_tokens(&self) -> u32 {
+    pub(crate) fn prompt_tokens(&self) -> u32 {
         self.prompts.iter().fold(0, |sum, prompt| sum.saturating_add(prompt.tokens))
     }
 }
 
 /// How this server ended an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// With everything that was due.
     Finished,
     /// With an error status, or a refusal inside a 200.
@@ -242,21 +242,21 @@ pub(super) enum End {
 }
 
 /// One HTTP request for generation, from its head to its end.
-pub(super) struct Job {
-    pub(super) shared: Arc<Shared>,
+pub(crate) struct Job {
+    pub(crate) shared: Arc<Shared>,
     number: u64,
     ids: Vec<u64>,
     ended: bool,
 }
 
 impl Job {
-    pub(super) fn open(shared: &Arc<Shared>, record: Record) -> Self {
+    pub(crate) fn open(shared: &Arc<Shared>, record: Record) -> Self {
         let number = shared.core().truth.open(clock::now(), record);
         Self { shared: Arc::clone(shared), number, ids: Vec::new(), ended: false }
     }
 
     /// Gives the request to the engine, once per choice.
-    pub(super) fn submit(&mut self, ask: &Ask) -> Result<watch::Receiver<Progress>, Refusal> {
+    pub(crate) fn submit(&mut self, ask: &Ask) -> Result<watch::Receiver<Progress>, Refusal> {
         let choices = ask.outputs.len();
         let each = (choices / ask.prompts.len().max(1)).max(1);
         let progress = Progress { tokens: vec![0; choices], finished: 0, cached: vec![0; choices] };
@@ -299,7 +299,7 @@ impl Job {
     }
 
     /// A prompt was read outside the engine's steps (embeddings and the like).
-    pub(super) fn read(&self, prompt_tokens: u32) {
+    pub(crate) fn read(&self, prompt_tokens: u32) {
         self.shared.core().truth.update(self.number, |totals, record| {
             totals.accepted += 1;
             totals.prompt_tokens += u64::from(prompt_tokens);
@@ -309,14 +309,14 @@ impl Job {
         });
     }
 
-    pub(super) fn status(&self, status: u16) {
+    pub(crate) fn status(&self, status: u16) {
         self.shared.core().truth.update(self.number, |_, record| record.status = status);
     }
 
     /// Remembers the beginning of the body and whether a stream was asked for.
-    pub(super) fn describe(&self, stream: bool, body: &[u8]) {
+    pub(crate) fn describe(&self, stream: bool, body: &[u8]) {
         let body = if self.shared.config.record_requests { body } else { &[] };
-        let kept = body.get(..super::truth::RECORD_BODY_MAX).unwrap_or(body);
+        let kept = body.get(..crate::truth::RECORD_BODY_MAX).unwrap_or(body);
         let kept = String::from_utf8_lossy(kept).into_owned();
         self.shared.core().truth.update(self.number, |_, record| {
             record.stream = stream;
@@ -325,7 +325,7 @@ impl Job {
     }
 
     /// Tokens went to the connection, in this many chunks.
-    pub(super) fn sent(&self, tokens: u64, chunks: u64) {
+    pub(crate) fn sent(&self, tokens: u64, chunks: u64) {
         self.shared.core().truth.update(self.number, |totals, record| {
             totals.sent_tokens += tokens;
             totals.sent_chunks += chunks;
@@ -335,7 +335,7 @@ impl Job {
     }
 
     /// The answer is complete as far as this server means to complete it.
-    pub(super) fn finish(mut self, end: End) {
+    pub(crate) fn finish(mut self, end: End) {
         self.ended = true;
         let shared = Arc::clone(&self.shared);
         let mut core = shared.core();

@@ -6,17 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::answer::{Chunk, DONE, Reported, Shape};
-use super::fault::Fault;
 use super::gzip::{self, Gzip};
 use super::shell::{End, Job, Progress};
 use super::transport::{ChunkSender, Reset};
+use crate::answer::{Chunk, DONE, Reported, Shape};
+use crate::fault::Fault;
 
 /// Time for a client to read what was written before the connection is broken under it.
 const BREAK_AFTER: Duration = Duration::from_millis(5);
 
 /// Why an answer stopped before its end.
-pub(super) enum Stopped {
+pub(crate) enum Stopped {
     /// The client is gone.
     Disconnected,
     /// A fault said so, and did it.
@@ -24,26 +24,26 @@ pub(super) enum Stopped {
 }
 
 /// Everything that a streamed answer needs.
-pub(super) struct Play {
-    pub(super) shape: Shape,
-    pub(super) fault: Fault,
-    pub(super) reset: Reset,
-    pub(super) progress: watch::Receiver<Progress>,
-    pub(super) prompt_tokens: u32,
+pub(crate) struct Play {
+    pub(crate) shape: Shape,
+    pub(crate) fault: Fault,
+    pub(crate) reset: Reset,
+    pub(crate) progress: watch::Receiver<Progress>,
+    pub(crate) prompt_tokens: u32,
     /// Tokens per chunk.
-    pub(super) chunk_tokens: u32,
-    pub(super) include_usage: bool,
-    pub(super) report_cached: bool,
+    pub(crate) chunk_tokens: u32,
+    pub(crate) include_usage: bool,
+    pub(crate) report_cached: bool,
     /// Chunks sent so far.
-    pub(super) chunks: u32,
+    pub(crate) chunks: u32,
     /// The number of the next event, where the API numbers them.
-    pub(super) sequence: u32,
-    pub(super) gzip: Option<Gzip>,
+    pub(crate) sequence: u32,
+    pub(crate) gzip: Option<Gzip>,
 }
 
 impl Play {
     /// Plays to the end, or to where the client leaves: a closed channel ends it at once, also between steps.
-    pub(super) async fn run(mut self, job: Job, tx: ChunkSender) {
+    pub(crate) async fn run(mut self, job: Job, tx: ChunkSender) {
         let stopped = tokio::select! {
             biased;
             () = tx.closed() => Err(Stopped::Disconnected),
@@ -218,7 +218,7 @@ async fn raw(tx: &ChunkSender, bytes: Vec<u8>) -> Result<(), Stopped> {
 }
 
 /// Ends the connection after what was sent has left.
-pub(super) async fn break_off(tx: &ChunkSender) -> Result<(), Stopped> {
+pub(crate) async fn break_off(tx: &ChunkSender) -> Result<(), Stopped> {
     let permit = tx.reserve().await.map_err(|_| Stopped::Disconnected)?;
     tokio::time::sleep(BREAK_AFTER).await;
     permit.send(Err(io::Error::other("broken off on purpose")));

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
-use crate::engine::profile::{INSTANT, Profile};
-use crate::engine::text::{expected_text, seed_of_texts};
+use crate::profile::{INSTANT, Profile};
+use crate::text::{expected_text, seed_of_texts};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};

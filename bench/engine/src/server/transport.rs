@@ -15,17 +15,17 @@ use tokio::sync::mpsc;
 
 /// Whether a connection ends with RST. Two flags: its own, and the server's.
 #[derive(Debug, Clone)]
-pub(super) struct Reset {
+pub(crate) struct Reset {
     own: Arc<AtomicBool>,
     server: Arc<AtomicBool>,
 }
 
 impl Reset {
-    pub(super) fn new(server: &Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(server: &Arc<AtomicBool>) -> Self {
         Self { own: Arc::default(), server: Arc::clone(server) }
     }
 
-    pub(super) fn set(&self) {
+    pub(crate) fn set(&self) {
         self.own.store(true, Ordering::Relaxed);
     }
 
@@ -36,13 +36,13 @@ impl Reset {
 
 /// A TCP connection that ends with RST if its [`Reset`] is set when it is dropped.
 #[derive(Debug)]
-pub(super) struct Conn {
+pub(crate) struct Conn {
     stream: TcpStream,
     reset: Reset,
 }
 
 impl Conn {
-    pub(super) fn new(stream: TcpStream, reset: Reset) -> io::Result<Self> {
+    pub(crate) fn new(stream: TcpStream, reset: Reset) -> io::Result<Self> {
         // Without it every small chunk after the first waits for the client's delayed acknowledgement.
         stream.set_nodelay(true)?;
         Ok(Self { stream, reset })
@@ -96,7 +96,7 @@ impl AsyncWrite for Conn {
 
 /// An answer's body: all at once, or as it comes. An error in the channel ends the connection.
 #[derive(Debug)]
-pub(super) enum AnswerBody {
+pub(crate) enum AnswerBody {
     Whole(Option<Bytes>),
     Chunks(mpsc::Receiver<io::Result<Bytes>>),
 }
@@ -105,14 +105,14 @@ pub(super) enum AnswerBody {
 /// as an engine does that has the next token only a step later.
 const CHUNKS_AHEAD: usize = 1;
 
-pub(super) type ChunkSender = mpsc::Sender<io::Result<Bytes>>;
+pub(crate) type ChunkSender = mpsc::Sender<io::Result<Bytes>>;
 
 impl AnswerBody {
-    pub(super) fn whole(body: impl Into<Bytes>) -> Self {
+    pub(crate) fn whole(body: impl Into<Bytes>) -> Self {
         Self::Whole(Some(body.into()))
     }
 
-    pub(super) fn chunks() -> (ChunkSender, Self) {
+    pub(crate) fn chunks() -> (ChunkSender, Self) {
         let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
         (sender, Self::Chunks(receiver))
     }

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::prompt::{PART_TOKENS, PromptMeter};
-use super::text::{mix, seed_of};
+use crate::prompt::{PART_TOKENS, PromptMeter};
+use crate::text::{mix, seed_of};
 
 /// One text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Input<'a> {
+pub(crate) enum Input<'a> {
     Text(Cow<'a, str>),
     Ids(Vec<u32>),
     /// Something else than text, as a picture.
@@ -41,7 +41,7 @@ impl<'a> Input<'a> {
     }
 
     /// Counts it, and mixes it into `seed`.
-    pub(super) fn meter(&self, meter: &mut PromptMeter, seed: &mut u64) {
+    pub(crate) fn meter(&self, meter: &mut PromptMeter, seed: &mut u64) {
         match self {
             Self::Text(text) => {
                 meter.text(text);
@@ -53,7 +53,7 @@ impl<'a> Input<'a> {
     }
 
     /// The text, as an engine says it again. What ids stand for is not known here: they are said as numbers.
-    pub(super) fn said(&self) -> Cow<'_, str> {
+    pub(crate) fn said(&self) -> Cow<'_, str> {
         match self {
             Self::Text(text) => Cow::Borrowed(text),
             Self::Ids(ids) => Cow::Owned(ids.iter().map(|id| format!("<{id}>")).collect()),
@@ -63,7 +63,7 @@ impl<'a> Input<'a> {
 }
 
 /// The texts of a member, at least one.
-pub(super) fn several<'a>(raw: Option<&'a RawValue>) -> Result<Vec<Input<'a>>, &'static str> {
+pub(crate) fn several<'a>(raw: Option<&'a RawValue>) -> Result<Vec<Input<'a>>, &'static str> {
     let raw = raw.ok_or("the text is missing")?.get();
     if let Some(one) = Input::read(raw) {
         return Ok(vec![one]);

@@ -1,17 +1,16 @@
-//! P11: what a generated-tokens limit does to streaming traffic; the crate's own proof, at full size.
+//! P11: what a generated-tokens limit does to streaming traffic.
 
 use std::ops::Range;
 
 use serde_json::json;
 
-use super::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 
-#[path = "../../../limits/tests/proofs/p11.rs"]
 mod streaming;
 
 use streaming::{Outcome, STREAMED, Traffic};
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "P11",
     what: "the limit under streaming traffic: use at 2×, worst 60 s, false 429 at 0.8×",
     goal: "≥0.99; ≤1.05; 0",
@@ -65,4 +64,42 @@ fn summary(over: &[Outcome], under: &[Outcome]) -> (f64, f64, u64, u64) {
     let worst = over.iter().map(|outcome| outcome.worst_minute).fold(0.0, f64::max);
     let falsely = under.iter().map(|outcome| outcome.refused_falsely).sum();
     (used, worst, falsely, under.iter().map(|outcome| outcome.offered).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two seeds of half an hour each.
+    fn outcomes(traffic: Traffic, demand: f64) -> [Outcome; 2] {
+        let outcomes = [1, 2].map(|seed| streaming::run(traffic, seed, demand, 35));
+        assert!(
+            outcomes.iter().all(|outcome| outcome.at_rest && outcome.worst_charged <= 1.0),
+            "{outcomes:?}"
+        );
+        outcomes
+    }
+
+    #[test]
+    fn p11_twice_the_demand_uses_the_limit_and_no_minute_is_far_over_it() {
+        for outcome in outcomes(STREAMED, 2.0) {
+            assert!(outcome.use_of_limit >= 0.99 && outcome.worst_minute <= 1.05, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn p11_nobody_is_refused_falsely_below_the_limit() {
+        for outcome in outcomes(STREAMED, 0.8) {
+            assert_eq!(outcome.refused_falsely, 0, "{outcome:?}");
+        }
+    }
+
+    /// Nothing is known of an answer in one piece until it is there.
+    #[test]
+    fn p11_answers_in_one_piece_use_most_of_the_limit_too() {
+        let whole = Traffic { whole: true, ..STREAMED };
+        for outcome in outcomes(whole, 2.0) {
+            assert!(outcome.use_of_limit >= 0.93 && outcome.worst_minute <= 1.08, "{outcome:?}");
+        }
+    }
 }

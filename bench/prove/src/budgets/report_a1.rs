@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::proof::{Finding, Proof, Setting, Trouble};
-use super::raw::Connection;
-use super::tidegate::{AccountLines, Admin, Config, LIMITLESS, MODEL, Tidegate, chat};
-use bench::engine::profile::LLAMA_8B_A100;
-use bench::engine::server::{EngineServer, EngineServerConfig};
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{AccountLines, Admin, Config, LIMITLESS, MODEL, Tidegate, chat};
+use engine::profile::LLAMA_8B_A100;
+use engine::server::{EngineServer, EngineServerConfig};
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "report_a1",
     what: "200 requests at once on 200 connections, budget for 100: served, and tokens that the engine generated",
     goal: "100 of 200 in each round",

@@ -11,12 +11,12 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::proof::{Finding, Proof, Setting, Trouble};
-use bench::svg::{Anchor, Canvas, colour};
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use drill::report::svg::{Anchor, Canvas, colour};
 use policies::{ChargeAfterwards, ReserveMaximum, ReserveMean, Shipped};
 use traffic::Outcome;
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "reserve",
     what: "ways to reserve output: refused although it fits at 0.8×, worst 60 s at 2×",
     goal: "fewer than reserving the maximum; lower than charging afterwards",

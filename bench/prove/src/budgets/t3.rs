@@ -1,13 +1,12 @@
-//! T3: in any sixty seconds the limit holds; the crate's own proof, at full size.
+//! T3: in any sixty seconds the limit holds.
 
 use serde_json::json;
 
-use super::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 
-#[path = "../../../limits/tests/proofs/t3.rs"]
 mod minute;
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "T3",
     what: "any 60 s: charged within the limit, excess bounded and repaid (10M decisions)",
     goal: "0 violations",
@@ -33,4 +32,21 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
             "violations": outcome.violations, "left_over": outcome.left_over,
         }),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size for every day.
+    const DECISIONS: u64 = 200_000;
+
+    #[test]
+    fn t3_no_sixty_seconds_hold_more_than_the_limit_and_what_could_not_be_known() {
+        let outcome = minute::run(1, DECISIONS);
+
+        assert_eq!((outcome.violations, outcome.left_over), (0, 0), "{outcome:?}");
+        assert!(outcome.refused > outcome.decisions / 10, "the limits were felt: {outcome:?}");
+        assert!(outcome.overrun > 0, "and overrun: {outcome:?}");
+    }
 }

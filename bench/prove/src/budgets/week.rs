@@ -10,10 +10,10 @@ mod story;
 
 use serde_json::{Value, json};
 
-use super::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 use story::Week;
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "week",
     what: "seven days of adaptive limits as a picture: grown, withheld, shrunk, reset",
     goal: "each kind shown, growth while short 0, outside of floor and ceiling 0, the same bytes twice",

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::contest::{Contest, chats, judge};
-use super::meter::{Load, Unit};
-use super::proof::{Finding, Proof, RatioBound, Setting, Trouble};
+use crate::harness::contest::{Contest, chats, judge};
+use crate::harness::meter::{Load, Unit};
+use crate::harness::proof::{Finding, Proof, RatioBound, Setting, Trouble};
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "C1",
     what: "CPU per small request, everything on, against bare Pingora",
     goal: "≤1.25",
@@ -23,7 +23,7 @@ pub(super) const PROOF: Proof = Proof {
 const BOUND: RatioBound = RatioBound { full: 1.25, quick: 6.0 };
 
 /// Bytes of the prompt.
-pub(super) const PROMPT_BYTES: usize = 200;
+pub(crate) const PROMPT_BYTES: usize = 200;
 
 fn run(setting: &Setting) -> Result<Finding, Trouble> {
     setting.block_on(async {

@@ -11,13 +11,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::c1::PROMPT_BYTES;
-use super::contest::{Contest, chats};
-use super::pace::{Answers, Latencies, Pace};
-use super::process;
-use super::program::Program;
-use super::proof::{Finding, Proof, RatioBound, Setting, Trouble, median};
+use crate::harness::contest::{Contest, chats};
+use crate::harness::pace::{Answers, Latencies, Pace};
+use crate::harness::process;
+use crate::harness::program::Program;
+use crate::harness::proof::{Finding, Proof, RatioBound, Setting, Trouble, median};
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "C2",
     what: "added latency p50 at 200/s and 1,000/s, against bare Pingora",
     goal: "≤1.25 at both rates",

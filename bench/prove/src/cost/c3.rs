@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::contest::{Contest, Ratio, chats, details};
-use super::meter::{Load, Unit};
-use super::proof::{Finding, Proof, RatioBound, Setting, Trouble};
+use crate::harness::contest::{Contest, Ratio, chats, details};
+use crate::harness::meter::{Load, Unit};
+use crate::harness::proof::{Finding, Proof, RatioBound, Setting, Trouble};
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "C3",
     what: "CPU per million streamed chunks, metering on, against bare Pingora",
     goal: "≤1",

@@ -9,14 +9,14 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::contest::{ACCOUNTS, Contest, Ratio, chats, details, instant_engine};
-use super::meter::{Load, Unit};
-use super::process;
-use super::proof::{Finding, Proof, RatioBound, Setting, Trouble};
-use super::raw::Connection;
-use super::tidegate::{Config, Tidegate, chat};
+use crate::harness::contest::{ACCOUNTS, Contest, Ratio, chats, details, instant_engine};
+use crate::harness::meter::{Load, Unit};
+use crate::harness::process;
+use crate::harness::proof::{Finding, Proof, RatioBound, Setting, Trouble};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{Config, Tidegate, chat};
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "C5",
     what: "prompts of 32 KB and 400 KB: CPU against bare Pingora; memory by body",
     goal: "≤2 and ≤5; ≤3",
@@ -78,10 +78,10 @@ async fn memory_by_body(setting: &Setting) -> Result<f64, Trouble> {
     let mut held = JoinSet::new();
     let mut bytes = 0;
     for number in 0..HELD {
-        let prompt = super::contest::words(LARGE, number as u64);
+        let prompt = crate::harness::contest::words(LARGE, number as u64);
         let body = format!(
             "{{\"model\":\"{}\",\"max_tokens\":4,\"user\":\"sim:delay=4s\",\"messages\":[{{\"role\":\"user\",\"content\":\"{prompt}\"}}]}}",
-            super::tidegate::MODEL
+            crate::harness::tidegate::MODEL
         );
         bytes += body.len() as u64;
         let request = chat(&format!("key-{}", number % ACCOUNTS), &body);

@@ -16,11 +16,11 @@ use shedder::{
     Config, Decision, Finished, Offer, ReplicaConfig, ReplicaId, RequestId, Shedder, Slo, Tier, Uncached,
 };
 
-use super::allocations::allocations;
-use super::proof::{Finding, Proof, Setting, Trouble};
-use bench::clock;
+use crate::harness::allocations::allocations;
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use engine::clock;
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "C6",
     what: "a decision (reserve + offer) with 10,000 accounts: p99, allocations",
     goal: "p99 ≤20 µs, 0 allocations on the common path",

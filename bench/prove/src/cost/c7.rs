@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::canned::Canned;
-use super::contest::{ACCOUNTS, Bare, Contest, Ratio, Round, chats, details, instant_engine};
-use super::meter::{Load, Unit};
-use super::proof::{Finding, Proof, RatioBound, Setting, Trouble};
-use super::raw::Connection;
-use super::tidegate::{Config, MODEL, Tidegate, chat};
+use crate::harness::canned::Canned;
+use crate::harness::contest::{ACCOUNTS, Bare, Contest, Ratio, Round, chats, details, instant_engine};
+use crate::harness::meter::{Load, Unit};
+use crate::harness::proof::{Finding, Proof, RatioBound, Setting, Trouble};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{Config, MODEL, Tidegate, chat};
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "C7",
     what: "CPU per 429 and per 503 over keep-alive, against a bare Pingora that refuses",
     goal: "≤1.6 each",
@@ -89,7 +89,7 @@ fn load(setting: &Setting, status: u16) -> Load {
 }
 
 /// A stream that has begun and goes on with a token each second.
-pub(super) async fn hold(target: SocketAddr) -> Result<Connection, Trouble> {
+pub(crate) async fn hold(target: SocketAddr) -> Result<Connection, Trouble> {
     let body = format!(
         "{{\"model\":\"{MODEL}\",\"stream\":true,\"max_tokens\":1000,\"ignore_eos\":true,\"user\":\"sim:gap=1s\",\
          \"messages\":[{{\"role\":\"user\",\"content\":\"hold\"}}]}}"

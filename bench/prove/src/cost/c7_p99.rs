@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::contest::{ACCOUNTS, chats};
-use super::pace::{Answers, Pace};
-use super::proof::{Finding, Proof, Setting, Trouble};
-use super::tidegate::{Config, Tidegate};
-use bench::engine::server::{EngineServer, EngineServerConfig};
+use crate::harness::contest::{ACCOUNTS, chats};
+use crate::harness::pace::{Answers, Pace};
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::tidegate::{Config, Tidegate};
+use engine::server::{EngineServer, EngineServerConfig};
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "C7-p99",
     what: "a 503 at ten times the load that is served: from due to its last byte, p99",
     goal: "≤5 ms",

@@ -8,13 +8,13 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::c7::hold;
-use super::contest::{ACCOUNTS, Bare, instant_engine};
-use super::process;
-use super::proof::{Finding, Proof, RatioBound, Setting, Trouble, median};
-use super::raw::Connection;
-use super::tidegate::{Config, Tidegate};
+use crate::harness::contest::{ACCOUNTS, Bare, instant_engine};
+use crate::harness::process;
+use crate::harness::proof::{Finding, Proof, RatioBound, Setting, Trouble, median};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{Config, Tidegate};
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "C8",
     what: "memory per live stream (5,000; quick: 1,000), against bare Pingora",
     goal: "≤1",

@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde_json::json;
 use tokenizer::{Counter, Estimator, Features, Vocabulary, Weights, estimate, scan};
 
-use super::contest::words;
-use super::proof::{Finding, Proof, RatioBound, Setting, Trouble, median};
-use bench::clock;
+use crate::harness::contest::words;
+use crate::harness::proof::{Finding, Proof, RatioBound, Setting, Trouble, median};
+use engine::clock;
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "C9",
     what: "exact count against tiktoken-rs itself; the estimate over 400 KB",
     goal: "≤1.1; ≥1 GB/s",

@@ -17,11 +17,11 @@ use shedder::{
     Slo, Tier, Uncached, Verdict,
 };
 
-use super::allocations::allocations;
-use super::proof::{Finding, Proof, Setting, Trouble};
-use bench::clock;
+use crate::harness::allocations::allocations;
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use engine::clock;
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "queue",
     what: "join, leave, start, displace with 10,000 waiting against 100: ratio of median times; a tick; allocations",
     goal: "≤4× each; tick ≤1 ms; ≤1 allocation per operation",

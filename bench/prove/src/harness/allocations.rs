@@ -39,6 +39,6 @@ fn count() {
 }
 
 /// Allocations of this thread so far, reallocations included.
-pub(super) fn allocations() -> u64 {
+pub(crate) fn allocations() -> u64 {
     ALLOCATIONS.with(Cell::get)
 }

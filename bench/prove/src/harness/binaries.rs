@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// Why a program is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BuildError {
+pub(crate) enum BuildError {
     /// Cargo failed; it has said why on standard error.
     #[error("cargo could not build `{0}`")]
     Failed(&'static str),
@@ -19,7 +19,7 @@ pub(super) enum BuildError {
 
 /// Each program, once it was asked for.
 #[derive(Debug, Default)]
-pub(super) struct Binaries {
+pub(crate) struct Binaries {
     /// Where they are, if they are not to be built.
     folder: Option<PathBuf>,
     tidegate: OnceCell<PathBuf>,
@@ -28,7 +28,7 @@ pub(super) struct Binaries {
 
 impl Binaries {
     /// The programs of `folder`; `None`: built when asked for.
-    pub(super) fn of(folder: Option<PathBuf>) -> Self {
+    pub(crate) fn of(folder: Option<PathBuf>) -> Self {
         Self { folder, ..Self::default() }
     }
 
@@ -36,7 +36,7 @@ impl Binaries {
     ///
     /// # Errors
     /// It does not build.
-    pub(super) fn tidegate(&self) -> Result<&Path, BuildError> {
+    pub(crate) fn tidegate(&self) -> Result<&Path, BuildError> {
         self.found(&self.tidegate, "tidegate", &["-p", "gateway"])
     }
 
@@ -44,8 +44,8 @@ impl Binaries {
     ///
     /// # Errors
     /// It does not build.
-    pub(super) fn bare_pingora(&self) -> Result<&Path, BuildError> {
-        self.found(&self.bare_pingora, "bare-pingora", &["-p", "bench", "--features", "bare-pingora"])
+    pub(crate) fn bare_pingora(&self) -> Result<&Path, BuildError> {
+        self.found(&self.bare_pingora, "bare-pingora", &["-p", "prove", "--features", "bare-pingora"])
     }
 
     fn found<'a>(

@@ -29,9 +29,9 @@ const CHUNKS_MAX: usize = 1 << 20;
 
 /// The engine, on a thread of its own that ends with the process.
 #[derive(Debug)]
-pub(super) struct Canned {
+pub(crate) struct Canned {
     /// Where it listens.
-    pub(super) addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
 }
 
 impl Canned {
@@ -39,7 +39,7 @@ impl Canned {
     ///
     /// # Errors
     /// No port or thread is to be had.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
@@ -183,8 +183,8 @@ fn last(chunks: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prove::raw::{Connection, Events};
-    use crate::prove::tidegate::chat;
+    use crate::harness::raw::{Connection, Events};
+    use crate::harness::tidegate::chat;
 
     #[tokio::test]
     async fn it_answers_what_was_asked_one_request_after_the_other() {

@@ -17,32 +17,32 @@ use super::process;
 use super::program::{Program, free_address};
 use super::proof::{Finding, RatioBound, Setting, Trouble, median};
 use super::tidegate::{Config, Tidegate};
-use bench::engine::profile::INSTANT;
-use bench::engine::server::{EngineServer, EngineServerConfig};
+use engine::profile::INSTANT;
+use engine::server::{EngineServer, EngineServerConfig};
 
 /// The core on which everything runs.
 const CORE: usize = 0;
 /// Accounts that the load is spread over: no budget has room for what one core can carry.
-pub(super) const ACCOUNTS: usize = 16;
+pub(crate) const ACCOUNTS: usize = 16;
 
 /// Both proxies and their engine, running.
 #[derive(Debug)]
-pub(super) struct Contest {
+pub(crate) struct Contest {
     /// The gateway.
-    pub(super) ours: Tidegate,
+    pub(crate) ours: Tidegate,
     /// What it is compared with.
-    pub(super) bare: Bare,
+    pub(crate) bare: Bare,
     /// Where the engine listens in front of which both stand.
-    pub(super) engine: SocketAddr,
+    pub(crate) engine: SocketAddr,
 }
 
 /// A bare proxy. Dropping it ends it.
 #[derive(Debug)]
-pub(super) struct Bare {
+pub(crate) struct Bare {
     /// The process.
-    pub(super) program: Program,
+    pub(crate) program: Program,
     /// Where it listens.
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Bare {
@@ -50,7 +50,7 @@ impl Bare {
     ///
     /// # Errors
     /// It does not build or start.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         setting: &Setting,
         name: &str,
         upstream: SocketAddr,
@@ -69,11 +69,11 @@ impl Bare {
 
 /// Both sides of one round.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Round {
+pub(crate) struct Round {
     /// The gateway.
-    pub(super) ours: Window,
+    pub(crate) ours: Window,
     /// The bare proxy.
-    pub(super) bare: Window,
+    pub(crate) bare: Window,
 }
 
 impl Contest {
@@ -81,7 +81,7 @@ impl Contest {
     ///
     /// # Errors
     /// A program does not build or start.
-    pub(super) async fn start(setting: &Setting, name: &str) -> Result<Self, Trouble> {
+    pub(crate) async fn start(setting: &Setting, name: &str) -> Result<Self, Trouble> {
         let engine = Canned::start()?.addr;
         let config = Config::limitless(vec![engine], ACCOUNTS);
         let ours = Tidegate::start(setting, name, &config).await?;
@@ -93,7 +93,7 @@ impl Contest {
     ///
     /// # Errors
     /// A process is gone.
-    pub(super) fn share_a_core(&self) -> Result<(), Trouble> {
+    pub(crate) fn share_a_core(&self) -> Result<(), Trouble> {
         for pid in [std::process::id(), self.ours.program.pid(), self.bare.program.pid()] {
             process::pin(pid, CORE)?;
             process::run_in_batches(pid, true);
@@ -105,7 +105,7 @@ impl Contest {
     ///
     /// # Errors
     /// An answer was not what it had to be.
-    pub(super) async fn rounds(&self, load: &Load, rounds: usize) -> Result<Vec<Round>, Trouble> {
+    pub(crate) async fn rounds(&self, load: &Load, rounds: usize) -> Result<Vec<Round>, Trouble> {
         let mut all = Vec::with_capacity(rounds);
         for round in 0..rounds {
             all.push(if round % 2 == 0 {
@@ -126,28 +126,28 @@ impl Contest {
 ///
 /// # Errors
 /// No port or thread is to be had.
-pub(super) async fn instant_engine() -> Result<EngineServer, Trouble> {
+pub(crate) async fn instant_engine() -> Result<EngineServer, Trouble> {
     Ok(EngineServer::start(EngineServerConfig { profile: INSTANT, ..EngineServerConfig::default() }).await?)
 }
 
 /// The medians of rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Ratio {
+pub(crate) struct Ratio {
     /// Median of the rounds' ratios: ours by bare.
-    pub(super) ratio: f64,
+    pub(crate) ratio: f64,
     /// Smallest and largest of the rounds' ratios.
-    pub(super) from: f64,
+    pub(crate) from: f64,
     /// See `from`.
-    pub(super) to: f64,
+    pub(crate) to: f64,
     /// Median of ours, microseconds per operation.
-    pub(super) ours_us: f64,
+    pub(crate) ours_us: f64,
     /// Median of the bare proxy's, microseconds per operation.
-    pub(super) bare_us: f64,
+    pub(crate) bare_us: f64,
 }
 
 impl Ratio {
     /// Of processor time per operation.
-    pub(super) fn of(rounds: &[Round]) -> Self {
+    pub(crate) fn of(rounds: &[Round]) -> Self {
         let of = |value: fn(&Round) -> f64| rounds.iter().map(value).collect::<Vec<_>>();
         let ratios = of(|round| round.ours.cpu_us / round.bare.cpu_us);
         Self {
@@ -160,26 +160,26 @@ impl Ratio {
     }
 
     /// In a line.
-    pub(super) fn figure(&self) -> String {
+    pub(crate) fn figure(&self) -> String {
         format!("{:.2}× ({:.1} µs, bare {:.1} µs)", self.ratio, self.ours_us, self.bare_us)
     }
 }
 
 /// The finding of a contest that one ratio decides.
-pub(super) fn judge(setting: &Setting, rounds: &[Round], bound: RatioBound) -> Finding {
+pub(crate) fn judge(setting: &Setting, rounds: &[Round], bound: RatioBound) -> Finding {
     let ratio = Ratio::of(rounds);
     let (goal, ok) = bound.judge(setting.quick, ratio.ratio);
     Finding { figure: ratio.figure(), goal, ok, details: details(&ratio, rounds) }
 }
 
 /// All that was measured.
-pub(super) fn details(ratio: &Ratio, rounds: &[Round]) -> Value {
+pub(crate) fn details(ratio: &Ratio, rounds: &[Round]) -> Value {
     json!({ "median": ratio, "rounds": rounds })
 }
 
 /// Bodies of chat requests with a prompt of about `bytes` bytes of plain words, sixteen different ones, each with the
 /// key of another account.
-pub(super) fn chats(bytes: usize, max_tokens: u32, stream: bool) -> Vec<Vec<u8>> {
+pub(crate) fn chats(bytes: usize, max_tokens: u32, stream: bool) -> Vec<Vec<u8>> {
     let usage = if stream { ",\"stream_options\":{\"include_usage\":true}" } else { "" };
     let request = |number: usize| {
         let prompt = words(bytes, number as u64 + 1);
@@ -195,7 +195,7 @@ pub(super) fn chats(bytes: usize, max_tokens: u32, stream: bool) -> Vec<Vec<u8>>
 }
 
 /// Plain words, about `bytes` bytes of them, different for each seed.
-pub(super) fn words(bytes: usize, seed: u64) -> String {
+pub(crate) fn words(bytes: usize, seed: u64) -> String {
     const WORDS: [&str; 16] = [
         "the", "model", "answer", "question", "because", "people", "should", "write", "history", "between",
         "results", "please", "explain", "latency", "of", "and",

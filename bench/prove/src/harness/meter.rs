@@ -15,28 +15,28 @@ use tokio::task::JoinSet;
 use super::process;
 use super::proof::Trouble;
 use super::raw::{Connection, Events};
-use bench::clock;
+use engine::clock;
 
 /// What to send.
 #[derive(Debug, Clone)]
-pub(super) struct Load {
+pub(crate) struct Load {
     /// Whole requests, sent in turn.
-    pub(super) requests: Arc<Vec<Vec<u8>>>,
+    pub(crate) requests: Arc<Vec<Vec<u8>>>,
     /// Connections.
-    pub(super) connections: usize,
+    pub(crate) connections: usize,
     /// The status that every answer must have.
-    pub(super) status: u16,
+    pub(crate) status: u16,
     /// What is counted.
-    pub(super) unit: Unit,
+    pub(crate) unit: Unit,
     /// Before the window.
-    pub(super) warm: Duration,
+    pub(crate) warm: Duration,
     /// The window.
-    pub(super) window: Duration,
+    pub(crate) window: Duration,
 }
 
 /// What an operation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(crate) enum Unit {
     /// A whole answer.
     Answers,
     /// An event of a stream.
@@ -45,17 +45,17 @@ pub(super) enum Unit {
 
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Window {
+pub(crate) struct Window {
     /// Operations in the window.
-    pub(super) operations: u64,
+    pub(crate) operations: u64,
     /// Operations per second.
-    pub(super) per_s: f64,
+    pub(crate) per_s: f64,
     /// The proxy's processor time for one operation, microseconds.
-    pub(super) cpu_us: f64,
+    pub(crate) cpu_us: f64,
     /// The proxy's share of one core, 0 … 1 for one thread.
-    pub(super) core: f64,
+    pub(crate) core: f64,
     /// Connections that had to be opened again.
-    pub(super) reconnects: u64,
+    pub(crate) reconnects: u64,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ impl Load {
     ///
     /// # Errors
     /// An answer had another status, broke off, or there was none: then the figures would be of something else.
-    pub(super) async fn measure(&self, target: SocketAddr, pid: u32) -> Result<Window, Trouble> {
+    pub(crate) async fn measure(&self, target: SocketAddr, pid: u32) -> Result<Window, Trouble> {
         let tally = Arc::new(Tally::default());
         let mut workers = JoinSet::new();
         for number in 0..self.connections {

@@ -20,31 +20,31 @@ use tokio::task::JoinSet;
 
 use super::proof::Trouble;
 use super::raw::Connection;
-use bench::clock;
+use engine::clock;
 
 /// Requests that may be due and not sent; more, and the target is far too slow for the rate.
 const DUE_MAX: usize = 10_000;
 
 /// What to send, and how often.
 #[derive(Debug, Clone)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// Whole requests, sent in turn.
-    pub(super) requests: Arc<Vec<Vec<u8>>>,
+    pub(crate) requests: Arc<Vec<Vec<u8>>>,
     /// Connections; one request at a time on each.
-    pub(super) connections: usize,
+    pub(crate) connections: usize,
     /// Which answers there may be.
-    pub(super) answers: Answers,
+    pub(crate) answers: Answers,
     /// Requests per second.
-    pub(super) rate_per_s: u32,
+    pub(crate) rate_per_s: u32,
     /// Not recorded.
-    pub(super) warm: Duration,
+    pub(crate) warm: Duration,
     /// Recorded.
-    pub(super) window: Duration,
+    pub(crate) window: Duration,
 }
 
 /// Which answers there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answers {
+pub(crate) enum Answers {
     /// All have this status.
     All(u16),
     /// Some are recorded, others only counted.
@@ -69,17 +69,17 @@ impl Answers {
 
 /// From due to the last byte, microseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Latencies {
+pub(crate) struct Latencies {
     /// Answers recorded.
-    pub(super) count: u64,
+    pub(crate) count: u64,
     /// Answers of the other kind.
-    pub(super) others: u64,
+    pub(crate) others: u64,
     /// Median.
-    pub(super) p50_us: f64,
+    pub(crate) p50_us: f64,
     /// 99 % are below.
-    pub(super) p99_us: f64,
+    pub(crate) p99_us: f64,
     /// The longest.
-    pub(super) max_us: f64,
+    pub(crate) max_us: f64,
 }
 
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Pace {
     ///
     /// # Errors
     /// An answer had another status, broke off, or the kernel has no timer.
-    pub(super) async fn measure(&self, target: SocketAddr) -> Result<Latencies, Trouble> {
+    pub(crate) async fn measure(&self, target: SocketAddr) -> Result<Latencies, Trouble> {
         let times = Histogram::new_with_max(60_000_000_000, 3);
         let shared = Arc::new(Shared {
             due: Mutex::default(),

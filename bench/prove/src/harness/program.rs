@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::proof::Trouble;
-use bench::clock;
+use engine::clock;
 
 /// How long a program may take to be ready.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -22,7 +22,7 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// A running program. Dropping it ends it.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(crate) struct Program {
     child: Child,
     log: PathBuf,
 }
@@ -32,7 +32,7 @@ impl Program {
     ///
     /// # Errors
     /// It cannot be started, or the log cannot be written.
-    pub(super) fn start<'a>(
+    pub(crate) fn start<'a>(
         executable: &Path,
         arguments: impl IntoIterator<Item = &'a str>,
         log: &Path,
@@ -48,7 +48,7 @@ impl Program {
     }
 
     /// Its process.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
@@ -56,7 +56,7 @@ impl Program {
     ///
     /// # Errors
     /// The file is gone.
-    pub(super) fn output(&self) -> io::Result<String> {
+    pub(crate) fn output(&self) -> io::Result<String> {
         std::fs::read_to_string(&self.log)
     }
 
@@ -64,7 +64,7 @@ impl Program {
     ///
     /// # Errors
     /// It ended, or took too long.
-    pub(super) async fn printed<T>(&mut self, ready: impl Fn(&str) -> Option<T>) -> Result<T, Trouble> {
+    pub(crate) async fn printed<T>(&mut self, ready: impl Fn(&str) -> Option<T>) -> Result<T, Trouble> {
         let end = clock::now() + START_PATIENCE;
         loop {
             let output = self.output()?;
@@ -82,7 +82,7 @@ impl Program {
     ///
     /// # Errors
     /// It ended, or took too long.
-    pub(super) async fn listens(&mut self, address: SocketAddr) -> Result<(), Trouble> {
+    pub(crate) async fn listens(&mut self, address: SocketAddr) -> Result<(), Trouble> {
         let end = clock::now() + START_PATIENCE;
         while tokio::net::TcpStream::connect(address).await.is_err() {
             if self.child.try_wait()?.is_some() || clock::now() > end {
@@ -100,7 +100,7 @@ impl Program {
     ///
     /// # Errors
     /// The operating system does not say.
-    pub(super) fn is_running(&mut self) -> io::Result<bool> {
+    pub(crate) fn is_running(&mut self) -> io::Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }
 }
@@ -124,7 +124,7 @@ impl Drop for Program {
 ///
 /// # Errors
 /// There is none.
-pub(super) fn free_address() -> io::Result<SocketAddr> {
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
@@ -132,7 +132,7 @@ pub(super) fn free_address() -> io::Result<SocketAddr> {
 ///
 /// # Errors
 /// There are none.
-pub(super) fn two_free_addresses() -> io::Result<(SocketAddr, SocketAddr)> {
+pub(crate) fn two_free_addresses() -> io::Result<(SocketAddr, SocketAddr)> {
     let [one, other] = [0, 0].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
     let (one, other) = (one?, other?);
     Ok((one.local_addr()?, other.local_addr()?))

@@ -1,62 +1,63 @@
 //! One claim: what it says, what is expected, how long the showing takes, and what came out.
 
+use std::any::Any;
+use std::cell::OnceCell;
 use std::io;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
 use super::binaries::{Binaries, BuildError};
-use super::real;
 
 /// A claim and the function that shows it.
 #[derive(Debug)]
-pub(super) struct Proof {
+pub(crate) struct Proof {
     /// As given on the command line.
-    pub(super) id: &'static str,
+    pub(crate) id: &'static str,
     /// What is claimed, in a few words.
-    pub(super) what: &'static str,
+    pub(crate) what: &'static str,
     /// The goal at full size.
-    pub(super) goal: &'static str,
+    pub(crate) goal: &'static str,
     /// About how long the quick size takes, seconds.
-    pub(super) quick_s: u32,
+    pub(crate) quick_s: u32,
     /// About how long the full size takes, seconds.
-    pub(super) full_s: u32,
+    pub(crate) full_s: u32,
     /// What must be installed beyond Rust; empty: nothing.
-    pub(super) needs: &'static str,
+    pub(crate) needs: &'static str,
     /// Shows it.
-    pub(super) run: fn(&Setting) -> Result<Finding, Trouble>,
+    pub(crate) run: fn(&Setting) -> Result<Finding, Trouble>,
 }
 
 /// How and where to run.
 #[derive(Debug)]
-pub(super) struct Setting {
+pub(crate) struct Setting {
     /// The small size, as CI runs it.
-    pub(super) quick: bool,
+    pub(crate) quick: bool,
     /// The first seed of what is drawn at random, where a proof lets it be chosen; see [`Setting::seeds`].
     first_seed: u64,
     /// Where details, logs and configs of the started programs go. Exists.
-    pub(super) out: PathBuf,
+    pub(crate) out: PathBuf,
     /// What several proofs judge is played once.
-    pub(super) real: real::Played,
+    played: OnceCell<Box<dyn Any>>,
     binaries: Binaries,
 }
 
 /// What came out.
 #[derive(Debug)]
-pub(super) struct Finding {
+pub(crate) struct Finding {
     /// The figure, with its unit.
-    pub(super) figure: String,
+    pub(crate) figure: String,
     /// The goal that it was judged by.
-    pub(super) goal: String,
+    pub(crate) goal: String,
     /// Whether the goal is met.
-    pub(super) ok: bool,
+    pub(crate) ok: bool,
     /// All that was measured.
-    pub(super) details: Value,
+    pub(crate) details: Value,
 }
 
 /// Why a proof could not be run to its end.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// A program that it needs could not be built.
     #[error("{0}")]
     Build(#[from] BuildError),
@@ -75,22 +76,31 @@ pub(super) enum Trouble {
 }
 
 impl Setting {
-    pub(super) fn new(quick: bool, first_seed: u64, out: PathBuf, binaries: Binaries) -> Self {
-        Self { quick, first_seed, out, real: real::Played::default(), binaries }
+    pub(crate) fn new(quick: bool, first_seed: u64, out: PathBuf, binaries: Binaries) -> Self {
+        Self { quick, first_seed, out, played: OnceCell::new(), binaries }
     }
 
     /// So many seeds, from the first on. What a constant was tuned on must not be all that it is judged on.
-    pub(super) fn seeds(&self, count: u64) -> std::ops::Range<u64> {
+    pub(crate) fn seeds(&self, count: u64) -> std::ops::Range<u64> {
         self.first_seed..self.first_seed.saturating_add(count)
     }
 
+    /// What several proofs of one module judge and play only once; empty when first asked for.
+    ///
+    /// # Errors
+    /// Another module has asked before, with a type of its own.
+    pub(crate) fn played<T: Default + 'static>(&self) -> Result<&T, Trouble> {
+        let played = self.played.get_or_init(|| Box::new(T::default()));
+        played.downcast_ref().ok_or_else(|| Trouble::Unexpected("two modules keep what they play".to_owned()))
+    }
+
     /// `quick` or `full`, whichever size is run.
-    pub(super) fn size<T>(&self, quick: T, full: T) -> T {
+    pub(crate) fn size<T>(&self, quick: T, full: T) -> T {
         if self.quick { quick } else { full }
     }
 
     /// The programs under test, built when first asked for.
-    pub(super) fn binaries(&self) -> &Binaries {
+    pub(crate) fn binaries(&self) -> &Binaries {
         &self.binaries
     }
 
@@ -98,7 +108,7 @@ impl Setting {
     ///
     /// # Errors
     /// No runtime can be made; and what `work` fails with.
-    pub(super) fn block_on<T>(&self, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
     }
 }
@@ -106,16 +116,16 @@ impl Setting {
 /// A bound from above on a noisy ratio: the goal at full size, a wider one in quick size, where a run of a few seconds
 /// on a busy machine must not cry wolf.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RatioBound {
+pub(crate) struct RatioBound {
     /// The goal.
-    pub(super) full: f64,
+    pub(crate) full: f64,
     /// What the quick size is judged by.
-    pub(super) quick: f64,
+    pub(crate) quick: f64,
 }
 
 impl RatioBound {
     /// The goal in words, and whether `ratio` meets it.
-    pub(super) fn judge(self, quick: bool, ratio: f64) -> (String, bool) {
+    pub(crate) fn judge(self, quick: bool, ratio: f64) -> (String, bool) {
         let Self { full, quick: wide } = self;
         if quick {
             (format!("≤{full} (quick: ≤{wide})"), ratio <= wide)
@@ -126,7 +136,7 @@ impl RatioBound {
 }
 
 /// The middle value; the mean of the two middle ones. Not a number for none.
-pub(super) fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

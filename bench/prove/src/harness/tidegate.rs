@@ -11,36 +11,36 @@ use serde::de::DeserializeOwned;
 use super::program::{Program, two_free_addresses};
 use super::proof::{Setting, Trouble};
 use super::raw::Connection;
-use bench::clock;
+use engine::clock;
 
 /// Model name in all configs.
-pub(super) const MODEL: &str = "sim";
+pub(crate) const MODEL: &str = "sim";
 
 /// What changes through the admin API need.
 const TOKEN: &str = "tg-prove";
 
 /// Limits that no proof reaches: the highest that a config may have.
-pub(super) const LIMITLESS: &str =
+pub(crate) const LIMITLESS: &str =
     "{ prompt: 4294967295, uncached_prompt: 4294967295, generated: 4294967295 }";
 
 /// The gateway in its own process. Dropping it ends it.
 #[derive(Debug)]
-pub(super) struct Tidegate {
+pub(crate) struct Tidegate {
     /// The process.
-    pub(super) program: Program,
+    pub(crate) program: Program,
     /// Where customers connect.
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Where operators connect.
-    pub(super) admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 /// What `/api/v1/invariants` says.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Invariants {
+pub(crate) struct Invariants {
     /// All counters are zero.
-    pub(super) at_rest: bool,
+    pub(crate) at_rest: bool,
     /// By name.
-    pub(super) counters: BTreeMap<String, u64>,
+    pub(crate) counters: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,39 +63,39 @@ struct MeterState {
 
 /// One account of a config.
 #[derive(Debug, Clone)]
-pub(super) struct AccountLines {
+pub(crate) struct AccountLines {
     /// Its only key.
-    pub(super) key: String,
+    pub(crate) key: String,
     /// The rest of its entry, in YAML's flow style, beginning with a comma.
-    pub(super) more: String,
+    pub(crate) more: String,
 }
 
 /// What a proof's config has beside the addresses.
 #[derive(Debug, Clone)]
-pub(super) struct Config {
+pub(crate) struct Config {
     /// Threads that serve requests.
-    pub(super) threads: usize,
+    pub(crate) threads: usize,
     /// The replicas of the one deployment.
-    pub(super) replicas: Vec<SocketAddr>,
+    pub(crate) replicas: Vec<SocketAddr>,
     /// More of the deployment's entry, in YAML's flow style, beginning with a comma; or nothing.
-    pub(super) deployment: String,
+    pub(crate) deployment: String,
     /// The accounts.
-    pub(super) accounts: Vec<AccountLines>,
+    pub(crate) accounts: Vec<AccountLines>,
     /// Requests on one connection; `None`: the default.
-    pub(super) keepalive_requests: Option<u32>,
+    pub(crate) keepalive_requests: Option<u32>,
     /// How limits move: `fixed` or `published`.
-    pub(super) policy: &'static str,
+    pub(crate) policy: &'static str,
     /// Where budgets outlive the process; `None`: nowhere.
-    pub(super) state: Option<PathBuf>,
+    pub(crate) state: Option<PathBuf>,
     /// More of `listen`, in YAML's flow style, beginning with a comma; or nothing.
-    pub(super) listen: String,
+    pub(crate) listen: String,
     /// The name under which the replicas know the model.
-    pub(super) served_model: String,
+    pub(crate) served_model: String,
 }
 
 impl Config {
     /// One thread, and as many accounts without any limit that could be felt, with the keys `key-0`, `key-1` …
-    pub(super) fn limitless(replicas: Vec<SocketAddr>, accounts: usize) -> Self {
+    pub(crate) fn limitless(replicas: Vec<SocketAddr>, accounts: usize) -> Self {
         let accounts = (0..accounts).map(|number| AccountLines {
             key: format!("key-{number}"),
             more: format!(
@@ -164,7 +164,7 @@ impl Tidegate {
     ///
     /// # Errors
     /// It does not build, does not start, or refuses the config.
-    pub(super) async fn start(setting: &Setting, name: &str, config: &Config) -> Result<Self, Trouble> {
+    pub(crate) async fn start(setting: &Setting, name: &str, config: &Config) -> Result<Self, Trouble> {
         let _ = std::fs::remove_file(access_log(setting, name));
         let (address, admin) = two_free_addresses()?;
         let file = write(setting, name, config, (address, admin))?;
@@ -185,7 +185,7 @@ impl Tidegate {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(super) fn rewrite(&self, setting: &Setting, name: &str, config: &Config) -> Result<(), Trouble> {
+    pub(crate) fn rewrite(&self, setting: &Setting, name: &str, config: &Config) -> Result<(), Trouble> {
         write(setting, name, config, (self.address, self.admin)).map(|_| ())
     }
 
@@ -193,7 +193,7 @@ impl Tidegate {
     ///
     /// # Errors
     /// The admin listener does not answer.
-    pub(super) async fn invariants(&self) -> Result<Invariants, Trouble> {
+    pub(crate) async fn invariants(&self) -> Result<Invariants, Trouble> {
         Admin::open(self.admin).await?.invariants().await
     }
 
@@ -201,7 +201,7 @@ impl Tidegate {
     ///
     /// # Errors
     /// The admin listener does not answer.
-    pub(super) async fn settle(&self, patience: Duration) -> Result<Invariants, Trouble> {
+    pub(crate) async fn settle(&self, patience: Duration) -> Result<Invariants, Trouble> {
         let end = clock::now() + patience;
         loop {
             let invariants = self.invariants().await?;
@@ -215,14 +215,14 @@ impl Tidegate {
 
 /// A kept connection to the admin listener.
 #[derive(Debug)]
-pub(super) struct Admin(Connection);
+pub(crate) struct Admin(Connection);
 
 impl Admin {
     /// Connects.
     ///
     /// # Errors
     /// Nobody listens.
-    pub(super) async fn open(address: SocketAddr) -> Result<Self, Trouble> {
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self, Trouble> {
         Ok(Self(Connection::open(address).await?))
     }
 
@@ -230,7 +230,7 @@ impl Admin {
     ///
     /// # Errors
     /// The connection broke, or the answer is not what it should be.
-    pub(super) async fn invariants(&mut self) -> Result<Invariants, Trouble> {
+    pub(crate) async fn invariants(&mut self) -> Result<Invariants, Trouble> {
         self.read("/api/v1/invariants").await
     }
 
@@ -238,7 +238,7 @@ impl Admin {
     ///
     /// # Errors
     /// As [`Admin::invariants`].
-    pub(super) async fn used(&mut self, id: &str) -> Result<BTreeMap<String, u64>, Trouble> {
+    pub(crate) async fn used(&mut self, id: &str) -> Result<BTreeMap<String, u64>, Trouble> {
         Ok(self.meters(id).await?.map(|meter| (meter.meter, meter.used + meter.debt)).collect())
     }
 
@@ -246,7 +246,7 @@ impl Admin {
     ///
     /// # Errors
     /// As [`Admin::invariants`].
-    pub(super) async fn limits(&mut self, id: &str) -> Result<BTreeMap<String, u64>, Trouble> {
+    pub(crate) async fn limits(&mut self, id: &str) -> Result<BTreeMap<String, u64>, Trouble> {
         Ok(self.meters(id).await?.map(|meter| (meter.meter, meter.limit)).collect())
     }
 
@@ -259,7 +259,7 @@ impl Admin {
     ///
     /// # Errors
     /// The connection broke, or the status is not 200.
-    pub(super) async fn page(&mut self, path: &str) -> Result<Vec<u8>, Trouble> {
+    pub(crate) async fn page(&mut self, path: &str) -> Result<Vec<u8>, Trouble> {
         let mut body = Vec::new();
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         let answer = self.0.exchange(request.as_bytes(), |piece| body.extend_from_slice(piece)).await?;
@@ -274,7 +274,7 @@ impl Admin {
     ///
     /// # Errors
     /// The connection broke.
-    pub(super) async fn post(&mut self, path: &str) -> Result<u16, Trouble> {
+    pub(crate) async fn post(&mut self, path: &str) -> Result<u16, Trouble> {
         let request = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\
              content-type: application/json\r\ncontent-length: 4\r\n\r\nnull"
@@ -312,12 +312,12 @@ fn listed(output: &str, before: &str) -> Option<SocketAddr> {
 }
 
 /// A chat request, ready to be sent.
-pub(super) fn chat(key: &str, body: &str) -> Vec<u8> {
+pub(crate) fn chat(key: &str, body: &str) -> Vec<u8> {
     post("/v1/chat/completions", key, body)
 }
 
 /// The same to any path.
-pub(super) fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
+pub(crate) fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: prove\r\naccept: */*\r\n\
          authorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",

@@ -20,14 +20,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::contest::instant_engine;
-use super::process;
-use super::proof::{Finding, Proof, Setting, Trouble};
-use super::raw::Connection;
-use super::tidegate::{AccountLines, Admin, Config, MODEL, Tidegate, chat};
-use bench::clock;
+use crate::harness::contest::instant_engine;
+use crate::harness::process;
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{AccountLines, Admin, Config, MODEL, Tidegate, chat};
+use engine::clock;
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "accounts",
     what: "a million budgets known, 10,000 in use: memory, found while the journal is rewritten",
     goal: "all as saved; ≤64 B each known (quick: ≤128), ≤24 KiB each in use (48); p99 to find one ≤5 ms (50); start ≤10 s",

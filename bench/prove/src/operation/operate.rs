@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::contest::instant_engine;
-use super::pace::{Answers, Pace};
-use super::process;
-use super::proof::{Finding, Proof, Setting, Trouble, median};
-use super::raw::Connection;
-use super::tidegate::{Admin, Config, MODEL, Tidegate, chat};
-use bench::clock;
+use crate::harness::contest::instant_engine;
+use crate::harness::pace::{Answers, Pace};
+use crate::harness::process;
+use crate::harness::proof::{Finding, Proof, Setting, Trouble, median};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{Admin, Config, MODEL, Tidegate, chat};
+use engine::clock;
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "operate",
     what: "ready after; memory when idle; /metrics with 10,000 accounts, series; p99 moved by 100 heavy queries",
     goal: "≤1 s; ≤60 MB; ≤50 ms, ≤2,000; ≤2 ms",

@@ -9,9 +9,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::proof::{Finding, Proof, Setting, Trouble, median};
+use crate::harness::proof::{Finding, Proof, Setting, Trouble, median};
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "AGREE",
     what: "a drill in virtual and in real time: attainment, goodput; an hour of 4 replicas at 25/s in virtual time",
     goal: "≤2 points, ≤5 %; ≤20 s",

@@ -1,13 +1,13 @@
-//! P1 to P10, P13 and P14: the load goals of `bench::drill::goals` as proofs.
+//! P1 to P10, P13 and P14: the load goals of `drill::goals` as proofs.
 //!
 //! All in virtual time, so the figures are the same on every machine. Several of them fall short by margins that are
-//! written in [`super::known`]; to become worse means that more lines are short than were when that was written.
+//! written in [`crate::known`]; to become worse means that more lines are short than were when that was written.
 
-use bench::drill::goals::{GOALS, Goal, Shown, Size};
+use drill::goals::{GOALS, Goal, Shown, Size};
 use serde_json::{Value, json};
 
-use super::known::WORSE;
-use super::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::known::WORSE;
 
 /// Lines that are short of the goal in the small size, where some are.
 const KNOWN: &[(&str, usize)] = &[("P1", 1), ("P2", 2), ("P4", 1), ("P8", 22), ("P14", 1)];
@@ -17,7 +17,7 @@ const KNOWN: &[(&str, usize)] = &[("P1", 1), ("P2", 2), ("P4", 1), ("P8", 22), (
     clippy::indexing_slicing,
     reason = "evaluated by the compiler, which refuses an index beyond the end"
 )]
-pub(super) const fn proof<const N: usize>() -> Proof {
+pub(crate) const fn proof<const N: usize>() -> Proof {
     let Goal { id, what, goal, quick_s, full_s, .. } = GOALS[N];
     Proof { id, what, goal, quick_s, full_s, needs: "", run: run::<N> }
 }

@@ -5,16 +5,16 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use bench::drill::goals::GOALS;
-use bench::drill::table::{Extent, Table};
+use drill::goals::GOALS;
+use drill::goals::table::{Extent, Table};
 use serde_json::{Value, json};
 
-use super::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 
 /// A rival whose goodput is higher by less than this has the same.
 const MARGIN: f64 = 0.01;
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "table",
     what: "the shipped policy beside the rules of others: drills in which a rule has more goodput",
     goal: "0; pictures drawn",

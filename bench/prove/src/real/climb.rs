@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::proof::{Setting, Trouble};
 use super::judge::{Tally, Tier};
 use super::picture;
 use super::play::{Course, Drill, play};
 use super::side::Kind;
 use super::table::{Goal, Row, Table, Unit};
+use crate::harness::proof::{Setting, Trouble};
 
 const SIDES: [Kind; 3] = [Kind::Ours, Kind::HaProxy, Kind::Held];
 
@@ -56,11 +56,12 @@ const FLOOD_MIN: f64 = 0.99;
 /// # Errors
 /// As [`play`].
 pub(super) fn played(setting: &Setting) -> Result<&Table, Trouble> {
-    match setting.real.climb.get() {
+    let played = super::Played::of(setting)?;
+    match played.climb.get() {
         Some(table) => Ok(table),
         None => {
             let table = climb(setting)?;
-            Ok(setting.real.climb.get_or_init(|| table))
+            Ok(played.climb.get_or_init(|| table))
         }
     }
 }
@@ -78,7 +79,7 @@ fn climb(setting: &Setting) -> Result<Table, Trouble> {
         retries: 0,
         kill_at: None,
         watch_from: Duration::from_secs_f64(warm_s),
-        knobs: setting.real.knobs(),
+        knobs: super::Played::of(setting)?.knobs(),
     };
     let courses = play(setting, &climb, &SIDES)?;
     let windows: Vec<(Stage, f64, f64)> = stages

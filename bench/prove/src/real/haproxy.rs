@@ -16,8 +16,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::super::program::{Program, free_address};
-use super::super::proof::{Setting, Trouble};
+use crate::harness::program::{Program, free_address};
+use crate::harness::proof::{Setting, Trouble};
 
 /// What the proofs with it need installed.
 pub(super) const NEEDED: &str = "haproxy";

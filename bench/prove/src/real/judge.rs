@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bench::load::{End, Outcome};
+use load::{End, Outcome};
 
 /// All requests of a run, in the order in which they were due.
 #[derive(Debug, Default)]

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::proof::{Setting, Trouble};
 use super::judge::Tier;
 use super::picture;
 use super::play::{Course, Drill, play};
 use super::side::Kind;
 use super::table::{Goal, Row, Table, Unit};
+use crate::harness::proof::{Setting, Trouble};
 
 const SIDES: [Kind; 2] = [Kind::Ours, Kind::HaProxy];
 
@@ -29,7 +29,7 @@ pub(super) fn played(setting: &Setting) -> Result<Table, Trouble> {
         retries: 0,
         kill_at: Some(Duration::from_secs_f64(calm)),
         watch_from: Duration::from_secs_f64(calm),
-        knobs: setting.real.knobs(),
+        knobs: super::Played::of(setting)?.knobs(),
     };
     let courses = play(setting, &drill, &SIDES)?;
     let end = calm + after;

@@ -25,18 +25,23 @@ mod wave;
 
 use std::cell::OnceCell;
 
-use super::proof::{Finding, Proof, Trouble};
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 use table::Table;
 
 /// What is played once and judged under several ids.
 #[derive(Debug, Default)]
-pub(super) struct Played {
+struct Played {
     climb: OnceCell<Table>,
     wave: OnceCell<Table>,
     knobs: OnceCell<side::Knobs>,
 }
 
 impl Played {
+    /// What was played in this run of `prove`.
+    fn of(setting: &Setting) -> Result<&Self, Trouble> {
+        setting.played()
+    }
+
     /// What is set by hand: as found in this run, or before.
     fn knobs(&self) -> side::Knobs {
         self.knobs.get().copied().unwrap_or_default()

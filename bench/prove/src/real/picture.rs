@@ -4,7 +4,7 @@ use super::climb::Stage;
 use super::judge::Tier;
 use super::play::Course;
 use super::side::Kind;
-use bench::svg::{Anchor, Canvas, Panel, colour};
+use drill::report::svg::{Anchor, Canvas, Panel, colour};
 
 const LEFT: f64 = 64.0;
 const WIDTH: f64 = 760.0;

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::process;
-use super::super::proof::{Setting, Trouble};
 use super::judge::Requests;
 use super::side::{Kind, Knobs, Side, callers};
-use bench::clock;
-use bench::engine::profile::LLAMA_8B_A100;
-use bench::load::{LoadPlan, LoadRun, Mode, Retry, Slo, Stage, start};
-use bench::workload::{Arrivals, Size, Workload};
+use crate::harness::process;
+use crate::harness::proof::{Setting, Trouble};
+use engine::clock;
+use engine::profile::LLAMA_8B_A100;
+use engine::workload::{Arrivals, Size, Workload};
+use load::{LoadPlan, LoadRun, Mode, Retry, Slo, Stage, start};
 
 /// One way to load the fleets.
 #[derive(Debug, Clone)]
@@ -49,8 +49,7 @@ pub(super) struct Course {
 /// meet the service level. Found in virtual time (`drill::settings::knee`).
 pub(super) fn traffic(setting: &Setting) -> (Workload, f64) {
     let short = Workload::Fixed(Size { prompt_tokens: 1_000, output_tokens: 60 });
-    setting
-        .size((short, SHORT_KNEE_PER_S), (Workload::Azure, bench::drill::settings::Setting::CHAT.knee_per_s))
+    setting.size((short, SHORT_KNEE_PER_S), (Workload::Azure, drill::settings::Setting::CHAT.knee_per_s))
 }
 
 const SHORT_KNEE_PER_S: f64 = 41.0;
@@ -115,7 +114,7 @@ async fn watch(drill: &Drill, sides: &mut [Side], runs: &[LoadRun]) -> Vec<Optio
     let began = clock::now();
     let length = Duration::from_secs_f64(drill.stages.iter().map(|(_, _, seconds)| seconds).sum());
     let refused = |run: &LoadRun| -> u64 {
-        let of = |tier: &bench::load::LiveTier| {
+        let of = |tier: &load::LiveTier| {
             use std::sync::atomic::Ordering::Relaxed;
             tier.refused_429.load(Relaxed) + tier.refused_503.load(Relaxed)
         };

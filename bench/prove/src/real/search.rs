@@ -8,13 +8,13 @@
 
 use serde_json::json;
 
-use super::super::proof::{Finding, Proof, Setting, Trouble};
 use super::haproxy;
 use super::judge::Tier;
 use super::play::{Drill, play};
 use super::side::{Kind, Knobs};
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 
-pub(in super::super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "real-search",
     what: "real time: HAProxy's maxconn and the held limit with the most in time at 2×, for the proofs that follow",
     goal: "no value at the end of its range",
@@ -57,7 +57,7 @@ fn search(setting: &Setting) -> Result<Finding, Trouble> {
     };
     // The small size is too short to choose by.
     if !setting.quick {
-        let _ = setting.real.knobs.set(Knobs { places: places.value, held: held_at.value });
+        let _ = super::Played::of(setting)?.knobs.set(Knobs { places: places.value, held: held_at.value });
     }
     let inside = |one: Tried, list: &[Tried]| {
         [list.first(), list.last()].iter().flatten().all(|end| end.value != one.value)

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use super::super::program::Program;
-use super::super::proof::{Setting, Trouble};
-use super::super::tidegate::{AccountLines, Config, Tidegate};
 use super::haproxy::HaProxy;
-use bench::engine::profile::LLAMA_8B_A100;
-use bench::engine::server::{EngineServer, EngineServerConfig};
-use bench::load::Caller;
+use crate::harness::program::Program;
+use crate::harness::proof::{Setting, Trouble};
+use crate::harness::tidegate::{AccountLines, Config, Tidegate};
+use engine::profile::LLAMA_8B_A100;
+use engine::server::{EngineServer, EngineServerConfig};
+use load::Caller;
 
 /// Replicas of a fleet.
 pub(super) const REPLICAS: usize = 4;

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::super::proof::{Finding, Trouble};
 use super::side::Kind;
+use crate::harness::proof::{Finding, Trouble};
 
 /// How a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

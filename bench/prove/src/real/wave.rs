@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::proof::{Setting, Trouble};
 use super::judge::Tier;
 use super::picture;
 use super::play::{Course, Drill, play};
 use super::side::Kind;
 use super::table::{Goal, Row, Table, Unit};
+use crate::harness::proof::{Setting, Trouble};
 
 /// In the small size regular must attain so much of what it attains beside: what a few seconds after a wave come to
 /// depends on the machine, and both sides meet the same.
@@ -26,11 +26,12 @@ const SIDES: [Kind; 2] = [Kind::Ours, Kind::HaProxy];
 /// # Errors
 /// As [`play`].
 pub(super) fn played(setting: &Setting) -> Result<&Table, Trouble> {
-    match setting.real.wave.get() {
+    let played = super::Played::of(setting)?;
+    match played.wave.get() {
         Some(table) => Ok(table),
         None => {
             let table = wave(setting)?;
-            Ok(setting.real.wave.get_or_init(|| table))
+            Ok(played.wave.get_or_init(|| table))
         }
     }
 }
@@ -45,7 +46,7 @@ fn wave(setting: &Setting) -> Result<Table, Trouble> {
         retries: 2,
         kill_at: None,
         watch_from: Duration::from_secs_f64(calm),
-        knobs: setting.real.knobs(),
+        knobs: super::Played::of(setting)?.knobs(),
     };
     let courses = play(setting, &drill, &SIDES)?;
     let (ebb, end) = (calm + high, calm + high + after);

@@ -20,15 +20,15 @@ use rand::{Rng, SeedableRng};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::process;
-use super::proof::{Finding, Proof, Setting, Trouble};
-use super::tidegate::{AccountLines, Config, Invariants, LIMITLESS, Tidegate};
-use bench::clock;
-use bench::engine::profile::{INSTANT, LLAMA_8B_A100, Profile};
-use bench::engine::server::{EngineServer, EngineServerConfig};
+use crate::harness::process;
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::tidegate::{AccountLines, Config, Invariants, LIMITLESS, Tidegate};
+use engine::clock;
+use engine::profile::{INSTANT, LLAMA_8B_A100, Profile};
+use engine::server::{EngineServer, EngineServerConfig};
 use guest::Guest;
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "T1",
     what: "randomised requests with faults: what is left of them",
     goal: "every counter 0, descriptors as before",

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::contest::instant_engine;
-use super::process;
-use super::proof::{Finding, Proof, RatioBound, Setting, Trouble};
-use super::raw::Connection;
-use super::tidegate::{Config, Tidegate, chat};
+use crate::harness::contest::instant_engine;
+use crate::harness::process;
+use crate::harness::proof::{Finding, Proof, RatioBound, Setting, Trouble};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{Config, Tidegate, chat};
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "T11",
     what: "hostile JSON of 8 MiB: peak memory by body, processor time per MiB",
     goal: "≤3× + 256 KiB; ≤10 ms",

@@ -13,13 +13,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::contest::instant_engine;
-use super::proof::{Finding, Proof, Setting, Trouble};
-use super::raw::Connection;
-use super::tidegate::{Admin, Config, MODEL, Tidegate, chat};
-use bench::clock;
+use crate::harness::contest::instant_engine;
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{Admin, Config, MODEL, Tidegate, chat};
+use engine::clock;
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "T12",
     what: "killed and restarted: use forgotten, and starts with a damaged journal",
     goal: "≤1 s worth; 4 of 4 start, say so and serve",

@@ -9,19 +9,19 @@
 //! Requests are told apart by the id that the gateway gives them, which the engine keeps and the access log names.
 
 mod kinds;
-pub(super) mod round;
+pub(crate) mod round;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
 
-use super::known;
-use super::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::known;
 use kinds::{KINDS, Kind};
 use round::Sums;
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "T2",
     what: "tokens booked by what the engine computed, per kind of request",
     goal: "each within 0.99…1.01",

@@ -18,16 +18,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::proof::{Finding, Proof, Setting, Trouble};
-use super::raw::Connection;
 use super::t2::round::rest;
-use super::tidegate::{Admin, Config, Tidegate, post};
-use bench::clock;
-use bench::engine::profile::LLAMA_8B_A100;
-use bench::engine::server::{EngineServer, EngineServerConfig};
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{Admin, Config, Tidegate, post};
+use engine::clock;
+use engine::profile::LLAMA_8B_A100;
+use engine::server::{EngineServer, EngineServerConfig};
 use mix::{Asked, MIXED_ACCOUNTS, ROUTES};
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "T2-routes",
     what: "tokens booked by what the engine counted, all routes mixed, per route",
     goal: "each within 0.99…1.01",

@@ -9,15 +9,15 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::c7::hold;
-use super::contest::instant_engine;
-use super::proof::{Finding, Proof, Setting, Trouble};
-use super::raw::Connection;
-use super::tidegate::{Admin, Config, MODEL, Tidegate, chat};
-use bench::clock;
-use bench::engine::server::EngineServer;
+use crate::cost::c7::hold;
+use crate::harness::contest::instant_engine;
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{Admin, Config, MODEL, Tidegate, chat};
+use engine::clock;
+use engine::server::EngineServer;
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "T4",
     what: "client gone: in the queue → place free; mid-stream → engine sees it",
     goal: "p99 ≤50 ms; p99 ≤200 ms",

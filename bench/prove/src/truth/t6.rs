@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::contest::instant_engine;
-use super::proof::{Finding, Proof, Setting, Trouble};
-use super::raw::Connection;
-use super::tidegate::{Config, MODEL, Tidegate, post};
+use crate::harness::contest::instant_engine;
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{Config, MODEL, Tidegate, post};
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "T6",
     what: "broken streams (reset, cut, in-stream error, no end) that look broken",
     goal: "500 of 500",

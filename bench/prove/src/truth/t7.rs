@@ -12,13 +12,13 @@ use nix::unistd::Pid;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::contest::instant_engine;
-use super::proof::{Finding, Proof, Setting, Trouble};
-use super::raw::Connection;
-use super::tidegate::{Config, MODEL, Tidegate, chat};
-use bench::clock;
+use crate::harness::contest::instant_engine;
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{Config, MODEL, Tidegate, chat};
+use engine::clock;
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "T7",
     what: "SIGTERM under live streams: dropped, exit after the last; streams longer than the grace that are told",
     goal: "0 of 500; ≤1 s; all",

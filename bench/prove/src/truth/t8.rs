@@ -13,14 +13,14 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::task::LocalSet;
 
-use super::process;
-use super::proof::{Finding, Proof, Setting, Trouble};
-use super::raw::Connection;
-use super::tidegate::{Admin, Config, MODEL, Tidegate, chat};
-use bench::engine::profile::INSTANT;
-use bench::engine::server::{EngineServer, EngineServerConfig};
+use crate::harness::process;
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{Admin, Config, MODEL, Tidegate, chat};
+use engine::profile::INSTANT;
+use engine::server::{EngineServer, EngineServerConfig};
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "T8",
     what: "reloads under load, a third invalid: failed requests, mixed configs; growth of memory, descriptors",
     goal: "0 of 1,000 reloads; ≤8 MiB, +0",
@@ -148,7 +148,7 @@ async fn ask(address: std::net::SocketAddr, served: Rc<Served>) {
 
 /// Requests in the engine's books that carry the name of one version and the key of the other: both of them.
 fn mixed_in(engine: &EngineServer) -> Vec<String> {
-    let of = |record: bench::engine::truth::Record| {
+    let of = |record: engine::truth::Record| {
         let key =
             record.headers.iter().find(|(name, _)| name == "authorization").map(|(_, value)| value.clone());
         let body: Option<serde_json::Value> = serde_json::from_str(&record.body).ok();

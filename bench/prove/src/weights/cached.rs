@@ -12,15 +12,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::proof::{Finding, Proof, Setting, Trouble};
-use super::raw::Connection;
-use super::tidegate::{Config, MODEL, Tidegate, chat};
-use bench::engine::profile::LLAMA_8B_A100;
-use bench::engine::prompt::text_of;
-use bench::engine::server::{EngineServer, EngineServerConfig};
-use bench::engine::truth::Record;
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{Config, MODEL, Tidegate, chat};
+use engine::profile::LLAMA_8B_A100;
+use engine::prompt::text_of;
+use engine::server::{EngineServer, EngineServerConfig};
+use engine::truth::Record;
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "cached",
     what: "cached tokens expected at admission against those found by the engines, of all prompt tokens",
     goal: "≤5 %",

@@ -14,18 +14,18 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::known;
-use super::proof::{Finding, Proof, Setting, Trouble};
-use super::raw::Connection;
-use super::tidegate::{Config, MODEL, Tidegate, chat};
-use bench::clock;
-use bench::engine::profile::INSTANT;
-use bench::engine::server::{EngineServer, EngineServerConfig};
-use bench::engine::truth::Record;
-use bench::engine::vocabulary::{CL100K, EngineVocabulary, P50K};
+use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{Config, MODEL, Tidegate, chat};
+use crate::known;
+use engine::clock;
+use engine::profile::INSTANT;
+use engine::server::{EngineServer, EngineServerConfig};
+use engine::truth::Record;
+use engine::vocabulary::{CL100K, EngineVocabulary, P50K};
 use texts::{Half, KINDS, Kind, halves};
 
-pub(super) const PROOF: Proof = Proof {
+pub(crate) const PROOF: Proof = Proof {
     id: "estimate",
     what: "estimated prompt tokens against the engine's after 50 requests, mean error per request, worst kind of text",
     goal: "≤3 %",

@@ -4,9 +4,9 @@ use serde::Serialize;
 use shedder::Tier;
 
 use super::BINS_MAX;
-use crate::drill::policy::Inside;
-use crate::drill::run::{Ended, Outcome, Run};
-use crate::drill::script::Drill;
+use crate::policy::Inside;
+use crate::run::{Ended, Outcome, Run};
+use crate::script::Drill;
 
 /// Accounts whose budgets are drawn.
 const BUDGETS_MAX: usize = 6;
@@ -142,7 +142,7 @@ fn inner(run: &Run, step: u64, bins: usize) -> Vec<Inner> {
     let mean = |insides: &[&Inside]| {
         let seconds = insides.len().max(1) as f64;
         let replicas = insides.first().map_or(0, |inside| inside.replicas.len());
-        let of = |value: fn(&crate::drill::policy::ReplicaGauge) -> f64| {
+        let of = |value: fn(&crate::policy::ReplicaGauge) -> f64| {
             let each = (0..replicas).map(|nth| {
                 let sum: f64 = insides.iter().filter_map(|inside| inside.replicas.get(nth)).map(value).sum();
                 round(sum / seconds)

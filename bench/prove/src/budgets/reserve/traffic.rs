@@ -4,7 +4,7 @@
 //! clients have it; refused requests do not come back. Time goes in bins of 50 ms; streams are charged every 250 ms, as
 //! the gateway does.
 
-use bench::workload::Workload;
+use engine::workload::Workload;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use limits::{ChangeReason, LimitChange, Meter};
 
 use super::story::{Account, MINUTES, MOVED, SHORT, STEP, Week};
-use bench::svg::{Anchor, Canvas, Panel, colour, ticks};
+use drill::report::svg::{Anchor, Canvas, Panel, colour, ticks};
 
 const LEFT: f64 = 76.0;
 const WIDTH: f64 = 1_000.0;

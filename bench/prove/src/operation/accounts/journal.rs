@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use limits::{Ask, Budget, BudgetConfig, ModelSize, SpendingTier, Used};
 
-use super::super::tidegate::MODEL;
-use bench::clock;
+use crate::harness::tidegate::MODEL;
+use engine::clock;
 
 /// Writes budgets of the accounts `a0`, `a1` … as they are after one request, with `limit` as the limit of their prompt
 /// meter; an older record of each before all newer ones, and for some a third. Bytes written.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use crate::prove::raw::Connection;
-use crate::prove::tidegate::{MODEL, chat};
+use crate::harness::raw::Connection;
+use crate::harness::tidegate::{MODEL, chat};
 
 /// Directives to the simulated engine, one in six requests has one.
 const FAULTS: [&str; 18] = [

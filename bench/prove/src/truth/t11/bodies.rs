@@ -1,6 +1,6 @@
 //! The hostile bodies: what makes parsers build trees, recurse, copy or hash.
 
-use super::super::tidegate::MODEL;
+use crate::harness::tidegate::MODEL;
 
 /// All kinds with about `bytes` bytes each, by name; made one at a time.
 pub(super) fn all(bytes: usize) -> impl Iterator<Item = (&'static str, String)> {

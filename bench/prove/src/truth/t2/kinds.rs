@@ -5,7 +5,7 @@
 //! and `ignore_eos` without a maximum, a maximum that is huge, said twice, a fraction, negative or a string, a member
 //! twice, tools, images, and other routes (ten).
 
-use super::super::tidegate::MODEL;
+use crate::harness::tidegate::MODEL;
 
 /// When a client leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +141,7 @@ impl Kind {
 
     /// The body of one request, a prompt of its own.
     pub(super) fn body(&self, seed: u64) -> String {
-        let prompt = bench::engine::prompt::text_of(seed, self.words(seed) as u32);
+        let prompt = engine::prompt::text_of(seed, self.words(seed) as u32);
         let Self { members, .. } = self;
         let asks = match self.path {
             "/v1/completions" => format!("\"prompt\":\"{prompt}\""),

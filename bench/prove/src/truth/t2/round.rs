@@ -10,13 +10,13 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::super::proof::{Setting, Trouble};
-use super::super::raw::{Connection, Events};
-use super::super::tidegate::{Admin, Config, Tidegate};
 use super::kinds::{KINDS, Leave, kind_of};
-use bench::clock;
-use bench::engine::profile::LLAMA_8B_A100;
-use bench::engine::server::{EngineServer, EngineServerConfig};
+use crate::harness::proof::{Setting, Trouble};
+use crate::harness::raw::{Connection, Events};
+use crate::harness::tidegate::{Admin, Config, Tidegate};
+use engine::clock;
+use engine::profile::LLAMA_8B_A100;
+use engine::server::{EngineServer, EngineServerConfig};
 
 /// Clients at once.
 const CLIENTS: usize = 64;
@@ -150,7 +150,7 @@ async fn visit(target: SocketAddr, at: usize, seed: u64) {
 }
 
 /// Waits until the engine has seen every end.
-pub(in super::super) async fn rest(engine: &EngineServer) -> Result<(), Trouble> {
+pub(crate) async fn rest(engine: &EngineServer) -> Result<(), Trouble> {
     let end = clock::now() + REST_PATIENCE;
     loop {
         let totals = engine.totals();

@@ -1,7 +1,7 @@
 //! Every route, in every way that it can be asked.
 
-use super::super::tidegate::MODEL;
-use bench::engine::prompt::text_of;
+use crate::harness::tidegate::MODEL;
+use engine::prompt::text_of;
 
 /// Accounts that use all routes.
 pub(super) const MIXED_ACCOUNTS: usize = 3;

@@ -102,7 +102,7 @@ fn documents(kind: Kind, more: &[String]) -> io::Result<Vec<String>> {
         return Ok(CHINESE.split("\n\n").flat_map(every_other_sentence).collect());
     }
     let mut files = Vec::new();
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     for folder in FOLDERS {
         collect(&top.join(folder), kind.endings(), &mut files)?;
     }

@@ -1,7 +1,7 @@
 //! How long an hour of four busy replicas takes in virtual time, how fast server and load generator are together, and
 //! how true to the model and how quick to notice a client that left the server is in real time.
 //!
-//! `cargo bench -p bench --bench engine_hour`. The drills play many hours, so an hour must take seconds.
+//! `cargo bench -p load --bench engine_hour`. The drills play many hours, so an hour must take seconds.
 
 use std::io::{self, Write};
 use std::time::Duration;

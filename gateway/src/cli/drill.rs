@@ -3,8 +3,8 @@
 use super::{USAGE, failed, say};
 use crate::config;
 use crate::drill::{self, DrillError, PlayArgs};
+use ::drill::file::DrillFile;
 use clap::Subcommand;
-use drill::file::DrillFile;
 use std::process::ExitCode;
 
 /// `tidegate drill …`.

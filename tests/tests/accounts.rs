@@ -239,13 +239,13 @@ fn ten_thousand_accounts_are_read_nearly_as_fast_as_those_of_a_config() {
     let read = |config: &Value| Config::parse(&config.to_string(), "t.yaml", &|_| None).unwrap();
     let config = read(&small);
 
-    let begun = bench::clock::now();
+    let begun = engine::clock::now();
     let roster = Roster::open(Some(&folder), &config);
     let force = roster.in_force(&config);
-    let made = bench::clock::now() - begun;
-    let begun = bench::clock::now();
+    let made = engine::clock::now() - begun;
+    let begun = engine::clock::now();
     assert_eq!(read(&large).accounts.len(), 10_003);
-    let declared = bench::clock::now() - begun;
+    let declared = engine::clock::now() - begun;
 
     println!(
         "10,000 accounts: {} ms from the state folder, {} ms from a config",

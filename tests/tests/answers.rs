@@ -3,7 +3,7 @@
 use crate::harness::client::{Answer, Connection, post};
 use crate::harness::config::{PLAIN_KEY, account, budget};
 use crate::harness::{Gateway, KEY, ask, config, engine, gateway_and_engine};
-use bench::engine::text::expected_text;
+use engine::text::expected_text;
 use serde_json::{Value, json};
 
 /// Report A7: usage is always asked for upstream, and shown to those who asked.

@@ -4,7 +4,7 @@ use crate::harness::client::{Answer, post_to, send};
 use crate::harness::config::merge;
 use crate::harness::shape::{POOLED, STREAMED, read, request};
 use crate::harness::{Gateway, KEY, config, engine, gateway_and_engine};
-use bench::engine::text::expected_text;
+use engine::text::expected_text;
 use gateway::api::Api;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;

@@ -3,8 +3,8 @@
 use crate::harness::client::{Connection, post};
 use crate::harness::config::{account, budget};
 use crate::harness::{Gateway, ask, config, engine, engine_of};
-use bench::engine::profile::LLAMA_8B_A100;
-use bench::engine::server::{EngineServer, EngineServerConfig};
+use engine::profile::LLAMA_8B_A100;
+use engine::server::{EngineServer, EngineServerConfig};
 use serde_json::json;
 use tokio::task::JoinSet;
 

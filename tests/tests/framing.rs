@@ -11,7 +11,7 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(5);
 
 /// A gateway whose connections have short deadlines.
-async fn gateway_with(limits: Value) -> (Gateway, bench::engine::server::EngineServer) {
+async fn gateway_with(limits: Value) -> (Gateway, engine::server::EngineServer) {
     let engine = engine().await;
     let mut config = config([engine.url()]);
     config["listen"]["limits"] = limits;

@@ -7,7 +7,7 @@ use crate::harness::client::{Answer, post};
 use crate::harness::config::{account, budget};
 use crate::harness::recorder::Recorder;
 use crate::harness::{Gateway, ask, config, engine};
-use bench::engine::server::EngineServer;
+use engine::server::EngineServer;
 use serde_json::json;
 
 /// Generated tokens per minute of each account.

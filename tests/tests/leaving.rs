@@ -7,8 +7,8 @@ use crate::harness::config::{PLAIN_KEY, account, merge};
 use crate::harness::raw::{Raw, chat_request};
 use crate::harness::shape::{POOLED, request};
 use crate::harness::{Gateway, KEY, ask, config, engine, engine_of, eventually, gateway_and_engine};
-use bench::engine::profile::LLAMA_8B_A100;
-use bench::engine::server::EngineServer;
+use engine::profile::LLAMA_8B_A100;
+use engine::server::EngineServer;
 use serde_json::json;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,7 +47,7 @@ async fn t4_report_l2_pin_p7_who_leaves_the_queue_frees_its_place() {
 
     for reset in [false, true] {
         let waiting = queue(&gateway, 12).await;
-        let left = bench::clock::now();
+        let left = engine::clock::now();
         for raw in waiting {
             if reset {
                 raw.reset();
@@ -56,7 +56,7 @@ async fn t4_report_l2_pin_p7_who_leaves_the_queue_frees_its_place() {
             }
         }
         gateway.counter_becomes("gate_waiting:sim", 0).await;
-        let took = (bench::clock::now() - left).as_secs_f64();
+        let took = (engine::clock::now() - left).as_secs_f64();
         assert!(took < SOON_S, "{took} s, reset: {reset}");
     }
 
@@ -104,7 +104,7 @@ async fn t4_report_l3_the_engine_sees_who_leaves_in_mid_stream() {
             if nth < 2 {
                 assert_eq!(raw.head().await.unwrap().0, 200);
             }
-            left.push(bench::clock::now().as_secs_f64());
+            left.push(engine::clock::now().as_secs_f64());
             if reset {
                 raw.reset();
             }

@@ -53,7 +53,7 @@ fn assert_all(what: &str, api: Api, answer: &Answer) {
 }
 
 /// A gateway whose only engine has one place, before which nobody waits for long.
-async fn gateway() -> (Gateway, bench::engine::server::EngineServer) {
+async fn gateway() -> (Gateway, engine::server::EngineServer) {
     let engine = engine().await;
     let mut config = config([engine.url()]);
     config["deployments"][0]["limit"] = json!(1);

@@ -177,7 +177,7 @@ async fn report_l7_equal_ids_of_clients_do_not_collide() {
     let mut ids = BTreeSet::new();
     while let Some(joined) = running.join_next().await {
         let (seed, answer) = joined.unwrap();
-        assert_eq!(answer.content(), bench::engine::text::expected_text(seed, 8));
+        assert_eq!(answer.content(), engine::text::expected_text(seed, 8));
         ids.insert(answer.header("x-request-id").to_owned());
     }
 

@@ -150,7 +150,7 @@ fn nested(depth: usize) -> String {
 }
 
 /// The default config with a model of a short window.
-async fn gateway_with_a_short_model() -> (Gateway, bench::engine::server::EngineServer) {
+async fn gateway_with_a_short_model() -> (Gateway, engine::server::EngineServer) {
     let engine = engine().await;
     let mut config = config([engine.url()]);
     let models = config["models"].as_array_mut().unwrap();

@@ -100,7 +100,7 @@ async fn who_waits_goes_to_a_new_replica_by_its_new_name() {
 
     let served = waiting.await.unwrap();
     assert_eq!(served.status, 200, "{}", served.text());
-    let models = |engine: &bench::engine::server::EngineServer| -> Vec<String> {
+    let models = |engine: &engine::server::EngineServer| -> Vec<String> {
         let bodies = engine.records().into_iter().map(|record| record.body);
         let bodies = bodies.filter_map(|body| serde_json::from_str::<Value>(&body).ok());
         bodies.map(|body| body["model"].as_str().unwrap().to_owned()).collect()

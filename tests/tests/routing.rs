@@ -5,7 +5,7 @@ use crate::harness::config::{PLAIN_KEY, merge};
 use crate::harness::recorder::Recorder;
 use crate::harness::{Gateway, KEY, ask, config, engine, eventually};
 use crate::refusals::{Told, assert_told};
-use bench::engine::server::EngineServer;
+use engine::server::EngineServer;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tokio::net::TcpListener;

@@ -36,8 +36,8 @@ async fn t7_running_streams_end_well_and_the_process_soon_after_the_last() {
         let (seed, answer) = joined.unwrap();
         let streamed = answer.streamed();
         assert!(streamed.done && !streamed.broken, "dropped: {}", answer.text());
-        assert_eq!(streamed.text, bench::engine::text::expected_text(seed, 30));
-        ended = bench::clock::now();
+        assert_eq!(streamed.text, engine::text::expected_text(seed, 30));
+        ended = engine::clock::now();
     }
     let status = eventually("the process ended", || {
         let exit = gateway.exit();
@@ -45,7 +45,7 @@ async fn t7_running_streams_end_well_and_the_process_soon_after_the_last() {
     })
     .await;
     assert!(status.success(), "{status}");
-    let lingered = bench::clock::now() - ended;
+    let lingered = engine::clock::now() - ended;
     assert!(lingered < Duration::from_secs(5), "it lingered for {lingered:?}");
     assert_eq!(gateway.log(50).await.len(), 50, "the last lines of the log were lost");
 }
@@ -59,7 +59,7 @@ async fn pin_p9_an_idle_gateway_stops_at_once() {
     let mut kept = Connection::open(gateway.address).await;
     assert_eq!(kept.send(get("/v1/models", Some(KEY))).await.status, 200);
 
-    let began = bench::clock::now();
+    let began = engine::clock::now();
     gateway.signal("TERM");
     let status = eventually("the process ended", || {
         let exit = gateway.exit();
@@ -68,7 +68,7 @@ async fn pin_p9_an_idle_gateway_stops_at_once() {
     .await;
 
     assert!(status.success(), "{status}");
-    let took = bench::clock::now() - began;
+    let took = engine::clock::now() - began;
     assert!(took < Duration::from_secs(8), "{took:?}, with a grace of 60 s and nothing to do");
 }
 

@@ -5,7 +5,7 @@ use crate::harness::client::{CHAT, get, post};
 use crate::harness::config::merge;
 use crate::harness::tls::{self, H2, Identity};
 use crate::harness::{Gateway, KEY, ask, config, engine, engine_of, eventually};
-use bench::engine::profile::INSTANT;
+use engine::profile::INSTANT;
 use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;

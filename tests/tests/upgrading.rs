@@ -83,7 +83,7 @@ async fn an_upgrade_refuses_no_connection_and_drops_no_stream() {
         let (seed, answer) = joined.unwrap();
         let streamed = answer.streamed();
         assert!(streamed.done && !streamed.broken, "dropped: {}", answer.text());
-        assert_eq!(streamed.text, bench::engine::text::expected_text(seed, 40));
+        assert_eq!(streamed.text, engine::text::expected_text(seed, 40));
     }
     let after = served.load(Ordering::Relaxed);
     eventually("the new process serves", || async {

@@ -2,7 +2,7 @@
 
 use super::{USAGE, failed, say};
 use crate::drill::{self, DrillError, PlayArgs};
-use bench::drill::file::DrillFile;
+use ::drill::file::DrillFile;
 use clap::Subcommand;
 use config;
 use std::process::ExitCode;

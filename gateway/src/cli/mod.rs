@@ -45,7 +45,7 @@ enum Command {
     #[command(after_help = "Example: tidegate demo --port 8080")]
     Demo(demo::DemoArgs),
     /// Run one simulated model server: OpenAI's API, vLLM's metric names.
-    Engine(Box<bench::engine::cli::EngineArgs>),
+    Engine(Box<engine::cli::EngineArgs>),
     /// A capacity drill: plays load, judges it, writes a report. Exit code 0 passed, 1 failed, 2 usage.
     #[command(after_help = drill::EXAMPLES)]
     Drill(Box<drill::DrillArguments>),
@@ -111,9 +111,9 @@ fn demonstrate(arguments: &demo::DemoArgs) -> ExitCode {
     }
 }
 
-fn engine(arguments: bench::engine::cli::EngineArgs) -> ExitCode {
+fn engine(arguments: engine::cli::EngineArgs) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result = runtime.and_then(|runtime| runtime.block_on(bench::engine::cli::run(arguments)));
+    let result = runtime.and_then(|runtime| runtime.block_on(engine::cli::run(arguments)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => failed(&format!("the simulated engine stopped: {e}")),

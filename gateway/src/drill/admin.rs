@@ -1,7 +1,7 @@
 //! What a drill asks of a gateway's admin interface: its inside, and a few changes that end by themselves.
 
 use super::DrillError;
-use bench::drill::policy::{BudgetGauge, Inside, ReplicaGauge};
+use drill::policy::{BudgetGauge, Inside, ReplicaGauge};
 use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;

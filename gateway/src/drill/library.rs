@@ -44,7 +44,7 @@ fn an_interrupted_drill_is_judged_as_far_as_it_got_and_does_not_pass() {
 
     assert!(!figures.passed);
     assert_eq!(figures.ended_early.as_deref(), Some("it was interrupted"));
-    let page = bench::report::page::page(&figures);
+    let page = drill::report::page::page(&figures);
     assert!(
         page.starts_with("<!doctype html>") && page.contains("It ended early"),
         "it has a report all the same"

@@ -30,11 +30,11 @@ mod stage;
 mod target;
 
 use crate::clock;
-use bench::drill::play::play_watched;
-use bench::drill::policy::Policy;
-use bench::drill::script::Drill;
-use bench::report::figures::{Figures, How, figures};
 use config::Faults;
+use drill::play::play_watched;
+use drill::policy::Policy;
+use drill::report::figures::{Figures, How, figures};
+use drill::script::Drill;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -175,7 +175,7 @@ fn write(figures: &Figures, folder: &Path) -> Result<[PathBuf; 2], DrillError> {
     std::fs::create_dir_all(folder).map_err(|error| DrillError::Report(folder.to_owned(), error))?;
     let json = serde_json::to_string_pretty(figures).unwrap_or_default();
     Ok([
-        written(folder.join(format!("{}.html", figures.drill)), bench::report::page::page(figures))?,
+        written(folder.join(format!("{}.html", figures.drill)), drill::report::page::page(figures))?,
         written(folder.join(format!("{}.json", figures.drill)), json + "\n")?,
     ])
 }

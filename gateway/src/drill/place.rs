@@ -2,12 +2,12 @@
 //!
 //! As for engines there is no switch that turns verification off: a private authority is named by its certificate.
 
-use bench::load::tls::Tls;
 use http::Uri;
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use load::tls::Tls;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};

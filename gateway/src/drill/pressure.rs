@@ -8,7 +8,7 @@ use super::DrillError;
 use super::admin::Admin;
 use super::interrupt;
 use crate::clock;
-use bench::drill::policy::Inside;
+use drill::policy::Inside;
 use std::io::IsTerminal as _;
 use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! How far a drill is, in one line that is drawn over itself. On a terminal only: piped, it says nothing.
 
 use crate::clock;
-use bench::drill::run::{Outcome, Run};
+use drill::run::{Outcome, Run};
 use shedder::Tier;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;

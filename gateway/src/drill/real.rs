@@ -10,13 +10,13 @@ use super::progress::Progress;
 use super::stage::{self, Stage};
 use super::target::Target;
 use crate::clock;
-use bench::drill::live::{Generator, Live};
-use bench::drill::policy::Inside;
-use bench::drill::run::Run;
-use bench::drill::scenario::Incident;
-use bench::drill::script::Drill;
-use bench::load::script::Script;
-use bench::report::figures::{Figures, How, figures};
+use drill::live::{Generator, Live};
+use drill::policy::Inside;
+use drill::report::figures::{Figures, How, figures};
+use drill::run::Run;
+use drill::scenario::Incident;
+use drill::script::Drill;
+use load::script::Script;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -149,7 +149,7 @@ async fn follow(
         }
         let below = drill.stop_below.zip(live.priority_lately()).filter(|(min, share)| share < min);
         if let Some((min, share)) = below {
-            let (share, min) = (bench::drill::judge::percent(share), bench::drill::judge::percent(min));
+            let (share, min) = (drill::judge::percent(share), drill::judge::percent(min));
             early = Some(Early(format!(
                 "only {share} of the priority requests of the last 15 s were served within the SLO, and it was to stop below {min}"
             )));

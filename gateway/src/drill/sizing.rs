@@ -1,11 +1,11 @@
 //! `tidegate drill plan`: how many replicas for which attainment.
 
 use super::{DrillError, Output, interrupt, load};
-use bench::drill::file::{AccountFile, DrillFile, Fleet, SloFile, TrafficFile, resolve};
-use bench::drill::judge::percent;
-use bench::drill::script::Drill;
-use bench::drill::sizing::{Sizing, Whose, size};
-use bench::report::sizes::{found, goal, sizes};
+use drill::file::{AccountFile, DrillFile, Fleet, SloFile, TrafficFile, resolve};
+use drill::judge::percent;
+use drill::report::sizes::{found, goal, sizes};
+use drill::script::Drill;
+use drill::sizing::{Sizing, Whose, size};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;

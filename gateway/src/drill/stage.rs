@@ -5,10 +5,10 @@
 
 use super::DrillError;
 use super::admin::Admin;
-use bench::drill::scenario::Incident;
-use bench::drill::script::Drill;
-use bench::engine::server::{EngineServer, EngineServerConfig};
 use config::keys::{Digest, NewKey};
+use drill::scenario::Incident;
+use drill::script::Drill;
+use engine::server::{EngineServer, EngineServerConfig};
 use limits::{BudgetConfig, Policy};
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -3,12 +3,12 @@
 use super::DrillError;
 use super::admin::Admin;
 use super::place::Place;
-use bench::drill::file::offered;
-use bench::drill::script::Drill;
-use bench::load::script::Script;
+use drill::file::offered;
+use drill::script::Drill;
 use http::{Request, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
+use load::script::Script;
 use serde_json::Value;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::net::ToSocketAddrs as _;

@@ -3,40 +3,6 @@
 use limits::{AdaptiveRule, Budget, BudgetConfig, ChangeReason, Meter, Policy, RuleFault};
 
 use crate::common::*;
-use crate::p12;
-
-const DAY_MINUTES: u64 = 24 * 60;
-
-/// "10M limit, steady 1M per minute: 8.0M on day 3, then 6.4M, 5.12M, 4.096M, 3.2768M, 2.62144M, and stop."
-#[test]
-fn p12_a_limit_that_is_not_used_decays_as_published_and_stops() {
-    let outcome = p12::decay(12);
-
-    assert_eq!(outcome.changes, p12::DECAY.map(|(day, limit)| (day * DAY_MINUTES, limit)));
-    assert_eq!(outcome.last, 2_621_440, "1M is 38 % of it: no further");
-}
-
-/// "Doubles in 47 minutes."
-#[test]
-fn p12_a_limit_in_full_use_doubles_in_47_minutes() {
-    let outcome = p12::ramp(62);
-
-    let steps = [(1, 1_250_000), (16, 1_562_500), (31, 1_953_125), (46, 2_441_406), (61, 3_051_757)];
-    assert_eq!(outcome.changes, steps);
-    assert_eq!(p12::doubling_minutes().round(), 47.0);
-    let doubled = outcome.changes.iter().find(|(_, limit)| *limit >= 2_000_000);
-    assert_eq!(doubled.map(|(minute, _)| *minute), Some(46));
-}
-
-/// "The ceiling in a few hours": 1M to 54M.
-#[test]
-fn p12_the_ceiling_is_reached_in_a_few_hours() {
-    let outcome = p12::ramp(6 * 60);
-
-    let reached = outcome.changes.iter().find(|(_, limit)| *limit == 54_000_000);
-    assert_eq!(reached.map(|(minute, _)| *minute), Some(1 + 17 * 15), "18 steps");
-    assert_eq!(outcome.last, 54_000_000);
-}
 
 #[test]
 fn half_of_the_limit_is_not_more_than_half() {

@@ -6,21 +6,6 @@ use limits::{Ask, Budget, BudgetConfig, Meter, PerMeter, Policy, Reservation, Sn
 use proptest::prelude::*;
 
 use crate::common::*;
-use crate::t3;
-
-/// The size for every day; `T3_DECISIONS` sets another.
-const T3_DECISIONS: u64 = 200_000;
-
-#[test]
-fn t3_no_sixty_seconds_hold_more_than_the_limit_and_what_could_not_be_known() {
-    let decisions = std::env::var("T3_DECISIONS").ok().and_then(|text| text.parse().ok());
-
-    let outcome = t3::run(1, decisions.unwrap_or(T3_DECISIONS));
-
-    assert_eq!((outcome.violations, outcome.left_over), (0, 0), "{outcome:?}");
-    assert!(outcome.refused > outcome.decisions / 10, "the limits were felt: {outcome:?}");
-    assert!(outcome.overrun > 0, "and overrun: {outcome:?}");
-}
 
 /// Something that happens to a budget.
 #[derive(Debug, Clone)]

@@ -121,7 +121,7 @@ impl Gateway {
 
     /// Waits until nothing runs, then asserts that every counter that must be zero is.
     pub(crate) async fn invariants(&self) {
-        let end = bench::clock::now() + PATIENCE;
+        let end = engine::clock::now() + PATIENCE;
         loop {
             let page = self.admin("/api/v1/invariants").await.json();
             let counters = page["counters"].as_object().unwrap().clone();
@@ -131,7 +131,7 @@ impl Gateway {
                 assert_eq!(page["at_rest"], true, "{page}");
                 return;
             }
-            assert!(bench::clock::now() < end, "not zero at rest: {open:?}");
+            assert!(engine::clock::now() < end, "not zero at rest: {open:?}");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }
@@ -226,7 +226,7 @@ async fn launch(config: &Value) -> Result<(Child, Folder, SocketAddr, SocketAddr
     place(&mut config, &folder);
     fs::write(folder.0.join("config.yaml"), serde_json::to_vec_pretty(&config).unwrap()).unwrap();
     let mut child = start(&folder, "", &[]);
-    let end = bench::clock::now() + PATIENCE;
+    let end = engine::clock::now() + PATIENCE;
     loop {
         let said = folder.text("stdout");
         let ended = child.try_wait().unwrap().is_some();
@@ -236,7 +236,7 @@ async fn launch(config: &Value) -> Result<(Child, Folder, SocketAddr, SocketAddr
         {
             return Ok((child, folder, address, admin));
         }
-        if ended || bench::clock::now() > end {
+        if ended || engine::clock::now() > end {
             let _ = child.kill();
             let _ = child.wait();
             return Err(said + &folder.text("stderr"));

@@ -29,8 +29,8 @@ pub(crate) use config::{KEY, config};
 pub(crate) use gateway::Gateway;
 pub(crate) use wait::eventually;
 
-use bench::engine::profile::{INSTANT, Profile};
-use bench::engine::server::{EngineServer, EngineServerConfig};
+use engine::profile::{INSTANT, Profile};
+use engine::server::{EngineServer, EngineServerConfig};
 
 /// An engine that answers at once, for any model name.
 pub(crate) async fn engine() -> EngineServer {

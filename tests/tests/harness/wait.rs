@@ -16,12 +16,12 @@ where
 {
     let caller = std::panic::Location::caller();
     async move {
-        let end = bench::clock::now() + PATIENCE;
+        let end = engine::clock::now() + PATIENCE;
         loop {
             if let Some(found) = look().await {
                 return found;
             }
-            assert!(bench::clock::now() < end, "{caller}: {what}: not within {PATIENCE:?}");
+            assert!(engine::clock::now() < end, "{caller}: {what}: not within {PATIENCE:?}");
             tokio::time::sleep(POLL).await;
         }
     }

@@ -35,21 +35,25 @@ fn inline_code(text: &str) -> Vec<(usize, &str)> {
 fn unmapped_modules(map: &str, files: &[String]) -> Vec<String> {
     let stem = |path: &str| path.trim_end_matches('/').trim_end_matches(".rs").to_string();
     let named: BTreeSet<String> = inline_code(map).into_iter().map(|(_, code)| stem(code)).collect();
+    let crates: Vec<&str> = files.iter().filter_map(|file| file.strip_suffix("/Cargo.toml")).collect();
     let modules: BTreeSet<String> =
-        files.iter().filter_map(|file| module(file)).map(|module| stem(&module)).collect();
+        files.iter().filter_map(|file| module(file, &crates)).map(|module| stem(&module)).collect();
     let missing = modules.difference(&named);
     missing
         .map(|module| format!("ARCHITECTURE.md: `{module}.rs` is not on the map. Say what it is for."))
         .collect()
 }
 
-/// The module at the top of a crate that a file belongs to. A crate's root is the crate, and a program is none.
-fn module(file: &str) -> Option<String> {
-    match file.split('/').collect::<Vec<_>>().as_slice() {
-        [_, "src", "lib.rs" | "main.rs"] | [_, "src", "bin", ..] => None,
-        [package, "src", module] if module.ends_with(".rs") => Some(format!("{package}/src/{module}")),
-        [package, "src", module, ..] => Some(format!("{package}/src/{module}")),
-        _ => None,
+/// The module at the top of a crate that a file belongs to; `crates` are the folders that hold a `Cargo.toml`, which may
+/// lie in each other. A crate's root is the crate, and a program is none.
+fn module(file: &str, crates: &[&str]) -> Option<String> {
+    let inside = |package: &&str| file.strip_prefix(package)?.strip_prefix("/src/");
+    let (package, inside) = crates.iter().find_map(|package| Some((package, inside(package)?)))?;
+    match inside.split('/').collect::<Vec<_>>().as_slice() {
+        ["lib.rs" | "main.rs"] | ["bin", ..] => None,
+        [file] if !file.ends_with(".rs") => None,
+        [module, ..] => Some(format!("{package}/src/{module}")),
+        [] => None,
     }
 }
 
@@ -88,16 +92,27 @@ fn a_dead_path_is_found_among_living_ones_and_other_code() {
 #[test]
 fn a_module_that_is_not_on_the_map_is_found() {
     let files = [
+        "limits/Cargo.toml",
+        "gateway/Cargo.toml",
+        "gateway/client/Cargo.toml",
         "limits/src/lib.rs",
         "limits/src/window.rs",
         "limits/src/window/tests.rs",
         "limits/src/meter.rs",
         "gateway/src/main.rs",
         "gateway/src/config/mod.rs",
-        "bench/src/bin/prove.rs",
+        "gateway/src/bin/other.rs",
+        "gateway/client/src/lib.rs",
+        "gateway/client/src/typed/mod.rs",
         "tests/tests/it.rs",
     ];
-    let map = "`limits/src/window.rs` and `gateway/src/config/`";
+    let all = "`limits/src/window.rs`, `gateway/src/config/`, `gateway/client/src/typed/` and `limits/src/meter.rs`";
+    let faults = |map: &str| unmapped_modules(map, &files.map(str::to_string));
 
-    super::assert_one(&unmapped_modules(map, &files.map(str::to_string)), &["`limits/src/meter.rs`", "map"]);
+    super::assert_none(&faults(all));
+    super::assert_one(&faults(&all.replace("`limits/src/meter.rs`", "")), &["`limits/src/meter.rs`", "map"]);
+    super::assert_one(
+        &faults(&all.replace("`gateway/client/src/typed/`", "")),
+        &["`gateway/client/src/typed.rs`"],
+    );
 }

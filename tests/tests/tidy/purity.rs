@@ -14,7 +14,7 @@ use super::source::{self, Source, Token, tokens};
 pub(super) const PURE: [&str; 3] = ["limits", "shedder", "tokenizer"];
 
 /// Where time may be read; everybody else is told.
-const CLOCKS: [&str; 2] = ["gateway/src/clock.rs", "bench/src/clock.rs"];
+const CLOCKS: [&str; 2] = ["gateway/src/clock.rs", "bench/engine/src/clock.rs"];
 
 /// Uses of an unordered map that nobody walks: the file, the type, the reason.
 const UNORDERED_WITH_REASON: &[(&str, &str, &str)] = &[];
@@ -146,7 +146,7 @@ fn clock_reads(source: &Source) -> Vec<String> {
     reads
         .map(|window| {
             format!(
-                "{}:{}: `{}::now` is called. Ask `gateway::clock` or `bench::clock`, and pass `now` on.",
+                "{}:{}: `{}::now` is called. Ask `gateway::clock` or `engine::clock`, and pass `now` on.",
                 source.path, window[0].line, window[0].text
             )
         })

@@ -1,6 +1,6 @@
 //! The demo's simulated replicas, which can be lost and come back.
 
-use bench::engine::server::{EngineServer, EngineServerConfig};
+use engine::server::{EngineServer, EngineServerConfig};
 use std::net::SocketAddr;
 
 /// The model's name.

@@ -1,7 +1,7 @@
 //! The demo's traffic: the launch-day drill without an end, and what somebody at the keyboard adds to it.
 
 use crate::drill;
-use bench::drill::scenario::Source;
+use ::drill::scenario::Source;
 use config::Faults;
 use std::path::Path;
 use std::time::Duration;
@@ -48,7 +48,7 @@ impl Tide {
     pub(super) fn new(now: Duration) -> Result<Tide, Faults> {
         let drill = drill::parse(LAUNCH_DAY, "launch-day", Path::new(""))?;
         let source = drill.scenario.sources.into_iter().next();
-        let source = source.unwrap_or_else(|| bench::drill::settings::Setting::CHAT.source(1.0));
+        let source = source.unwrap_or_else(|| ::drill::settings::Setting::CHAT.source(1.0));
         Ok(Tide { began: now, length: drill.scenario.end, source, doubled: false, surge: false })
     }
 

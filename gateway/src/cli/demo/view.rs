@@ -3,7 +3,7 @@
 use super::tide::Phase;
 use crate::clock;
 use crate::state::gateway::Gateway;
-use bench::load::{LiveTier, LoadRun};
+use load::{LiveTier, LoadRun};
 use shedder::Snapshot;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bench::engine::profile::LLAMA_8B_A100;
-use bench::engine::server::{EngineServer, EngineServerConfig};
+use engine::profile::LLAMA_8B_A100;
+use engine::server::{EngineServer, EngineServerConfig};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
 use pingora::connectors::TransportConnector;

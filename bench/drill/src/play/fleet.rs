@@ -1,0 +1,162 @@
+//! The engines of a drill: which one steps next, what it said, and dying.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use shedder::Scrape;
+
+use crate::scenario::Scenario;
+use engine::model::{EngineModel, EngineRequest, Event, Usage};
+use engine::profile::Profile;
+
+/// Why a request did not get into an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unsent {
+    /// Nobody listens.
+    Dead,
+    /// It can never fit there.
+    Refused,
+}
+
+#[derive(Debug)]
+struct Replica {
+    model: EngineModel,
+    alive: bool,
+    pace: u16,
+    /// How often it died; what was on its way from an earlier life is lost.
+    life: u32,
+    /// What was said at the end of each step and has not arrived yet.
+    said: VecDeque<Vec<Event>>,
+    preemptions_before: u64,
+    steps_before: u64,
+}
+
+/// All engines.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    profile: Profile,
+    replicas: Vec<Replica>,
+    spare: Vec<Vec<Event>>,
+}
+
+impl Fleet {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        let replica = |_| Replica {
+            model: EngineModel::new(scenario.profile.clone()),
+            alive: true,
+            pace: 100,
+            life: 0,
+            said: VecDeque::new(),
+            preemptions_before: 0,
+            steps_before: 0,
+        };
+        Self {
+            profile: scenario.profile.clone(),
+            replicas: (0..scenario.replicas).map(replica).collect(),
+            spare: Vec::new(),
+        }
+    }
+
+    fn of(&mut self, number: u16) -> Option<&mut Replica> {
+        self.replicas.get_mut(usize::from(number))
+    }
+
+    /// The engine whose step is due first, and when. O(replicas).
+    pub(crate) fn next_step(&self) -> Option<(Duration, u16)> {
+        let due = self.replicas.iter().zip(0_u16..).filter_map(|(replica, number)| {
+            replica.model.next_step_at().filter(|_| replica.alive).map(|at| (at, number))
+        });
+        due.min()
+    }
+
+    /// Makes that step. The life in which something was said, when something was.
+    pub(crate) fn step(&mut self, now: Duration, number: u16) -> Option<u32> {
+        let mut events = self.spare.pop().unwrap_or_default();
+        let replica = self.replicas.get_mut(usize::from(number))?;
+        replica.model.step(now, &mut events);
+        if events.is_empty() {
+            self.spare.push(events);
+            return None;
+        }
+        replica.said.push_back(events);
+        Some(replica.life)
+    }
+
+    /// What was said first and not heard yet, unless the engine died since.
+    pub(crate) fn hear(&mut self, number: u16, life: u32) -> Option<Vec<Event>> {
+        self.of(number).filter(|replica| replica.life == life)?.said.pop_front()
+    }
+
+    /// Gives the memory of what was heard back.
+    pub(crate) fn heard(&mut self, mut events: Vec<Event>) {
+        events.clear();
+        self.spare.push(events);
+    }
+
+    pub(crate) fn submit(
+        &mut self,
+        now: Duration,
+        number: u16,
+        request: EngineRequest,
+    ) -> Result<(), Unsent> {
+        let replica = self.of(number).filter(|replica| replica.alive).ok_or(Unsent::Dead)?;
+        replica.model.submit(now, request).map_err(|_| Unsent::Refused)
+    }
+
+    pub(crate) fn abort(&mut self, now: Duration, number: u16, id: u64) -> Option<Usage> {
+        self.of(number)?.model.abort(now, id)
+    }
+
+    /// Dies. What ran on it should have been aborted before, for the account of its work.
+    pub(crate) fn lose(&mut self, number: u16) {
+        let profile = self.profile.clone();
+        let Some(replica) = self.of(number) else { return };
+        let counters = replica.model.counters();
+        replica.preemptions_before += counters.preemptions;
+        replica.steps_before += counters.steps;
+        replica.model = EngineModel::new(profile);
+        replica.model.set_pace(f64::from(replica.pace) / 100.0);
+        replica.alive = false;
+        replica.life += 1;
+        replica.said.clear();
+    }
+
+    pub(crate) fn bring_back(&mut self, number: u16) {
+        if let Some(replica) = self.of(number) {
+            replica.alive = true;
+        }
+    }
+
+    /// It works at so many percent of its speed from the next step on.
+    pub(crate) fn pace(&mut self, number: u16, percent: u16) {
+        if let Some(replica) = self.of(number) {
+            replica.pace = percent;
+            replica.model.set_pace(f64::from(percent) / 100.0);
+        }
+    }
+
+    /// What its metrics show, while it lives.
+    pub(crate) fn scrape(&self, number: u16) -> Option<Scrape> {
+        let replica = self.replicas.get(usize::from(number)).filter(|replica| replica.alive)?;
+        let gauges = replica.model.gauges();
+        Some(Scrape {
+            running: gauges.running,
+            waiting: gauges.waiting,
+            kv_used: Some(gauges.kv_usage),
+            kv_capacity_tokens: Some(u64::from(self.profile.kv_tokens)),
+            preemptions_total: Some(replica.model.counters().preemptions),
+            slots: self.profile.tells_slots.then_some(self.profile.sequences_max),
+            // Hardly any engine names it; whoever needs it has to find out.
+            step_budget: None,
+        })
+    }
+
+    /// Preemptions and steps of all lives.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        let each = self.replicas.iter().map(|replica| {
+            let counters = replica.model.counters();
+            (replica.preemptions_before + counters.preemptions, replica.steps_before + counters.steps)
+        });
+        each.fold((0, 0), |sum, each| (sum.0 + each.0, sum.1 + each.1))
+    }
+}

@@ -1,0 +1,180 @@
+//! The harness itself: that it is deterministic, loses nothing, sees what it should, and is quick.
+
+use std::time::Duration;
+
+use shedder::Tier;
+
+use super::play;
+use crate::policy::Policy;
+use crate::run::{Outcome, Run};
+use crate::scenario::traffic::Stream;
+use crate::scenario::{Client, Incident, Prefixes, Retry, Scenario};
+use crate::settings::Setting;
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn short(load: f64) -> Scenario {
+    Scenario { warm_up: seconds(10), end: seconds(40), ..Setting::CHAT.scenario(5, load, 1.0) }
+}
+
+fn policies() -> [Policy; 6] {
+    [
+        Policy::Shipped,
+        Policy::held_at(40.0),
+        Policy::NoControl,
+        Policy::QueueOrMemory,
+        Policy::FixedConcurrency { places: 70, wait: seconds(60), regular: 1.0 },
+        Policy::FixedConcurrency { places: 70, wait: Duration::from_millis(1_700), regular: 0.85 },
+    ]
+}
+
+/// Everything that can go wrong at once.
+fn storm(seed: u64) -> Scenario {
+    let mut scenario = Scenario { seed, ..short(2.0) };
+    scenario.incidents = vec![
+        (seconds(15), Incident::Lost(1)),
+        (seconds(16), Incident::MetricsFrozen),
+        (seconds(22), Incident::Back(1)),
+        (seconds(25), Incident::MetricsBack),
+        (seconds(30), Incident::Lost(0)),
+    ];
+    for source in &mut scenario.sources {
+        source.streaming = 0.5;
+        source.prefixes = Prefixes::Conversations { continued: 50 };
+        source.context = 8_000;
+        source.steps = vec![(seconds(20), 0.5), (seconds(30), 2.0)];
+        source.client = Client {
+            retry: Some(Retry { tries: 2, obeys: seed.is_multiple_of(2) }),
+            patience: Some(seconds(3)),
+        };
+    }
+    scenario
+}
+
+#[test]
+fn the_same_scenario_gives_the_same_run_to_the_bit() {
+    for policy in policies() {
+        assert_eq!(play(&storm(9), &policy), play(&storm(9), &policy), "{}", policy.name());
+    }
+    assert_ne!(play(&storm(9), &Policy::Shipped), play(&storm(10), &Policy::Shipped));
+}
+
+/// Each request has one end per try, each policy has forgotten everybody, and no call came for someone unknown.
+#[test]
+fn every_try_ends_once_and_every_place_comes_back() {
+    for policy in policies() {
+        for seed in 1..=2 {
+            let scenario = storm(seed);
+            let asked: usize = Stream::all(&scenario).into_iter().map(Iterator::count).sum();
+
+            let run = play(&scenario, &policy);
+
+            let first_tries = run.ended.iter().filter(|ended| ended.number == 0).count();
+            assert_eq!(first_tries, asked, "{} {seed}", policy.name());
+            let mut tickets: Vec<u32> = run.ended.iter().map(|ended| ended.ticket).collect();
+            tickets.sort_unstable();
+            tickets.dedup();
+            assert_eq!(tickets.len(), run.ended.len(), "{} {seed}", policy.name());
+            assert!(run.at_rest, "{} {seed}", policy.name());
+            let came_back = run.ended.iter().any(|ended| ended.number > 0);
+            assert!(came_back || policy != Policy::Shipped, "whoever is refused tries again");
+        }
+    }
+}
+
+fn met_requests(run: &Run) -> u64 {
+    run.count(|_| true).1
+}
+
+/// What engines computed for an answered request is its prompt and its answer, once.
+#[test]
+fn work_of_an_answered_request_is_its_uncached_prompt_and_its_answer() {
+    let run = play(&short(0.5), &Policy::Shipped);
+    assert!(met_requests(&run) > 300);
+    for ended in run.judged().filter(|ended| ended.is_met()) {
+        assert_eq!(ended.tokens, ended.size.output_tokens);
+        assert_eq!(ended.work, u64::from(ended.size.prompt_tokens + ended.size.output_tokens));
+    }
+}
+
+/// On an idle fleet a first token comes after prefill, network both ways and nothing else.
+#[test]
+fn an_idle_fleet_answers_in_the_time_of_the_model() {
+    let scenario = short(0.01);
+    let run = play(&scenario, &Policy::Shipped);
+    assert!(!run.ended.is_empty());
+    for ended in &run.ended {
+        let own = scenario.profile.idle_prefill(ended.size.prompt_tokens) + 2 * scenario.network;
+        let ttft = ended.ttft.expect("answered");
+        assert!(ttft >= own && ttft < own + Duration::from_millis(20), "{ttft:?}, alone {own:?}");
+    }
+}
+
+/// Past the knee an uncontrolled fleet meets nothing any more, and computes everything in vain.
+#[test]
+fn without_control_there_is_no_middle() {
+    let run = play(&Setting::CHAT.scenario(1, 2.0, 1.0), &Policy::NoControl);
+    assert_eq!(met_requests(&run), 0);
+    assert!(run.waste() > 0.99);
+    let calm = play(&Setting::CHAT.scenario(1, 1.0, 1.0), &Policy::NoControl);
+    assert!(calm.attained_of(|_| true) > 0.98, "{}", calm.summary());
+}
+
+#[test]
+fn requests_on_a_lost_replica_break_or_go_elsewhere_and_later_ones_are_served() {
+    let mut scenario = short(0.6);
+    scenario.incidents = vec![(seconds(20), Incident::Lost(2))];
+
+    let run = play(&scenario, &Policy::Shipped);
+
+    let broken = |ended: &&crate::run::Ended| ended.outcome == Outcome::Broken;
+    let last = seconds(20) + 3 * scenario.network;
+    assert!((10..60).contains(&run.ended.iter().filter(broken).count()));
+    assert!(run.ended.iter().filter(broken).all(|ended| ended.tried <= last));
+    assert!(run.attained_of(|ended| ended.tried > seconds(22)) > 0.99, "{}", run.summary());
+}
+
+#[test]
+fn frozen_metrics_show_nothing_and_impatient_clients_leave() {
+    let mut scenario = short(2.0);
+    scenario.incidents = vec![(Duration::ZERO, Incident::MetricsFrozen)];
+    scenario.sources.iter_mut().for_each(|source| source.client.patience = Some(Duration::from_millis(500)));
+
+    let run = play(&scenario, &Policy::QueueOrMemory);
+
+    assert!(run.shed().is_empty(), "the rule never saw a full engine");
+    let left = run.count(|ended| ended.outcome == Outcome::Left);
+    assert!(left.0 > 500 && left.1 == 0, "{left:?}");
+    let waited = run.judged().filter(|ended| ended.outcome == Outcome::Left).map(|e| e.ended - e.tried);
+    assert!(waited.into_iter().all(|waited| waited == Duration::from_millis(500)));
+}
+
+/// The same prompts again and again are computed once a replica, and the gateway knows.
+#[test]
+fn prompts_of_a_pool_are_cached_after_their_first_time() {
+    let mut scenario = short(0.5);
+    scenario.sources.iter_mut().for_each(|source| source.prefixes = Prefixes::Pool { prompts: 10 });
+
+    let run = play(&scenario, &Policy::Shipped);
+
+    let late = run.judged().filter(|ended| ended.tried > seconds(20) && ended.size.prompt_tokens > 64);
+    let (prompt, cached) = late
+        .fold((0, 0), |(prompt, cached), ended| (prompt + ended.size.prompt_tokens, cached + ended.cached));
+    assert!(f64::from(cached) > 0.95 * f64::from(prompt), "{cached} of {prompt}");
+}
+
+#[test]
+fn priority_alone_are_the_same_requests() {
+    let scenario = short(2.0);
+    let alone = play(&Scenario { only: Some(Tier::Priority), ..scenario.clone() }, &Policy::NoControl);
+    let among = play(&scenario, &Policy::NoControl);
+    let sizes = |run: &Run| {
+        let mut of: Vec<_> = run.ended.iter().filter(|ended| ended.tier == Tier::Priority).collect();
+        of.sort_by_key(|ended| ended.asked);
+        of.into_iter().map(|ended| (ended.asked, ended.size.prompt_tokens)).collect::<Vec<_>>()
+    };
+    assert_eq!(sizes(&alone), sizes(&among));
+    assert!(alone.ended.iter().all(|ended| ended.tier == Tier::Priority));
+}

@@ -1,0 +1,105 @@
+//! The programs under test, built by cargo and found where it says that it put them.
+
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// Why a program is not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BuildError {
+    /// Cargo failed; it has said why on standard error.
+    #[error("cargo could not build `{0}`")]
+    Failed(&'static str),
+    /// Cargo went well and named no executable.
+    #[error("cargo named no executable for `{0}`")]
+    Missing(&'static str),
+}
+
+/// Each program, once it was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Binaries {
+    /// Where they are, if they are not to be built.
+    folder: Option<PathBuf>,
+    tidegate: OnceCell<PathBuf>,
+    bare_pingora: OnceCell<PathBuf>,
+}
+
+impl Binaries {
+    /// The programs of `folder`; `None`: built when asked for.
+    pub(crate) fn of(folder: Option<PathBuf>) -> Self {
+        Self { folder, ..Self::default() }
+    }
+
+    /// The shipped gateway. Never a stale one: cargo looks each time that `prove` runs.
+    ///
+    /// # Errors
+    /// It does not build.
+    pub(crate) fn tidegate(&self) -> Result<&Path, BuildError> {
+        self.found(&self.tidegate, "tidegate", &["-p", "gateway"])
+    }
+
+    /// The proxy that does nothing but proxy.
+    ///
+    /// # Errors
+    /// It does not build.
+    pub(crate) fn bare_pingora(&self) -> Result<&Path, BuildError> {
+        self.found(&self.bare_pingora, "bare-pingora", &["-p", "prove", "--features", "bare-pingora"])
+    }
+
+    fn found<'a>(
+        &self,
+        cell: &'a OnceCell<PathBuf>,
+        name: &'static str,
+        package: &[&str],
+    ) -> Result<&'a Path, BuildError> {
+        if let Some(path) = cell.get() {
+            return Ok(path);
+        }
+        let path = match &self.folder {
+            Some(folder) => folder.join(name),
+            None => build(name, package)?,
+        };
+        Ok(cell.get_or_init(|| path))
+    }
+}
+
+fn build(name: &'static str, package: &[&str]) -> Result<PathBuf, BuildError> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--release", "--locked", "--message-format=json-render-diagnostics", "--bin", name])
+        .args(package)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|_| BuildError::Failed(name))?;
+    if !output.status.success() {
+        return Err(BuildError::Failed(name));
+    }
+    executable(&output.stdout, name).ok_or(BuildError::Missing(name))
+}
+
+/// The executable of the binary target `name` in cargo's messages, one JSON object a line.
+fn executable(messages: &[u8], name: &str) -> Option<PathBuf> {
+    messages.split(|byte| *byte == b'\n').find_map(|line| {
+        let message: Value = serde_json::from_slice(line).ok()?;
+        let of_target = message.pointer("/target/name")? == name;
+        let path = message.get("executable")?.as_str()?;
+        of_target.then(|| PathBuf::from(path))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executable_is_the_one_of_the_target() {
+        let messages = br#"{"reason":"compiler-artifact","target":{"name":"limits"},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"tidegate"},"executable":"/t/release/tidegate"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages, "tidegate"), Some(PathBuf::from("/t/release/tidegate")));
+        assert_eq!(executable(messages, "limits"), None);
+    }
+}

@@ -1,0 +1,327 @@
+//! The shipped gateway, started with a config, and its admin listener.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::program::{Program, two_free_addresses};
+use super::proof::{Setting, Trouble};
+use super::raw::Connection;
+use engine::clock;
+
+/// Model name in all configs.
+pub(crate) const MODEL: &str = "sim";
+
+/// What changes through the admin API need.
+const TOKEN: &str = "tg-prove";
+
+/// Limits that no proof reaches: the highest that a config may have.
+pub(crate) const LIMITLESS: &str =
+    "{ prompt: 4294967295, uncached_prompt: 4294967295, generated: 4294967295 }";
+
+/// The gateway in its own process. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Tidegate {
+    /// The process.
+    pub(crate) program: Program,
+    /// Where customers connect.
+    pub(crate) address: SocketAddr,
+    /// Where operators connect.
+    pub(crate) admin: SocketAddr,
+}
+
+/// What `/api/v1/invariants` says.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Invariants {
+    /// All counters are zero.
+    pub(crate) at_rest: bool,
+    /// By name.
+    pub(crate) counters: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AccountLimits {
+    models: Vec<ModelLimits>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ModelLimits {
+    meters: Vec<MeterState>,
+}
+
+#[derive(Debug, Deserialize)]
+struct MeterState {
+    meter: String,
+    limit: u64,
+    used: u64,
+    debt: u64,
+}
+
+/// One account of a config.
+#[derive(Debug, Clone)]
+pub(crate) struct AccountLines {
+    /// Its only key.
+    pub(crate) key: String,
+    /// The rest of its entry, in YAML's flow style, beginning with a comma.
+    pub(crate) more: String,
+}
+
+/// What a proof's config has beside the addresses.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// Threads that serve requests.
+    pub(crate) threads: usize,
+    /// The replicas of the one deployment.
+    pub(crate) replicas: Vec<SocketAddr>,
+    /// More of the deployment's entry, in YAML's flow style, beginning with a comma; or nothing.
+    pub(crate) deployment: String,
+    /// The accounts.
+    pub(crate) accounts: Vec<AccountLines>,
+    /// Requests on one connection; `None`: the default.
+    pub(crate) keepalive_requests: Option<u32>,
+    /// How limits move: `fixed` or `published`.
+    pub(crate) policy: &'static str,
+    /// Where budgets outlive the process; `None`: nowhere.
+    pub(crate) state: Option<PathBuf>,
+    /// More of `listen`, in YAML's flow style, beginning with a comma; or nothing.
+    pub(crate) listen: String,
+    /// The name under which the replicas know the model.
+    pub(crate) served_model: String,
+}
+
+impl Config {
+    /// One thread, and as many accounts without any limit that could be felt, with the keys `key-0`, `key-1` …
+    pub(crate) fn limitless(replicas: Vec<SocketAddr>, accounts: usize) -> Self {
+        let accounts = (0..accounts).map(|number| AccountLines {
+            key: format!("key-{number}"),
+            more: format!(
+                ", spending_tier: enterprise, requests_per_minute: 100000000, concurrency: 100000, \
+                 limits: [{{ start: {LIMITLESS}, floor: {LIMITLESS}, ceiling: {LIMITLESS} }}]"
+            ),
+        });
+        Self {
+            threads: 1,
+            replicas,
+            deployment: ", slo: { ttft_ms: 2000, tpot_ms: 100 }".to_owned(),
+            accounts: accounts.collect(),
+            keepalive_requests: None,
+            policy: "fixed",
+            state: None,
+            listen: String::new(),
+            served_model: MODEL.to_owned(),
+        }
+    }
+
+    fn yaml(&self, listen: SocketAddr, admin: SocketAddr, access: &str) -> String {
+        use std::fmt::Write as _;
+        let keepalive =
+            self.keepalive_requests.map_or_else(String::new, |most| format!(", keepalive_requests: {most}"));
+        let replicas: Vec<String> =
+            self.replicas.iter().map(|replica| format!("\"http://{replica}\"")).collect();
+        let mut text = format!(
+            "listen: {{ address: \"{listen}\", threads: {}, limits: {{ connections_per_address: 100000{keepalive} }}{} }}\n\
+             admin: {{ address: \"{admin}\", token_sha256: \"{}\" }}\n\
+             deployments: [{{ name: d, engine: vllm, replicas: [{}]{} }}]\n\
+             models: [{{ name: {MODEL}, deployments: [d], size_class: small, served_model: {} }}]\n\
+             limits: {{ policy: {} }}\n\
+             log: {{ access: {access}, level: warn }}\n",
+            self.threads,
+            self.listen,
+            digest(TOKEN),
+            replicas.join(", "),
+            self.deployment,
+            self.served_model,
+            self.policy,
+        );
+        if let Some(folder) = &self.state {
+            let _ = writeln!(text, "state: {{ dir: \"{}\" }}", folder.display());
+        }
+        text.push_str("accounts:\n");
+        for (number, AccountLines { key, more }) in self.accounts.iter().enumerate() {
+            // Writing into a string cannot fail.
+            let _ = writeln!(text, "  - {{ id: a{number}, keys: [\"{}\"]{more} }}", digest(key));
+        }
+        text
+    }
+}
+
+/// What a config holds of a key: SHA-256 by way of the program itself would need its key; keys of proofs are fixed.
+fn digest(key: &str) -> String {
+    use sha2::{Digest as _, Sha256};
+    let mut text = "sha256:".to_owned();
+    for byte in Sha256::digest(key.as_bytes()) {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+impl Tidegate {
+    /// Builds and starts it, everything on, with the access log in a file.
+    ///
+    /// # Errors
+    /// It does not build, does not start, or refuses the config.
+    pub(crate) async fn start(setting: &Setting, name: &str, config: &Config) -> Result<Self, Trouble> {
+        let _ = std::fs::remove_file(access_log(setting, name));
+        let (address, admin) = two_free_addresses()?;
+        let file = write(setting, name, config, (address, admin))?;
+        let executable = setting.binaries().tidegate()?;
+        let arguments = ["serve", "--config", file.to_str().unwrap_or_default()];
+        let log = setting.out.join(format!("{name}.log"));
+        let mut program = Program::start(executable, arguments, &log)?;
+        let (address, admin) = program
+            .printed(|output| {
+                Some((listed(output, "listening on http://")?, listed(output, "admin on http://")?))
+            })
+            .await?;
+        program.listens(address).await?;
+        Ok(Self { program, address, admin })
+    }
+
+    /// Changes the config file that it was started with under this name; it has to be told to read it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn rewrite(&self, setting: &Setting, name: &str, config: &Config) -> Result<(), Trouble> {
+        write(setting, name, config, (self.address, self.admin)).map(|_| ())
+    }
+
+    /// Reads the counters that must be zero at rest.
+    ///
+    /// # Errors
+    /// The admin listener does not answer.
+    pub(crate) async fn invariants(&self) -> Result<Invariants, Trouble> {
+        Admin::open(self.admin).await?.invariants().await
+    }
+
+    /// Waits until every counter is zero; what they were at last.
+    ///
+    /// # Errors
+    /// The admin listener does not answer.
+    pub(crate) async fn settle(&self, patience: Duration) -> Result<Invariants, Trouble> {
+        let end = clock::now() + patience;
+        loop {
+            let invariants = self.invariants().await?;
+            if invariants.at_rest || clock::now() > end {
+                return Ok(invariants);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// A kept connection to the admin listener.
+#[derive(Debug)]
+pub(crate) struct Admin(Connection);
+
+impl Admin {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self, Trouble> {
+        Ok(Self(Connection::open(address).await?))
+    }
+
+    /// Reads the counters that must be zero at rest.
+    ///
+    /// # Errors
+    /// The connection broke, or the answer is not what it should be.
+    pub(crate) async fn invariants(&mut self) -> Result<Invariants, Trouble> {
+        self.read("/api/v1/invariants").await
+    }
+
+    /// What the budget of the account `id` holds: tokens used in the running minute, of each meter by its name.
+    ///
+    /// # Errors
+    /// As [`Admin::invariants`].
+    pub(crate) async fn used(&mut self, id: &str) -> Result<BTreeMap<String, u64>, Trouble> {
+        Ok(self.meters(id).await?.map(|meter| (meter.meter, meter.used + meter.debt)).collect())
+    }
+
+    /// The limits of the account `id` on the one model, tokens per minute, by the meter's name.
+    ///
+    /// # Errors
+    /// As [`Admin::invariants`].
+    pub(crate) async fn limits(&mut self, id: &str) -> Result<BTreeMap<String, u64>, Trouble> {
+        Ok(self.meters(id).await?.map(|meter| (meter.meter, meter.limit)).collect())
+    }
+
+    async fn meters(&mut self, id: &str) -> Result<impl Iterator<Item = MeterState>, Trouble> {
+        let limits: AccountLimits = self.read(&format!("/api/v1/accounts/{id}/limits")).await?;
+        Ok(limits.models.into_iter().flat_map(|model| model.meters))
+    }
+
+    /// A page as it comes.
+    ///
+    /// # Errors
+    /// The connection broke, or the status is not 200.
+    pub(crate) async fn page(&mut self, path: &str) -> Result<Vec<u8>, Trouble> {
+        let mut body = Vec::new();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let answer = self.0.exchange(request.as_bytes(), |piece| body.extend_from_slice(piece)).await?;
+        if answer.status == 200 {
+            Ok(body)
+        } else {
+            Err(Trouble::Unexpected(format!("{path}: {}", answer.status)))
+        }
+    }
+
+    /// Posts nothing to `path`, with the token; the status.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub(crate) async fn post(&mut self, path: &str) -> Result<u16, Trouble> {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\
+             content-type: application/json\r\ncontent-length: 4\r\n\r\nnull"
+        );
+        Ok(self.0.exchange(request.as_bytes(), |_| ()).await?.status)
+    }
+
+    async fn read<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Trouble> {
+        let body = self.page(path).await?;
+        serde_json::from_slice(&body).map_err(|e| Trouble::Unexpected(format!("{path}: {e}")))
+    }
+}
+
+fn access_log(setting: &Setting, name: &str) -> PathBuf {
+    setting.out.join(format!("{name}-access.log"))
+}
+
+/// Writes the config file, whole or not at all; where it is.
+fn write(
+    setting: &Setting,
+    name: &str,
+    config: &Config,
+    (address, admin): (SocketAddr, SocketAddr),
+) -> Result<PathBuf, Trouble> {
+    let file = setting.out.join(format!("{name}.yaml"));
+    let next = setting.out.join(format!("{name}.yaml.next"));
+    let access = access_log(setting, name);
+    std::fs::write(&next, config.yaml(address, admin, &format!("\"{}\"", access.display())))?;
+    std::fs::rename(&next, &file)?;
+    Ok(file)
+}
+
+fn listed(output: &str, before: &str) -> Option<SocketAddr> {
+    output.lines().find_map(|line| line.strip_prefix(before)?.trim().parse().ok())
+}
+
+/// A chat request, ready to be sent.
+pub(crate) fn chat(key: &str, body: &str) -> Vec<u8> {
+    post("/v1/chat/completions", key, body)
+}
+
+/// The same to any path.
+pub(crate) fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: prove\r\naccept: */*\r\n\
+         authorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body.as_bytes()].concat()
+}

@@ -1,0 +1,4 @@
+//! Proofs of what operators feel: start, idle cost, reloads, very many accounts.
+
+pub(crate) mod accounts;
+pub(crate) mod operate;

@@ -1,0 +1,61 @@
+//! P5: half of the replicas are killed at 0.8×, which leaves what is 1.6× for the others.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::judge::Tier;
+use super::picture;
+use super::play::{Course, Drill, play};
+use super::side::Kind;
+use super::table::{Goal, Row, Table, Unit};
+use crate::harness::proof::{Setting, Trouble};
+
+const SIDES: [Kind; 2] = [Kind::Ours, Kind::HaProxy];
+
+/// From then on after the kill new priority requests have to be served.
+const PAUSE_S: f64 = 2.0;
+
+/// The figures.
+///
+/// # Errors
+/// As [`play`].
+pub(super) fn played(setting: &Setting) -> Result<Table, Trouble> {
+    let (calm, after) = setting.size((3.0, 5.0), (20.0, 35.0));
+    let drill = Drill {
+        name: "real-loss",
+        stages: vec![(0.8, 1.0, calm + after)],
+        priority: 0.3,
+        retries: 0,
+        kill_at: Some(Duration::from_secs_f64(calm)),
+        watch_from: Duration::from_secs_f64(calm),
+        knobs: super::Played::of(setting)?.knobs(),
+    };
+    let courses = play(setting, &drill, &SIDES)?;
+    let end = calm + after;
+    let attained = |tier, from: f64, to: f64| -> Vec<Option<f64>> {
+        let value = |course: &Course| Some(course.requests.within(tier, from, to).attainment());
+        courses.iter().map(value).collect()
+    };
+    let row =
+        |what: &str, values, goal| Row { id: "P5", what: what.to_owned(), values, unit: Unit::Share, goal };
+    let rows = vec![
+        row(
+            "priority attainment from 2 s after the kill",
+            attained(Tier::Priority, calm + PAUSE_S, end),
+            Some((Goal::AtLeast(0.99), Goal::AtLeast(0.75))),
+        ),
+        row(
+            "priority attainment in the 2 s after the kill",
+            attained(Tier::Priority, calm, calm + PAUSE_S),
+            None,
+        ),
+        row("regular attainment from 2 s after the kill", attained(Tier::Regular, calm + PAUSE_S, end), None),
+    ];
+    let details = json!(courses.iter().map(|course| &course.details).collect::<Vec<_>>());
+    let table = Table { sides: SIDES.to_vec(), rows, quick: setting.quick, details };
+    std::fs::write(setting.out.join("real-loss.md"), table.markdown())?;
+    let title = "Half of the replicas killed at 0.8×";
+    std::fs::write(setting.out.join("real-loss.svg"), picture::course(title, &courses, &[(calm, "killed")]))?;
+    Ok(table)
+}

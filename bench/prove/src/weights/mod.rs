@@ -1,0 +1,4 @@
+//! Proofs of how well the tokens of a prompt are estimated before the engine has counted them.
+
+pub(crate) mod cached;
+pub(crate) mod estimate;

@@ -30,6 +30,12 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// 128 random bits.
+#[must_use]
+pub fn key() -> [u8; 16] {
+    (u128::from(bits()) << 64 | u128::from(bits())).to_le_bytes()
+}
+
 /// The member of `0 .. count` that `hint` belongs to, by rendezvous hashing: when `count` changes by one, only
 /// that one's share moves. `None` of none.
 #[must_use]

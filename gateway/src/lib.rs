@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! cli ─► lifecycle ─► server ─► proxy ─► downstream
-//!             └─────► admin ─────┴─────► state ─► store, telemetry, upstream ─► accounts, weighing
+//!             └─────► admin ─────┴─────► state ─► telemetry ─► upstream ─► accounts
 //! ```
 
 pub mod proxy;
@@ -15,13 +15,9 @@ pub mod downstream;
 
 pub mod upstream;
 
-pub mod weighing;
-
 pub mod accounts;
 
 pub mod state;
-
-pub mod store;
 
 pub mod telemetry;
 

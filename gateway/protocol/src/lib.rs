@@ -21,10 +21,9 @@ pub mod engine;
 
 pub mod refusal;
 
-pub mod explain;
-
 pub mod error;
 
 mod hash;
 
 pub use hash::stable_hash;
+pub use refusal::explain;

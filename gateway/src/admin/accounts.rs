@@ -8,8 +8,7 @@ use super::call::Call;
 use super::read::Answered;
 use super::views::accounts::{AccountState, account_state};
 use crate::clock;
-use crate::store::journal::FolderKept;
-use crate::store::roster::RosterError;
+use crate::state::journal::FolderKept;
 use config::keys::{Digest, NewKey};
 use config::{OnForbiddenTier, SpendingTier, Tier};
 use http::StatusCode;
@@ -17,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::time::Duration;
+use store::dynamic_accounts::RosterError;
 
 /// The longest time that an old key is good beside a new one: a quarter.
 const OVERLAP_SECONDS_MAX: u32 = 90 * 86_400;
@@ -166,7 +166,13 @@ pub(super) fn rotate(call: &Call<'_>) -> Answered {
     let ends = call
         .gateway
         .roster
-        .rotate(&call.gateway.snapshot().config, id, new.digest, Duration::from_secs(u64::from(overlap)))
+        .rotate(
+            &call.gateway.snapshot().config,
+            id,
+            new.digest,
+            Duration::from_secs(u64::from(overlap)),
+            clock::wall(),
+        )
         .map_err(refused)?;
     let (by, key, old_end) = (&call.caller.token, new.digest.short(), clock::rfc3339(ends));
     tracing::info!(target: "audit", by, account = id, key, old_end, "keys rotated");

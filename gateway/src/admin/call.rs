@@ -3,8 +3,8 @@
 use super::answer::{Refused, problem};
 use super::guard::Caller;
 use crate::state::gateway::Gateway;
+use crate::state::journal::FolderKept;
 use crate::state::{Account, Snapshot};
-use crate::store::journal::FolderKept;
 use crate::upstream::deployment::Deployment;
 use bytes::Bytes;
 use http::{StatusCode, request};

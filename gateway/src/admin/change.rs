@@ -6,7 +6,6 @@ use super::read::Answered;
 use super::views::{deployments, limits, process};
 use crate::clock;
 use crate::state::reload::{self, Trigger};
-use crate::store::overrides::{Override, OverrideError};
 use crate::telemetry::logging;
 use crate::upstream::deployment::Deployment;
 use crate::upstream::operated::Pressure;
@@ -16,6 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use shedder::{PerTier, ReplicaId};
 use std::time::Duration;
+use store::overrides::{Override, OverrideError};
 
 /// The longest drill under pressure that one call starts: whoever forgets it finds the capacity back.
 const PRESSURE_SECONDS_MAX: u32 = 3600;

@@ -6,6 +6,7 @@
 //! request instead of sleeping out its grace.
 
 use crate::admin;
+use crate::clock;
 use crate::lifecycle::notify;
 use crate::lifecycle::signals::{FLUSH_PATIENCE, Signals};
 use crate::lifecycle::upgrade::{Listeners, Predecessor, Successor, UpgradeError};
@@ -16,11 +17,9 @@ use crate::server::listening::Listening;
 use crate::server::tls::Certificates;
 use crate::state::connections::Connections;
 use crate::state::gateway::Gateway;
+use crate::state::journal::Journal;
 use crate::state::registry::Registry;
 use crate::state::{key_expiry, reload, saving};
-use crate::store::journal::Journal;
-use crate::store::overrides::Overrides;
-use crate::store::roster::Roster;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::accounting::Accounts;
 use crate::telemetry::metrics::{self, RequestMetrics};
@@ -40,6 +39,8 @@ use pingora::services::listening::Service;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use store::dynamic_accounts::Roster;
+use store::overrides::Overrides;
 
 /// How often waits that are over are ended between two ticks: a client's deadline is in milliseconds.
 const DEADLINE_POLL: Duration = Duration::from_millis(25);
@@ -65,7 +66,7 @@ pub enum ServeError {
     Tls(#[from] crate::server::tls::TlsError),
     /// The state folder.
     #[error("{0}")]
-    Journal(#[from] crate::store::journal::JournalError),
+    Journal(#[from] crate::state::journal::JournalError),
     /// The process that ran before did not hand over.
     #[error("{0}")]
     Upgrade(#[from] UpgradeError),
@@ -152,7 +153,7 @@ fn gateway(
     let journal = config.state.dir.as_deref().map(Journal::open).transpose()?;
     let overrides = Overrides::open(config.state.dir.as_deref());
     let registry = Registry::with_state(journal.clone(), overrides);
-    let roster = Roster::open(config.state.dir.as_deref(), config);
+    let roster = Roster::open(config.state.dir.as_deref(), config, clock::wall());
     let gateway = Arc::new(Gateway::new(Arc::clone(config), accounts, connections, registry, roster));
     key_expiry::start(Arc::clone(&gateway))?;
     if let Some(journal) = &journal {

@@ -3,8 +3,8 @@
 use crate::lifecycle::notify;
 use crate::lifecycle::upgrade::{self, Listeners, Successor, UpgradeError};
 use crate::state::gateway::Gateway;
+use crate::state::journal::Journal;
 use crate::state::reload::Trigger;
-use crate::store::journal::Journal;
 use async_trait::async_trait;
 use crossbeam::channel::bounded;
 use parking_lot::Mutex;

@@ -26,7 +26,6 @@ use crate::telemetry::record::Record;
 use crate::upstream::admission::{Admission, Place};
 use crate::upstream::deployment::Deployment;
 use crate::upstream::harvest::Live;
-use crate::weighing::weigh::{Weight, weigh};
 use bytes::Bytes;
 use config::keys;
 use config::{OnForbiddenTier, Tier};
@@ -41,6 +40,7 @@ use protocol::refusal::{Reason, Refusal};
 use protocol::request::call::{Call, TierWish, context_too_long};
 use std::sync::Arc;
 use std::time::Duration;
+use weighing::weigh::{Weight, weigh};
 
 /// Serves one request whose head was read. `true`: the connection may serve another.
 pub async fn serve(gateway: &Arc<Gateway>, session: &mut ServerSession) -> bool {

@@ -26,7 +26,6 @@ use crate::state::{Account, Model};
 use crate::upstream::admission::{Admission, Place};
 use crate::upstream::deployment::Deployment;
 use crate::upstream::harvest::{self, Live};
-use crate::weighing::weigh::Weight;
 use config::Tier;
 use protocol::refusal::{Reason, Refusal};
 use protocol::request::call::Call;
@@ -34,6 +33,7 @@ use protocol::request::policy;
 use shedder::{Offer, Uncached};
 use std::sync::Arc;
 use std::time::Duration;
+use weighing::weigh::Weight;
 
 /// How often a request that waits asks the other deployments for a place.
 pub const REOFFER_EVERY: Duration = harvest::PERIOD;

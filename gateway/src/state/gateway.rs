@@ -6,7 +6,6 @@ use crate::state::Snapshot;
 use crate::state::connections::Connections;
 use crate::state::registry::Registry;
 use crate::state::reload::Reloader;
-use crate::store::roster::{InForce, Roster};
 use crate::telemetry::accounting::Accounts;
 use crate::upstream::admission::Gate;
 use crate::upstream::deployment::{CurrentDeployments, Deployment, put_in_force};
@@ -20,6 +19,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use store::dynamic_accounts::{InForce, Roster};
 use tokio::sync::watch;
 
 /// Idle connections to engines that are kept, over all replicas.
@@ -148,7 +148,7 @@ impl Gateway {
     pub fn accounts_changed(&self, id: Option<&str>) {
         let _turn = self.changing.lock();
         let before = self.snapshot();
-        let made = self.roster.in_force(&before.config).accounts;
+        let made = self.roster.in_force(&before.config, clock::wall()).accounts;
         let after = Arc::new(before.with_accounts(made, &self.registry));
         self.snapshot.store(Arc::clone(&after));
         if let Some(id) = id {
@@ -315,7 +315,7 @@ impl Gateway {
 
 /// The accounts made at run time that are in force under a config; says which the config overrides.
 fn in_force(roster: &Roster, config: &Config) -> Vec<Arc<config::Account>> {
-    let InForce { accounts, overridden } = roster.in_force(config);
+    let InForce { accounts, overridden } = roster.in_force(config, clock::wall());
     for id in overridden {
         tracing::warn!(
             account = &*id,

@@ -11,14 +11,8 @@
 //! 24 bytes for each budget that is known, and some KiB for each that was used in the last ten minutes; in a crowd, in
 //! the last seconds. A million known ones and ten thousand active ones take some 150 MB.
 
-mod file;
-mod format;
-
 use crate::accounts::budget::BudgetCell;
 use crate::clock;
-pub use file::Appended;
-use file::LogFile;
-use format::Record;
 use limits::{Budget, BudgetConfig, Snapshot};
 use parking_lot::{Mutex, MutexGuard};
 use std::fs::{self, File, OpenOptions};
@@ -26,6 +20,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use store::budget_log::format::Record;
+use store::budget_log::{Appended, LogFile};
 
 /// The longest rest that counts: after it nothing but the starting limit is left anyway.
 const ELAPSED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -203,6 +199,7 @@ fn lock(folder: &Path) -> Result<File, JournalError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::registry::Registry;
     use limits::{Ask, Bounds, PerMeter, Policy, Used};
 
     fn config() -> BudgetConfig {

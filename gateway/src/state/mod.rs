@@ -6,6 +6,7 @@
 
 pub mod connections;
 pub mod gateway;
+pub mod journal;
 pub mod key_expiry;
 pub mod registry;
 pub mod reload;
@@ -18,8 +19,6 @@ use crate::accounts::budget::BudgetCell;
 use crate::accounts::memory::AccountMemory;
 use crate::clock;
 use crate::upstream::deployment::Deployment;
-use crate::weighing::averages::UsualAnswer;
-use crate::weighing::weigh::ModelWeigher;
 use config::keys::KeyTable;
 use config::{Config, Tier};
 use limits::RequestMeter;
@@ -28,6 +27,8 @@ use protocol::stable_hash;
 use registry::AccountState;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use weighing::averages::UsualAnswer;
+use weighing::weigh::ModelWeigher;
 
 /// Everything that one config says, ready to use.
 #[derive(Debug)]

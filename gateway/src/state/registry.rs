@@ -3,16 +3,16 @@
 use crate::accounts::budget::BudgetCell;
 use crate::accounts::memory::AccountMemory;
 use crate::clock;
-use crate::store::journal::Journal;
-use crate::store::overrides::Overrides;
-use crate::weighing::averages::UsualAnswer;
-use crate::weighing::weigh::ModelWeigher;
+use crate::state::journal::Journal;
 use config::Config;
 use limits::{Budget, RequestMeter};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use store::overrides::Overrides;
+use weighing::averages::UsualAnswer;
+use weighing::weigh::ModelWeigher;
 
 /// What goes on through reloads, by name. Bounded by what configs ever named.
 #[derive(Debug, Default)]

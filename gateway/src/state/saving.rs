@@ -5,8 +5,8 @@
 
 use crate::clock;
 use crate::state::gateway::Gateway;
+use crate::state::journal::Journal;
 use crate::state::registry::Registry;
-use crate::store::journal::Journal;
 use metrics::{Counter, counter, describe_counter};
 use std::io;
 use std::sync::Arc;

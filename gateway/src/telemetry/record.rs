@@ -7,7 +7,6 @@
 use crate::clock;
 use crate::telemetry::accounting::Accounts;
 use crate::upstream::deployment::Deployment;
-use crate::weighing::weigh::Weight;
 use config::Tier;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limits::Used;
@@ -18,6 +17,7 @@ use protocol::request::call::Call;
 use shedder::{Failure, Permit};
 use std::sync::Arc;
 use std::time::Duration;
+use weighing::weigh::Weight;
 
 /// The status of a request whose client left before it was answered, as nginx has it.
 pub const CLIENT_GONE: u16 = 499;

@@ -3,6 +3,7 @@
 //! It outlives a reload: under a new config who waits and who runs goes on, and so does what was learnt.
 
 use crate::clock;
+use crate::entropy;
 use crate::upstream::admission::Gate;
 use crate::upstream::discovery::Places;
 use crate::upstream::last_minute::LastMinute;
@@ -10,11 +11,11 @@ use crate::upstream::learned::Learned;
 use crate::upstream::operated::Operated;
 use crate::upstream::replica::{Replica, UpstreamTimeouts};
 use crate::upstream::replicas::Replicas;
-use crate::weighing::averages::TokensPerChunk;
-use crate::weighing::weigh::Prefixes;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
+use weighing::averages::TokensPerChunk;
+use weighing::weigh::Prefixes;
 
 /// One deployment.
 #[derive(Debug)]
@@ -145,7 +146,7 @@ impl Deployment {
             places: Mutex::new(places),
             learned: Arc::default(),
             timeouts,
-            prefixes: Arc::new(Prefixes::new(config.shared_prefixes)),
+            prefixes: Arc::new(Prefixes::new(config.shared_prefixes, entropy::key())),
             tokens_per_chunk: Arc::default(),
             last_minute: Arc::default(),
             operated: Arc::default(),
@@ -192,4 +193,17 @@ fn shedder_config(config: &config::Deployment) -> shedder::Config {
         regular_floor: config.regular_share_min,
         ..shedder::Config::default()
     }
+}
+
+/// The only deployment of a small config, with `more` in it.
+#[cfg(test)]
+pub(crate) fn configured(more: &str) -> Arc<config::Deployment> {
+    let text = format!(
+        "deployments: [{{ name: gpu, {more}, replicas: ['http://gpu-1:8000'] }}]\n\
+         models: [{{ name: m, deployments: [gpu] }}]\n\
+         accounts: [{{ id: a, keys: ['sha256:{}'] }}]\n",
+        "4f".repeat(32)
+    );
+    let config = config::Config::parse(&text, "test", &|_| None).expect("a config in order");
+    Arc::clone(&config.deployments[0])
 }

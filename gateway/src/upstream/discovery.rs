@@ -225,7 +225,7 @@ async fn follow_one(deployment: Arc<Deployment>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use config::tests::deployment;
+    use crate::upstream::deployment::configured as deployment;
     use std::net::Ipv4Addr;
 
     fn name() -> Name {

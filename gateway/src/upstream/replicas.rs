@@ -8,11 +8,11 @@ use super::replica::Replica;
 use crate::clock;
 use crate::entropy::rendezvous_among;
 use crate::upstream::admission::Gate;
-use crate::weighing::weigh::Prefixes;
 use arc_swap::ArcSwap;
 use shedder::{ReplicaConfig, ReplicaId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use weighing::weigh::Prefixes;
 
 /// A replica and its number.
 pub type Numbered = (ReplicaId, Arc<Replica>);
@@ -167,8 +167,8 @@ fn numbered(known: &Lists, in_use: &[ReplicaId], wanted: Vec<Replica>, prefixes:
 mod tests {
     use super::*;
     use crate::upstream::deployment::Deployment;
+    use crate::upstream::deployment::configured as deployment;
     use crate::upstream::harvest::Live;
-    use config::tests::deployment;
 
     /// A deployment with these servers, which nobody calls.
     fn deployment_with(servers: &[u8]) -> Deployment {

@@ -6,7 +6,7 @@
 //! are left out, so that a megabyte of base64 does not weigh as text. The part of a prompt that an earlier one
 //! had as well is not weighed again: its count is remembered.
 
-use crate::weighing::exact::ExactCounter;
+use crate::exact::ExactCounter;
 use memchr::memmem::Finder;
 use parking_lot::Mutex;
 use protocol::request::call::Call;
@@ -95,13 +95,10 @@ pub struct Prefixes {
 }
 
 impl Prefixes {
-    /// An empty index. `shared`: accounts profit from each other's prompts.
+    /// An empty index whose hashes are keyed by `key`, which nobody may guess. `shared`: accounts profit from each
+    /// other's prompts.
     #[must_use]
-    pub fn new(shared: bool) -> Self {
-        let mut key = [0; 16];
-        key.iter_mut()
-            .zip([crate::entropy::bits(), crate::entropy::bits()].iter().flat_map(|b| b.to_le_bytes()))
-            .for_each(|(byte, random)| *byte = random);
+    pub fn new(shared: bool, key: [u8; 16]) -> Self {
         let config = PrefixIndexConfig { shared_prefixes: shared, ..PrefixIndexConfig::with_key(key) };
         let index = PrefixIndex::new(config);
         Prefixes { hasher: index.hasher(), index: Mutex::new(index) }

@@ -185,8 +185,9 @@ pub(super) fn read_whole(body: &Bytes, json: &str, stamp: Stamp<'_>) -> Option<W
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::answer::sse::SseSplitter;
     use crate::answer::{StreamReader, read_whole};
-    use crate::api::{Api, sse::SseSplitter};
+    use crate::api::Api;
 
     const STAMP: Stamp<'static> =
         Stamp { tier: shedder::Tier::Regular, model: Some("\"shown\""), usage_asked: false };

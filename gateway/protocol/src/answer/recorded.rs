@@ -3,9 +3,10 @@
 //! For each: any split of the bytes gives the same output; what comes out is what went in but for the values that are
 //! ours; and what is counted is what the engine said.
 
-use super::answer::{EventKind, Stamp, StreamReader, Whole, read_whole};
 use super::sse::SseSplitter;
-use super::{Api, usage::Usage};
+use super::usage::Usage;
+use super::{EventKind, Stamp, StreamReader, Whole, read_whole};
+use crate::api::Api;
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use serde_json::Value;

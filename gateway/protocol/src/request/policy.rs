@@ -170,8 +170,10 @@ mod tests {
         Call::read(Api::Chat, Bytes::copy_from_slice(body.as_bytes()), 64).unwrap()
     }
 
-    fn policy(engine: &str, rules: &str) -> Parameters {
-        crate::config::tests::deployment(&format!("engine: {engine}, parameters: {rules}")).parameters.clone()
+    /// The engine's own rules, and these.
+    fn policy(engine: Engine, rules: &[(&str, Rule)]) -> Parameters {
+        let presets = engine.presets().iter().map(|preset| (preset.name.into(), preset.rule));
+        Parameters::new(presets.chain(rules.iter().map(|(name, rule)| ((*name).into(), *rule))).collect())
     }
 
     fn sent(policy: &Parameters, written: &Written<'_>, body: &str) -> String {
@@ -181,7 +183,7 @@ mod tests {
 
     #[test]
     fn stripped_members_leave_a_whole_body_wherever_they_are() {
-        let policy = policy("openai", "{ strip: [a, b] }");
+        let policy = policy(Engine::Openai, &[("a", Rule::Strip), ("b", Rule::Strip)]);
         for (body, left) in [
             (r#"{"a":1,"model":"m","messages":[]}"#, r#"{"model":"m","messages":[]}"#),
             (r#"{ "a" : {"x":[1,2]} , "b":2,"model":"m","messages":[]}"#, r#"{ "model":"m","messages":[]}"#),
@@ -196,7 +198,7 @@ mod tests {
     /// Threat S8: no spelling gets past the policy.
     #[test]
     fn threat_s8_no_spelling_of_a_parameter_gets_past() {
-        let policy = policy("vllm", "{}");
+        let policy = policy(Engine::Vllm, &[]);
         for key in ["priority", "Priority", "PRIORITY", r"\u0070riority", r"priorit\u0079"] {
             let body = format!(r#"{{"model":"m","{key}":-9,"messages":[],"{key}":-9}}"#);
             assert_eq!(sent(&policy, &Written::default(), &body), r#"{"model":"m","messages":[]}"#, "{key}");
@@ -211,10 +213,8 @@ mod tests {
 
     #[test]
     fn larger_numbers_are_lowered_and_what_is_no_number_is_refused() {
-        let policy = policy(
-            "openai",
-            "{ cap: [{ parameter: top_logprobs, at_most: 5 }, { parameter: temperature, at_most: 1.5 }] }",
-        );
+        let policy =
+            policy(Engine::Openai, &[("top_logprobs", Rule::Cap(5.0)), ("temperature", Rule::Cap(1.5))]);
         let body = r#"{"model":"m","messages":[],"top_logprobs":20,"temperature":1.5}"#;
         assert_eq!(
             sent(&policy, &Written::default(), body),
@@ -230,9 +230,13 @@ mod tests {
     #[test]
     fn rules_with_dots_are_about_members_of_objects() {
         let policy = policy(
-            "openai",
-            "{ strip: [extra_body.priority, a.b.c], deny: [sampling_params.logits_processors], \
-             cap: [{ parameter: sampling_params.n, at_most: 2 }] }",
+            Engine::Openai,
+            &[
+                ("extra_body.priority", Rule::Strip),
+                ("a.b.c", Rule::Strip),
+                ("sampling_params.logits_processors", Rule::Deny),
+                ("sampling_params.n", Rule::Cap(2.0)),
+            ],
         );
         for (member, left) in [
             (r#""extra_body":{"priority":-1}"#, r#""extra_body":{}"#),
@@ -270,7 +274,7 @@ mod tests {
 
     #[test]
     fn what_we_write_replaces_what_the_client_wrote() {
-        let policy = policy("openai", "{}");
+        let policy = policy(Engine::Openai, &[]);
         let written =
             Written { priority: Some(1), cache_salt: Some("s"), request_id: Some(("rid", "req_1")) };
         let body = r#"{"priority":-5,"model":"m","Cache_Salt":"x","messages":[],"stream":true,"RID":"y"}"#;
@@ -306,7 +310,8 @@ mod tests {
             let body = format!("{{{}}}", members.join(" ,"));
             let gone = |key: &str| strip.contains(&key[..1]) && key != "model" && key != "messages";
             let names: Vec<String> = keys.iter().enumerate().map(|(n, key)| format!("{key}{n}")).filter(|key| gone(key)).collect();
-            let policy = policy("openai", &format!("{{ strip: {names:?} }}"));
+            let rules: Vec<(&str, Rule)> = names.iter().map(|name| (&**name, Rule::Strip)).collect();
+            let policy = policy(Engine::Openai, &rules);
 
             let sent: Value = serde_json::from_str(&sent(&policy, &Written::default(), &body)).unwrap();
 

@@ -81,7 +81,7 @@ pub enum UpgradeError {
     Stranger(u32),
     /// The folder.
     #[error("{0}")]
-    Journal(#[from] crate::store::journal::JournalError),
+    Journal(#[from] crate::state::journal::JournalError),
     /// It was told to stop meanwhile.
     #[error("this process is going down already")]
     Stopping,

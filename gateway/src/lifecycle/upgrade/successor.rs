@@ -4,7 +4,7 @@ use super::wire::{Message, Wire};
 use super::{UpgradeError, socket};
 use crate::clock;
 use crate::state::gateway::Gateway;
-use crate::store::journal::Journal;
+use crate::state::journal::Journal;
 use parking_lot::Mutex;
 use rustix::fd::AsFd;
 use std::net::{SocketAddr, TcpListener};

@@ -20,7 +20,7 @@ use crate::state::{Registry, Snapshot};
 use crate::upstream::deployment::Deployment;
 use config::Config;
 
-const LLAMACPP: &str = include_str!("fixtures/llamacpp-metrics.txt");
+const LLAMACPP: &str = include_str!("../../../protocol/src/engine/fixtures/llamacpp-metrics.txt");
 const SMALL: &str =
     "vllm:num_requests_running 0\nvllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"10\"} 1\n";
 
@@ -181,7 +181,7 @@ async fn all_replicas_are_watched_without_being_told() {
     };
 
     let mut watches = Watches::default();
-    watches.follow(&snapshot, &Arc::new(TransportConnector::new(None)));
+    watches.follow(&snapshot.deployments, &Arc::new(TransportConnector::new(None)));
 
     let mut polls = tokio::time::interval(Duration::from_millis(5));
     let seen = async {

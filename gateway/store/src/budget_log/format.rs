@@ -11,34 +11,40 @@ use std::time::Duration;
 const MAGIC: &[u8; 8] = b"TGBUDGET";
 const VERSION: u32 = 1;
 /// Bytes of the header.
-pub(super) const HEADER: u64 = 16;
+pub const HEADER: u64 = 16;
 /// Bytes before a payload.
-pub(super) const FRAME: u64 = 8;
+pub const FRAME: u64 = 8;
 /// Largest payload: a snapshot has at most some KiB, names at most some hundred bytes.
-pub(super) const PAYLOAD_MAX: u32 = 64 << 10;
+pub const PAYLOAD_MAX: u32 = 64 << 10;
 
 /// One budget as it was saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
+pub struct Record {
     /// Wall time since the epoch.
-    pub(super) saved: Duration,
-    pub(super) account: String,
-    pub(super) model: String,
-    pub(super) snapshot: Vec<u8>,
+    pub saved: Duration,
+    /// The account's id.
+    pub account: String,
+    /// The model's name.
+    pub model: String,
+    /// The budget, in the form of `limits::Snapshot`.
+    pub snapshot: Vec<u8>,
 }
 
 /// A record as it lies in its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RecordRef<'a> {
+pub struct RecordRef<'a> {
     /// Wall time since the epoch.
-    pub(super) saved: Duration,
-    pub(super) account: &'a str,
-    pub(super) model: &'a str,
-    pub(super) snapshot: &'a [u8],
+    pub saved: Duration,
+    /// The account's id.
+    pub account: &'a str,
+    /// The model's name.
+    pub model: &'a str,
+    /// The budget, in the form of `limits::Snapshot`.
+    pub snapshot: &'a [u8],
 }
 
 /// The header of a journal of this version.
-pub(super) fn header() -> [u8; HEADER as usize] {
+pub fn header() -> [u8; HEADER as usize] {
     let mut header = [0; HEADER as usize];
     let parts = MAGIC.iter().copied().chain(VERSION.to_le_bytes());
     header.iter_mut().zip(parts).for_each(|(byte, part)| *byte = part);
@@ -46,13 +52,13 @@ pub(super) fn header() -> [u8; HEADER as usize] {
 }
 
 /// Length and checksum of the payload behind this frame.
-pub(super) fn frame(bytes: [u8; FRAME as usize]) -> (u32, u32) {
+pub fn frame(bytes: [u8; FRAME as usize]) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = bytes;
     (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
 }
 
 /// Appends a record with its frame to `bytes`; the length of its payload.
-pub(super) fn encode(record: &Record, bytes: &mut Vec<u8>) -> u32 {
+pub fn encode(record: &Record, bytes: &mut Vec<u8>) -> u32 {
     let length = 12 + record.account.len() + record.model.len() + record.snapshot.len();
     let begin = bytes.len();
     bytes.extend_from_slice(&(length as u32).to_le_bytes());
@@ -70,7 +76,7 @@ pub(super) fn encode(record: &Record, bytes: &mut Vec<u8>) -> u32 {
 }
 
 /// The record in a payload; `None`: it is none.
-pub(super) fn decode(payload: &[u8]) -> Option<RecordRef<'_>> {
+pub fn decode(payload: &[u8]) -> Option<RecordRef<'_>> {
     let (saved, rest) = payload.split_first_chunk::<8>()?;
     let (account, rest) = name(rest)?;
     let (model, snapshot) = name(rest)?;

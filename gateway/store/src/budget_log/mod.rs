@@ -11,7 +11,9 @@
 //! A torn last record, as a crash leaves it, is cut off. Damage in the middle ends the reading there: the whole file is
 //! kept beside the new one for whoever wants to look.
 
-use super::format::{FRAME, HEADER, PAYLOAD_MAX, Record, decode, encode, frame, header};
+pub mod format;
+
+use format::{FRAME, HEADER, PAYLOAD_MAX, Record, decode, encode, frame, header};
 use parking_lot::{Mutex, RwLock};
 use protocol::stable_hash;
 use std::collections::BTreeMap;
@@ -35,7 +37,7 @@ const REWRITE_RETRY_MAX: Duration = Duration::from_secs(600);
 
 /// The file and its index.
 #[derive(Debug)]
-pub(super) struct LogFile {
+pub struct LogFile {
     /// What a look-up needs. Never locked while the disk works.
     places: RwLock<Places>,
     /// What appending needs. Locked while the disk works.
@@ -85,7 +87,7 @@ impl Place {
 
 impl LogFile {
     /// Opens or makes the file. The second value says what was wrong with it, in a sentence. O(size of the file).
-    pub(super) fn open(path: &Path, wall: Duration) -> io::Result<(Self, Option<String>)> {
+    pub fn open(path: &Path, wall: Duration) -> io::Result<(Self, Option<String>)> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         if file.metadata()?.len() == 0 {
             file.write_all_at(&header(), 0)?;
@@ -125,7 +127,7 @@ impl LogFile {
     }
 
     /// Reads the file again, as another process may have left it: appended to, or replaced.
-    pub(super) fn read_again(&self, wall: Duration) -> io::Result<Option<String>> {
+    pub fn read_again(&self, wall: Duration) -> io::Result<Option<String>> {
         let mut writer = self.writer.lock();
         let (fresh, damage) = LogFile::open(&writer.path, wall)?;
         *writer = fresh.writer.into_inner();
@@ -134,12 +136,12 @@ impl LogFile {
     }
 
     /// Budgets that are known.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.places.read().index.len()
     }
 
     /// The last record of these names: one read of the file.
-    pub(super) fn find(&self, account: &str, model: &str) -> Option<Record> {
+    pub fn find(&self, account: &str, model: &str) -> Option<Record> {
         let (file, place) = {
             let places = self.places.read();
             (Arc::clone(&places.file), *places.index.get(&key(account, model))?)
@@ -160,11 +162,7 @@ impl LogFile {
     ///
     /// # Errors
     /// They are not on the disk. A rewriting that fails is no error of the append.
-    pub(super) fn append(
-        &self,
-        now: Duration,
-        records: impl Iterator<Item = Record>,
-    ) -> io::Result<Appended> {
+    pub fn append(&self, now: Duration, records: impl Iterator<Item = Record>) -> io::Result<Appended> {
         let mut writer = self.writer.lock();
         let file = Arc::clone(&self.places.read().file);
         let (mut bytes, mut written, mut end) = (Vec::new(), Vec::new(), writer.end);

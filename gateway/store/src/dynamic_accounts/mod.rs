@@ -14,7 +14,6 @@
 
 mod file;
 
-use crate::clock;
 use config::keys::Digest;
 use config::{self, AccountRules, Config};
 use file::{Line, RosterFile};
@@ -98,9 +97,9 @@ pub struct InForce {
 }
 
 impl Roster {
-    /// Those kept in `folder`. What is wrong is said, and the start goes on.
+    /// Those kept in `folder`, at the wall time `now`. What is wrong is logged, and the start goes on.
     #[must_use]
-    pub fn open(folder: Option<&Path>, config: &Config) -> Self {
+    pub fn open(folder: Option<&Path>, config: &Config, now: Duration) -> Self {
         let Some(folder) = folder else { return Roster::default() };
         let mut inner = Inner::default();
         match RosterFile::open(&folder.join("accounts.jsonl")) {
@@ -124,15 +123,15 @@ impl Roster {
                 inner.damage = Some(damage);
             }
         }
-        inner.fit_all(config, clock::wall());
+        inner.fit_all(config, now);
         Roster { inner: Mutex::new(inner) }
     }
 
-    /// What is in force under `config` now. O(accounts).
+    /// What is in force under `config` at the wall time `now`. O(accounts).
     #[must_use]
-    pub fn in_force(&self, config: &Config) -> InForce {
+    pub fn in_force(&self, config: &Config, now: Duration) -> InForce {
         let mut inner = self.inner.lock();
-        inner.fit_all(config, clock::wall());
+        inner.fit_all(config, now);
         let declared: HashSet<&str> = config.accounts.iter().map(|account| &*account.id).collect();
         let mut force = InForce::default();
         for (id, made) in &inner.made {
@@ -187,7 +186,7 @@ impl Roster {
         inner.write(config, line, names_models)
     }
 
-    /// Adds a key; those that were there end after `overlap`, at once where it is zero. When they end, as wall time.
+    /// Adds a key at the wall time `now`; those that were there end after `overlap`, at once where it is zero. When they end, as wall time.
     ///
     /// # Errors
     /// Why not; nothing has changed then.
@@ -197,16 +196,17 @@ impl Roster {
         id: &str,
         new: Digest,
         overlap: Duration,
+        now: Duration,
     ) -> Result<Duration, RosterError> {
         let mut inner = self.inner.lock();
         let mut line = inner.changeable(config, id)?;
-        let ends = clock::wall() + overlap;
+        let ends = now + overlap;
         let mut keys = Vec::new();
         let mut ending = BTreeMap::new();
         for key in keys_of(&line).into_iter().filter(|_| !overlap.is_zero()) {
             let before = line.ends.get(&key).copied().unwrap_or(u64::MAX);
             let at = before.min(milliseconds(ends));
-            if at > milliseconds(clock::wall()) {
+            if at > milliseconds(now) {
                 ending.insert(key.clone(), at);
                 keys.push(key);
             }

@@ -1,6 +1,6 @@
 //! Refusals that explain themselves: which meter or threshold, by how much, and what to do.
 
-use crate::refusal::{RETRY_AFTER_MAX, Reason, Refusal};
+use super::{RETRY_AFTER_MAX, Reason, Refusal};
 use limits::{Meter, RequestRefusal, RequestRefusalKind};
 use shedder::Rejection;
 use std::time::Duration;

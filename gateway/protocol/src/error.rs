@@ -19,6 +19,17 @@ struct OpenAiErrorBody<'a> {
     r#type: &'a str,
     param: Option<&'a str>,
     code: Option<&'a str>,
+    #[serde(flatten)]
+    numbers: Numbers<'a>,
+}
+
+/// Numbers of an engine's error, as members of ours.
+struct Numbers<'a>(&'a [(Box<str>, u64)]);
+
+impl Serialize for Numbers<'_> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.0.iter().map(|(name, number)| (name, number)))
+    }
 }
 
 #[derive(Serialize)]
@@ -77,19 +88,21 @@ fn openai(refusal: &Refusal) -> Bytes {
         error: OpenAiErrorBody {
             message: &refusal.message,
             r#type: refusal.reason.openai_type(),
-            param: refusal.param,
-            code: Some(refusal.reason.openai_code()),
+            param: param(refusal),
+            code: Some(code(refusal)),
+            numbers: Numbers(refusal.engine.as_ref().map_or(&[], |engine| &engine.numbers)),
         },
     })
 }
 
 fn anthropic(refusal: &Refusal, request_id: &str) -> Bytes {
+    let too_long = refusal.overflow.as_ref().map(|overflow| overflow.anthropic()).unwrap_or_default();
     json(&AnthropicError {
         r#type: "error",
         error: AnthropicErrorBody {
-            r#type: refusal.reason.anthropic_type(),
-            message: &refusal.message,
-            details: AnthropicDetails { error_code: refusal.reason.openai_code() },
+            r#type: anthropic_type(refusal),
+            message: refusal.overflow.as_ref().map_or(&refusal.message, |_| &too_long),
+            details: AnthropicDetails { error_code: code(refusal) },
         },
         request_id,
     })
@@ -98,11 +111,30 @@ fn anthropic(refusal: &Refusal, request_id: &str) -> Bytes {
 fn responses(refusal: &Refusal, sequence_number: u64) -> Bytes {
     json(&ResponsesError {
         r#type: "error",
-        code: refusal.reason.openai_code(),
+        code: code(refusal),
         message: &refusal.message,
-        param: refusal.param,
+        param: param(refusal),
         sequence_number,
     })
+}
+
+/// The code that clients act on: an engine's own word where it has one.
+fn code(refusal: &Refusal) -> &str {
+    let engine = refusal.engine.as_ref().and_then(|engine| engine.code.as_deref());
+    engine.unwrap_or(refusal.reason.openai_code())
+}
+
+fn param(refusal: &Refusal) -> Option<&str> {
+    let engine = refusal.engine.as_ref().and_then(|engine| engine.param.as_deref());
+    engine.or(refusal.param)
+}
+
+/// Anthropic has a type of its own for what is too large.
+fn anthropic_type(refusal: &Refusal) -> &'static str {
+    match refusal.status() {
+        413 => "request_too_large",
+        _ => refusal.reason.anthropic_type(),
+    }
 }
 
 fn json(error: &impl Serialize) -> Bytes {

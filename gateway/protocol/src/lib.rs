@@ -7,6 +7,7 @@
 //! - [`request`]: a request that is understood, and what of it an engine gets to see.
 //! - [`answer`]: how an engine's answer is read: content, usage, errors, end.
 //! - [`engine`]: the engines: what they take, what they tell about their load and limits.
+//! - [`attribution`]: whose fault it is when an answer does not come, and what follows.
 //! - [`refusal`], [`explain`], [`error`]: why there was no answer, in words, and in the shape of each API.
 
 pub mod api;
@@ -18,6 +19,8 @@ pub mod request;
 pub mod answer;
 
 pub mod engine;
+
+pub mod attribution;
 
 pub mod refusal;
 

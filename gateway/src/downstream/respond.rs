@@ -187,7 +187,7 @@ pub fn refusal(envelope: &Envelope, refusal: &Refusal) -> pingora::Result<(Respo
     let body = error::body(envelope.family, refusal, envelope.id_text());
     let json = HeaderValue::from_static("application/json");
     let mut values = Values::default();
-    let mut head = written_head(envelope, &mut values, refusal.reason.status(), &json, body.len())?;
+    let mut head = written_head(envelope, &mut values, refusal.status(), &json, body.len())?;
     head.insert_header(REASON, refusal.reason.name())?;
     match refusal.reason {
         Reason::Unauthenticated => head.insert_header(header::WWW_AUTHENTICATE, "Bearer")?,

@@ -266,10 +266,8 @@ impl Relay<'_, '_> {
     ) {
         if splitter.push(bytes).is_err() {
             batch.error = Some(UpstreamError {
-                status: None,
                 message: "The engine sent an event without an end.".to_owned(),
-                busy: false,
-                retry_after: None,
+                ..UpstreamError::default()
             });
             return;
         }

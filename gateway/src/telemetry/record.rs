@@ -209,7 +209,7 @@ impl Record {
 
     /// It was refused.
     pub fn refused(&mut self, refusal: &Refusal) {
-        self.status = refusal.reason.status();
+        self.status = refusal.status();
         self.reason = refusal.reason.name();
         self.message = Some(refusal.message.clone());
         self.why.clone_from(&refusal.why);

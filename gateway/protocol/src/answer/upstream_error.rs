@@ -1,26 +1,62 @@
-//! What an engine's error means: its load, its fault, or the client's mistake.
+//! An error as an engine tells it: status, words, code, parameter, numbers, out of whatever shape it has.
 //!
-//! Engines answer overload with 429, 503 or 529, or hide it in the first event of a 200 stream; their error
-//! bodies are nested, flat or a bare string. None of that reaches a client as it came: overload becomes
-//! back-pressure, a client's mistake keeps its message in our shape.
+//! Engines nest their errors, write them flat, as a bare string, as FastAPI's `detail`, or as a page of HTML; with the
+//! status in the head of the answer, or as a number in the first event of a stream that began with 200. Here the facts are
+//! read; what follows from them is [`attribution`](crate::attribution)'s.
+//!
+//! # Guarantees
+//!
+//! - Bounded: at most [`MESSAGE_CHARS_MAX`] characters of words and [`NUMBERS_MAX`] further members are kept.
+//! - Never fails: what is not understood is an error without words.
 
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Longest engine message that is passed on, characters.
-const MESSAGE_CHARS_MAX: usize = 500;
+/// Most characters of an engine's sentence that are kept. Errors about a schema quote the schema.
+pub const MESSAGE_CHARS_MAX: usize = 8_192;
+/// Most characters of a code, a type or a parameter's name.
+const WORD_CHARS_MAX: usize = 128;
+/// Most further members that are kept.
+pub const NUMBERS_MAX: usize = 16;
+/// Most entries of a validation error's list that are kept.
+const DETAILS_MAX: usize = 8;
+
+/// The form in which an error came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Shape {
+    /// A JSON error of any engine's shape.
+    Json,
+    /// Plain text, such as a web framework's `Internal Server Error`.
+    Text,
+    /// A page for a browser: a proxy before the engine, never the engine's own words.
+    Page,
+    /// No body, or JSON without an error in it.
+    #[default]
+    Empty,
+}
 
 /// An error that an engine reported, in whatever shape.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UpstreamError {
     /// The HTTP status, its own or the one in the body.
     pub status: Option<u16>,
-    /// The engine's sentence, bounded.
+    /// The engine's sentence, bounded; line breaks are kept, other control characters are not.
     pub message: String,
     /// Whether it means "too busy": to be tried elsewhere, never a fault, never the account's 429.
     pub busy: bool,
     /// How long the engine asked to be left alone, where it said so.
     pub retry_after: Option<Duration>,
+    /// `type`, or TGI's `error_type`.
+    pub kind: Option<Box<str>>,
+    /// `code`, where it is a word and not a status.
+    pub code: Option<Box<str>>,
+    /// The parameter at fault.
+    pub param: Option<Box<str>>,
+    /// Members that are numbers, such as `n_prompt_tokens` and `n_ctx`.
+    pub numbers: Vec<(Box<str>, u64)>,
+    /// The form in which it came.
+    pub shape: Shape,
 }
 
 impl UpstreamError {
@@ -28,10 +64,8 @@ impl UpstreamError {
     #[must_use]
     pub fn without_message() -> UpstreamError {
         UpstreamError {
-            status: None,
             message: "The engine reported an error without a message.".to_owned(),
-            busy: false,
-            retry_after: None,
+            ..UpstreamError::default()
         }
     }
 
@@ -39,11 +73,11 @@ impl UpstreamError {
     #[must_use]
     pub fn from_body(status: u16, body: &[u8]) -> UpstreamError {
         let text = String::from_utf8_lossy(body);
+        let trimmed = text.trim();
         let mut error = Self::from_json(&text).unwrap_or_else(|| UpstreamError {
-            status: None,
-            message: bounded(text.trim()),
-            busy: false,
-            retry_after: None,
+            message: bounded(trimmed, MESSAGE_CHARS_MAX),
+            shape: shape_of(trimmed),
+            ..UpstreamError::default()
         });
         error.status = Some(status);
         error.busy = is_busy_status(status);
@@ -60,24 +94,102 @@ impl UpstreamError {
     fn from_value(value: &Value, depth: u8) -> Option<UpstreamError> {
         if let Value::String(message) = value {
             return Some(UpstreamError {
-                status: None,
-                message: bounded(message),
-                busy: is_busy_kind(message),
-                retry_after: None,
+                message: bounded(message, MESSAGE_CHARS_MAX),
+                busy: is_busy_kind(message) || is_busy_sentence(message),
+                shape: Shape::Json,
+                ..UpstreamError::default()
             });
         }
         let text = |key: &str| value.get(key).and_then(Value::as_str);
         if let Some(inner) = value.get("error").filter(|e| !e.is_null() && depth < 2) {
             let mut error = Self::from_value(inner, depth + 1)?;
             error.busy |= text("error_type").is_some_and(is_busy_kind);
+            error.kind = error.kind.or(text("error_type").map(word));
             return Some(error);
         }
-        let status = value.get("code").and_then(status_in);
-        let message = text("message")?;
+        if let Some(detail) = value.get("detail").filter(|_| text("message").is_none()) {
+            return from_detail(detail);
+        }
+        let status = ["code", "status", "status_code"].into_iter().find_map(|key| status_in(value.get(key)?));
+        // An object with a status or a type is an error even where its words are missing.
+        let message = match text("message").or(text("msg")) {
+            Some(message) => bounded(message, MESSAGE_CHARS_MAX),
+            None => {
+                status?;
+                "The engine reported an error without a message.".to_owned()
+            }
+        };
         let busy = status.is_some_and(is_busy_status)
             || ["type", "code"].into_iter().filter_map(text).any(is_busy_kind)
-            || (status.is_none() && is_busy_sentence(message));
-        Some(UpstreamError { status, message: bounded(message), busy, retry_after: None })
+            || (status.is_none() && is_busy_sentence(&message));
+        Some(UpstreamError {
+            status,
+            busy,
+            message,
+            retry_after: None,
+            kind: text("type").map(word),
+            code: text("code").filter(|code| code.parse::<u64>().is_err()).map(word),
+            param: text("param").map(word),
+            numbers: numbers(value),
+            shape: Shape::Json,
+        })
+    }
+
+    /// A member that is a number.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.numbers.iter().find(|(key, _)| **key == *name).map(|(_, number)| *number)
+    }
+}
+
+/// FastAPI's errors: a sentence, or a list of what is wrong where.
+fn from_detail(detail: &Value) -> Option<UpstreamError> {
+    let (mut message, mut param) = (String::new(), None);
+    match detail {
+        Value::String(text) => message = bounded(text, MESSAGE_CHARS_MAX),
+        Value::Array(list) => {
+            for entry in list.iter().take(DETAILS_MAX) {
+                let what = entry.get("msg").and_then(Value::as_str).unwrap_or("is not valid");
+                let place = place_of(entry.get("loc"));
+                param = param.or_else(|| place.clone());
+                let separator = if message.is_empty() { "" } else { "; " };
+                let _ = write!(message, "{separator}{}: {what}", place.as_deref().unwrap_or("body"));
+            }
+            message = bounded(&message, MESSAGE_CHARS_MAX);
+        }
+        Value::Object(_) => return UpstreamError::from_value(detail, 1),
+        _ => return None,
+    }
+    let param = param.map(|param| word(&param));
+    Some(UpstreamError { message, param, shape: Shape::Json, ..UpstreamError::default() })
+}
+
+/// `["body", "messages", 0, "role"]` as `messages.0.role`.
+fn place_of(loc: Option<&Value>) -> Option<String> {
+    let parts = loc?.as_array()?.iter().map(|part| match part {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    });
+    let place: Vec<String> = parts.take(DETAILS_MAX).skip_while(|part| part == "body").collect();
+    (!place.is_empty()).then(|| place.join("."))
+}
+
+fn numbers(value: &Value) -> Vec<(Box<str>, u64)> {
+    let members = value.as_object().into_iter().flatten();
+    members
+        .filter(|(key, _)| !matches!(key.as_str(), "code" | "status" | "status_code"))
+        .filter_map(|(key, value)| Some((word(key), value.as_u64()?)))
+        .take(NUMBERS_MAX)
+        .collect()
+}
+
+fn shape_of(text: &str) -> Shape {
+    let begins = |with: &str| text.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with));
+    match text {
+        "" => Shape::Empty,
+        _ if begins("<!doctype") || begins("<html") || begins("<?xml") || begins("<head") => Shape::Page,
+        _ if text.starts_with('{') || text.starts_with('[') => Shape::Empty,
+        _ => Shape::Text,
     }
 }
 
@@ -110,10 +222,13 @@ fn status_in(code: &Value) -> Option<u16> {
     u16::try_from(number).ok().filter(|n| (400..600).contains(n))
 }
 
-fn bounded(message: &str) -> String {
-    message.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect()
+fn word(text: &str) -> Box<str> {
+    bounded(text, WORD_CHARS_MAX).into()
 }
 
+fn bounded(message: &str, most: usize) -> String {
+    message.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).take(most).collect()
+}
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,10 +282,54 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_html_becomes_a_bounded_line() {
-        let body = format!("<html>\n{}", "x".repeat(10_000));
+    fn a_page_of_html_is_known_as_one() {
+        let body = format!("<!DOCTYPE html>\n<html>{}", "x".repeat(100_000));
         let error = UpstreamError::from_body(502, body.as_bytes());
+        assert_eq!(error.shape, Shape::Page);
         assert!(error.message.chars().count() <= MESSAGE_CHARS_MAX);
-        assert!(!error.message.contains('\n'));
+        for (body, shape) in
+            [("", Shape::Empty), ("Internal Server Error", Shape::Text), ("{\"id\":1}", Shape::Empty)]
+        {
+            assert_eq!(UpstreamError::from_body(500, body.as_bytes()).shape, shape, "{body}");
+        }
+    }
+
+    /// Case F08: what clients act on survives.
+    #[test]
+    fn case_f08_code_param_type_and_numbers_are_read_from_every_shape() {
+        let llama = UpstreamError::from_body(
+            400,
+            br#"{"error":{"code":400,"message":"too large","type":"exceed_context_size_error","n_prompt_tokens":9000,"n_ctx":8192}}"#,
+        );
+        assert_eq!((llama.kind.as_deref(), llama.code.as_deref()), (Some("exceed_context_size_error"), None));
+        assert_eq!((llama.number("n_prompt_tokens"), llama.number("n_ctx")), (Some(9000), Some(8192)));
+        let openai = UpstreamError::from_body(
+            400,
+            br#"{"error":{"message":"Too long","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#,
+        );
+        assert_eq!(
+            (openai.code.as_deref(), openai.param.as_deref()),
+            (Some("context_length_exceeded"), Some("messages"))
+        );
+        let fastapi = UpstreamError::from_body(
+            422,
+            br#"{"detail":[{"loc":["body","messages",0,"role"],"msg":"field required","type":"missing"},{"loc":["body","n"],"msg":"too small"}]}"#,
+        );
+        assert_eq!(fastapi.message, "messages.0.role: field required; n: too small");
+        assert_eq!(fastapi.param.as_deref(), Some("messages.0.role"));
+        let tgi =
+            UpstreamError::from_body(422, br#"{"error":"Input validation error","error_type":"validation"}"#);
+        assert_eq!(
+            (tgi.message.as_str(), tgi.kind.as_deref()),
+            ("Input validation error", Some("validation"))
+        );
+        let flat = UpstreamError::from_json(r#"{"object":"error","message":"no","code":404}"#).unwrap();
+        assert_eq!((flat.status, flat.shape), (Some(404), Shape::Json));
+    }
+
+    #[test]
+    fn words_keep_their_lines_and_lose_other_controls() {
+        let error = UpstreamError::from_body(400, br#"{"message":"one\ntwo\u0007","code":400}"#);
+        assert_eq!(error.message, "one\ntwo");
     }
 }

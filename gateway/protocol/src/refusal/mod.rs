@@ -4,8 +4,10 @@
 //! status, the machine-readable reason, the sentence for people, and whether and when a retry can help; how it
 //! looks on the wire is the API's affair (`api::error`).
 
+pub mod context;
 pub mod explain;
 
+use context::ContextOverflow;
 use explain::Why;
 use std::time::Duration;
 
@@ -62,6 +64,8 @@ pub enum Reason {
     Draining,
     /// No replica is up.
     NoReplica,
+    /// No file descriptor was left.
+    Descriptors,
     /// The engine broke before the first byte and no retry was left.
     UpstreamError,
     /// The engine was silent before the first byte and no retry was left.
@@ -119,6 +123,7 @@ impl Reason {
             Reason::Memory => "memory",
             Reason::Draining => "draining",
             Reason::NoReplica => "no-replica",
+            Reason::Descriptors => "descriptors",
             Reason::UpstreamError => "upstream_error",
             Reason::UpstreamTimeout => "upstream_timeout",
         }
@@ -202,17 +207,62 @@ pub struct Refusal {
     pub retry: Retry,
     /// The facts behind it, for operators. Boxed, for most steps of a request refuse nothing.
     pub why: Option<Box<Why>>,
+    /// What an engine said beside its words, where it was the engine that refused.
+    pub engine: Option<Box<EngineWords>>,
+    /// Of a prompt that is too long: said in the words of each API.
+    pub overflow: Option<Box<ContextOverflow>>,
+}
+
+/// What an engine's refusal says beside its sentence, as far as clients act on it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EngineWords {
+    /// Its status: 400, 413 or 422.
+    pub status: u16,
+    /// Its code, where it is a word.
+    pub code: Option<Box<str>>,
+    /// The parameter at fault.
+    pub param: Option<Box<str>>,
+    /// Numbers, such as the tokens that were counted.
+    pub numbers: Vec<(Box<str>, u64)>,
 }
 
 impl Refusal {
     /// A refusal for which time changes nothing.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Refusal { reason, message: message.into(), param: None, retry: Retry::NotApplicable, why: None }
+        Refusal {
+            reason,
+            message: message.into(),
+            param: None,
+            retry: Retry::NotApplicable,
+            why: None,
+            engine: None,
+            overflow: None,
+        }
     }
 
     /// A malformed request.
     pub fn bad(message: impl Into<String>) -> Self {
         Refusal::new(Reason::BadRequest, message)
+    }
+
+    /// A prompt that exceeds the context window.
+    #[must_use]
+    pub fn too_long(mut self, overflow: ContextOverflow) -> Self {
+        self.overflow = Some(Box::new(overflow));
+        self
+    }
+
+    /// What an engine said beside its sentence.
+    #[must_use]
+    pub fn told(mut self, engine: EngineWords) -> Self {
+        self.engine = Some(Box::new(engine));
+        self
+    }
+
+    /// The HTTP status: the reason's, or the engine's own where it was the engine that refused.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.engine.as_ref().map_or(self.reason.status(), |engine| engine.status)
     }
 
     /// Names the parameter at fault.

@@ -1,18 +1,20 @@
-//! The process under test, from its config to its end.
+//! The gateway of a test, from its config to its end.
 //!
 //! It is ended by its process id when the value is dropped, also when a test panics; then the end of what it
 //! said is printed too.
 
+use super::base_config::KEY;
 use super::client::{self, Answer, Held};
-use super::config::KEY;
+use super::folder::Folder;
+use super::process;
+use super::program::{Program, Serving, StartError, serve};
 use super::wait::{PATIENCE, eventually};
 use serde_json::Value;
-use std::fs::{self, File};
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Gateways at once: tests of end-to-end behaviour must not measure how crowded the machine is.
@@ -25,53 +27,31 @@ const STARTS_MAX: u32 = 3;
 const LAST_WORDS: usize = 4 << 10;
 
 /// A running gateway.
-pub(crate) struct Gateway {
+pub struct Gateway {
     /// Where customers connect.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     /// Where operators connect.
-    pub(crate) admin: SocketAddr,
-    child: Child,
+    pub admin: SocketAddr,
+    /// The executable, for a successor.
+    executable: PathBuf,
+    program: Program,
     folder: Arc<Folder>,
-    /// Before the names of the files with what it said.
-    nth: &'static str,
     _place: Option<SemaphorePermit<'static>>,
 }
 
-/// A folder that is gone with its value.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Folder {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("e2e-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    fn text(&self, file: &str) -> String {
-        String::from_utf8_lossy(&fs::read(self.0.join(file)).unwrap_or_default()).into_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 impl Gateway {
-    /// Starts a gateway and waits until it serves.
-    pub(crate) async fn start(config: &Value) -> Gateway {
+    /// Starts the gateway `executable` and waits until it serves.
+    pub async fn start(executable: impl AsRef<Path>, config: &Value) -> Gateway {
+        let executable = executable.as_ref().to_path_buf();
         let place = PLACES.acquire().await.unwrap();
         let mut starts = 1;
         loop {
-            match launch(config).await {
-                Ok((child, folder, address, admin)) => {
-                    let (folder, place) = (Arc::new(folder), Some(place));
-                    return Gateway { address, admin, child, folder, nth: "", _place: place };
+            let folder = Arc::new(Folder::new());
+            match launch(&executable, config, &folder).await {
+                Ok(Serving { program, address, admin }) => {
+                    return Gateway { address, admin, executable, program, folder, _place: Some(place) };
                 }
-                Err(said) => assert!(starts < STARTS_MAX, "the gateway did not start:\n{said}"),
+                Err(error) => assert!(starts < STARTS_MAX, "the gateway did not start:\n{error}"),
             }
             starts += 1;
         }
@@ -79,48 +59,50 @@ impl Gateway {
 
     /// Starts a process that is to take this one's place, on the same folder, and waits until it waits for it. `None`: it
     /// ended before.
-    pub(crate) async fn successor(&self) -> Option<Gateway> {
-        let mut child = start(&self.folder, "next-", &["--upgrade"]);
+    pub async fn successor(&self) -> Option<Gateway> {
         let folder = Arc::clone(&self.folder);
-        let said = || folder.text("next-stdout");
+        let executable = self.executable.clone();
+        let config = folder.path().join("config.yaml");
+        let mut program =
+            serve(&executable, &config, &["--upgrade"], &folder.path().join("next-output")).unwrap();
         eventually("the successor waits or ends", || {
-            let over = said().contains("waiting at ") || child.try_wait().unwrap().is_some();
+            let over = program.output().unwrap().contains("waiting at ") || !program.is_running().unwrap();
             async move { over.then_some(()) }
         })
         .await;
+        let waits = program.is_running().unwrap();
         let (address, admin) = (self.address, self.admin);
-        let waits = child.try_wait().unwrap().is_none();
-        let next = Gateway { address, admin, child, folder, nth: "next-", _place: None };
+        let next = Gateway { address, admin, executable, program, folder, _place: None };
         waits.then_some(next)
     }
 
     /// Where its state is.
-    pub(crate) fn state(&self) -> PathBuf {
-        self.folder.0.join("state")
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
     }
 
     /// A page of the admin listener.
-    pub(crate) async fn admin(&self, path: &str) -> Answer {
+    pub async fn admin(&self, path: &str) -> Answer {
         client::send(self.admin, client::get(path, None)).await
     }
 
     /// Sends a chat request with the key of `acme` on a connection of its own and reads the whole answer.
-    pub(crate) async fn chat(&self, body: &Value) -> Answer {
+    pub async fn chat(&self, body: &Value) -> Answer {
         self.chat_as(KEY, body).await
     }
 
     /// The same with another key.
-    pub(crate) async fn chat_as(&self, key: &str, body: &Value) -> Answer {
+    pub async fn chat_as(&self, key: &str, body: &Value) -> Answer {
         client::send(self.address, client::post(body, Some(key))).await
     }
 
     /// Takes a place as `acme`, regular, until what is returned is dropped.
-    pub(crate) async fn hold(&self) -> Held {
+    pub async fn hold(&self) -> Held {
         client::hold(self.address, KEY, client::ask(serde_json::json!({}))).await
     }
 
     /// Waits until nothing runs, then asserts that every counter that must be zero is.
-    pub(crate) async fn invariants(&self) {
+    pub async fn invariants(&self) {
         let end = engine::clock::now() + PATIENCE;
         loop {
             let page = self.admin("/api/v1/invariants").await.json();
@@ -137,49 +119,48 @@ impl Gateway {
     }
 
     /// One of the counters of the invariants.
-    pub(crate) async fn counter(&self, name: &str) -> u64 {
+    pub async fn counter(&self, name: &str) -> u64 {
         let page = self.admin("/api/v1/invariants").await.json();
         page["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name} in {page}"))
     }
 
     /// Waits until one of the counters has a value.
-    pub(crate) async fn counter_becomes(&self, name: &str, value: u64) {
+    pub async fn counter_becomes(&self, name: &str, value: u64) {
         eventually(name, || async { (self.counter(name).await == value).then_some(()) }).await;
     }
 
     /// Replaces its config file, as an operator's editor does: whole, by a rename.
-    pub(crate) fn write_config(&self, config: &Value) {
+    pub fn write_config(&self, config: &Value) {
         let mut config = config.clone();
         place(&mut config, &self.folder);
         let next = self.file("config.next", &config.to_string());
-        fs::rename(next, self.folder.0.join("config.yaml")).unwrap();
+        fs::rename(next, self.folder.path().join("config.yaml")).unwrap();
     }
 
     /// Writes a file into its folder; where it is.
-    pub(crate) fn file(&self, name: &str, content: &str) -> String {
-        let path = self.folder.0.join(name);
+    pub fn file(&self, name: &str, content: &str) -> String {
+        let path = self.folder.path().join(name);
         fs::write(&path, content).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
     /// Open descriptors of the process.
-    pub(crate) fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    pub fn descriptors(&self) -> usize {
+        process::descriptors(self.program.pid()).unwrap()
     }
 
     /// Bytes that the process has read from anywhere, sockets included.
-    pub(crate) fn bytes_read(&self) -> u64 {
-        let io = fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap();
-        io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+    pub fn bytes_read(&self) -> u64 {
+        process::bytes_read(self.program.pid()).unwrap()
     }
 
     /// The access log as written.
-    pub(crate) fn log_text(&self) -> String {
+    pub fn log_text(&self) -> String {
         self.folder.text("access.log")
     }
 
     /// The access log, once it has at least `lines` lines.
-    pub(crate) async fn log(&self, lines: usize) -> Vec<Value> {
+    pub async fn log(&self, lines: usize) -> Vec<Value> {
         eventually("lines of the access log", || async {
             let text = self.log_text();
             let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -190,28 +171,26 @@ impl Gateway {
     }
 
     /// Everything else that the process said.
-    pub(crate) fn said(&self) -> String {
-        let [out, err] = ["stdout", "stderr"].map(|name| self.folder.text(&format!("{}{name}", self.nth)));
-        out + &err
+    pub fn said(&self) -> String {
+        self.program.output().unwrap_or_default()
     }
 
     /// Sends it a signal by name, as `kill -NAME` does.
-    pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
+    pub fn signal(&self, name: &str) {
+        let id = self.program.pid().to_string();
         let sent = Command::new("kill").arg(format!("-{name}")).arg(id).status().unwrap();
         assert!(sent.success(), "kill -{name}");
     }
 
     /// Whether it has ended, and how.
-    pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
+    pub fn exit(&mut self) -> Option<ExitStatus> {
+        self.program.exit().unwrap()
     }
 }
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.program.kill();
         if std::thread::panicking() {
             let said = self.said();
             let from = said.char_indices().map(|(at, _)| at).find(|at| said.len() - at <= LAST_WORDS);
@@ -220,55 +199,19 @@ impl Drop for Gateway {
     }
 }
 
-async fn launch(config: &Value) -> Result<(Child, Folder, SocketAddr, SocketAddr), String> {
-    let folder = Folder::new();
+/// Writes the config into `folder` and starts the program on it.
+async fn launch(executable: &Path, config: &Value, folder: &Folder) -> Result<Serving, StartError> {
     let mut config = config.clone();
-    place(&mut config, &folder);
-    fs::write(folder.0.join("config.yaml"), serde_json::to_vec_pretty(&config).unwrap()).unwrap();
-    let mut child = start(&folder, "", &[]);
-    let end = engine::clock::now() + PATIENCE;
-    loop {
-        let said = folder.text("stdout");
-        let ended = child.try_wait().unwrap().is_some();
-        if let (Some(address), Some(admin), false) =
-            (told(&said, "listening on "), told(&said, "admin on "), ended)
-            && tokio::net::TcpStream::connect(address).await.is_ok()
-        {
-            return Ok((child, folder, address, admin));
-        }
-        if ended || engine::clock::now() > end {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(said + &folder.text("stderr"));
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    place(&mut config, folder);
+    let file = folder.path().join("config.yaml");
+    fs::write(&file, serde_json::to_vec_pretty(&config).unwrap())?;
+    Serving::start(executable, &file, &folder.path().join("output")).await
 }
 
 /// Puts into the folder what is to be written there: the log, and the state where the config has one without a place.
 fn place(config: &mut Value, folder: &Folder) {
-    config["log"]["access"] = folder.0.join("access.log").to_str().unwrap().into();
+    config["log"]["access"] = folder.path().join("access.log").to_str().unwrap().into();
     if config.get("state").is_some_and(|state| state.get("dir").is_none()) {
-        config["state"]["dir"] = folder.0.join("state").to_str().unwrap().into();
+        config["state"]["dir"] = folder.path().join("state").to_str().unwrap().into();
     }
-}
-
-/// Starts the program on the folder's config.
-fn start(folder: &Folder, nth: &str, more: &[&str]) -> Child {
-    let output = |name: &str| Stdio::from(File::create(folder.0.join(format!("{nth}{name}"))).unwrap());
-    Command::new(env!("CARGO_BIN_EXE_tidegate-under-test"))
-        .args(["serve", "--config"])
-        .arg(folder.0.join("config.yaml"))
-        .args(more)
-        .env_remove("RUST_LOG")
-        .env_remove("STATE_DIRECTORY")
-        .stdin(Stdio::null())
-        .stdout(output("stdout"))
-        .stderr(output("stderr"))
-        .spawn()
-        .unwrap()
-}
-
-fn told(said: &str, before: &str) -> Option<SocketAddr> {
-    said.lines().find_map(|line| line.strip_prefix(before)?.split_once("://")?.1.parse().ok())
 }

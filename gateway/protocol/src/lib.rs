@@ -19,6 +19,8 @@ pub mod answer;
 
 pub mod engine;
 
+mod cause;
+
 pub mod refusal;
 
 pub mod explain;

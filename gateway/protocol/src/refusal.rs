@@ -4,7 +4,7 @@
 //! status, the machine-readable reason, the sentence for people, and whether and when a retry can help; how it
 //! looks on the wire is the API's affair (`api::error`).
 
-use crate::explain::Why;
+use crate::cause::Why;
 use std::time::Duration;
 
 /// The reason in `x-tidegate-reason`, and with it status, type and code. Fixed names: dashboards use them.

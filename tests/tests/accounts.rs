@@ -1,11 +1,12 @@
 //! Accounts made, changed and removed while the gateway runs: in force at once, kept, and the config wins.
 
-use crate::harness::config::account;
-use crate::harness::{Gateway, ask, config, engine};
+use crate::PROGRAM;
 use crate::operating::{TOKEN, change, operated};
-use gateway::config::Config;
-use gateway::roster::Roster;
+use config::Config;
+use gateway::store::roster::Roster;
 use http::Method;
+use kit::base_config::account;
+use kit::{Gateway, ask, config, engine};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -43,7 +44,7 @@ async fn made(gateway: &Gateway, body: Value) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_serves_at_once_and_is_refused_at_once() {
     let (engine, folder) = (engine().await, state("at-once"));
-    let gateway = Gateway::start(&keeping(config([engine.url()]), &folder)).await;
+    let gateway = Gateway::start(PROGRAM, &keeping(config([engine.url()]), &folder)).await;
 
     let key = made(&gateway, json!({ "id": "bolt", "account": { "tiers": ["priority"] } })).await;
     let served = gateway.chat_as(&key, &ask(json!({ "service_tier": "priority" }))).await;
@@ -80,7 +81,7 @@ async fn an_account_serves_at_once_and_is_refused_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_rotated_with_and_without_an_overlap() {
     let (engine, folder) = (engine().await, state("rotated"));
-    let gateway = Gateway::start(&keeping(config([engine.url()]), &folder)).await;
+    let gateway = Gateway::start(PROGRAM, &keeping(config([engine.url()]), &folder)).await;
     let first = made(&gateway, json!({ "id": "bolt" })).await;
     let rotate = |seconds: u32| {
         asked(&gateway, Method::POST, "/api/v1/accounts/bolt/keys", json!({ "overlap_seconds": seconds }))
@@ -93,7 +94,7 @@ async fn keys_are_rotated_with_and_without_an_overlap() {
     assert_eq!((status(&gateway, &first).await, status(&gateway, &second).await), (200, 200));
 
     let third = rotate(1).await.1["key"].as_str().unwrap().to_owned();
-    crate::harness::eventually("the old keys have ended", || async {
+    kit::eventually("the old keys have ended", || async {
         let both = (status(&gateway, &first).await, status(&gateway, &second).await);
         (both == (401, 401)).then_some(())
     })
@@ -115,7 +116,7 @@ async fn keys_are_rotated_with_and_without_an_overlap() {
 async fn a_restart_keeps_accounts_and_the_config_wins() {
     let (engine, folder) = (engine().await, state("kept"));
     let base = keeping(config([engine.url()]), &folder);
-    let gateway = Gateway::start(&base).await;
+    let gateway = Gateway::start(PROGRAM, &base).await;
     let bolt = made(&gateway, json!({ "id": "bolt", "account": { "models": ["other-model"] } })).await;
     let nut = made(&gateway, json!({ "id": "nut" })).await;
     drop(gateway);
@@ -123,7 +124,7 @@ async fn a_restart_keeps_accounts_and_the_config_wins() {
     let mut declared = base.clone();
     declared["accounts"].as_array_mut().unwrap().push(account("nut", "tg-declared", json!({})));
     declared["models"][1]["name"] = json!("renamed");
-    let gateway = Gateway::start(&declared).await;
+    let gateway = Gateway::start(PROGRAM, &declared).await;
 
     let other = ask(json!({ "model": "renamed" }));
     let told = async |key: &str| gateway.chat_as(key, &other).await.status;
@@ -153,9 +154,9 @@ async fn a_restart_keeps_accounts_and_the_config_wins() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_changes_say_why_and_change_nothing() {
     let (engine, folder) = (engine().await, state("refused"));
-    let gateway = Gateway::start(&keeping(config([engine.url()]), &folder)).await;
+    let gateway = Gateway::start(PROGRAM, &keeping(config([engine.url()]), &folder)).await;
     made(&gateway, json!({ "id": "bolt" })).await;
-    let taken = gateway::keys::Digest::of(crate::harness::KEY).to_string();
+    let taken = config::keys::Digest::of(kit::KEY).to_string();
     let before = gateway.admin(ACCOUNTS).await.text();
 
     for (body, status, told) in [
@@ -194,27 +195,27 @@ async fn refused_changes_say_why_and_change_nothing() {
 async fn nothing_is_taken_that_could_not_be_kept_and_damage_opens_nothing() {
     let (engine, folder) = (engine().await, state("damaged"));
     let base = config([engine.url()]);
-    let gateway = Gateway::start(&operated(base.clone())).await;
+    let gateway = Gateway::start(PROGRAM, &operated(base.clone())).await;
     let (status_then, told) = asked(&gateway, Method::POST, ACCOUNTS, json!({ "id": "bolt" })).await;
     assert_eq!((status_then, &told["error"]["code"]), (409, &json!("no_state_dir")), "{told}");
     drop(gateway);
 
     let kept = keeping(base, &folder);
-    let gateway = Gateway::start(&kept).await;
+    let gateway = Gateway::start(PROGRAM, &kept).await;
     let key = made(&gateway, json!({ "id": "bolt" })).await;
     drop(gateway);
     let file = folder.join("accounts.jsonl");
     let good = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("nonsense\n{good}")).unwrap();
 
-    let gateway = Gateway::start(&kept).await;
-    assert_eq!((status(&gateway, &key).await, status(&gateway, crate::harness::KEY).await), (401, 200));
+    let gateway = Gateway::start(PROGRAM, &kept).await;
+    assert_eq!((status(&gateway, &key).await, status(&gateway, kit::KEY).await), (401, 200));
     let (status_then, told) = asked(&gateway, Method::POST, ACCOUNTS, json!({ "id": "nut" })).await;
     assert_eq!((status_then, &told["error"]["code"]), (409, &json!("accounts_damaged")));
     assert!(told["error"]["message"].as_str().unwrap().contains("line 1"), "{told}");
     drop(gateway);
     std::fs::write(&file, format!("{good}{{\"v\":1,\"id\":\"bo")).unwrap();
-    let gateway = Gateway::start(&kept).await;
+    let gateway = Gateway::start(PROGRAM, &kept).await;
     assert_eq!(status(&gateway, &key).await, 200, "a change cut off by a crash was never acknowledged");
 }
 

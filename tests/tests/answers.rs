@@ -1,15 +1,16 @@
 //! Answers look as the client asked for them: text, usage, tier, model and limits.
 
-use crate::harness::client::{Answer, Connection, post};
-use crate::harness::config::{PLAIN_KEY, account, budget};
-use crate::harness::{Gateway, KEY, ask, config, engine, gateway_and_engine};
+use crate::PROGRAM;
 use engine::text::expected_text;
+use kit::base_config::{PLAIN_KEY, account, budget};
+use kit::client::{Answer, Connection, post};
+use kit::{Gateway, KEY, ask, config, engine, gateway_and_engine};
 use serde_json::{Value, json};
 
 /// Report A7: usage is always asked for upstream, and shown to those who asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn report_a7_usage_is_shown_to_those_who_asked() {
-    let (gateway, engine) = gateway_and_engine().await;
+    let (gateway, engine) = gateway_and_engine(PROGRAM).await;
     let base = json!({ "stream": true, "seed": 7, "max_tokens": 30 });
     let mut asked = ask(base.clone());
     asked["stream_options"] = json!({ "include_usage": true });
@@ -46,7 +47,7 @@ async fn report_a7_usage_is_shown_to_those_who_asked() {
 /// Text passes byte for byte, streamed or whole, one choice or several.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn text_passes_byte_for_byte() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     for fault in ["", "sim:split-utf8", "sim:role-in-first", "sim:after-done"] {
         for seed in 0..5_u64 {
             let more = json!({ "seed": seed, "max_tokens": 200, "user": fault });
@@ -71,7 +72,7 @@ async fn text_passes_byte_for_byte() {
 /// The tier in the answer is the one that was served: asked for and allowed, never an echo.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_name_the_tier_that_was_served() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     let cases = [
         (KEY, json!(null), "default"),
         (KEY, json!("auto"), "default"),
@@ -123,7 +124,7 @@ async fn report_a15_the_limit_headers_equal_the_ledger() {
     let mut config = config([engine.url()]);
     let limits = json!({ "limits": [budget(123_457, 54_323, 9_999)] });
     config["accounts"].as_array_mut().unwrap().push(account("odd", "tg-odd", limits));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
 
     let mut spent = [0_u64; 3];
     for turn in 0..6_usize {
@@ -152,7 +153,7 @@ async fn report_a15_the_limit_headers_equal_the_ledger() {
 /// The sentence of an engine about a client's mistake is the client's to read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mistake_that_only_the_engine_sees_is_told_in_its_words() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     let mut connection = Connection::open(gateway.address).await;
     let impossible = ask(json!({ "max_tokens": 4_000_000_000_u32 }));
 
@@ -169,10 +170,9 @@ async fn a_mistake_that_only_the_engine_sees_is_told_in_its_words() {
 /// What an account may use is what it sees.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn models_are_listed_as_far_as_the_account_may_use_them() {
-    let (gateway, _engine) = gateway_and_engine().await;
-    let list = |key: &'static str| {
-        crate::harness::client::send(gateway.address, crate::harness::client::get("/v1/models", Some(key)))
-    };
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
+    let list =
+        |key: &'static str| kit::client::send(gateway.address, kit::client::get("/v1/models", Some(key)));
     let names = |answer: &Answer| -> Vec<String> {
         let page = answer.json();
         page["data"]
@@ -184,5 +184,5 @@ async fn models_are_listed_as_far_as_the_account_may_use_them() {
     };
 
     assert_eq!(names(&list(KEY).await), ["sim", "other-model"]);
-    assert_eq!(names(&list(crate::harness::config::STRICT_KEY).await), ["sim"]);
+    assert_eq!(names(&list(kit::base_config::STRICT_KEY).await), ["sim"]);
 }

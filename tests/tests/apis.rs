@@ -1,13 +1,14 @@
 //! Every API, end to end: what its clients get, what its engine gets, and what is booked for it.
 
-use crate::harness::client::{Answer, Connection, get, post_to, send};
-use crate::harness::config::{PLAIN_KEY, STRICT_KEY, account, budget, merge};
-use crate::harness::shape::{POOLED, STREAMED, read, request, tier_name};
-use crate::harness::{Gateway, KEY, config, engine, engine_of, eventually, gateway_and_engine};
+use crate::PROGRAM;
 use engine::profile::LLAMA_8B_A100;
 use engine::text::expected_text;
-use gateway::api::{Api, Family};
 use http::{HeaderValue, Method};
+use kit::base_config::{PLAIN_KEY, STRICT_KEY, account, budget, merge};
+use kit::client::{Answer, Connection, get, post_to, send};
+use kit::shape::{POOLED, STREAMED, read, request, tier_name};
+use kit::{Gateway, KEY, config, engine, engine_of, eventually, gateway_and_engine};
+use protocol::api::{Api, Family};
 use serde_json::{Value, json};
 
 async fn call(gateway: &Gateway, api: Api, body: &Value) -> Answer {
@@ -18,7 +19,7 @@ async fn call(gateway: &Gateway, api: Api, body: &Value) -> Answer {
 /// own numbers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_api_shows_text_usage_and_tier_and_is_booked() {
-    let (gateway, engine) = gateway_and_engine().await;
+    let (gateway, engine) = gateway_and_engine(PROGRAM).await;
     for api in STREAMED {
         for (stream, wish, priority) in [
             (false, json!(null), false),
@@ -59,7 +60,7 @@ async fn every_api_shows_text_usage_and_tier_and_is_booked() {
 /// No API can be called past the meter: each has an account, counts as a request, and reserves tokens or none at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_is_metered() {
-    let (gateway, engine) = gateway_and_engine().await;
+    let (gateway, engine) = gateway_and_engine(PROGRAM).await;
     for (nth, api) in Api::ALL.into_iter().enumerate() {
         for prefix in ["", "/inference"] {
             let path = format!("{prefix}{}", api.path());
@@ -92,7 +93,7 @@ async fn answers_without_output_leave_the_generated_meter_alone() {
     let mut config = config([engine.url()]);
     let limits = json!({ "limits": [budget(1_000_000, 1_000_000, 8)] });
     config["accounts"] = json!([account("acme", KEY, limits)]);
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let spent = call(&gateway, Api::Chat, &request(Api::Chat, 8, json!({}))).await;
     assert_eq!(spent.status, 200);
     gateway.invariants().await;
@@ -127,7 +128,7 @@ async fn counting_tokens_costs_a_request_and_nothing_else() {
     let engine = engine().await;
     let mut config = config([engine.url()]);
     config["accounts"] = json!([account("acme", KEY, json!({ "requests_per_minute": 3 }))]);
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let body = request(Api::CountTokens, 0, json!({ "system": "Be brief." }));
 
     let first = call(&gateway, Api::CountTokens, &body).await;
@@ -181,7 +182,7 @@ async fn refusals_have_the_apis_own_shape() {
     merge(&mut config["models"][0], json!({ "context": 60 }));
     let tiny = json!({ "limits": [budget(1_000_000, 1_000_000, 1)], "on_forbidden_tier": "refuse", "models": ["sim"] });
     config["accounts"][2] = account("strict", STRICT_KEY, tiny);
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     for api in Api::ALL {
         let family = api.form().family;
         let body = request(api, 8, json!({}));
@@ -238,7 +239,7 @@ async fn budgets_are_429_and_load_is_503_in_every_shape() {
     let mut config = config([engine.url()]);
     let spent = json!({ "limits": [budget(4, 4, 1_000_000)] });
     config["accounts"][1] = account("plain", PLAIN_KEY, spent);
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     engine.set_fault("status=429").unwrap();
     for api in STREAMED.into_iter().chain(POOLED) {
         let family = api.form().family;
@@ -264,7 +265,7 @@ async fn budgets_are_429_and_load_is_503_in_every_shape() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaving_stops_the_engine_in_every_shape() {
     let engine = engine_of(LLAMA_8B_A100).await;
-    let gateway = Gateway::start(&config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &config([engine.url()])).await;
     for (nth, api) in STREAMED.into_iter().enumerate() {
         let mut connection = Connection::open(gateway.address).await;
         let body = request(api, 2_000, json!({ "stream": true }));
@@ -296,7 +297,7 @@ async fn answers_keep_the_name_that_the_client_used() {
     let engine = engine().await;
     let mut config = config([engine.url()]);
     merge(&mut config["models"][0], json!({ "served_model": "/models/tide" }));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     for api in STREAMED.into_iter().chain(POOLED) {
         for stream in [false, true] {
             if stream && !api.form().streams {
@@ -314,7 +315,7 @@ async fn answers_keep_the_name_that_the_client_used() {
 /// Both families list models under the same path; each is answered in its own shape, refusals too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn models_are_listed_in_the_shape_of_who_asks() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     let ask = async |path: &str, version: Option<&'static str>| {
         let mut request = get(path, Some(KEY));
         if let Some(version) = version {
@@ -356,7 +357,7 @@ async fn texts_of_a_list_have_a_context_window_each() {
     let engine = engine().await;
     let mut config = config([engine.url()]);
     merge(&mut config["models"][0], json!({ "context": 400 }));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let text = "The tide is in. ".repeat(40);
     let texts = vec![text.as_str(); 20];
     let whole = json!(texts.concat());

@@ -1,9 +1,10 @@
 //! Request bodies reach the engine as they were sent, whatever their size and framing, and nothing else does.
 
-use crate::harness::client::{Connection, post};
-use crate::harness::raw::{Raw, chat_request};
-use crate::harness::recorder::Recorder;
-use crate::harness::{Gateway, KEY, ask, config};
+use crate::PROGRAM;
+use kit::client::{Connection, post};
+use kit::raw::{Raw, chat_request};
+use kit::recorder::Recorder;
+use kit::{Gateway, KEY, ask, config};
 use serde_json::json;
 
 /// A body of exactly `bytes` bytes.
@@ -50,7 +51,7 @@ fn expected(body: &str, stream: bool) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pin_p1_bodies_of_any_size_reach_the_engine_byte_for_byte() {
     let engine = Recorder::start().await;
-    let gateway = Gateway::start(&config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &config([engine.url()])).await;
 
     for bytes in [200, 65_535, 65_536, 65_537, 1 << 20, 20 << 20] {
         for stream in [false, true] {
@@ -87,7 +88,7 @@ async fn the_engine_sees_its_own_name_of_the_model_and_the_client_the_one_it_ask
     let mut config = config([engine.url()]);
     config["models"][0]["served_model"] = json!("vendor/sim-8b");
     config["models"][0]["aliases"] = json!(["nick"]);
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
 
     for name in ["sim", "nick"] {
         let sent = ask(json!({ "model": name }));
@@ -104,7 +105,7 @@ async fn the_engine_sees_its_own_name_of_the_model_and_the_client_the_one_it_ask
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn threat_s2_no_header_of_a_client_reaches_an_engine() {
     let engine = Recorder::start().await;
-    let gateway = Gateway::start(&config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &config([engine.url()])).await;
     let spoofs = "X-Tier: priority\r\nX_Account: other\r\nX-Forwarded-For: 1.2.3.4\r\nX-Sim-Fault: status=503\r\n\
                   Cookie: secret=1\r\nConnection: keep-alive, x-request-id\r\nX-Request-Id: mine\r\nTE: trailers\r\n\
                   Upgrade: websocket\r\nX-Priority: 0\r\n";
@@ -131,7 +132,7 @@ async fn threat_s2_no_header_of_a_client_reaches_an_engine() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unknown_members_pass_as_they_are() {
     let engine = Recorder::start().await;
-    let gateway = Gateway::start(&config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &config([engine.url()])).await;
     let deep = "[".repeat(63) + &"]".repeat(63);
     let body = format!(
         r#"{{"model":"sim","messages":[{{"role":"user","content":"hi"}}],"deep":{deep},"x":1e400,"y":"\ud83c\udf0a","api_base":"http://127.0.0.1:1"}}"#

@@ -1,11 +1,12 @@
 //! Streams that break and engines that answer absurdly, in every API's shape.
 
-use crate::harness::client::{Answer, post_to, send};
-use crate::harness::config::merge;
-use crate::harness::shape::{POOLED, STREAMED, read, request};
-use crate::harness::{Gateway, KEY, config, engine, gateway_and_engine};
+use crate::PROGRAM;
 use engine::text::expected_text;
-use gateway::api::Api;
+use kit::base_config::merge;
+use kit::client::{Answer, post_to, send};
+use kit::shape::{POOLED, STREAMED, read, request};
+use kit::{Gateway, KEY, config, engine, gateway_and_engine};
+use protocol::api::Api;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -22,7 +23,7 @@ async fn t6_report_l1_broken_streams_of_every_shape_are_visibly_broken() {
     let engine = engine().await;
     let mut config = config([engine.url()]);
     merge(&mut config["deployments"][0], json!({ "timeouts": { "between_tokens_ms": 300 } }));
-    let gateway = std::sync::Arc::new(Gateway::start(&config).await);
+    let gateway = std::sync::Arc::new(Gateway::start(PROGRAM, &config).await);
     let mut running = JoinSet::new();
     for nth in 0..160_usize {
         let api = STREAMED[nth % STREAMED.len()];
@@ -64,7 +65,7 @@ async fn t6_report_l1_broken_streams_of_every_shape_are_visibly_broken() {
 /// An overload that hides in the first event of a stream becomes a status, whichever words the API has for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_overload_in_the_first_event_becomes_a_status_in_every_shape() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     for api in STREAMED {
         for fault in ["sim:stream-error=0", "sim:stream-error=0,error-code=429"] {
             let answer = stream(&gateway, api, 8, json!({ "user": fault })).await;
@@ -77,7 +78,7 @@ async fn an_overload_in_the_first_event_becomes_a_status_in_every_shape() {
 /// What is odd but whole passes whole, and the text is the engine's, byte for byte.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn odd_answers_that_are_whole_pass_whole_in_every_shape() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     for api in STREAMED {
         for fault in
             ["split-utf8", "garbage", "after-done", "no-usage", "role-in-first", "wrong-usage=-5:-5:99"]
@@ -98,7 +99,7 @@ async fn odd_answers_that_are_whole_pass_whole_in_every_shape() {
 /// A line of ten megabytes, a compressed answer, half a JSON: nobody takes them for an answer, and all comes free.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn absurd_answers_do_no_harm_in_any_shape() {
-    let (gateway, engine) = gateway_and_engine().await;
+    let (gateway, engine) = gateway_and_engine(PROGRAM).await;
     for api in STREAMED {
         let answer = stream(&gateway, api, 8, json!({ "user": "sim:huge-line=10000000" })).await;
         assert!(!read(api, &answer).whole && !answer.clean, "{api:?}");

@@ -1,10 +1,11 @@
 //! Budgets under pressure: no race lets more through than there is, and nothing is taken or given by halves.
 
-use crate::harness::client::{Connection, post};
-use crate::harness::config::{account, budget};
-use crate::harness::{Gateway, ask, config, engine, engine_of};
+use crate::PROGRAM;
 use engine::profile::LLAMA_8B_A100;
 use engine::server::{EngineServer, EngineServerConfig};
+use kit::base_config::{account, budget};
+use kit::client::{Connection, post};
+use kit::{Gateway, ask, config, engine, engine_of};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -16,7 +17,7 @@ async fn metered(prompt: u64, uncached: u64, generated: u64) -> (Gateway, Engine
     let mut config = config([engine.url()]);
     let limits = json!({ "limits": [budget(prompt, uncached, generated)] });
     config["accounts"].as_array_mut().unwrap().push(account("metered", KEY, limits));
-    (Gateway::start(&config).await, engine)
+    (Gateway::start(PROGRAM, &config).await, engine)
 }
 
 /// Report A1: 200 requests at once on a budget for 100.
@@ -27,7 +28,7 @@ async fn report_a1_a_burst_does_not_race_past_the_budget() {
     for nth in 0..200 {
         let address = gateway.address;
         let body = ask(json!({ "max_tokens": 16, "stream": nth % 2 == 0, "user": "sim:delay=20ms" }));
-        burst.spawn(async move { crate::harness::client::send(address, post(&body, Some(KEY))).await });
+        burst.spawn(async move { kit::client::send(address, post(&body, Some(KEY))).await });
     }
 
     let mut served = 0;
@@ -105,7 +106,7 @@ async fn report_a5_cached_tokens_that_are_not_told_are_expected_by_what_went_the
     })
     .await
     .unwrap();
-    let gateway = Gateway::start(&config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &config([engine.url()])).await;
     let text = (0..2_000).map(|word| format!("tide{word} ")).collect::<String>();
     let body = ask(json!({ "messages": [{ "role": "user", "content": text }] }));
 
@@ -136,7 +137,7 @@ async fn report_a10_a_retry_inside_the_gateway_is_charged_once() {
     let mut config = config([broken.url(), engine.url()]);
     let limits = json!({ "limits": [budget(1_000_000, 1_000_000, 100_000)] });
     config["accounts"].as_array_mut().unwrap().push(account("metered", KEY, limits));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
 
     for turn in 0..20 {
         let answer = gateway.chat_as(KEY, &ask(json!({ "stream": turn % 2 == 0 }))).await;
@@ -174,7 +175,7 @@ async fn report_a12_every_route_is_metered_and_enforced() {
             config["accounts"].as_array_mut().unwrap().push(account);
         }
     }
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
 
     for (nth, (path, body)) in routes.into_iter().enumerate() {
         for streamed in [false, true] {
@@ -184,7 +185,7 @@ async fn report_a12_every_route_is_metered_and_enforced() {
             let send = || async {
                 let mut request = post(&body, Some(&format!("tg-{nth}-{streamed}")));
                 *request.uri_mut() = path.parse().unwrap();
-                crate::harness::client::send(gateway.address, request).await
+                kit::client::send(gateway.address, request).await
             };
             let first = send().await;
             gateway.invariants().await;
@@ -220,7 +221,7 @@ async fn report_a15_a_spent_budget_is_that_models_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t2_threat_s13_what_was_computed_is_booked() {
     let engine = engine_of(LLAMA_8B_A100).await;
-    let gateway = Gateway::start(&config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &config([engine.url()])).await;
     let mut running = JoinSet::new();
     for nth in 0..60_u32 {
         let address = gateway.address;
@@ -234,7 +235,7 @@ async fn t2_threat_s13_what_was_computed_is_booked() {
         };
         running.spawn(async move {
             let mut connection = Connection::open(address).await;
-            let mut begun = connection.begin(post(&body, Some(crate::harness::KEY))).await.unwrap();
+            let mut begun = connection.begin(post(&body, Some(kit::KEY))).await.unwrap();
             let pieces = if nth % 4 == 3 { 100 } else { usize::MAX };
             for _ in 0..pieces {
                 if begun.piece().await.is_none() {
@@ -248,7 +249,7 @@ async fn t2_threat_s13_what_was_computed_is_booked() {
 
     let lines = gateway.log(60).await;
     let booked = |name: &str| lines.iter().filter_map(|line| line[name].as_u64()).sum::<u64>() as f64;
-    let computed = crate::harness::eventually("the engine saw all of them end", || async {
+    let computed = kit::eventually("the engine saw all of them end", || async {
         let totals = engine.totals();
         (totals.finished + totals.disconnects == 60).then_some(totals)
     })

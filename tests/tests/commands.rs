@@ -1,7 +1,8 @@
 //! The operators' commands of the shipped program, before a live gateway: tables, JSON, refusals, and nobody there.
 
-use crate::harness::{Gateway, ask, config, engine};
+use crate::PROGRAM;
 use crate::operating::{TOKEN, operated};
+use kit::{Gateway, ask, config, engine};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -34,7 +35,7 @@ const COMMANDS: &[(&str, bool)] = &[
 
 async fn run(words: String) -> (Option<i32>, String, String) {
     let ran = tokio::task::spawn_blocking(move || -> Output {
-        Command::new(env!("CARGO_BIN_EXE_tidegate-under-test"))
+        Command::new(PROGRAM)
             .args(words.split_whitespace())
             .env_remove("TIDEGATE_ADMIN")
             .env_remove("TIDEGATE_ADMIN_TOKEN_FILE")
@@ -53,7 +54,7 @@ async fn every_operators_command_works_as_a_table_and_as_json_and_says_why_not()
     let engine = engine().await;
     let mut config = operated(config([engine.url()]));
     config["state"] = json!({ "dir": folder.to_str().unwrap() });
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     assert_eq!(gateway.chat(&ask(json!({}))).await.status, 200);
     let token = gateway.file("token", TOKEN);
     let there = format!("--admin {} --token-file {token}", gateway.admin);
@@ -102,12 +103,8 @@ async fn every_operators_command_works_as_a_table_and_as_json_and_says_why_not()
 /// `tidegate … | head` is no failure, and nothing to report.
 #[test]
 fn a_reader_that_has_read_enough_is_no_failure() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate-under-test"))
-        .arg("schema")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        Command::new(PROGRAM).arg("schema").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // More than a pipe holds is printed, so it is still writing when the reader is gone.
     drop(child.stdout.take());
     let ended = child.wait_with_output().unwrap();

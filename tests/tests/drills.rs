@@ -1,7 +1,8 @@
 //! `tidegate drill` as a command: its exit codes, its report, and what an interruption leaves behind.
 
-use crate::harness::config::merge;
-use crate::harness::{Gateway, KEY, config, engine, tls};
+use crate::PROGRAM;
+use kit::base_config::merge;
+use kit::{Gateway, KEY, config, engine, tls};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -19,7 +20,7 @@ impl Folder {
     }
 
     fn drill(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate-under-test"));
+        let mut command = Command::new(PROGRAM);
         command.arg("drill").arg(self.0.join("drill.yaml")).arg("--out").arg(&self.0).args(arguments);
         command.output().unwrap()
     }
@@ -114,14 +115,14 @@ fn sum(figures: &Value, key: &str) -> i64 {
 async fn a_running_gateway_is_drilled_over_https_where_its_certificate_is_trusted() {
     let engine = engine().await;
     let mut config = config([engine.url()]);
-    let files = tls::Folder::new();
+    let files = kit::folder::Folder::new();
     let file = |name: &str, text: &str| {
         std::fs::write(files.path().join(name), text).unwrap();
         files.path().join(name).to_str().unwrap().to_owned()
     };
     let (cert, key) = (file("cert.pem", tls::FIRST.certificate), file("key.pem", tls::FIRST.key));
     merge(&mut config["listen"], json!({ "tls": { "cert_file": cert, "key_file": key } }));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let (right, wrong) = (file("ca.pem", tls::FIRST.authority), file("other.pem", tls::SECOND.authority));
     let url = format!("https://{}/inference", gateway.address);
     let folder = Folder::with("https", &format!("{SMALL}pass: [{{ shed_max: 0 }}]\n"));
@@ -142,7 +143,7 @@ async fn a_running_gateway_is_drilled_over_https_where_its_certificate_is_truste
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_unfinished_at_the_end_of_the_drain_counts_as_missed() {
     let engine = engine().await;
-    let gateway = Gateway::start(&config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &config([engine.url()])).await;
     engine.set_fault("hang=2").unwrap();
     let scenario = SMALL.replace("duration_s: 8", "duration_s: 4").replace("drain_s: 20", "drain_s: 1");
     let folder = Folder::with("unfinished", &format!("{scenario}pass: [{{ attainment: 0.5 }}]\n"));

@@ -2,8 +2,9 @@
 //!
 //! Each of these was seen once on the framework that we stand on; they are run again on each upgrade of it.
 
-use crate::harness::raw::{Raw, chat_request};
-use crate::harness::{Gateway, KEY, ask, config, engine, gateway_and_engine};
+use crate::PROGRAM;
+use kit::raw::{Raw, chat_request};
+use kit::{Gateway, KEY, ask, config, engine, gateway_and_engine};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ async fn gateway_with(limits: Value) -> (Gateway, engine::server::EngineServer) 
     let engine = engine().await;
     let mut config = config([engine.url()]);
     config["listen"]["limits"] = limits;
-    (Gateway::start(&config).await, engine)
+    (Gateway::start(PROGRAM, &config).await, engine)
 }
 
 fn request() -> String {
@@ -25,7 +26,7 @@ fn request() -> String {
 /// Pin P2: who waits for `100 Continue` is told to go on before anything else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pin_p2_expect_continue_is_answered_before_the_body() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     let body = ask(json!({})).to_string();
     let whole = chat_request(KEY, "Expect: 100-continue\r\n", &body);
     let head = &whole[..whole.len() - body.len()];
@@ -42,7 +43,7 @@ async fn pin_p2_expect_continue_is_answered_before_the_body() {
 /// Whoever will be refused is not asked for the body first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_body_is_asked_for_when_the_head_is_refused() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     let body = "x".repeat(100_000);
     let whole = chat_request("tg-nobody", "Expect: 100-continue\r\n", &body);
     let mut raw = Raw::connect(gateway.address).await;
@@ -107,7 +108,7 @@ async fn pin_p5_the_preface_of_http2_is_refused() {
 /// Pin P6 and threat S1: where two readings of the framing are possible, neither is taken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pin_p6_ambiguous_framing_is_refused_and_ends_the_connection() {
-    let (gateway, engine) = gateway_and_engine().await;
+    let (gateway, engine) = gateway_and_engine(PROGRAM).await;
     let body = ask(json!({})).to_string();
     let n = body.len();
     let chunks = format!("{n:x}\r\n{body}\r\n0\r\n\r\n");
@@ -148,7 +149,7 @@ async fn pin_p6_ambiguous_framing_is_refused_and_ends_the_connection() {
 /// Old clients send a line end after their body; it costs them the connection, not the answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stray_line_end_after_the_body_does_not_cost_the_answer() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     for late in [false, true] {
         let mut raw = Raw::connect(gateway.address).await;
         let body = ask(json!({ "user": "sim:delay=300ms" })).to_string();
@@ -198,7 +199,7 @@ async fn connections_from_one_address_are_bounded_and_come_back() {
     assert!(ninth.ends_within(SOON).await, "a ninth connection was served");
 
     drop(open);
-    crate::harness::eventually("room for a connection", || async {
+    kit::eventually("room for a connection", || async {
         let mut raw = Raw::connect(gateway.address).await;
         raw.send(request()).await;
         raw.answer().await.filter(|answer| answer.status == 200)

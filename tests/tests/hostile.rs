@@ -3,11 +3,12 @@
 //!
 //! What is held for a request is what `RateLimit` shows as gone on its own answer, because each account here asks once.
 
-use crate::harness::client::{Answer, post};
-use crate::harness::config::{account, budget};
-use crate::harness::recorder::Recorder;
-use crate::harness::{Gateway, ask, config, engine};
+use crate::PROGRAM;
 use engine::server::EngineServer;
+use kit::base_config::{account, budget};
+use kit::client::{Answer, post};
+use kit::recorder::Recorder;
+use kit::{Gateway, ask, config, engine};
 use serde_json::json;
 
 /// Generated tokens per minute of each account.
@@ -22,7 +23,7 @@ async fn gateway_with(accounts: usize) -> (Gateway, EngineServer) {
         let account = account(&format!("h{nth}"), &format!("tg-{nth}"), limits);
         config["accounts"].as_array_mut().unwrap().push(account);
     }
-    (Gateway::start(&config).await, engine)
+    (Gateway::start(PROGRAM, &config).await, engine)
 }
 
 /// A chat request without a maximum of its own, with these members in its text: JSON that no library would write.
@@ -31,7 +32,7 @@ async fn send_text(gateway: &Gateway, nth: usize, members: &str) -> Answer {
         format!(r#"{{"model":"sim","messages":[{{"role":"user","content":"Is the tide in?"}}],{members}}}"#);
     let mut request = post(&json!(null), Some(&format!("tg-{nth}")));
     *request.body_mut() = http_body_util::Full::new(body.into());
-    crate::harness::client::send(gateway.address, request).await
+    kit::client::send(gateway.address, request).await
 }
 
 /// Tokens of the generated meter that are left by `RateLimit`.
@@ -162,7 +163,7 @@ async fn report_a3_a_prompt_larger_than_a_minute_is_owed_and_one_over_the_ceilin
     // Where limits do not move, none has a ceiling above it.
     config["limits"]["policy"] = json!("published");
     config["accounts"].as_array_mut().unwrap().push(account("small", "tg-small", limits));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let of_words =
         |words: usize| ask(json!({ "messages": [{ "role": "user", "content": "tide ".repeat(words) }] }));
 
@@ -238,7 +239,7 @@ const USAGES: &[Told] = &[
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn report_a6_whatever_an_engine_tells_what_is_booked_can_be() {
     let engine = Recorder::start().await;
-    let gateway = Gateway::start(&config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &config([engine.url()])).await;
     let mut lines = 0;
 
     for case in USAGES {
@@ -284,7 +285,7 @@ async fn report_a6_an_absurd_report_teaches_nothing() {
         let limits = json!({ "limits": [budget(100_000, 100_000, BUDGET)] });
         config["accounts"].as_array_mut().unwrap().push(account(&format!("t{nth}"), key, limits));
     }
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let body = json!({ "model": "sim", "messages": [{ "role": "user", "content": "tide ".repeat(400) }] });
     engine.tell(r#"{"prompt_tokens":420,"completion_tokens":200}"#);
     let before = gateway.chat_as("tg-first", &body).await;

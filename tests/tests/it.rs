@@ -6,8 +6,9 @@
 #[cfg(test)]
 mod tidy;
 
+/// The program under test, which cargo has built for these tests.
 #[cfg(test)]
-mod harness;
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tidegate-under-test");
 
 #[cfg(test)]
 mod accounts;

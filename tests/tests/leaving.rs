@@ -2,13 +2,14 @@
 //!
 //! Bounds of time here are generous on purpose; how fast it is in truth is measured elsewhere.
 
-use crate::harness::client::{Connection, post, post_to, send};
-use crate::harness::config::{PLAIN_KEY, account, merge};
-use crate::harness::raw::{Raw, chat_request};
-use crate::harness::shape::{POOLED, request};
-use crate::harness::{Gateway, KEY, ask, config, engine, engine_of, eventually, gateway_and_engine};
+use crate::PROGRAM;
 use engine::profile::LLAMA_8B_A100;
 use engine::server::EngineServer;
+use kit::base_config::{PLAIN_KEY, account, merge};
+use kit::client::{Connection, post, post_to, send};
+use kit::raw::{Raw, chat_request};
+use kit::shape::{POOLED, request};
+use kit::{Gateway, KEY, ask, config, engine, engine_of, eventually, gateway_and_engine};
 use serde_json::json;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,7 +24,7 @@ async fn one_place() -> (Gateway, EngineServer) {
     let mut config = config([engine.url()]);
     let patient = json!({ "limit": 1, "slo": { "ttft_ms": 600_000 } });
     merge(&mut config["deployments"][0], patient);
-    (Gateway::start(&config).await, engine)
+    (Gateway::start(PROGRAM, &config).await, engine)
 }
 
 async fn queue(gateway: &Gateway, count: u64) -> Vec<Raw> {
@@ -87,7 +88,7 @@ async fn a_place_in_the_queue_is_worth_something_when_others_leave() {
 /// T4 and report L3: who leaves in mid-stream is seen to leave by the engine, also by one that is silent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t4_report_l3_the_engine_sees_who_leaves_in_mid_stream() {
-    let (gateway, engine) = gateway_and_engine().await;
+    let (gateway, engine) = gateway_and_engine(PROGRAM).await;
     let faults = ["sim:hang=3", "sim:gap=20ms", "sim:hang", "sim:delay=60s"];
     let mut left = Vec::new();
 
@@ -126,7 +127,7 @@ async fn t4_report_l3_the_engine_sees_who_leaves_in_mid_stream() {
 /// Report A4: what was seen is charged to who leaves before usage comes, and not the whole reserve.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn report_a4_who_leaves_early_pays_for_what_was_generated() {
-    let (gateway, engine) = gateway_and_engine().await;
+    let (gateway, engine) = gateway_and_engine(PROGRAM).await;
     let mut connection = Connection::open(gateway.address).await;
     let body = ask(json!({ "stream": true, "user": "sim:hang=40", "max_tokens": 5_000 }));
 
@@ -178,7 +179,7 @@ async fn who_leaves_an_answer_without_output_frees_its_place_too() {
 /// Report L1: a body of which only half arrives leaves nothing behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn report_l1_half_a_body_leaves_nothing_behind() {
-    let (gateway, engine) = gateway_and_engine().await;
+    let (gateway, engine) = gateway_and_engine(PROGRAM).await;
     for reset in [false, true] {
         let whole = chat_request(KEY, "", &ask(json!({ "pad": "x".repeat(50_000) })).to_string());
         let mut raw = Raw::connect(gateway.address).await;
@@ -202,7 +203,7 @@ async fn report_l4_concurrency_is_held_until_the_stream_ends() {
     let mut config = config([engine.url()]);
     let accounts = config["accounts"].as_array_mut().unwrap();
     accounts.push(account("one", "tg-one", json!({ "concurrency": 1 })));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let mut connection = Connection::open(gateway.address).await;
     let body = ask(json!({ "stream": true, "user": "sim:hang=1" }));
 
@@ -223,7 +224,7 @@ async fn threat_s11_a_client_that_does_not_read_is_given_up() {
     let engine = engine().await;
     let mut config = config([engine.url()]);
     merge(&mut config["listen"], json!({ "limits": { "write_ms": 500 } }));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let mut raw = Raw::connect(gateway.address).await;
     let body = ask(json!({ "stream": true, "max_tokens": 200_000 }));
 
@@ -243,7 +244,7 @@ async fn threat_s11_a_client_that_does_not_read_is_given_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t2_threat_s13_a_whole_answer_that_nobody_waits_for_is_booked() {
     let engine = engine_of(LLAMA_8B_A100).await;
-    let gateway = Gateway::start(&config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &config([engine.url()])).await;
     let mut streams = Vec::new();
     for _ in 0..8 {
         let mut connection = Connection::open(gateway.address).await;
@@ -306,7 +307,7 @@ async fn t2_the_last_words_of_an_engine_are_counted() {
         assert_eq!(socket.read(&mut [0; 16]).await.unwrap(), 0);
         socket.write_all(format!("{}{}", chunk(), chunk()).as_bytes()).await.unwrap();
     });
-    let gateway = Gateway::start(&config([url])).await;
+    let gateway = Gateway::start(PROGRAM, &config([url])).await;
     let mut connection = Connection::open(gateway.address).await;
     let body = ask(json!({ "stream": true }));
 

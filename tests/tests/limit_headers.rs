@@ -1,10 +1,11 @@
 //! Every header about limits, on every answer of every API from where account and model are known, however it ended.
 
-use crate::harness::client::{Answer, Connection, get, post_to};
-use crate::harness::config::{KEY, account, budget};
-use crate::harness::shape::{POOLED, STREAMED, request};
-use crate::harness::{Gateway, config, engine};
-use gateway::api::{Api, Family};
+use crate::PROGRAM;
+use kit::base_config::{KEY, account, budget};
+use kit::client::{Answer, Connection, get, post_to};
+use kit::shape::{POOLED, STREAMED, request};
+use kit::{Gateway, config, engine};
+use protocol::api::{Api, Family};
 use serde_json::{Value, json};
 
 /// The key of an account whose generated tokens are spent with one request.
@@ -59,7 +60,7 @@ async fn gateway() -> (Gateway, engine::server::EngineServer) {
     config["deployments"][0]["limit"] = json!(1);
     let limits = json!({ "limits": [budget(1_000_000, 1_000_000, 3)] });
     config["accounts"].as_array_mut().unwrap().push(account("spent", SPENT_KEY, limits));
-    (Gateway::start(&config).await, engine)
+    (Gateway::start(PROGRAM, &config).await, engine)
 }
 
 async fn send(gateway: &Gateway, api: Api, key: &str, body: &Value, deadline_ms: Option<&str>) -> Answer {

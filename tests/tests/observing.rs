@@ -1,7 +1,8 @@
 //! What operators see of requests: a line and some numbers for each, and nothing that is the customers' own.
 
-use crate::harness::client::{Connection, post};
-use crate::harness::{KEY, ask, config, gateway_and_engine};
+use crate::PROGRAM;
+use kit::client::{Connection, post};
+use kit::{KEY, ask, config, gateway_and_engine};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -11,11 +12,11 @@ const SECRET: &str = "the-tide-told-nobody";
 /// Each request has exactly one line, whatever became of it, with neither key nor prompt in it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_request_has_one_line_without_key_and_prompt() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     let content = json!([{ "role": "user", "content": SECRET }]);
     let said = |more: Value| {
         let mut body = ask(json!({ "messages": content }));
-        crate::harness::config::merge(&mut body, more);
+        kit::base_config::merge(&mut body, more);
         body
     };
     // What the client was told; a stream that broke is no success in the log.
@@ -79,7 +80,7 @@ fn series(page: &str) -> BTreeSet<String> {
 /// Threat S18 and report L9, small: what clients invent makes no series.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn threat_s18_report_l9_what_clients_invent_makes_no_series() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     let strange = |nth: u32| {
         let body = ask(
             json!({ "model": format!("made-up-{nth}"), "user": format!("u{nth}"), "service_tier": format!("t{nth}") }),
@@ -116,7 +117,7 @@ async fn threat_s18_report_l9_what_clients_invent_makes_no_series() {
 /// The numbers of the page are the numbers of what happened.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_count_what_happened() {
-    let (gateway, engine) = gateway_and_engine().await;
+    let (gateway, engine) = gateway_and_engine(PROGRAM).await;
     for turn in 0..10 {
         let tier = if turn < 4 { "priority" } else { "default" };
         let answer = gateway
@@ -146,8 +147,8 @@ async fn metrics_count_what_happened() {
 /// A trace context goes on to the engine and into the line; what is none does not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trace_contexts_are_passed_on_when_they_are_some() {
-    let engine = crate::harness::recorder::Recorder::start().await;
-    let gateway = crate::harness::Gateway::start(&config([engine.url()])).await;
+    let engine = kit::recorder::Recorder::start().await;
+    let gateway = kit::Gateway::start(PROGRAM, &config([engine.url()])).await;
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     for (nth, (sent, passed)) in [(trace, true), ("00-not-a-trace", false)].into_iter().enumerate() {
         let mut request = post(&ask(json!({})), Some(KEY));
@@ -164,7 +165,7 @@ async fn trace_contexts_are_passed_on_when_they_are_some() {
 /// Report L7: clients that all send the same id are still told apart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn report_l7_equal_ids_of_clients_do_not_collide() {
-    let (gateway, engine) = gateway_and_engine().await;
+    let (gateway, engine) = gateway_and_engine(PROGRAM).await;
     let mut running = tokio::task::JoinSet::new();
     for seed in 0..30_u64 {
         let address = gateway.address;
@@ -219,13 +220,10 @@ const METRICS: &[(&str, &str)] = &[
 /// Each is there once something happened that it counts, with one type and one help line.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_metric_is_there_with_its_type_and_a_help_line() {
-    let engine = crate::harness::engine().await;
+    let engine = kit::engine().await;
     let mut config = config([engine.url()]);
-    crate::harness::config::merge(
-        &mut config["deployments"][0],
-        json!({ "limit": 1, "queue": { "requests": 0 } }),
-    );
-    let gateway = crate::harness::Gateway::start(&config).await;
+    kit::base_config::merge(&mut config["deployments"][0], json!({ "limit": 1, "queue": { "requests": 0 } }));
+    let gateway = kit::Gateway::start(PROGRAM, &config).await;
     assert_eq!(gateway.chat(&ask(json!({}))).await.status, 200);
     assert_eq!(gateway.chat(&ask(json!({ "user": "sim:status=500" }))).await.status, 502);
     let held = gateway.hold().await;
@@ -252,8 +250,8 @@ async fn every_metric_is_there_with_its_type_and_a_help_line() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_level_of_the_log_changes_while_it_runs() {
     use crate::operating::{change, operated};
-    let engine = crate::harness::engine().await;
-    let gateway = crate::harness::Gateway::start(&operated(config([engine.url()]))).await;
+    let engine = kit::engine().await;
+    let gateway = kit::Gateway::start(PROGRAM, &operated(config([engine.url()]))).await;
     let drained = "/api/v1/deployments/sim/replicas/0/drain";
     let audit = || gateway.said().matches("replica drained or put back").count();
     change(&gateway, http::Method::POST, drained, &Value::Null).await;
@@ -262,8 +260,7 @@ async fn the_level_of_the_log_changes_while_it_runs() {
     let set = change(&gateway, http::Method::PUT, "/api/v1/log", &json!({ "level": "info" })).await;
     assert_eq!((set.status, &set.json()["level"]), (200, &json!("info")), "{}", set.text());
     change(&gateway, http::Method::DELETE, drained, &Value::Null).await;
-    crate::harness::eventually("the line of the second change", || async { (audit() == 1).then_some(()) })
-        .await;
+    kit::eventually("the line of the second change", || async { (audit() == 1).then_some(()) }).await;
 
     let wrong = change(&gateway, http::Method::PUT, "/api/v1/log", &json!({ "level": "loud" })).await;
     assert_eq!((wrong.status, &gateway.admin("/api/v1/log").await.json()["level"]), (400, &json!("info")));

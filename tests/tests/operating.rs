@@ -1,11 +1,12 @@
 //! What operators see and change through the admin API, before a real process.
 
-use crate::harness::client::{Answer, post, send};
-use crate::harness::config::{PLAIN_KEY, budget, merge};
-use crate::harness::{Gateway, KEY, ask, config, engine, gateway_and_engine};
+use crate::PROGRAM;
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::Full;
+use kit::base_config::{PLAIN_KEY, budget, merge};
+use kit::client::{Answer, post, send};
+use kit::{Gateway, KEY, ask, config, engine, gateway_and_engine};
 use serde_json::{Value, json};
 
 /// The operators' token of these tests.
@@ -13,7 +14,7 @@ pub(crate) const TOKEN: &str = "tg-operator";
 
 /// A config whose admin listener has a token for operators and one for readers.
 pub(crate) fn operated(mut config: Value) -> Value {
-    let digest = |token: &str| gateway::keys::Digest::of(token).to_string();
+    let digest = |token: &str| config::keys::Digest::of(token).to_string();
     merge(
         &mut config["admin"],
         json!({ "token_sha256": digest(TOKEN), "read_token_sha256": digest("tg-reader") }),
@@ -54,7 +55,7 @@ async fn page(gateway: &Gateway, path: &str) -> Value {
 /// Every GET of the document without a parameter answers, and what it answers has the fields that are described.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_page_has_what_its_description_says() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     assert_eq!(gateway.chat(&ask(json!({}))).await.status, 200);
     let document = page(&gateway, "/api/v1/openapi.json").await;
     let mut seen = 0;
@@ -79,7 +80,7 @@ async fn every_page_has_what_its_description_says() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drained_replica_gets_nothing_until_it_is_put_back() {
     let (one, two) = (engine().await, engine().await);
-    let gateway = Gateway::start(&operated(config([one.url(), two.url()]))).await;
+    let gateway = Gateway::start(PROGRAM, &operated(config([one.url(), two.url()]))).await;
     let path = "/api/v1/deployments/sim/replicas/0/drain";
 
     let drained = change(&gateway, Method::POST, path, &Value::Null).await;
@@ -108,7 +109,7 @@ async fn ceilings_and_pressure_are_set_shown_and_taken_back() {
     let engine = engine().await;
     let mut config = operated(config([engine.url()]));
     merge(&mut config["deployments"][0], json!({ "limit": 10, "queue": { "requests": 0 } }));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let _held = [gateway.hold().await, gateway.hold().await, gateway.hold().await];
 
     let thresholds = "/api/v1/deployments/sim/thresholds";
@@ -151,7 +152,7 @@ async fn threat_s16_changes_need_the_operators_token_and_are_written_down() {
     let engine = engine().await;
     let mut config = operated(config([engine.url()]));
     config["log"]["level"] = json!("info");
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let document = page(&gateway, "/api/v1/openapi.json").await;
     let mut tried = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
@@ -170,7 +171,7 @@ async fn threat_s16_changes_need_the_operators_token_and_are_written_down() {
 
     change(&gateway, Method::POST, "/api/v1/deployments/sim/thresholds", &json!({ "regular": 0.5 })).await;
     // Lines are written by a thread of their own, this one last.
-    let said = crate::harness::eventually("the audit line of the change", || async {
+    let said = kit::eventually("the audit line of the change", || async {
         let said = gateway.said();
         let written =
             said.lines().any(|line| line.contains("set_thresholds") && line.contains("\"status\":200"));
@@ -188,7 +189,7 @@ async fn a_429_says_which_meter_and_what_would_have_helped() {
     let engine = engine().await;
     let mut config = config([engine.url()]);
     merge(&mut config["accounts"][0], json!({ "limits": [budget(1_000_000, 1_000_000, 20)] }));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let body = ask(json!({ "max_tokens": 16 }));
     assert_eq!(send(gateway.address, post(&body, Some(KEY))).await.status, 200);
     assert_eq!(send(gateway.address, post(&body, Some(KEY))).await.status, 429);

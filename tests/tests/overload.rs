@@ -1,12 +1,13 @@
 //! Too much load: who is served, who is refused, and what the refused are told.
 
-use crate::harness::client::{Answer, Connection, post};
-use crate::harness::config::{PLAIN_KEY, account, budget, merge};
-use crate::harness::{Gateway, KEY, ask, config, engine, engine_of, eventually};
+use crate::PROGRAM;
 use crate::refusals::{Told, assert_told};
 use engine::profile::LLAMA_8B_A100;
 use engine::prompt::text_of;
 use engine::server::EngineServer;
+use kit::base_config::{PLAIN_KEY, account, budget, merge};
+use kit::client::{Answer, Connection, post};
+use kit::{Gateway, KEY, ask, config, engine, engine_of, eventually};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -24,13 +25,13 @@ async fn gateway_before(engines: usize, deployment: Value) -> (Gateway, Vec<Engi
     }
     let mut config = config(running.iter().map(EngineServer::url));
     merge(&mut config["deployments"][0], deployment);
-    (Gateway::start(&config).await, running)
+    (Gateway::start(PROGRAM, &config).await, running)
 }
 
 /// Sends a request in the background.
 fn send(gateway: &Gateway, key: &'static str, body: Value) -> tokio::task::JoinHandle<Answer> {
     let address = gateway.address;
-    tokio::spawn(async move { crate::harness::client::send(address, post(&body, Some(key))).await })
+    tokio::spawn(async move { kit::client::send(address, post(&body, Some(key))).await })
 }
 
 fn priority(more: Value) -> Value {
@@ -47,8 +48,7 @@ async fn report_s1_regular_is_shed_while_priority_is_served() {
     let mut regular = JoinSet::new();
     for _ in 0..40 {
         let (address, body) = (gateway.address, ask(slow.clone()));
-        regular
-            .spawn(async move { crate::harness::client::send(address, post(&body, Some(PLAIN_KEY))).await });
+        regular.spawn(async move { kit::client::send(address, post(&body, Some(PLAIN_KEY))).await });
     }
     gateway.counter_becomes("gate_live:sim", 2).await;
 
@@ -124,7 +124,7 @@ async fn each_load_refusal_says_its_reason() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_that_is_too_long_is_foreseen() {
     let engine = engine_of(LLAMA_8B_A100).await;
-    let gateway = Gateway::start(&config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &config([engine.url()])).await;
     let long = |seed| {
         let content = text_of(seed, 6_000);
         ask(json!({ "stream": true, "max_tokens": 2, "messages": [{ "role": "user", "content": content }] }))
@@ -155,7 +155,7 @@ async fn bodies_beyond_the_memory_are_refused_as_load() {
     let mut config = config([engine.url()]);
     let limits = json!({ "limits": { "inflight_bytes": 1_048_576, "body_bytes": 65_536 } });
     merge(&mut config["listen"], limits);
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let large = |fault| ask(json!({ "pad": "x".repeat(40_000), "user": fault, "stream": true }));
 
     // Held until the first token, which never comes.
@@ -180,7 +180,7 @@ async fn report_s13_a_429_outranks_a_503_and_a_503_costs_nothing() {
     let accounts = config["accounts"].as_array_mut().unwrap();
     accounts.push(account("spent", "tg-spent", json!({ "limits": [budget(2, 1_000, 1_000)] })));
     accounts.push(account("rich", "tg-rich", json!({ "limits": [budget(100_000, 100_000, 10_000)] })));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let held = gateway.hold().await;
 
     let over_budget = gateway.chat_as("tg-spent", &ask(json!({}))).await;
@@ -211,7 +211,7 @@ async fn requests_that_are_shed_or_wait_count_in_their_accounts_limits() {
     let accounts = config["accounts"].as_array_mut().unwrap();
     accounts.push(account("waits", "tg-waits", json!({ "concurrency": 1 })));
     accounts.push(account("repeats", "tg-repeats", json!({ "requests_per_minute": 3 })));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let held = gateway.hold().await;
     let waiting = send(&gateway, "tg-waits", ask(json!({})));
     gateway.counter_becomes("gate_waiting:sim", 1).await;

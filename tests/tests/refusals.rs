@@ -1,12 +1,13 @@
 //! Every refusal tells what it is in each of the ways in which clients look for it, and costs little.
 
-use crate::harness::client::{Answer, Connection, get, post};
-use crate::harness::config::{STRICT_KEY, account, budget, merge};
-use crate::harness::raw::{Raw, chat_request};
-use crate::harness::{Gateway, KEY, ask, config, engine, gateway_and_engine};
+use crate::PROGRAM;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
+use kit::base_config::{STRICT_KEY, account, budget, merge};
+use kit::client::{Answer, Connection, get, post};
+use kit::raw::{Raw, chat_request};
+use kit::{Gateway, KEY, ask, config, engine, gateway_and_engine};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -81,7 +82,7 @@ fn cases_of_heads() -> Vec<Case> {
         request.headers_mut().insert("content-type", "text/plain".parse().unwrap());
         request
     };
-    let digest = gateway::keys::Digest::of(KEY).to_string();
+    let digest = config::keys::Digest::of(KEY).to_string();
     let method: Told = (405, "invalid_request_error", "method_not_allowed", "bad-request");
     let path: Told = (404, "invalid_request_error", "not_found", "not-found");
     vec![
@@ -155,7 +156,7 @@ async fn gateway_with_a_short_model() -> (Gateway, engine::server::EngineServer)
     let mut config = config([engine.url()]);
     let models = config["models"].as_array_mut().unwrap();
     models.push(json!({ "name": "short", "deployments": ["sim"], "size_class": "small", "context": 1000 }));
-    (Gateway::start(&config).await, engine)
+    (Gateway::start(PROGRAM, &config).await, engine)
 }
 
 /// The contract of refusals: one connection for each, told in every way that clients read.
@@ -210,7 +211,7 @@ async fn limits_are_told_as_soon_as_account_and_model_are_known() {
     let generated = account("small", "tg-small", json!({ "limits": [budget(1_000_000, 1_000_000, 7)] }));
     config["accounts"].as_array_mut().unwrap().push(generated);
     config["models"][0]["context"] = json!(64);
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
 
     let served = gateway.chat_as("tg-small", &ask(json!({ "max_tokens": 1 }))).await;
     let over_budget = gateway.chat_as("tg-small", &ask(json!({ "max_tokens": 100 }))).await;
@@ -256,7 +257,7 @@ async fn each_meter_refuses_in_its_own_name() {
         let accounts = config["accounts"].as_array_mut().unwrap();
         accounts.push(account(code, &format!("tg-{code}"), more.clone()));
     }
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
 
     for (code, _) in cases {
         let key = format!("tg-{code}");
@@ -290,7 +291,7 @@ async fn a_body_over_the_limit_is_too_large_announced_or_not() {
     let engine = engine().await;
     let mut config = config([engine.url()]);
     merge(&mut config["listen"], json!({ "limits": { "body_bytes": 100_000 } }));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {KEY}\r\n\
          Content-Type: application/json\r\n"
@@ -319,7 +320,7 @@ async fn slow_heads_and_bodies_are_told_so() {
     let engine = engine().await;
     let mut config = config([engine.url()]);
     merge(&mut config["listen"], json!({ "limits": { "header_ms": 300, "body_ms": 300 } }));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let whole = chat_request(KEY, "", &ask(json!({})).to_string());
 
     let mut head = Raw::connect(gateway.address).await;
@@ -341,7 +342,7 @@ async fn slow_heads_and_bodies_are_told_so() {
 /// Threat S5: who has no key does not get to upload.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn threat_s5_an_upload_without_a_key_is_hardly_read() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     let small = chat_request("tg-nobody", "", &ask(json!({})).to_string());
     let mut raw = Raw::connect(gateway.address).await;
     let before = gateway.bytes_read();

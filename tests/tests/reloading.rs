@@ -1,11 +1,12 @@
 //! The config changes while requests run: all of it or nothing, and nobody notices but by what is new.
 
-use crate::harness::client::{get, post, send};
-use crate::harness::config::merge;
-use crate::harness::recorder::Recorder;
-use crate::harness::{Gateway, KEY, ask, config, engine, eventually};
+use crate::PROGRAM;
 use crate::operating::{change, operated};
 use http::Method;
+use kit::base_config::merge;
+use kit::client::{get, post, send};
+use kit::recorder::Recorder;
+use kit::{Gateway, KEY, ask, config, engine, eventually};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -23,7 +24,7 @@ async fn reload(gateway: &Gateway) -> (u16, Value) {
 async fn t8_reloads_under_load_fail_nobody_and_mix_nothing() {
     let engine = Recorder::start().await;
     let base = operated(config([engine.url()]));
-    let gateway = Arc::new(Gateway::start(&base).await);
+    let gateway = Arc::new(Gateway::start(PROGRAM, &base).await);
     let version = |nth: u32| {
         let mut config = base.clone();
         let key = gateway.file(&format!("key-{}", nth % 2), &format!("key-{}", nth % 2));
@@ -86,7 +87,7 @@ async fn who_waits_goes_to_a_new_replica_by_its_new_name() {
     let mut base = operated(config([old.url()]));
     merge(&mut base["deployments"][0], json!({ "limit": 1, "slo": { "ttft_ms": 600_000 } }));
     merge(&mut base["models"][0], json!({ "served_model": "v-0" }));
-    let gateway = Gateway::start(&base).await;
+    let gateway = Gateway::start(PROGRAM, &base).await;
     let _held = gateway.hold().await;
     let address = gateway.address;
     let waiting = tokio::spawn(async move { send(address, post(&ask(json!({})), Some(KEY))).await });
@@ -114,7 +115,7 @@ async fn who_waits_goes_to_a_new_replica_by_its_new_name() {
 async fn a_faulty_file_changes_nothing_and_says_why() {
     let engine = engine().await;
     let base = operated(config([engine.url()]));
-    let gateway = Gateway::start(&base).await;
+    let gateway = Gateway::start(PROGRAM, &base).await;
     let metric = || async { gateway.admin("/metrics").await.text().contains("last_reload_successful 1") };
     assert!(metric().await);
 
@@ -149,7 +150,7 @@ async fn a_faulty_file_changes_nothing_and_says_why() {
 async fn a_changed_file_is_taken_and_a_deployment_goes_on() {
     let (one, two) = (engine().await, engine().await);
     let base = operated(config([one.url()]));
-    let gateway = Gateway::start(&base).await;
+    let gateway = Gateway::start(PROGRAM, &base).await;
     let held = gateway.hold().await;
 
     let mut grown = base.clone();

@@ -1,11 +1,12 @@
 //! Several deployments of one model: who goes where, what spills over, and what a parameter may do.
 
-use crate::harness::client::hold;
-use crate::harness::config::{PLAIN_KEY, merge};
-use crate::harness::recorder::Recorder;
-use crate::harness::{Gateway, KEY, ask, config, engine, eventually};
+use crate::PROGRAM;
 use crate::refusals::{Told, assert_told};
 use engine::server::EngineServer;
+use kit::base_config::{PLAIN_KEY, merge};
+use kit::client::hold;
+use kit::recorder::Recorder;
+use kit::{Gateway, KEY, ask, config, engine, eventually};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tokio::net::TcpListener;
@@ -42,7 +43,7 @@ async fn priority_has_a_pool_of_its_own_and_spills_over() {
     let routes = json!([{ "name": "own", "tiers": ["priority"] }, "shared"]);
     let deployments =
         json!([narrow("own", &own), deployment("shared", &[shared.url()], json!({ "limit": 8 }))]);
-    let gateway = Gateway::start(&routed(deployments, routes)).await;
+    let gateway = Gateway::start(PROGRAM, &routed(deployments, routes)).await;
     let priority = || ask(json!({ "service_tier": "priority" }));
 
     let regular = gateway.chat(&ask(json!({}))).await;
@@ -69,14 +70,14 @@ async fn whoever_waits_takes_the_first_place_anywhere() {
     for one in deployments.as_array_mut().unwrap() {
         merge(one, slo.clone());
     }
-    let gateway = Gateway::start(&routed(deployments, json!(["a", "b"]))).await;
+    let gateway = Gateway::start(PROGRAM, &routed(deployments, json!(["a", "b"]))).await;
     let first = hold(gateway.address, KEY, ask(json!({}))).await;
     let second = hold(gateway.address, KEY, ask(json!({}))).await;
     gateway.counter_becomes("gate_live:a", 1).await;
     gateway.counter_becomes("gate_live:b", 1).await;
     let address = gateway.address;
     let waiting = tokio::spawn(async move {
-        crate::harness::client::send(address, crate::harness::client::post(&ask(json!({})), Some(KEY))).await
+        kit::client::send(address, kit::client::post(&ask(json!({})), Some(KEY))).await
     });
     let waits_at = eventually("it waits", || async {
         for name in ["a", "b"] {
@@ -105,7 +106,7 @@ async fn it_is_refused_only_where_all_refuse() {
     for one in deployments.as_array_mut().unwrap() {
         merge(one, json!({ "queue": { "requests": 0 } }));
     }
-    let gateway = Gateway::start(&routed(deployments, json!(["a", "b"]))).await;
+    let gateway = Gateway::start(PROGRAM, &routed(deployments, json!(["a", "b"]))).await;
 
     let _first = hold(gateway.address, KEY, ask(json!({}))).await;
     let second = gateway.chat(&ask(json!({}))).await;
@@ -127,7 +128,7 @@ async fn report_s7_one_models_overload_does_not_shed_another() {
     let mut config = routed(deployments, json!(["a"]));
     let neighbour = json!({ "name": "neighbour", "deployments": ["b"], "size_class": "small" });
     config["models"].as_array_mut().unwrap().push(neighbour);
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let _held = hold(gateway.address, KEY, ask(json!({}))).await;
 
     for _ in 0..20 {
@@ -147,7 +148,7 @@ async fn a_deployment_that_is_down_is_passed_over() {
     let up = engine().await;
     let deployments =
         json!([deployment("down", &[dead], json!({})), deployment("up", &[up.url()], json!({}))]);
-    let gateway = Gateway::start(&routed(deployments, json!(["down", "up"]))).await;
+    let gateway = Gateway::start(PROGRAM, &routed(deployments, json!(["down", "up"]))).await;
 
     for turn in 0..20 {
         let answer = gateway.chat(&ask(json!({ "stream": turn % 2 == 0 }))).await;
@@ -168,7 +169,7 @@ async fn weights_share_the_load_and_sessions_stay() {
     let (a, b) = (engine().await, engine().await);
     let deployments = json!([deployment("a", &[a.url()], json!({})), deployment("b", &[b.url()], json!({}))]);
     let routes = json!([{ "name": "a", "weight": 3 }, { "name": "b", "weight": 1 }]);
-    let gateway = Gateway::start(&routed(deployments, routes)).await;
+    let gateway = Gateway::start(PROGRAM, &routed(deployments, routes)).await;
 
     let mut served: BTreeMap<String, u32> = BTreeMap::new();
     for _ in 0..200 {
@@ -194,7 +195,7 @@ async fn a_deployment_takes_the_accounts_that_it_names() {
     let engine = engine().await;
     let deployments = json!([deployment("acme-only", &[engine.url()], json!({}))]);
     let routes = json!([{ "name": "acme-only", "accounts": ["acme"] }]);
-    let gateway = Gateway::start(&routed(deployments, routes)).await;
+    let gateway = Gateway::start(PROGRAM, &routed(deployments, routes)).await;
 
     assert_eq!(gateway.chat(&ask(json!({}))).await.status, 200);
     let other = gateway.chat_as(PLAIN_KEY, &ask(json!({}))).await;
@@ -222,7 +223,7 @@ async fn threat_s14_parameters_are_denied_stripped_and_capped() {
     for one in deployments.as_array_mut().unwrap() {
         merge(one, scrape.clone());
     }
-    let gateway = Gateway::start(&routed(deployments, json!(["old", "new"]))).await;
+    let gateway = Gateway::start(PROGRAM, &routed(deployments, json!(["old", "new"]))).await;
     let sent = |recorder: &Recorder| -> Value {
         serde_json::from_slice(&recorder.take().pop().expect("nothing was sent").body).unwrap()
     };
@@ -264,7 +265,7 @@ async fn threat_s13_choices_that_the_engine_does_not_count_are_counted() {
     let engine = Recorder::start().await;
     let llama = json!({ "engine": "llamacpp", "scrape": { "path": "off" } });
     let deployments = json!([deployment("llama", &[engine.url()], llama)]);
-    let gateway = Gateway::start(&routed(deployments, json!(["llama"]))).await;
+    let gateway = Gateway::start(PROGRAM, &routed(deployments, json!(["llama"]))).await;
 
     // The recorder always tells one prompt token and one generated one.
     for n in [1, 3] {

@@ -1,12 +1,13 @@
 //! Silence: a stream whose client waits gets comments, in every API, and is whole nevertheless.
 
-use crate::harness::client::{Answer, Connection, post_to, send};
-use crate::harness::config::merge;
-use crate::harness::shape::{POOLED, STREAMED, read, request};
-use crate::harness::{Gateway, KEY, config, engine};
+use crate::PROGRAM;
 use engine::server::EngineServer;
 use engine::text::expected_text;
-use gateway::api::Api;
+use kit::base_config::merge;
+use kit::client::{Answer, Connection, post_to, send};
+use kit::shape::{POOLED, STREAMED, read, request};
+use kit::{Gateway, KEY, config, engine};
+use protocol::api::Api;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -18,7 +19,7 @@ async fn impatient(places: u32) -> (Gateway, EngineServer) {
     let mut config = config([engine.url()]);
     merge(&mut config["listen"], json!({ "limits": { "silence_ms": 1_000 } }));
     merge(&mut config["deployments"][0], json!({ "limit": places, "slo": { "ttft_ms": 600_000 } }));
-    (Gateway::start(&config).await, engine)
+    (Gateway::start(PROGRAM, &config).await, engine)
 }
 
 /// An answer that is under way while others are.

@@ -1,9 +1,10 @@
 //! The gateway stops: nobody who was let in is cut off, and it does not linger.
 
-use crate::harness::client::{Connection, get, post, send};
-use crate::harness::config::merge;
-use crate::harness::raw::{Raw, chat_request};
-use crate::harness::{Gateway, KEY, ask, config, engine, eventually};
+use crate::PROGRAM;
+use kit::base_config::merge;
+use kit::client::{Connection, get, post, send};
+use kit::raw::{Raw, chat_request};
+use kit::{Gateway, KEY, ask, config, engine, eventually};
 use serde_json::json;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t7_running_streams_end_well_and_the_process_soon_after_the_last() {
     let engine = engine().await;
-    let mut gateway = Gateway::start(&config([engine.url()])).await;
+    let mut gateway = Gateway::start(PROGRAM, &config([engine.url()])).await;
     let mut streams = JoinSet::new();
     for nth in 0..50 {
         let address = gateway.address;
@@ -54,7 +55,7 @@ async fn t7_running_streams_end_well_and_the_process_soon_after_the_last() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pin_p9_an_idle_gateway_stops_at_once() {
     let engine = engine().await;
-    let mut gateway = Gateway::start(&config([engine.url()])).await;
+    let mut gateway = Gateway::start(PROGRAM, &config([engine.url()])).await;
     assert_eq!(gateway.chat(&ask(json!({}))).await.status, 200);
     let mut kept = Connection::open(gateway.address).await;
     assert_eq!(kept.send(get("/v1/models", Some(KEY))).await.status, 200);
@@ -78,7 +79,7 @@ async fn report_l6_who_waits_is_told_that_the_gateway_stops() {
     let engine = engine().await;
     let mut config = config([engine.url()]);
     merge(&mut config["deployments"][0], json!({ "limit": 1, "slo": { "ttft_ms": 600_000 } }));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let held = gateway.hold().await;
     let address = gateway.address;
     let body = ask(json!({}));
@@ -99,7 +100,7 @@ async fn a_lame_duck_still_serves() {
     let engine = engine().await;
     let mut config = config([engine.url()]);
     merge(&mut config["listen"], json!({ "shutdown": { "lame_duck_ms": 1_500 } }));
-    let mut gateway = Gateway::start(&config).await;
+    let mut gateway = Gateway::start(PROGRAM, &config).await;
 
     gateway.signal("TERM");
     eventually("readiness turned red", || async {
@@ -124,7 +125,7 @@ async fn a_stream_that_outlasts_the_grace_is_told() {
     let engine = engine().await;
     let mut config = config([engine.url()]);
     merge(&mut config["listen"], json!({ "shutdown": { "grace_ms": 4_000 } }));
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let address = gateway.address;
     let body = ask(json!({ "stream": true, "user": "sim:gap=50ms", "max_tokens": 1_000 }));
     let stream = tokio::spawn(async move { send(address, post(&body, Some(KEY))).await });
@@ -143,7 +144,7 @@ async fn a_stream_that_outlasts_the_grace_is_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_that_is_on_its_way_is_waited_for() {
     let engine = engine().await;
-    let mut gateway = Gateway::start(&config([engine.url()])).await;
+    let mut gateway = Gateway::start(PROGRAM, &config([engine.url()])).await;
     let request = chat_request(KEY, "", &ask(json!({})).to_string());
     let (first, rest) = request.split_at(60);
     let mut in_time = Raw::connect(gateway.address).await;

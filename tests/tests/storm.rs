@@ -1,11 +1,12 @@
 //! Everything at once: whatever clients and engines do, every counter comes back to exactly zero.
 
-use crate::harness::client::{Connection, post};
-use crate::harness::config::{PLAIN_KEY, merge};
-use crate::harness::raw::{Raw, chat_request};
-use crate::harness::{Gateway, KEY, ask, config, engine, eventually};
+use crate::PROGRAM;
 use engine::profile::INSTANT;
 use engine::server::{EngineServer, EngineServerConfig};
+use kit::base_config::{PLAIN_KEY, merge};
+use kit::client::{Connection, post};
+use kit::raw::{Raw, chat_request};
+use kit::{Gateway, KEY, ask, config, engine, eventually};
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -34,7 +35,7 @@ async fn t1_report_l1_everything_comes_back_to_zero_after_a_storm() {
     let timeouts = json!({ "first_token_ms": 300, "answer_ms": 600, "between_tokens_ms": 300 });
     let deployment = json!({ "limit": 8, "timeouts": timeouts, "queue": { "requests": 30 } });
     merge(&mut config["deployments"][0], deployment);
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     // Warm: what is opened once and kept is no leak.
     for _ in 0..20 {
         assert_eq!(gateway.chat(&ask(json!({}))).await.status, 200);

@@ -1,11 +1,13 @@
 //! TLS on both sides: to clients with HTTP/2, ALPN and certificates that change; to engines with authorities of
 //! their own.
 
-use crate::harness::client::{CHAT, get, post};
-use crate::harness::config::merge;
-use crate::harness::tls::{self, H2, Identity};
-use crate::harness::{Gateway, KEY, ask, config, engine, engine_of, eventually};
+use crate::PROGRAM;
 use engine::profile::INSTANT;
+use kit::base_config::merge;
+use kit::client::{CHAT, get, post};
+use kit::folder::Folder;
+use kit::tls::{self, H2, Identity};
+use kit::{Gateway, KEY, ask, config, engine, engine_of, eventually};
 use serde_json::{Value, json};
 use std::fs;
 use std::time::Duration;
@@ -13,12 +15,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The certificate and key of a gateway, in files that a test may change.
 struct Files {
-    folder: tls::Folder,
+    folder: Folder,
 }
 
 impl Files {
     fn of(identity: &Identity) -> Files {
-        let files = Files { folder: tls::Folder::new() };
+        let files = Files { folder: Folder::new() };
         files.become_that_of(identity);
         files
     }
@@ -54,9 +56,9 @@ async fn http2_serves_streams_and_refuses() {
         &mut config["deployments"][0],
         json!({ "ceilings": { "regular": 1.0 }, "queue": { "requests": 0 } }),
     );
-    config["accounts"][1]["limits"] = json!([crate::harness::config::budget(1_000_000, 1_000_000, 10)]);
+    config["accounts"][1]["limits"] = json!([kit::base_config::budget(1_000_000, 1_000_000, 10)]);
     config["accounts"][1]["concurrency"] = json!(1_000);
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start(PROGRAM, &config).await;
     let mut h2 = H2::open(gateway.address, &tls::FIRST).await;
 
     let plain = h2.send(post(&ask(json!({})), Some(KEY))).await;
@@ -90,7 +92,7 @@ async fn http2_serves_streams_and_refuses() {
 async fn t6_a_stream_that_breaks_over_http2_is_reset() {
     let engine = engine().await;
     let files = Files::of(&tls::FIRST);
-    let gateway = Gateway::start(&files.config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &files.config([engine.url()])).await;
     let mut h2 = H2::open(gateway.address, &tls::FIRST).await;
 
     for fault in ["cut=3", "reset=3", "stream-error=3", "no-done"] {
@@ -111,7 +113,7 @@ async fn t6_a_stream_that_breaks_over_http2_is_reset() {
 async fn t4_a_stream_that_the_client_resets_ends_at_the_engine() {
     let engine = engine_of(INSTANT).await;
     let files = Files::of(&tls::FIRST);
-    let gateway = Gateway::start(&files.config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &files.config([engine.url()])).await;
     let mut h2 = H2::open(gateway.address, &tls::FIRST).await;
     let body = ask(json!({ "stream": true, "user": "sim:gap=20ms", "max_tokens": 5_000 }));
 
@@ -128,7 +130,7 @@ async fn t4_a_stream_that_the_client_resets_ends_at_the_engine() {
 async fn each_client_gets_the_protocol_that_it_speaks() {
     let engine = engine().await;
     let files = Files::of(&tls::FIRST);
-    let gateway = Gateway::start(&files.config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &files.config([engine.url()])).await;
 
     for (offered, agreed) in [
         (&[b"h2".as_slice(), b"http/1.1"][..], Some(b"h2".as_slice())),
@@ -155,7 +157,7 @@ async fn each_client_gets_the_protocol_that_it_speaks() {
 async fn threat_s20_a_certificate_that_changes_is_taken_up_and_a_broken_one_is_not() {
     let engine = engine().await;
     let files = Files::of(&tls::FIRST);
-    let gateway = Gateway::start(&files.config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &files.config([engine.url()])).await;
     let mut before = H2::open(gateway.address, &tls::FIRST).await;
     assert!(tls::connect(gateway.address, &tls::SECOND, &[]).await.is_err(), "it has the first certificate");
 
@@ -179,7 +181,7 @@ async fn t9_malformed_http2_ends_its_connection_and_no_other() {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     let engine = engine().await;
     let files = Files::of(&tls::FIRST);
-    let gateway = Gateway::start(&files.config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &files.config([engine.url()])).await;
     let mut honest = H2::open(gateway.address, &tls::FIRST).await;
     let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| -> Vec<u8> {
         let length = (payload.len() as u32).to_be_bytes();
@@ -237,7 +239,7 @@ async fn t9_malformed_http2_ends_its_connection_and_no_other() {
 async fn cve_2026_105297_http2_is_bounded() {
     let engine = engine().await;
     let files = Files::of(&tls::FIRST);
-    let gateway = Gateway::start(&files.config([engine.url()])).await;
+    let gateway = Gateway::start(PROGRAM, &files.config([engine.url()])).await;
 
     let settings = tls::settings(gateway.address, &tls::FIRST).await;
     assert_eq!(settings.get(&3), Some(&100), "streams at once: {settings:?}");
@@ -257,7 +259,7 @@ async fn engines_behind_tls_prove_who_they_are() {
     let engine = engine().await;
     let (secure, files) = (
         tls::before(engine.url().trim_start_matches("http://").parse().unwrap(), &tls::ENGINE).await,
-        tls::Folder::new(),
+        Folder::new(),
     );
     let ca = |identity: &Identity, name: &str| {
         let file = files.path().join(name);
@@ -273,7 +275,8 @@ async fn engines_behind_tls_prove_who_they_are() {
         config
     };
 
-    let gateway = Gateway::start(&with(json!({ "ca_file": right, "server_name": "engine.internal" }))).await;
+    let gateway =
+        Gateway::start(PROGRAM, &with(json!({ "ca_file": right, "server_name": "engine.internal" }))).await;
     let answer = gateway.chat(&ask(json!({}))).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let streamed = gateway.chat(&ask(json!({ "stream": true }))).await;
@@ -284,7 +287,7 @@ async fn engines_behind_tls_prove_who_they_are() {
         ("another name", json!({ "ca_file": right })),
         ("the system's authorities", json!({ "server_name": "engine.internal" })),
     ] {
-        let gateway = Gateway::start(&with(tls)).await;
+        let gateway = Gateway::start(PROGRAM, &with(tls)).await;
         let answer = gateway.chat(&ask(json!({}))).await;
         assert_eq!(answer.verdict(), (502, "upstream_error"), "{what}: {}", answer.text());
     }

@@ -1,10 +1,11 @@
 //! A new process takes the place of the one that runs, and nobody outside can tell.
 
-use crate::harness::client::{Connection, get, post, send};
-use crate::harness::config::merge;
-use crate::harness::{Gateway, KEY, ask, config, engine, eventually};
+use crate::PROGRAM;
 use crate::operating::{change, operated};
 use http::Method;
+use kit::base_config::merge;
+use kit::client::{Connection, get, post, send};
+use kit::{Gateway, KEY, ask, config, engine, eventually};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
@@ -45,7 +46,7 @@ async fn used(gateway: &Gateway) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_refuses_no_connection_and_drops_no_stream() {
     let engine = engine().await;
-    let mut old = Gateway::start(&lasting(engine.url())).await;
+    let mut old = Gateway::start(PROGRAM, &lasting(engine.url())).await;
     let address = old.address;
     let mut streams = JoinSet::new();
     for nth in 0..40 {
@@ -104,7 +105,7 @@ async fn an_upgrade_refuses_no_connection_and_drops_no_stream() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn budgets_go_along_and_each_token_is_booked_once() {
     let engine = engine().await;
-    let mut old = Gateway::start(&lasting(engine.url())).await;
+    let mut old = Gateway::start(PROGRAM, &lasting(engine.url())).await;
     let address = old.address;
     let usage = |answer: &Value| -> [u64; 2] {
         ["prompt_tokens", "completion_tokens"].map(|name| answer["usage"][name].as_u64().unwrap())
@@ -143,7 +144,7 @@ async fn who_waits_in_the_old_process_gets_a_place_there() {
     let engine = engine().await;
     let mut config = lasting(engine.url());
     merge(&mut config["deployments"][0], json!({ "limit": 1, "slo": { "ttft_ms": 600_000 } }));
-    let mut old = Gateway::start(&config).await;
+    let mut old = Gateway::start(PROGRAM, &config).await;
     let address = old.address;
     let held = old.hold().await;
     let waiting = tokio::spawn(async move { send(address, post(&ask(json!({})), Some(KEY))).await });
@@ -169,7 +170,7 @@ async fn who_waits_in_the_old_process_gets_a_place_there() {
 async fn an_upgrade_that_fails_changes_nothing() {
     let engine = engine().await;
     let config = operated(lasting(engine.url()));
-    let mut old = Gateway::start(&config).await;
+    let mut old = Gateway::start(PROGRAM, &config).await;
     let mut kept = Connection::open(old.address).await;
     let says = async |old: &Gateway, what: &str| {
         eventually(what, || async { old.said().contains(what).then_some(()) }).await;

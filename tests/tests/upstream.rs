@@ -1,11 +1,12 @@
 //! Engines that fail in every way: mended elsewhere where nothing was said yet, visible where something was.
 
-use crate::harness::client::{Answer, send};
-use crate::harness::config::merge;
-use crate::harness::recorder::Recorder;
-use crate::harness::{Gateway, KEY, ask, config, engine, eventually, gateway_and_engine};
+use crate::PROGRAM;
 use crate::refusals::{Told, assert_told};
 use engine::server::EngineServer;
+use kit::base_config::merge;
+use kit::client::{Answer, send};
+use kit::recorder::Recorder;
+use kit::{Gateway, KEY, ask, config, engine, eventually, gateway_and_engine};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,7 +27,7 @@ async fn dead_end() -> String {
 async fn gateway_with(replicas: impl IntoIterator<Item = String>, deployment: Value) -> Gateway {
     let mut config = config(replicas);
     merge(&mut config["deployments"][0], deployment);
-    Gateway::start(&config).await
+    Gateway::start(PROGRAM, &config).await
 }
 
 /// Sends many requests, `at_once` of them at a time, and gives back all answers.
@@ -37,7 +38,7 @@ async fn many(address: SocketAddr, bodies: impl IntoIterator<Item = Value>, at_o
         if running.len() >= at_once {
             answers.push(running.join_next().await.unwrap().unwrap());
         }
-        running.spawn(async move { send(address, crate::harness::client::post(&body, Some(KEY))).await });
+        running.spawn(async move { send(address, kit::client::post(&body, Some(KEY))).await });
     }
     while let Some(answer) = running.join_next().await {
         answers.push(answer.unwrap());
@@ -125,7 +126,7 @@ async fn report_s8_an_engines_overload_is_mended_elsewhere() {
 /// Report S8: where no engine is left that is not busy, that is our 503, and never the account's 429.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn report_s8_an_overload_of_all_engines_is_our_own() {
-    let (gateway, engine) = gateway_and_engine().await;
+    let (gateway, engine) = gateway_and_engine(PROGRAM).await;
     for fault in BUSY {
         engine.set_fault(fault).unwrap();
         let stream = fault.starts_with("stream");
@@ -228,7 +229,7 @@ async fn t6_report_l1_pin_p11_every_broken_stream_is_visibly_broken() {
 /// Report A4: no usage came, so what was counted is charged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn report_a4_without_usage_what_was_counted_is_charged() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     let fault = json!({ "stream": true, "user": "sim:no-usage", "max_tokens": 37, "stream_options": { "include_usage": true } });
 
     let answer = gateway.chat(&ask(fault)).await;
@@ -247,7 +248,7 @@ async fn report_a4_without_usage_what_was_counted_is_charged() {
 /// Report A6: what an engine cannot have meant is not booked as it came.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn report_a6_impossible_usage_does_not_pass() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     for usage in ["-5:-5", "10:8:5000", "10:8:-3", "9000000000000000000:9000000000000000000"] {
         let fault = format!("sim:wrong-usage={usage}");
         let answer = gateway.chat(&ask(json!({ "user": fault, "stream": true }))).await;
@@ -265,7 +266,7 @@ async fn report_a6_impossible_usage_does_not_pass() {
 /// F6: what is odd but whole passes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn odd_streams_that_are_whole_pass_whole() {
-    let (gateway, _engine) = gateway_and_engine().await;
+    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
     for fault in ["garbage", "split-utf8", "after-done", "huge-line=60000", "gap=1ms"] {
         let answer = gateway.chat(&ask(json!({ "stream": true, "user": format!("sim:{fault}") }))).await;
         let streamed = answer.streamed();

@@ -8,11 +8,11 @@ use clap::Parser;
 use serde_json::json;
 
 use crate::harness::binaries::Binaries;
-use crate::harness::process;
 use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 use crate::known;
 use crate::registry::{self, PROOFS, named};
 use engine::clock;
+use kit::process;
 
 /// Exit code of a wrong call.
 const USAGE: u8 = 2;

@@ -16,13 +16,41 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("shedder", &[]),
     ("tokenizer", &[]),
+    ("protocol", &["limits", "shedder"]),
+    ("config", &["limits", "shedder", "tokenizer", "protocol"]),
+    ("client", &["config", "protocol"]),
     ("engine", &[]),
     ("load", &["engine"]),
-    ("drill", &["limits", "shedder", "tokenizer", "engine", "load"]),
-    ("prove", &["limits", "shedder", "tokenizer", "engine", "load", "drill"]),
-    ("gateway", &["limits", "shedder", "tokenizer", "engine", "load", "drill"]),
-    ("tests", &["limits", "shedder", "tokenizer", "engine", "load", "drill", "gateway"]),
+    ("drill", &["limits", "shedder", "tokenizer", "config", "client", "engine", "load"]),
+    (
+        "gateway",
+        &["limits", "shedder", "tokenizer", "config", "protocol", "client", "engine", "load", "drill"],
+    ),
+    ("kit", &["limits", "shedder", "tokenizer", "config", "protocol", "client", "engine", "load", "drill"]),
+    ("prove", &["limits", "shedder", "tokenizer", "config", "client", "engine", "load", "drill", "kit"]),
+    (
+        "tests",
+        &[
+            "limits",
+            "shedder",
+            "tokenizer",
+            "config",
+            "protocol",
+            "client",
+            "engine",
+            "load",
+            "drill",
+            "gateway",
+            "kit",
+        ],
+    ),
 ];
+
+/// The package of the shipped binary.
+const SHIPPED: &str = "gateway";
+
+/// What only judges the product, and does not ship.
+const NOT_SHIPPED: [&str; 3] = ["prove", "kit", "tests"];
 
 /// Beginnings of the names of crates that bring Pingora, HTTP, JSON, a runtime, a lock, a clock, randomness or a log.
 const NOT_PURE: [&str; 26] = [
@@ -65,20 +93,22 @@ struct Package {
     /// Its `Cargo.toml`, as the metadata has it.
     manifest: String,
     dependencies: BTreeSet<String>,
+    /// Those that are neither for tests nor for a build: they are linked.
+    linked: BTreeSet<String>,
 }
 
 fn packages(metadata: &Value) -> Vec<Package> {
     let list = metadata["packages"].as_array().unwrap();
+    let name = |value: &Value| value["name"].as_str().unwrap().to_string();
     list.iter()
-        .map(|package| Package {
-            name: package["name"].as_str().unwrap().to_string(),
-            manifest: package["manifest_path"].as_str().unwrap().to_string(),
-            dependencies: package["dependencies"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|dependency| dependency["name"].as_str().unwrap().to_string())
-                .collect(),
+        .map(|package| {
+            let dependencies = package["dependencies"].as_array().unwrap();
+            Package {
+                name: name(package),
+                manifest: package["manifest_path"].as_str().unwrap().to_string(),
+                dependencies: dependencies.iter().map(name).collect(),
+                linked: dependencies.iter().filter(|one| one["kind"].is_null()).map(name).collect(),
+            }
         })
         .collect()
 }
@@ -97,7 +127,7 @@ fn workspace() -> Vec<Package> {
 /// Dependencies between our own crates that the house does not allow, and crates that it does not know.
 fn acquaintances(packages: &[Package]) -> Vec<String> {
     let mut faults = Vec::new();
-    for Package { name, manifest, dependencies } in packages {
+    for Package { name, manifest, dependencies, .. } in packages {
         let Some((_, allowed)) = MAY_KNOW.iter().find(|(known, _)| known == name) else {
             faults.push(format!("{name}: a crate that the house does not know. Put the code into the crate whose question it answers."));
             continue;
@@ -106,6 +136,26 @@ fn acquaintances(packages: &[Package]) -> Vec<String> {
             dependencies.iter().filter(|dependency| MAY_KNOW.iter().any(|(known, _)| known == dependency));
         for stranger in ours.filter(|dependency| !allowed.contains(&dependency.as_str())) {
             faults.push(format!("{manifest}: `{name}` must not know `{stranger}`. Let the gateway pass the fact from one to the other."));
+        }
+    }
+    faults
+}
+
+/// What does not ship and yet is linked into the shipped binary, with the way to it. Only packages of the workspace can
+/// lead there, since no published one depends on them.
+fn stowaways(packages: &[Package]) -> Vec<String> {
+    let mut ways: Vec<Vec<&str>> = vec![vec![SHIPPED]];
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let mut faults = Vec::new();
+    while let Some(way) = ways.pop() {
+        let Some(package) = packages.iter().find(|package| Some(&package.name.as_str()) == way.last()) else {
+            continue;
+        };
+        if NOT_SHIPPED.contains(&package.name.as_str()) {
+            let way = way.join(" -> ");
+            faults.push(format!("{way}: `{}` does not ship. Move what is needed of it.", package.name));
+        } else if seen.insert(&package.name) {
+            ways.extend(package.linked.iter().map(|next| [way.as_slice(), &[next.as_str()]].concat()));
         }
     }
     faults
@@ -151,8 +201,13 @@ fn locked(lock: &str, packages_max: usize) -> Vec<String> {
 fn crates_know_only_whom_they_may() {
     let packages = workspace();
 
-    assert_eq!(packages.len(), MAY_KNOW.len(), "a line for each crate: {packages:?}");
+    assert!(packages.len() > 10, "these are not all crates: {packages:?}");
     super::assert_none(&acquaintances(&packages));
+}
+
+#[test]
+fn what_only_judges_the_product_does_not_ship() {
+    super::assert_none(&stowaways(&workspace()));
 }
 
 #[test]
@@ -173,6 +228,7 @@ fn package(name: &str, dependencies: &[&str]) -> Package {
         name: name.to_string(),
         manifest: format!("{name}/Cargo.toml"),
         dependencies: dependencies.iter().map(|name| name.to_string()).collect(),
+        linked: dependencies.iter().map(|name| name.to_string()).collect(),
     }
 }
 
@@ -184,11 +240,25 @@ fn a_forbidden_acquaintance_is_found() {
     );
     super::assert_one(&acquaintances(&[package("drill", &["limits", "gateway"])]), &["`gateway`"]);
     super::assert_one(&acquaintances(&[package("gateway", &["prove"])]), &["`prove`"]);
+    super::assert_one(&acquaintances(&[package("client", &["protocol", "gateway"])]), &["`gateway`"]);
+    super::assert_one(&acquaintances(&[package("kit", &["engine", "gateway"])]), &["`gateway`"]);
     super::assert_one(&acquaintances(&[package("common", &[])]), &["common", "does not know"]);
     super::assert_none(&acquaintances(&[package(
         "gateway",
         &["limits", "shedder", "tokenizer", "engine", "pingora"],
     )]));
+}
+
+#[test]
+fn what_is_linked_by_way_of_another_crate_is_found() {
+    let tree = [package("gateway", &["drill", "tokio"]), package("drill", &["kit"]), package("kit", &[])];
+
+    super::assert_one(&stowaways(&tree), &["gateway -> drill -> kit", "does not ship"]);
+    super::assert_none(&stowaways(&[
+        package("gateway", &["drill"]),
+        package("drill", &[]),
+        package("prove", &[]),
+    ]));
 }
 
 #[test]
@@ -225,4 +295,5 @@ fn dependencies_of_every_kind_are_read() {
         found[0].dependencies.iter().map(String::as_str).collect::<Vec<_>>(),
         ["cc", "proptest", "thiserror"]
     );
+    assert_eq!(found[0].linked.iter().map(String::as_str).collect::<Vec<_>>(), ["thiserror"]);
 }

@@ -51,7 +51,7 @@ fn module(file: &str, crates: &[&str]) -> Option<String> {
     let (package, inside) = crates.iter().find_map(|package| Some((package, inside(package)?)))?;
     match inside.split('/').collect::<Vec<_>>().as_slice() {
         ["lib.rs" | "main.rs"] | ["bin", ..] => None,
-        [file] if !file.ends_with(".rs") => None,
+        [.., file] if !file.ends_with(".rs") => None,
         [module, ..] => Some(format!("{package}/src/{module}")),
         [] => None,
     }
@@ -99,6 +99,7 @@ fn a_module_that_is_not_on_the_map_is_found() {
         "limits/src/window.rs",
         "limits/src/window/tests.rs",
         "limits/src/meter.rs",
+        "limits/src/samples/a.yaml",
         "gateway/src/main.rs",
         "gateway/src/config/mod.rs",
         "gateway/src/bin/other.rs",

@@ -13,9 +13,9 @@ use serde_json::json;
 use super::c1::PROMPT_BYTES;
 use crate::harness::contest::{Contest, chats};
 use crate::harness::pace::{Answers, Latencies, Pace};
-use crate::harness::process;
-use crate::harness::program::Program;
 use crate::harness::proof::{Finding, Proof, RatioBound, Setting, Trouble, median};
+use kit::process;
+use kit::program::Program;
 
 pub(crate) const PROOF: Proof = Proof {
     id: "C2",
@@ -91,7 +91,7 @@ async fn round(contest: &Contest, rate: u32, window_ms: u64, ours_first: bool) -
 fn spinner(setting: &Setting, core: usize) -> Result<Program, Trouble> {
     let core = core.to_string();
     let arguments = ["--idle", "0", "taskset", "-c", &core, "sh", "-c", "while :; do :; done"];
-    Program::start(std::path::Path::new("chrt"), arguments, &setting.out.join("c2-spinner.log"))
+    Ok(Program::start(std::path::Path::new("chrt"), arguments, &setting.out.join("c2-spinner.log"))?)
 }
 
 fn judge(setting: &Setting, rounds: &[Round]) -> Finding {

@@ -11,10 +11,10 @@ use tokio::task::JoinSet;
 
 use crate::harness::contest::{ACCOUNTS, Contest, Ratio, chats, details, instant_engine};
 use crate::harness::meter::{Load, Unit};
-use crate::harness::process;
 use crate::harness::proof::{Finding, Proof, RatioBound, Setting, Trouble};
 use crate::harness::raw::Connection;
 use crate::harness::tidegate::{Config, Tidegate, chat};
+use kit::process;
 
 pub(crate) const PROOF: Proof = Proof {
     id: "C5",

@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::c7::hold;
 use crate::harness::contest::{ACCOUNTS, Bare, instant_engine};
-use crate::harness::process;
 use crate::harness::proof::{Finding, Proof, RatioBound, Setting, Trouble, median};
 use crate::harness::raw::Connection;
 use crate::harness::tidegate::{Config, Tidegate};
+use kit::process;
 
 pub(crate) const PROOF: Proof = Proof {
     id: "C8",

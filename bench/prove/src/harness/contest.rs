@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 use super::canned::Canned;
 use super::meter::{Load, Window};
-use super::process;
-use super::program::{Program, free_address};
 use super::proof::{Finding, RatioBound, Setting, Trouble, median};
 use super::tidegate::{Config, Tidegate};
 use engine::profile::INSTANT;
 use engine::server::{EngineServer, EngineServerConfig};
+use kit::process;
+use kit::program::{Program, free_address};
 
 /// The core on which everything runs.
 const CORE: usize = 0;

@@ -12,10 +12,10 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::process;
 use super::proof::Trouble;
 use super::raw::{Connection, Events};
 use engine::clock;
+use kit::process;
 
 /// What to send.
 #[derive(Debug, Clone)]

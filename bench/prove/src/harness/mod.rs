@@ -1,7 +1,7 @@
 //! Starts, loads and measures the programs that proofs compare.
 //!
-//! [`proof`] is one claim and its result. [`binaries`] and [`program`] build and start programs, [`tidegate`] is the shipped one,
-//! [`contest`] sets it beside a bare proxy; [`raw`], [`meter`] and [`pace`] are the load, [`process`] and [`allocations`] the
+//! [`proof`] is one claim and its result. [`binaries`] builds programs and `kit` starts them, [`tidegate`] is the shipped one,
+//! [`contest`] sets it beside a bare proxy; [`raw`], [`meter`] and [`pace`] are the load, `kit::process` and [`allocations`] the
 //! gauges.
 
 pub(crate) mod allocations;
@@ -10,8 +10,6 @@ pub(crate) mod canned;
 pub(crate) mod contest;
 pub(crate) mod meter;
 pub(crate) mod pace;
-pub(crate) mod process;
-pub(crate) mod program;
 pub(crate) mod proof;
 pub(crate) mod raw;
 pub(crate) mod tidegate;

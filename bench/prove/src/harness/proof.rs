@@ -64,6 +64,9 @@ pub(crate) enum Trouble {
     /// Something of the operating system, such as a port or a process, was not to be had.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// A program did not start.
+    #[error("{0}")]
+    Start(#[from] kit::program::StartError),
     /// Something that it needs is not installed.
     #[error("{0}")]
     Missing(&'static str),

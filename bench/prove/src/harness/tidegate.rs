@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use config::keys::Digest;
+use kit::program::{Program, Serving, two_free_addresses};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::program::{Program, two_free_addresses};
 use super::proof::{Setting, Trouble};
 use super::raw::Connection;
 use engine::clock;
@@ -131,7 +132,7 @@ impl Config {
              log: {{ access: {access}, level: warn }}\n",
             self.threads,
             self.listen,
-            digest(TOKEN),
+            Digest::of(TOKEN),
             replicas.join(", "),
             self.deployment,
             self.served_model,
@@ -143,20 +144,10 @@ impl Config {
         text.push_str("accounts:\n");
         for (number, AccountLines { key, more }) in self.accounts.iter().enumerate() {
             // Writing into a string cannot fail.
-            let _ = writeln!(text, "  - {{ id: a{number}, keys: [\"{}\"]{more} }}", digest(key));
+            let _ = writeln!(text, "  - {{ id: a{number}, keys: [\"{}\"]{more} }}", Digest::of(key));
         }
         text
     }
-}
-
-/// What a config holds of a key: SHA-256 by way of the program itself would need its key; keys of proofs are fixed.
-fn digest(key: &str) -> String {
-    use sha2::{Digest as _, Sha256};
-    let mut text = "sha256:".to_owned();
-    for byte in Sha256::digest(key.as_bytes()) {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
 }
 
 impl Tidegate {
@@ -169,15 +160,8 @@ impl Tidegate {
         let (address, admin) = two_free_addresses()?;
         let file = write(setting, name, config, (address, admin))?;
         let executable = setting.binaries().tidegate()?;
-        let arguments = ["serve", "--config", file.to_str().unwrap_or_default()];
         let log = setting.out.join(format!("{name}.log"));
-        let mut program = Program::start(executable, arguments, &log)?;
-        let (address, admin) = program
-            .printed(|output| {
-                Some((listed(output, "listening on http://")?, listed(output, "admin on http://")?))
-            })
-            .await?;
-        program.listens(address).await?;
+        let Serving { program, address, admin } = Serving::start(executable, &file, &log).await?;
         Ok(Self { program, address, admin })
     }
 
@@ -305,10 +289,6 @@ fn write(
     std::fs::write(&next, config.yaml(address, admin, &format!("\"{}\"", access.display())))?;
     std::fs::rename(&next, &file)?;
     Ok(file)
-}
-
-fn listed(output: &str, before: &str) -> Option<SocketAddr> {
-    output.lines().find_map(|line| line.strip_prefix(before)?.trim().parse().ok())
 }
 
 /// A chat request, ready to be sent.

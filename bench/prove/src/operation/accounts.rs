@@ -21,11 +21,11 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::harness::contest::instant_engine;
-use crate::harness::process;
 use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 use crate::harness::raw::Connection;
 use crate::harness::tidegate::{AccountLines, Admin, Config, MODEL, Tidegate, chat};
 use engine::clock;
+use kit::process;
 
 pub(crate) const PROOF: Proof = Proof {
     id: "accounts",

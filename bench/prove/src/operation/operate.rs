@@ -11,11 +11,11 @@ use serde_json::json;
 
 use crate::harness::contest::instant_engine;
 use crate::harness::pace::{Answers, Pace};
-use crate::harness::process;
 use crate::harness::proof::{Finding, Proof, Setting, Trouble, median};
 use crate::harness::raw::Connection;
 use crate::harness::tidegate::{Admin, Config, MODEL, Tidegate, chat};
 use engine::clock;
+use kit::process;
 
 pub(crate) const PROOF: Proof = Proof {
     id: "operate",

@@ -16,8 +16,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::program::{Program, free_address};
 use crate::harness::proof::{Setting, Trouble};
+use kit::program::{Program, free_address};
 
 /// What the proofs with it need installed.
 pub(super) const NEEDED: &str = "haproxy";

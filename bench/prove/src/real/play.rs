@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::judge::Requests;
 use super::side::{Kind, Knobs, Side, callers};
-use crate::harness::process;
 use crate::harness::proof::{Setting, Trouble};
 use engine::clock;
 use engine::profile::LLAMA_8B_A100;
 use engine::workload::{Arrivals, Size, Workload};
+use kit::process;
 use load::{LoadPlan, LoadRun, Mode, Retry, Slo, Stage, start};
 
 /// One way to load the fleets.

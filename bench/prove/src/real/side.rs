@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 
 use super::haproxy::HaProxy;
-use crate::harness::program::Program;
 use crate::harness::proof::{Setting, Trouble};
 use crate::harness::tidegate::{AccountLines, Config, Tidegate};
 use engine::profile::LLAMA_8B_A100;
 use engine::server::{EngineServer, EngineServerConfig};
+use kit::program::Program;
 use load::Caller;
 
 /// Replicas of a fleet.

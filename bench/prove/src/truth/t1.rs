@@ -20,13 +20,13 @@ use rand::{Rng, SeedableRng};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::harness::process;
 use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 use crate::harness::tidegate::{AccountLines, Config, Invariants, LIMITLESS, Tidegate};
 use engine::clock;
 use engine::profile::{INSTANT, LLAMA_8B_A100, Profile};
 use engine::server::{EngineServer, EngineServerConfig};
 use guest::Guest;
+use kit::process;
 
 pub(crate) const PROOF: Proof = Proof {
     id: "T1",

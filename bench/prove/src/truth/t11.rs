@@ -13,10 +13,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::contest::instant_engine;
-use crate::harness::process;
 use crate::harness::proof::{Finding, Proof, RatioBound, Setting, Trouble};
 use crate::harness::raw::Connection;
 use crate::harness::tidegate::{Config, Tidegate, chat};
+use kit::process;
 
 pub(crate) const PROOF: Proof = Proof {
     id: "T11",

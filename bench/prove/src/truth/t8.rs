@@ -13,12 +13,12 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::task::LocalSet;
 
-use crate::harness::process;
 use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 use crate::harness::raw::Connection;
 use crate::harness::tidegate::{Admin, Config, MODEL, Tidegate, chat};
 use engine::profile::INSTANT;
 use engine::server::{EngineServer, EngineServerConfig};
+use kit::process;
 
 pub(crate) const PROOF: Proof = Proof {
     id: "T8",

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::wait::PATIENCE;
 
 /// A connection.
-pub(crate) struct Raw {
+pub struct Raw {
     stream: TcpStream,
     /// Bytes read and not yet taken.
     buffer: Vec<u8>,
@@ -17,28 +17,30 @@ pub(crate) struct Raw {
 
 /// An answer as it came, its body complete.
 #[derive(Debug)]
-pub(crate) struct RawAnswer {
-    pub(crate) status: u16,
+pub struct RawAnswer {
+    /// Its status.
+    pub status: u16,
     /// Status line and headers, in lower case.
-    pub(crate) head: String,
-    pub(crate) body: Vec<u8>,
+    pub head: String,
+    /// Its body.
+    pub body: Vec<u8>,
 }
 
 impl Raw {
     /// Connects.
-    pub(crate) async fn connect(address: SocketAddr) -> Raw {
+    pub async fn connect(address: SocketAddr) -> Raw {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Raw { stream, buffer: Vec::new() }
     }
 
     /// Sends bytes. A peer that has closed already is no failure: what it said can still be read.
-    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref()).await;
     }
 
     /// Ends the connection with RST.
-    pub(crate) fn reset(self) {
+    pub fn reset(self) {
         self.stream.set_zero_linger().unwrap();
     }
 
@@ -49,7 +51,7 @@ impl Raw {
     }
 
     /// Reads the next head, informational ones too: status, text in lower case.
-    pub(crate) async fn head(&mut self) -> Option<(u16, String)> {
+    pub async fn head(&mut self) -> Option<(u16, String)> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
                 break at + 4;
@@ -65,7 +67,7 @@ impl Raw {
     }
 
     /// Reads an answer with a `content-length`. `None`: the connection ended before it was whole.
-    pub(crate) async fn answer(&mut self) -> Option<RawAnswer> {
+    pub async fn answer(&mut self) -> Option<RawAnswer> {
         let (status, head) = self.head().await?;
         let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
         let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
@@ -79,7 +81,7 @@ impl Raw {
     }
 
     /// Whether the other side ends the connection within `bound`, reading what comes until then.
-    pub(crate) async fn ends_within(&mut self, bound: Duration) -> bool {
+    pub async fn ends_within(&mut self, bound: Duration) -> bool {
         let end = async { while self.fill().await {} };
         timeout(bound, end).await.is_ok()
     }
@@ -87,7 +89,7 @@ impl Raw {
 
 /// A chat request with `body`, its head ended by whoever sends it: `extra` are further header lines, each with its
 /// line end.
-pub(crate) fn chat_request(key: &str, extra: &str, body: &str) -> String {
+pub fn chat_request(key: &str, extra: &str, body: &str) -> String {
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {key}\r\n\
          Content-Type: application/json\r\n{extra}Content-Length: {}\r\n\r\n{body}",

@@ -1,6 +1,6 @@
 //! Requests and answers by hyper, each step of which a test can take by itself.
 
-use super::config::merge;
+use super::base_config::merge;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
@@ -17,10 +17,10 @@ use tokio::time::timeout;
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// The path of chat completions.
-pub(crate) const CHAT: &str = "/v1/chat/completions";
+pub const CHAT: &str = "/v1/chat/completions";
 
 /// A chat request for eight tokens of the model `sim`, with `more` in it.
-pub(crate) fn ask(more: Value) -> Value {
+pub fn ask(more: Value) -> Value {
     let mut body = json!({
         "model": "sim",
         "messages": [{ "role": "user", "content": "Is the tide in?" }],
@@ -32,12 +32,12 @@ pub(crate) fn ask(more: Value) -> Value {
 }
 
 /// A POST of `body` to the chat path.
-pub(crate) fn post(body: &Value, key: Option<&str>) -> Request<Full<Bytes>> {
+pub fn post(body: &Value, key: Option<&str>) -> Request<Full<Bytes>> {
     post_to(CHAT, body, key)
 }
 
 /// A POST of `body` to `path`.
-pub(crate) fn post_to(path: &str, body: &Value, key: Option<&str>) -> Request<Full<Bytes>> {
+pub fn post_to(path: &str, body: &Value, key: Option<&str>) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(Bytes::from(body.to_string())));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = path.parse().unwrap();
@@ -45,7 +45,7 @@ pub(crate) fn post_to(path: &str, body: &Value, key: Option<&str>) -> Request<Fu
 }
 
 /// A GET.
-pub(crate) fn get(path: &str, key: Option<&str>) -> Request<Full<Bytes>> {
+pub fn get(path: &str, key: Option<&str>) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
     *request.uri_mut() = path.parse().unwrap();
     headers(request, key)
@@ -62,7 +62,7 @@ fn headers(mut request: Request<Full<Bytes>>, key: Option<&str>) -> Request<Full
 }
 
 /// A connection that is kept until it is dropped, which ends it at once.
-pub(crate) struct Connection {
+pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -75,7 +75,7 @@ impl Drop for Connection {
 
 impl Connection {
     /// Connects.
-    pub(crate) async fn open(address: SocketAddr) -> Connection {
+    pub async fn open(address: SocketAddr) -> Connection {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
@@ -83,7 +83,7 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of its answer. `Err`: the connection broke before.
-    pub(crate) async fn begin(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Begun> {
+    pub async fn begin(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Begun> {
         self.sender.ready().await?;
         let response =
             timeout(ANSWER_MAX, self.sender.send_request(request)).await.expect("no head of an answer")?;
@@ -91,24 +91,24 @@ impl Connection {
     }
 
     /// Sends a request and reads its whole answer.
-    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Answer {
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Answer {
         self.begin(request).await.expect("no answer").whole().await
     }
 }
 
 /// Sends a request on a connection of its own and reads its whole answer.
-pub(crate) async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
+pub async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
     Connection::open(address).await.send(request).await
 }
 
 /// A request that takes its place until it is dropped: a stream that says one word and is silent then.
-pub(crate) struct Held {
+pub struct Held {
     _begun: Begun,
     _connection: Connection,
 }
 
 /// Takes a place with `body`, which is made such a stream.
-pub(crate) async fn hold(address: SocketAddr, key: &str, mut body: Value) -> Held {
+pub async fn hold(address: SocketAddr, key: &str, mut body: Value) -> Held {
     merge(&mut body, json!({ "stream": true, "user": "sim:hang=1" }));
     let mut connection = Connection::open(address).await;
     let begun = connection.begin(post(&body, Some(key))).await.unwrap();
@@ -117,21 +117,23 @@ pub(crate) async fn hold(address: SocketAddr, key: &str, mut body: Value) -> Hel
 }
 
 /// An answer whose head was read.
-pub(crate) struct Begun {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
+pub struct Begun {
+    /// Its status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
     body: Incoming,
 }
 
 impl Begun {
     /// The beginning of any answer.
-    pub(crate) fn of(response: http::Response<Incoming>) -> Begun {
+    pub fn of(response: http::Response<Incoming>) -> Begun {
         let (head, body) = response.into_parts();
         Begun { status: head.status.as_u16(), headers: head.headers, body }
     }
 
     /// Reads the body to its end.
-    pub(crate) async fn whole(self) -> Answer {
+    pub async fn whole(self) -> Answer {
         let Begun { status, headers, mut body } = self;
         let mut bytes = Vec::new();
         let mut clean = true;
@@ -148,7 +150,7 @@ impl Begun {
     }
 
     /// Reads the next piece of the body; `None` at its end, clean or not.
-    pub(crate) async fn piece(&mut self) -> Option<Bytes> {
+    pub async fn piece(&mut self) -> Option<Bytes> {
         let frame = timeout(ANSWER_MAX, self.body.frame()).await.expect("an answer without an end")?;
         frame.ok()?.into_data().ok()
     }
@@ -156,43 +158,46 @@ impl Begun {
 
 /// A whole answer.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
     /// Whether its framing was complete.
-    pub(crate) clean: bool,
+    pub clean: bool,
 }
 
 impl Answer {
     /// A header; empty if there is none.
-    pub(crate) fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     /// The body as JSON.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|e| panic!("{} is no JSON: {e}: {:?}", self.status, self.text()))
     }
 
     /// The body as text.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8(self.body.to_vec()).unwrap()
     }
 
     /// `error.message` of a refusal.
-    pub(crate) fn message(&self) -> String {
+    pub fn message(&self) -> String {
         self.json()["error"]["message"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Status and reason in one, for comparisons.
-    pub(crate) fn verdict(&self) -> (u16, &str) {
+    pub fn verdict(&self) -> (u16, &str) {
         (self.status, self.header("x-tidegate-reason"))
     }
 
     /// The answer's text: of all content chunks of a stream, or of a whole answer.
-    pub(crate) fn content(&self) -> String {
+    pub fn content(&self) -> String {
         if self.header("content-type").starts_with("text/event-stream") {
             return self.streamed().text;
         }
@@ -200,7 +205,7 @@ impl Answer {
     }
 
     /// The answer as a stream of events.
-    pub(crate) fn streamed(&self) -> Streamed {
+    pub fn streamed(&self) -> Streamed {
         let mut streamed = Streamed {
             events: Vec::new(),
             text: String::new(),
@@ -226,15 +231,15 @@ impl Answer {
 
 /// A stream that was read to its end.
 #[derive(Debug)]
-pub(crate) struct Streamed {
+pub struct Streamed {
     /// Every event but `[DONE]`; null where it is no JSON.
-    pub(crate) events: Vec<Value>,
+    pub events: Vec<Value>,
     /// The text of the first choice.
-    pub(crate) text: String,
+    pub text: String,
     /// Whether `[DONE]` came.
-    pub(crate) done: bool,
+    pub done: bool,
     /// Whether the framing was cut off.
-    pub(crate) broken: bool,
+    pub broken: bool,
     /// An error event.
-    pub(crate) error: Option<Value>,
+    pub error: Option<Value>,
 }

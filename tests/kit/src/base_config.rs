@@ -5,17 +5,17 @@
 use serde_json::{Value, json};
 
 /// The key of the account `acme`, which may use both tiers.
-pub(crate) const KEY: &str = "tg-acme";
+pub const KEY: &str = "tg-acme";
 /// The key of the account `plain`, which may use regular only and is served as regular if it asks for more.
-pub(crate) const PLAIN_KEY: &str = "tg-plain";
+pub const PLAIN_KEY: &str = "tg-plain";
 /// The key of the account `strict`, which is refused if it asks for priority, or for another model than `sim`.
-pub(crate) const STRICT_KEY: &str = "tg-strict";
+pub const STRICT_KEY: &str = "tg-strict";
 
 /// Tokens per minute that no test uses up.
 const PLENTY: u64 = 1_000_000_000;
 
 /// A deployment and a model `sim` before these engines, and three accounts.
-pub(crate) fn config(replicas: impl IntoIterator<Item = String>) -> Value {
+pub fn config(replicas: impl IntoIterator<Item = String>) -> Value {
     let replicas: Vec<String> = replicas.into_iter().collect();
     json!({
         "listen": {
@@ -41,10 +41,10 @@ pub(crate) fn config(replicas: impl IntoIterator<Item = String>) -> Value {
 }
 
 /// An account that nothing limits, with `more` on top.
-pub(crate) fn account(id: &str, key: &str, more: Value) -> Value {
+pub fn account(id: &str, key: &str, more: Value) -> Value {
     let mut account = json!({
         "id": id,
-        "keys": [gateway::keys::Digest::of(key).to_string()],
+        "keys": [config::keys::Digest::of(key).to_string()],
         "requests_per_minute": 1_000_000,
         "concurrency": 100_000,
         "limits": [budget(PLENTY, PLENTY, PLENTY)],
@@ -54,13 +54,13 @@ pub(crate) fn account(id: &str, key: &str, more: Value) -> Value {
 }
 
 /// Limits for every model, tokens per minute, that neither grow nor shrink.
-pub(crate) fn budget(prompt: u64, uncached_prompt: u64, generated: u64) -> Value {
+pub fn budget(prompt: u64, uncached_prompt: u64, generated: u64) -> Value {
     let meters = json!({ "prompt": prompt, "uncached_prompt": uncached_prompt, "generated": generated });
     json!({ "start": meters, "ceiling": meters })
 }
 
 /// Sets the members of `more` in `value`; objects are merged, everything else is replaced.
-pub(crate) fn merge(value: &mut Value, more: Value) {
+pub fn merge(value: &mut Value, more: Value) {
     match (value, more) {
         (Value::Object(old), Value::Object(new)) => {
             for (key, value) in new {

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 /// Longer than anything that a test waits for takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often is looked.
 const POLL: Duration = Duration::from_millis(10);
 
 /// Waits until `look` finds something, and fails with `what` when it does not.
 #[track_caller]
-pub(crate) fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> impl Future<Output = T>
+pub fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> impl Future<Output = T>
 where
     F: Future<Output = Option<T>>,
 {

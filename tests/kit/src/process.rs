@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 ///
 /// # Errors
 /// The process is gone.
-pub(crate) fn cpu(pid: u32) -> io::Result<Duration> {
+pub fn cpu(pid: u32) -> io::Result<Duration> {
     let mut nanoseconds = 0;
     for task in tasks(pid)? {
         // A thread may end between the listing and the reading.
@@ -27,7 +27,7 @@ pub(crate) fn cpu(pid: u32) -> io::Result<Duration> {
 ///
 /// # Errors
 /// The process is gone.
-pub(crate) fn memory(pid: u32) -> io::Result<u64> {
+pub fn memory(pid: u32) -> io::Result<u64> {
     let map = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     Ok(kibibytes(&map, "Pss:").unwrap_or(0) * 1024)
 }
@@ -36,7 +36,7 @@ pub(crate) fn memory(pid: u32) -> io::Result<u64> {
 ///
 /// # Errors
 /// The process is gone.
-pub(crate) fn peak(pid: u32) -> io::Result<u64> {
+pub fn peak(pid: u32) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     Ok(kibibytes(&status, "VmHWM:").unwrap_or(0) * 1024)
 }
@@ -45,15 +45,25 @@ pub(crate) fn peak(pid: u32) -> io::Result<u64> {
 ///
 /// # Errors
 /// The process is gone.
-pub(crate) fn descriptors(pid: u32) -> io::Result<usize> {
+pub fn descriptors(pid: u32) -> io::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
+/// Bytes that a process has read from anywhere, sockets included.
+///
+/// # Errors
+/// The process is gone.
+pub fn bytes_read(pid: u32) -> io::Result<u64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let read = io.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse().ok());
+    read.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Lets all threads of a process run on this core only; what they start inherits it.
 ///
 /// # Errors
 /// There is no such core, or the process is gone.
-pub(crate) fn pin(pid: u32, core: usize) -> io::Result<()> {
+pub fn pin(pid: u32, core: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(core)?;
     for task in tasks(pid)? {
@@ -66,7 +76,7 @@ pub(crate) fn pin(pid: u32, core: usize) -> io::Result<()> {
 ///
 /// On a core that several share, each message would otherwise wake its receiver at once and put its sender to sleep,
 /// and a proxy would be measured with a switch of tasks at each of its writes, which it has not on a core of its own.
-pub(crate) fn run_in_batches(pid: u32, yes: bool) -> bool {
+pub fn run_in_batches(pid: u32, yes: bool) -> bool {
     let policy = if yes { "--batch" } else { "--other" };
     let chrt = Command::new("chrt").args([policy, "--all-tasks", "--pid", "0", &pid.to_string()]).output();
     chrt.is_ok_and(|output| output.status.success())
@@ -76,7 +86,7 @@ pub(crate) fn run_in_batches(pid: u32, yes: bool) -> bool {
 ///
 /// # Errors
 /// A core was taken away.
-pub(crate) fn unpin() -> io::Result<()> {
+pub fn unpin() -> io::Result<()> {
     static AT_START: OnceLock<Option<CpuSet>> = OnceLock::new();
     let Some(set) = AT_START.get_or_init(|| sched_getaffinity(Pid::from_raw(0)).ok()) else { return Ok(()) };
     for task in tasks(std::process::id())? {
@@ -87,12 +97,12 @@ pub(crate) fn unpin() -> io::Result<()> {
 }
 
 /// Cores that this process may use.
-pub(crate) fn cores() -> usize {
+pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The machine in a line: cores, processor, kernel.
-pub(crate) fn machine() -> String {
+pub fn machine() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
     let name = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();

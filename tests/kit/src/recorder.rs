@@ -25,14 +25,17 @@ const USAGE: &str = r#"{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
-pub(crate) struct Recorded {
-    pub(crate) path: String,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+pub struct Recorded {
+    /// Its path.
+    pub path: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
 }
 
 /// The engine. It ends with the runtime of its test.
-pub(crate) struct Recorder {
+pub struct Recorder {
     address: SocketAddr,
     kept: Arc<Kept>,
 }
@@ -46,7 +49,7 @@ struct Kept {
 
 impl Recorder {
     /// Starts on a free port.
-    pub(crate) async fn start() -> Recorder {
+    pub async fn start() -> Recorder {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let kept = Arc::<Kept>::default();
@@ -63,17 +66,17 @@ impl Recorder {
     }
 
     /// Its address as a replica.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Takes what it has seen so far, in order.
-    pub(crate) fn take(&self) -> Vec<Recorded> {
+    pub fn take(&self) -> Vec<Recorded> {
         std::mem::take(&mut self.kept.requests.lock())
     }
 
     /// Tells this as its usage from now on, whatever it is.
-    pub(crate) fn tell(&self, usage: &str) {
+    pub fn tell(&self, usage: &str) {
         *self.kept.usage.lock() = Some(usage.to_owned());
     }
 }

@@ -1,18 +1,18 @@
 //! One request of each API, and how its answer is read by a client of that API.
 
+use super::base_config::merge;
 use super::client::Answer;
-use super::config::merge;
-use gateway::api::{Api, Family};
+use protocol::api::{Api, Family};
 use serde_json::{Value, json};
 
 /// The APIs that generate text, which may come as a stream.
-pub(crate) const STREAMED: [Api; 4] = [Api::Chat, Api::Completions, Api::Responses, Api::Messages];
+pub const STREAMED: [Api; 4] = [Api::Chat, Api::Completions, Api::Responses, Api::Messages];
 
 /// The APIs that answer with numbers, by an engine.
-pub(crate) const POOLED: [Api; 3] = [Api::Embeddings, Api::Rerank, Api::Score];
+pub const POOLED: [Api; 3] = [Api::Embeddings, Api::Rerank, Api::Score];
 
 /// A request of `api` for `tokens` tokens of the model `sim`, with `more` in it.
-pub(crate) fn request(api: Api, tokens: u32, more: Value) -> Value {
+pub fn request(api: Api, tokens: u32, more: Value) -> Value {
     let messages = json!([{ "role": "user", "content": "Is the tide in?" }]);
     let mut body = match api {
         Api::Chat | Api::Messages => {
@@ -33,7 +33,7 @@ pub(crate) fn request(api: Api, tokens: u32, more: Value) -> Value {
 }
 
 /// The tier as `api` calls it.
-pub(crate) fn tier_name(api: Api, priority: bool) -> &'static str {
+pub fn tier_name(api: Api, priority: bool) -> &'static str {
     match (api.form().family, priority) {
         (_, true) => "priority",
         (Family::OpenAi, false) => "default",
@@ -43,25 +43,25 @@ pub(crate) fn tier_name(api: Api, priority: bool) -> &'static str {
 
 /// An answer of an API, read as its clients read it.
 #[derive(Debug, Default)]
-pub(crate) struct Read {
+pub struct Read {
     /// The text of the first choice.
-    pub(crate) text: String,
+    pub text: String,
     /// Every tier that is named in it.
-    pub(crate) tiers: Vec<String>,
+    pub tiers: Vec<String>,
     /// Every model that is named in it.
-    pub(crate) models: Vec<String>,
+    pub models: Vec<String>,
     /// Generated tokens as the last usage in it says; `None`: there is none.
-    pub(crate) generated: Option<u64>,
+    pub generated: Option<u64>,
     /// Whether nothing is missing: the framing ended, and so did the API's own stream.
-    pub(crate) whole: bool,
+    pub whole: bool,
     /// The error inside it.
-    pub(crate) error: Option<Value>,
+    pub error: Option<Value>,
     /// Names of events, where events have names.
-    pub(crate) names: Vec<String>,
+    pub names: Vec<String>,
 }
 
 /// Reads `answer` as a client of `api` does.
-pub(crate) fn read(api: Api, answer: &Answer) -> Read {
+pub fn read(api: Api, answer: &Answer) -> Read {
     let mut read = Read::default();
     if !answer.header("content-type").starts_with("text/event-stream") {
         read.whole = answer.clean;

@@ -14,9 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,64 +22,45 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// Who a server is, and who says so.
-pub(crate) struct Identity {
-    pub(crate) certificate: &'static str,
-    pub(crate) key: &'static str,
-    pub(crate) authority: &'static str,
-    pub(crate) name: &'static str,
+pub struct Identity {
+    /// Its certificate, PEM.
+    pub certificate: &'static str,
+    /// The key of the certificate, PEM.
+    pub key: &'static str,
+    /// The certificate of the authority that signed it, PEM.
+    pub authority: &'static str,
+    /// The DNS name in it.
+    pub name: &'static str,
 }
 
 /// Both are `gateway.test`, by different authorities.
-pub(crate) const FIRST: Identity = Identity {
+pub const FIRST: Identity = Identity {
     certificate: include_str!("tls/first.pem"),
     key: include_str!("tls/first.key"),
     authority: include_str!("tls/first-ca.pem"),
     name: "gateway.test",
 };
 /// See [`FIRST`].
-pub(crate) const SECOND: Identity = Identity {
+pub const SECOND: Identity = Identity {
     certificate: include_str!("tls/second.pem"),
     key: include_str!("tls/second.key"),
     authority: include_str!("tls/second-ca.pem"),
     name: "gateway.test",
 };
 /// An engine, which has a name and no address in its certificate.
-pub(crate) const ENGINE: Identity = Identity {
+pub const ENGINE: Identity = Identity {
     certificate: include_str!("tls/engine.pem"),
     key: include_str!("tls/engine.key"),
     authority: include_str!("tls/engine-ca.pem"),
     name: "engine.internal",
 };
 
-/// A folder that is gone with its value.
-pub(crate) struct Folder(PathBuf);
-
-impl Folder {
-    pub(crate) fn new() -> Folder {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("tls-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
 /// Connects and trusts the authority of `identity` alone. `Err`: the server is somebody else.
-pub(crate) async fn connect(
+pub async fn connect(
     address: SocketAddr,
     identity: &Identity,
     alpn: &[&[u8]],
@@ -98,7 +77,7 @@ pub(crate) async fn connect(
 }
 
 /// A connection that speaks HTTP/2.
-pub(crate) struct H2 {
+pub struct H2 {
     sender: SendRequest<Full<Bytes>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -111,7 +90,7 @@ impl Drop for H2 {
 
 impl H2 {
     /// Connects.
-    pub(crate) async fn open(address: SocketAddr, identity: &Identity) -> H2 {
+    pub async fn open(address: SocketAddr, identity: &Identity) -> H2 {
         let stream = connect(address, identity, &[b"h2"]).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
         let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -119,7 +98,7 @@ impl H2 {
     }
 
     /// Sends a request and waits for the head of its answer. `Err`: it was reset before.
-    pub(crate) async fn begin(&mut self, mut request: Request<Full<Bytes>>) -> hyper::Result<Begun> {
+    pub async fn begin(&mut self, mut request: Request<Full<Bytes>>) -> hyper::Result<Begun> {
         let path = request.uri().path().to_owned();
         *request.uri_mut() = format!("https://gateway.test{path}").parse().unwrap();
         request.headers_mut().remove("host");
@@ -129,13 +108,13 @@ impl H2 {
     }
 
     /// Sends a request and reads its whole answer.
-    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Answer {
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Answer {
         self.begin(request).await.expect("no answer").whole().await
     }
 }
 
 /// The settings that a server sends first, by their numbers.
-pub(crate) async fn settings(address: SocketAddr, identity: &Identity) -> BTreeMap<u16, u32> {
+pub async fn settings(address: SocketAddr, identity: &Identity) -> BTreeMap<u16, u32> {
     let mut stream = connect(address, identity, &[b"h2"]).await.unwrap();
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let mut head = [0; 9];
@@ -150,7 +129,7 @@ pub(crate) async fn settings(address: SocketAddr, identity: &Identity) -> BTreeM
 }
 
 /// Speaks TLS as `identity` and passes everything on to `engine`. Ends with the runtime of its test.
-pub(crate) async fn before(engine: SocketAddr, identity: &Identity) -> SocketAddr {
+pub async fn before(engine: SocketAddr, identity: &Identity) -> SocketAddr {
     let chain = vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
     let config =

@@ -3,12 +3,12 @@
 use crate::PROGRAM;
 use crate::operating::{TOKEN, change, operated};
 use config::Config;
-use gateway::store::roster::Roster;
 use http::Method;
 use kit::base_config::account;
 use kit::{Gateway, ask, config, engine};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use store::dynamic_accounts::Roster;
 
 const ACCOUNTS: &str = "/api/v1/accounts";
 
@@ -241,7 +241,7 @@ fn ten_thousand_accounts_are_read_nearly_as_fast_as_those_of_a_config() {
     let config = read(&small);
 
     let begun = engine::clock::now();
-    let roster = Roster::open(Some(&folder), &config);
+    let roster = Roster::open(Some(&folder), &config, engine::clock::wall());
     let force = roster.in_force(&config);
     let made = engine::clock::now() - begun;
     let begun = engine::clock::now();

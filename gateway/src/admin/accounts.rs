@@ -6,10 +6,11 @@
 use super::answer::{Refused, json, problem};
 use super::call::Call;
 use super::read::Answered;
-use super::views::accounts::{AccountState, account_state};
+use super::views::accounts::account_state;
 use crate::clock;
 use crate::store::journal::FolderKept;
 use crate::store::roster::RosterError;
+use client::views::accounts::AccountState;
 use config::keys::{Digest, NewKey};
 use config::{OnForbiddenTier, SpendingTier, Tier};
 use http::StatusCode;

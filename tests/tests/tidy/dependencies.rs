@@ -16,11 +16,17 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("shedder", &[]),
     ("tokenizer", &[]),
+    ("protocol", &["limits", "shedder", "tokenizer"]),
+    ("config", &["limits", "shedder", "tokenizer", "protocol"]),
+    ("client", &["config"]),
     ("engine", &[]),
     ("load", &["engine"]),
-    ("drill", &["limits", "shedder", "tokenizer", "engine", "load"]),
+    ("drill", &["limits", "shedder", "tokenizer", "config", "client", "engine", "load"]),
     ("prove", &["limits", "shedder", "tokenizer", "engine", "load", "drill"]),
-    ("gateway", &["limits", "shedder", "tokenizer", "engine", "load", "drill"]),
+    (
+        "gateway",
+        &["limits", "shedder", "tokenizer", "protocol", "config", "client", "engine", "load", "drill"],
+    ),
     ("tests", &["limits", "shedder", "tokenizer", "engine", "load", "drill", "gateway"]),
 ];
 

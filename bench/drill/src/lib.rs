@@ -17,7 +17,8 @@
 //! [`table`](goals::table) that sets the shipped policy beside the rules of others. [`report`] shows what came out.
 //!
 //! [`command`] is `tidegate drill`: a scenario read from its file, played on engines and a gateway that are started for
-//! it or against a gateway that runs already, judged and written down.
+//! it or against a gateway that runs already, judged and written down. [`demo`] is `tidegate demo`: a drill to look at,
+//! without an end.
 
 pub mod scenario;
 
@@ -44,3 +45,5 @@ pub mod goals;
 pub mod report;
 
 pub mod command;
+
+pub mod demo;

@@ -3,7 +3,7 @@
 //! `0` it went well, `1` it ran and failed, `2` it was called wrongly or its config is wrong.
 
 mod check;
-pub mod demo;
+mod demo;
 mod drill;
 mod keys;
 mod serve;
@@ -40,7 +40,7 @@ enum Command {
     Schema,
     /// Simulated engines, the gateway and traffic in one process, on loopback. Nothing else is needed.
     #[command(after_help = "Example: tidegate demo --port 8080")]
-    Demo(demo::DemoArgs),
+    Demo(::drill::demo::DemoArgs),
     /// Run one simulated model server: OpenAI's API, vLLM's metric names.
     Engine(Box<engine::cli::EngineArgs>),
     /// A capacity drill: plays load, judges it, writes a report. Exit code 0 passed, 1 failed, 2 usage.
@@ -97,11 +97,11 @@ pub fn run() -> ExitCode {
         Some(Command::Keys(command)) => keys::run(&command),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Demo(arguments)) => demonstrate(&arguments),
-        None => demonstrate(&demo::DemoArgs::default()),
+        None => demonstrate(&::drill::demo::DemoArgs::default()),
     }
 }
 
-fn demonstrate(arguments: &demo::DemoArgs) -> ExitCode {
+fn demonstrate(arguments: &::drill::demo::DemoArgs) -> ExitCode {
     match demo::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => failed(&format!("the demo could not start: {e}")),

@@ -29,8 +29,6 @@ pub mod lifecycle;
 
 pub mod cli;
 
-pub mod drill;
-
 pub mod clock;
 
 pub mod entropy;

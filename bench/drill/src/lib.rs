@@ -15,6 +15,10 @@
 //!
 //! [`settings`] names the fleets and workloads that are judged, [`goals`] says what has to be reached on them, with a
 //! [`table`](goals::table) that sets the shipped policy beside the rules of others. [`report`] shows what came out.
+//!
+//! [`command`] is `tidegate drill`: a scenario read from its file, played on engines and a gateway that are started for
+//! it or against a gateway that runs already, judged and written down. [`demo`] is `tidegate demo`: a drill to look at,
+//! without an end.
 
 pub mod scenario;
 
@@ -39,3 +43,7 @@ pub mod settings;
 pub mod goals;
 
 pub mod report;
+
+pub mod command;
+
+pub mod demo;

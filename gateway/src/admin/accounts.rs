@@ -6,9 +6,10 @@
 use super::answer::{Refused, json, problem};
 use super::call::Call;
 use super::read::Answered;
-use super::views::accounts::{AccountState, account_state};
+use super::views::accounts::account_state;
 use crate::clock;
 use crate::state::journal::FolderKept;
+use client::views::accounts::AccountState;
 use config::keys::{Digest, NewKey};
 use config::{OnForbiddenTier, SpendingTier, Tier};
 use http::StatusCode;

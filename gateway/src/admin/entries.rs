@@ -6,8 +6,13 @@ use super::call::Call;
 use super::guard::Role;
 use super::openapi::Schema;
 use super::table::{Entry, Query, Verb};
-use super::views::{accounts, deployments, limits, process, refusals};
+use super::views::{accounts, limits};
 use super::{accounts as changed, change, read};
+use client::views::accounts::{AccountPage, AccountState};
+use client::views::deployments::{DeploymentState, Deployments};
+use client::views::limits::{AccountLimits, Budgets};
+use client::views::process::{InvariantsState, LogState, ReloadState, Version};
+use client::views::refusals::Refusals;
 
 const fn get(
     path: &'static str,
@@ -41,7 +46,7 @@ const fn change(
 }
 
 /// What a change of a deployment answers.
-const DEPLOYMENT: Schema = Schema::of::<deployments::DeploymentState>();
+const DEPLOYMENT: Schema = Schema::of::<DeploymentState>();
 
 /// What a change of an account answers.
 const ACCOUNT: Schema = Schema::of::<changed::ChangedAccount>();
@@ -57,21 +62,21 @@ pub(super) const ENTRIES: &[Entry] = &[
         "/api/v1/version",
         "version",
         "Which program this is, and since when.",
-        Some(Schema::of::<process::Version>()),
+        Some(Schema::of::<Version>()),
         read::version,
     ),
     get(
         "/api/v1/deployments",
         "deployments",
         "Every deployment as its shedder sees it.",
-        Some(Schema::of::<deployments::Deployments>()),
+        Some(Schema::of::<Deployments>()),
         read::deployments,
     ),
     get(
         "/api/v1/deployments/{name}",
         "deployment",
         "One of them.",
-        Some(Schema::of::<deployments::DeploymentState>()),
+        Some(Schema::of::<DeploymentState>()),
         read::deployment,
     ),
     Entry {
@@ -84,7 +89,7 @@ pub(super) const ENTRIES: &[Entry] = &[
             "/api/v1/accounts",
             "accounts",
             "Accounts in the order of their ids.",
-            Some(Schema::of::<accounts::AccountPage>()),
+            Some(Schema::of::<AccountPage>()),
             read::accounts,
         )
     },
@@ -92,7 +97,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "/api/v1/accounts/{id}",
         "account",
         "One account.",
-        Some(Schema::of::<accounts::AccountState>()),
+        Some(Schema::of::<AccountState>()),
         read::account,
     ),
     Entry {
@@ -101,7 +106,7 @@ pub(super) const ENTRIES: &[Entry] = &[
             "/api/v1/accounts/{id}/limits",
             "account_limits",
             "An account's limits: in force, used, what comes next, how they moved.",
-            Some(Schema::of::<limits::AccountLimits>()),
+            Some(Schema::of::<AccountLimits>()),
             read::account_limits,
         )
     },
@@ -151,7 +156,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "/api/v1/accounts/{id}/limits",
         ("set_account_limits", "Sets bounds of an account, until they are set again."),
         Some(Schema::of::<change::LimitsChange>()),
-        Schema::of::<limits::AccountLimits>(),
+        Schema::of::<AccountLimits>(),
         change::set_limits,
     ),
     change(
@@ -208,7 +213,7 @@ pub(super) const ENTRIES: &[Entry] = &[
             "/api/v1/limits",
             "limits",
             "The busiest budgets in memory.",
-            Some(Schema::of::<limits::Budgets>()),
+            Some(Schema::of::<Budgets>()),
             read::limits,
         )
     },
@@ -222,7 +227,7 @@ pub(super) const ENTRIES: &[Entry] = &[
             "/api/v1/requests",
             "requests",
             "The last refusals, each with why.",
-            Some(Schema::of::<refusals::Refusals>()),
+            Some(Schema::of::<Refusals>()),
             read::requests,
         )
     },
@@ -231,7 +236,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "/api/v1/reload",
         "reload_state",
         "How the config in force came about, and whether the last change of it was taken.",
-        Some(Schema::of::<process::ReloadState>()),
+        Some(Schema::of::<ReloadState>()),
         read::reload,
     ),
     change(
@@ -239,14 +244,14 @@ pub(super) const ENTRIES: &[Entry] = &[
         "/api/v1/reload",
         ("reload", "Reads the config's file again. 422: it has faults, and the config in force stays."),
         None,
-        Schema::of::<process::ReloadState>(),
+        Schema::of::<ReloadState>(),
         change::reload,
     ),
     get(
         "/api/v1/log",
         "log",
         "The level of the process's own log, and how many lines were dropped.",
-        Some(Schema::of::<process::LogState>()),
+        Some(Schema::of::<LogState>()),
         read::log,
     ),
     change(
@@ -257,14 +262,14 @@ pub(super) const ENTRIES: &[Entry] = &[
             "Sets the level of the process's own log, at once, until it is set again or the process ends.",
         ),
         Some(Schema::of::<change::LogChange>()),
-        Schema::of::<process::LogState>(),
+        Schema::of::<LogState>(),
         change::set_log,
     ),
     get(
         "/api/v1/invariants",
         "invariants",
         "Every counter that must be zero at rest.",
-        Some(Schema::of::<process::InvariantsState>()),
+        Some(Schema::of::<InvariantsState>()),
         read::invariants,
     ),
 ];

@@ -1,70 +1,16 @@
 //! `tidegate drill`: plays a capacity drill. Exit code 0: passed, 1: failed, 2: called wrongly or a wrong scenario.
 
-use super::{USAGE, failed, say};
-use crate::drill::{self, DrillError, PlayArgs};
-use ::drill::file::DrillFile;
-use clap::Subcommand;
-use config;
+use super::{USAGE, failed};
+use ::drill::command::{DrillArguments, command};
 use std::process::ExitCode;
 
-/// `tidegate drill …`.
-#[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub(super) struct DrillArguments {
-    #[command(subcommand)]
-    command: Option<DrillCommand>,
-    #[command(flatten)]
-    play: PlayArgs,
-}
-
-#[derive(Debug, Subcommand)]
-enum DrillCommand {
-    /// How many replicas for which attainment: by search in virtual time. Exit code 1: a goal is not reached.
-    #[command(
-        after_help = "Examples:\n  tidegate drill plan --rate 40 --workload azure --profile 8b-a100\n  \
-        tidegate drill plan deploy/drills/launch-day.yaml --attainment 0.95,0.99"
-    )]
-    Plan(Box<drill::PlanArgs>),
-    /// A gateway in service acts as if a part of its capacity were gone, for a time; Ctrl-C ends it at once.
-    #[command(
-        after_help = "Example: tidegate drill pressure llama --share 0.5 --seconds 60 --token-file admin.token"
-    )]
-    Pressure(drill::PressureArgs),
-    /// Print the JSON Schema of scenario files, for editors.
-    #[command(after_help = "Example: tidegate drill schema > drill.schema.json\n\
-        Then, as the first line of the scenario: # yaml-language-server: $schema=drill.schema.json")]
-    Schema,
-}
-
-pub(super) const EXAMPLES: &str = "Examples:
-  tidegate drill deploy/drills/launch-day.yaml --virtual       # policies and engine model, seconds
-  tidegate drill deploy/drills/launch-day.yaml                 # the real gateway before simulated engines
-  tidegate drill day.yaml --target http://10.0.0.5:8080 --key tg-… --stop-below 0.95
-  tidegate drill plan --rate 40 --workload azure
-  tidegate drill schema > drill.schema.json
-
-The report is a page that needs nothing else (NAME.html) and the same as JSON (NAME.json).
-Exit code: 0 passed, 1 failed, 2 called wrongly, or a scenario that is wrong or could never pass.";
-
 pub(super) fn run(arguments: &DrillArguments) -> ExitCode {
-    let result = match &arguments.command {
-        None => drill::run(&arguments.play),
-        Some(DrillCommand::Plan(arguments)) => drill::plan(arguments),
-        Some(DrillCommand::Pressure(arguments)) => drill::pressure(arguments),
-        Some(DrillCommand::Schema) => {
-            let schema = config::schema_of::<DrillFile>();
-            say(&serde_json::to_string_pretty(&schema).unwrap_or_default());
-            Ok(true)
-        }
-    };
-    match result {
+    match command(arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => refused(&error),
+        Err(error) => {
+            let code = failed(&error.to_string());
+            if error.is_usage() { ExitCode::from(USAGE) } else { code }
+        }
     }
-}
-
-fn refused(error: &DrillError) -> ExitCode {
-    let code = failed(&error.to_string());
-    if error.is_usage() { ExitCode::from(USAGE) } else { code }
 }

@@ -2,17 +2,14 @@
 //!
 //! `0` it went well, `1` it ran and failed, `2` it was called wrongly or its config is wrong.
 
-mod accounts;
-mod admin;
 mod check;
-pub mod demo;
-mod deployments;
+mod demo;
 mod drill;
 mod keys;
-mod limits;
 mod serve;
 
 use clap::{Parser, Subcommand};
+use client::commands::{CommandError, accounts, deployments, limits};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,12 +40,12 @@ enum Command {
     Schema,
     /// Simulated engines, the gateway and traffic in one process, on loopback. Nothing else is needed.
     #[command(after_help = "Example: tidegate demo --port 8080")]
-    Demo(demo::DemoArgs),
+    Demo(::drill::demo::DemoArgs),
     /// Run one simulated model server: OpenAI's API, vLLM's metric names.
     Engine(Box<engine::cli::EngineArgs>),
     /// A capacity drill: plays load, judges it, writes a report. Exit code 0 passed, 1 failed, 2 usage.
-    #[command(after_help = drill::EXAMPLES)]
-    Drill(Box<drill::DrillArguments>),
+    #[command(after_help = ::drill::command::EXAMPLES)]
+    Drill(Box<::drill::command::DrillArguments>),
     /// Accounts of a running gateway: make, change, disable, rotate keys, through its admin API.
     Accounts(accounts::AccountsArguments),
     /// Accounts' limits, through the admin API of a running gateway.
@@ -94,17 +91,17 @@ pub fn run() -> ExitCode {
         Some(Command::Schema) => check::schema(),
         Some(Command::Engine(arguments)) => engine(*arguments),
         Some(Command::Drill(arguments)) => drill::run(&arguments),
-        Some(Command::Accounts(arguments)) => accounts::run(&arguments),
-        Some(Command::Limits(arguments)) => limits::run(&arguments),
-        Some(Command::Deployments(arguments)) => deployments::run(&arguments),
+        Some(Command::Accounts(arguments)) => told(accounts::run(&arguments)),
+        Some(Command::Limits(arguments)) => told(limits::run(&arguments)),
+        Some(Command::Deployments(arguments)) => told(deployments::run(&arguments)),
         Some(Command::Keys(command)) => keys::run(&command),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Demo(arguments)) => demonstrate(&arguments),
-        None => demonstrate(&demo::DemoArgs::default()),
+        None => demonstrate(&::drill::demo::DemoArgs::default()),
     }
 }
 
-fn demonstrate(arguments: &demo::DemoArgs) -> ExitCode {
+fn demonstrate(arguments: &::drill::demo::DemoArgs) -> ExitCode {
     match demo::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => failed(&format!("the demo could not start: {e}")),
@@ -124,6 +121,20 @@ fn completions(shell: clap_complete::Shell) -> ExitCode {
     use clap::CommandFactory as _;
     clap_complete::generate(shell, &mut Arguments::command(), "tidegate", &mut std::io::stdout());
     ExitCode::SUCCESS
+}
+
+/// Prints the result of an operator's command.
+fn told(result: Result<String, CommandError>) -> ExitCode {
+    match result {
+        Ok(text) => {
+            say(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let code = failed(&error.to_string());
+            if matches!(error, CommandError::Usage(_)) { ExitCode::from(USAGE) } else { code }
+        }
+    }
 }
 
 /// Says on standard error why the command failed.

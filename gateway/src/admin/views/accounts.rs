@@ -3,70 +3,13 @@
 use crate::clock;
 use crate::state::gateway::Gateway;
 use crate::state::{Account, Snapshot};
+use client::views::accounts::{AccountPage, AccountState, EndingKey};
 use config;
-use schemars::JsonSchema;
-use serde::Serialize;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Accounts on a page, at most.
 pub(in crate::admin) const PAGE_MAX: usize = 1000;
-
-/// A page of accounts.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(in crate::admin) struct AccountPage {
-    /// In the order of their ids.
-    accounts: Vec<AccountState>,
-    /// How many match in all.
-    total: usize,
-    /// What to give as `after` for the next page; null: this is the last.
-    next: Option<Arc<str>>,
-}
-
-/// One account.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(in crate::admin) struct AccountState {
-    /// Its id.
-    id: Arc<str>,
-    /// `config` (declared in the file, not changed here) or `runtime` (made through this API).
-    source: &'static str,
-    /// Whether its keys are refused.
-    disabled: bool,
-    /// Whether an account of this id was made at run time too, and is out of force because the config declares it.
-    overrides_runtime: bool,
-    /// The first eight digits of each key's SHA-256: enough to tell keys apart.
-    keys: Vec<String>,
-    /// Those that end, after a rotation.
-    ending_keys: Vec<EndingKey>,
-    /// `1` to `4`, `unlimited` or `enterprise`.
-    spending_tier: &'static str,
-    /// Tiers that it may ask for.
-    tiers: Vec<&'static str>,
-    /// The tier of requests that name none.
-    default_tier: &'static str,
-    /// `downgrade` or `refuse`: what becomes of a request for a tier that it may not use.
-    on_forbidden_tier: &'static str,
-    /// Models that it may use; null: all.
-    models: Option<Vec<Arc<str>>>,
-    /// Limits of its own, as configured.
-    limits: Vec<config::LimitOverride>,
-    /// Its share of a contended queue.
-    weight: f64,
-    /// Requests in any minute.
-    requests_per_minute: u32,
-    /// Requests at once.
-    concurrency: u32,
-    /// Requests that it has now.
-    live: u32,
-}
-
-/// A key that is still good beside a newer one.
-#[derive(Debug, Serialize, JsonSchema)]
-struct EndingKey {
-    /// The first eight digits of its SHA-256.
-    key: String,
-    /// When it ends (RFC 3339).
-    at: String,
-}
 
 /// Which accounts are asked for.
 #[derive(Debug, Default)]
@@ -107,24 +50,25 @@ pub(in crate::admin) fn account_state(gateway: &Gateway, account: &Account) -> A
     let tiers = [config::Tier::Priority, config::Tier::Regular];
     AccountState {
         id: Arc::clone(&config.id),
-        source: if account.made { "runtime" } else { "config" },
+        source: if account.made { "runtime" } else { "config" }.into(),
         overrides_runtime: !account.made && gateway.roster.has(&config.id),
         disabled: config.disabled,
         keys: config.keys.iter().map(config::keys::Digest::short).collect(),
         ending_keys: in_force
             .map(|(key, at)| EndingKey { key: key.short(), at: clock::rfc3339(at) })
             .collect(),
-        spending_tier: config.spending_tier.name(),
+        spending_tier: config.spending_tier.name().into(),
         tiers: tiers
             .into_iter()
             .filter(|tier| config.tiers.contains(*tier))
-            .map(config::Tier::name)
+            .map(|tier| Cow::Borrowed(tier.name()))
             .collect(),
-        default_tier: config.default_tier.name(),
+        default_tier: config.default_tier.name().into(),
         on_forbidden_tier: match config.on_forbidden_tier {
             config::OnForbiddenTier::Downgrade => "downgrade",
             config::OnForbiddenTier::Refuse => "refuse",
-        },
+        }
+        .into(),
         models: config.models.as_ref().map(|models| models.iter().cloned().collect()),
         limits: config.limits.clone(),
         weight: config.weight,

@@ -4,93 +4,13 @@ use super::{millis, moment};
 use crate::clock;
 use crate::state::gateway::Gateway;
 use crate::state::{Account, Model, Snapshot};
+use client::views::limits::{AccountLimits, Budgets, Change, Listed, MeterState, ModelLimits, NextStep};
 use limits::{LimitChange, Meter, MeterView};
-use schemars::JsonSchema;
-use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Budgets listed at once.
 pub(in crate::admin) const LISTED_MAX: usize = 1000;
-
-/// The limits of one account.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(in crate::admin) struct AccountLimits {
-    /// Its id.
-    account: Arc<str>,
-    /// `1` to `4`, `unlimited` or `enterprise`: sets the ceilings.
-    spending_tier: &'static str,
-    /// By model, those that it may use.
-    models: Vec<ModelLimits>,
-}
-
-/// The limits of one account on one model.
-#[derive(Debug, Serialize, JsonSchema)]
-struct ModelLimits {
-    /// The model's name.
-    model: Arc<str>,
-    /// Whether growth is frozen because the model is short.
-    frozen: bool,
-    /// `prompt`, `uncached-prompt` and `generated`.
-    meters: Vec<MeterState>,
-    /// How the limits moved.
-    history: Vec<Change>,
-}
-
-/// One meter. Amounts in tokens, of the last minute.
-#[derive(Debug, Serialize, JsonSchema)]
-struct MeterState {
-    /// `prompt`, `uncached-prompt` or `generated`.
-    meter: &'static str,
-    /// Tokens per minute in force.
-    limit: u64,
-    /// Below this it never shrinks.
-    floor: u64,
-    /// Above this it never grows.
-    ceiling: u64,
-    /// Charged in the last minute.
-    used: u64,
-    /// Held for running requests.
-    reserved: u64,
-    /// Owed from answers that were longer than what was left.
-    debt: u64,
-    /// What can still be asked for.
-    remaining: u64,
-    /// When at least half of the limit will be free, if nothing else comes.
-    until_half_ms: u64,
-    /// The next growth; null: it is at its ceiling.
-    growth: Option<NextStep>,
-    /// The next shrinking; null: it is at its floor.
-    shrink: Option<NextStep>,
-    /// The return to the starting limit without traffic.
-    reset: Option<NextStep>,
-}
-
-/// A step that a limit may take.
-#[derive(Debug, Serialize, JsonSchema)]
-struct NextStep {
-    /// The limit then, tokens per minute.
-    to: u64,
-    /// The use that decides, tokens: growth needs more, shrink less.
-    threshold: Option<u64>,
-    /// Not before this moment (RFC 3339).
-    at: String,
-}
-
-/// A step that a limit took.
-#[derive(Debug, Serialize, JsonSchema)]
-struct Change {
-    /// When (RFC 3339).
-    at: String,
-    /// Which meter.
-    meter: &'static str,
-    /// Tokens per minute before.
-    from: u64,
-    /// Tokens per minute after.
-    to: u64,
-    /// Why.
-    reason: &'static str,
-}
 
 /// The limits of one account, on one model or on all that it may use.
 pub(in crate::admin) fn account_limits(
@@ -109,7 +29,7 @@ pub(in crate::admin) fn account_limits(
         .collect();
     AccountLimits {
         account: Arc::clone(&account.config.id),
-        spending_tier: account.config.spending_tier.name(),
+        spending_tier: account.config.spending_tier.name().into(),
         models,
     }
 }
@@ -131,7 +51,7 @@ fn model_limits(gateway: &Gateway, snapshot: &Snapshot, account: &Account, model
 fn meter_state(budget: &limits::Budget, now: Duration, meter: Meter, view: &MeterView) -> MeterState {
     let next = budget.next_change(now, meter);
     MeterState {
-        meter: meter.name(),
+        meter: meter.name().into(),
         limit: view.limit,
         floor: view.floor,
         ceiling: view.ceiling,
@@ -152,35 +72,11 @@ fn changed(change: &LimitChange) -> Change {
         .saturating_sub(change.before_start);
     Change {
         at: clock::rfc3339(at),
-        meter: change.meter.name(),
+        meter: change.meter.name().into(),
         from: change.from,
         to: change.to,
-        reason: change.reason.name(),
+        reason: change.reason.name().into(),
     }
-}
-
-/// Budgets in memory.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(in crate::admin) struct Budgets {
-    /// The busiest first, at most 1,000.
-    budgets: Vec<Listed>,
-    /// How many there are in memory.
-    total: usize,
-}
-
-/// One budget: three numbers each, of the meters `prompt`, `uncached-prompt` and `generated`.
-#[derive(Debug, Serialize, JsonSchema)]
-struct Listed {
-    /// Whose.
-    account: Arc<str>,
-    /// On which model.
-    model: Arc<str>,
-    /// Tokens per minute in force.
-    limits: [u64; 3],
-    /// Charged in the last minute.
-    used: [u64; 3],
-    /// Owed.
-    debt: [u64; 3],
 }
 
 /// The budgets in memory, the busiest first, at most `most`.

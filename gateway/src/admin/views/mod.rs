@@ -1,7 +1,4 @@
-//! What the admin API shows: plain structures, written as JSON and described from the same definition.
-//!
-//! The schema that `/api/v1/openapi.json` shows is derived from these types, so a field cannot be shown and not be
-//! described. Names of fields are stable: fields are added, none is renamed or taken away.
+//! Fills the answers of the admin API, which `client::views` defines, from the state of the gateway.
 
 pub(super) mod accounts;
 pub(super) mod deployments;

@@ -1,8 +1,7 @@
 //! The demo's screen: redrawn on a terminal, one line now and then where a program reads it.
 
 use super::tide::Phase;
-use crate::clock;
-use crate::state::gateway::Gateway;
+use engine::clock;
 use load::{LiveTier, LoadRun};
 use shedder::Snapshot;
 use std::fmt::Write as _;
@@ -110,7 +109,7 @@ impl View {
     }
 
     /// Draws one frame, or counts it where nobody watches.
-    pub(super) fn draw(&mut self, gateway: &Gateway, loads: &[LoadRun], phase: Phase) {
+    pub(super) fn draw(&mut self, look: &dyn Fn() -> Snapshot, loads: &[LoadRun], phase: Phase) {
         self.frames += 1;
         if !self.terminal && !self.frames.is_multiple_of(PLAIN_EVERY) {
             return;
@@ -119,12 +118,7 @@ impl View {
         let seconds = now.saturating_sub(self.last_at).as_secs_f64().max(1e-3);
         let tiers = loads.iter().flat_map(|load| &load.live.tiers);
         let counts: Vec<(String, Counts)> = tiers.map(|tier| (tier.name.clone(), Counts::of(tier))).collect();
-        let state = gateway
-            .snapshot()
-            .deployments
-            .first()
-            .map(|deployment| deployment.gate.read(|shedder| shedder.snapshot(now)))
-            .unwrap_or_default();
+        let state = look();
         let rates: Vec<(String, Counts, Counts)> = counts
             .iter()
             .enumerate()

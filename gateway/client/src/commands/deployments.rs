@@ -1,11 +1,10 @@
 //! `tidegate deployments`: how full, who waits, and what an operator does about it, through the admin API.
 
-use super::admin::{AdminArguments, ask, at, cell, header_row, rows, segment, show};
-use super::{USAGE, failed};
+use super::{AdminArguments, CommandError, ask, at, cell, header_row, rows, show};
+use crate::api::segment;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Map, Value, json};
-use std::process::ExitCode;
 
 /// Deployments as their shedders see them, and changes.
 #[derive(Debug, Args)]
@@ -13,7 +12,7 @@ use std::process::ExitCode;
                   tidegate deployments drain llama 10.0.0.7:8000 --token-file admin.token\n  \
                   tidegate deployments thresholds llama --regular 0.7 --token-file admin.token\n  \
                   tidegate deployments pressure llama --share 0.3 --seconds 120 --token-file admin.token")]
-pub(super) struct DeploymentsArguments {
+pub struct DeploymentsArguments {
     #[command(subcommand)]
     command: Option<DeploymentsCommand>,
     #[command(flatten)]
@@ -70,7 +69,11 @@ struct Replica {
 
 const PATH: &str = "/api/v1/deployments";
 
-pub(super) fn run(arguments: &DeploymentsArguments) -> ExitCode {
+/// Runs the command; what is to be printed.
+///
+/// # Errors
+/// It was called wrongly, or the gateway does not answer or refuses.
+pub fn run(arguments: &DeploymentsArguments) -> Result<String, CommandError> {
     let admin = &arguments.admin;
     let Some(command) = &arguments.command else { return show(admin, PATH, replicas_table) };
     let of = |deployment: &str, what: &str| format!("{PATH}/{}/{what}", segment(deployment));
@@ -87,8 +90,7 @@ pub(super) fn run(arguments: &DeploymentsArguments) -> ExitCode {
             let body: Map<String, Value> =
                 ceilings.filter_map(|(tier, ceiling)| Some((tier.to_owned(), json!((*ceiling)?)))).collect();
             if body.is_empty() {
-                failed("give --priority, --regular or --reset");
-                return ExitCode::from(USAGE);
+                return Err(CommandError::Usage("give --priority, --regular or --reset".to_owned()));
             }
             change(admin, Method::POST, &of(deployment, "thresholds"), &Value::Object(body))
         }
@@ -103,7 +105,7 @@ pub(super) fn run(arguments: &DeploymentsArguments) -> ExitCode {
 }
 
 /// Asks for a change and shows the deployment as it is then.
-fn change(admin: &AdminArguments, method: Method, path: &str, body: &Value) -> ExitCode {
+fn change(admin: &AdminArguments, method: Method, path: &str, body: &Value) -> Result<String, CommandError> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let table: fn(&Value) -> Vec<Vec<String>> = |one| {
         let all = json!({ "deployments": [one] });

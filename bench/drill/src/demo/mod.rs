@@ -11,17 +11,15 @@ mod keys;
 mod tide;
 mod view;
 
-use crate::clock;
-use crate::lifecycle::serve::{self, ServeError};
-use crate::state::gateway::Gateway;
 use config::keys::Digest;
 use config::{Config, Faults};
+use engine::clock;
 use engine::workload::{Arrivals, Workload};
 use fleet::{Fleet, MODEL};
 use keys::{Key, Keyboard};
-use load::{self, Caller, LoadPlan, LoadRun, Mode, Stage};
+use load::{Caller, LoadPlan, LoadRun, Mode, Stage};
+use shedder::Snapshot;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::time::Duration;
 use tide::{Phase, Tide};
 
@@ -77,28 +75,44 @@ pub enum DemoError {
     Config(Faults),
     /// The gateway could not start.
     #[error("{0}")]
-    Serve(#[from] ServeError),
+    Serve(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The gateway before the demo's engines, which whoever calls the demo has started.
+pub struct Started {
+    /// Where customers connect.
+    pub address: SocketAddr,
+    /// Its admin listener.
+    pub admin: SocketAddr,
+    /// Returns its only deployment as it is now.
+    pub look: Box<dyn Fn() -> Snapshot>,
+    /// Whether it has ended.
+    pub is_over: Box<dyn Fn() -> bool>,
+    /// Ends it.
+    pub stop: Box<dyn Fn()>,
 }
 
 /// Runs the demo until it is interrupted or its time is over.
 ///
 /// # Errors
 /// When something could not be started.
-pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
+pub fn run(
+    args: &DemoArgs,
+    start: impl FnOnce(Config) -> Result<Started, DemoError>,
+) -> Result<(), DemoError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let fleet = runtime.block_on(Fleet::start(REPLICAS))?;
     let tide = Tide::new(clock::now()).map_err(DemoError::Config)?;
     let config = config(&fleet.urls(), free_port(args.port)?, free_port(args.admin_port)?)?;
-    let prepared = serve::prepare(config, None)?;
-    let (gateway, address, admin) = (Arc::clone(&prepared.gateway), prepared.address, prepared.admin_address);
-    let server = std::thread::Builder::new().name("gateway".to_owned()).spawn(|| prepared.run())?;
+    let gateway = start(config)?;
+    let (address, admin) = (gateway.address, gateway.admin);
     let loads = if args.idle { Vec::new() } else { start_loads(address, args.seconds)? };
     let keyboard = Keyboard::open();
     let view = view::View::new(address, admin, ACME, keyboard.is_there() && !args.idle);
     let end = args.seconds.map(|seconds| clock::now() + Duration::from_secs(seconds));
     let mut scene = Scene { fleet, tide, loads, view, gateway };
     runtime.block_on(async {
-        while !server.is_finished() && end.is_none_or(|end| clock::now() < end) {
+        while !(scene.gateway.is_over)() && end.is_none_or(|end| clock::now() < end) {
             tokio::time::sleep(FRAME).await;
             while let Some(key) = keyboard.pressed() {
                 if key == Key::Quit {
@@ -120,7 +134,7 @@ struct Scene {
     /// Priority, and the rest.
     loads: Vec<LoadRun>,
     view: view::View,
-    gateway: Arc<Gateway>,
+    gateway: Started,
 }
 
 impl Scene {
@@ -143,13 +157,12 @@ impl Scene {
         for (load, rate) in self.loads.iter().zip([priority_per_s, regular_per_s]) {
             load.scale_rate(rate / UNIT_PER_S);
         }
-        self.view.draw(&self.gateway, &self.loads, phase);
+        self.view.draw(&self.gateway.look, &self.loads, phase);
     }
 
     fn stop(&self) {
         self.loads.iter().for_each(LoadRun::stop);
-        self.gateway.close_gates();
-        tracing::debug!(replicas = self.fleet.alive(), "demo over");
+        (self.gateway.stop)();
     }
 }
 

@@ -1,12 +1,12 @@
 //! `tidegate accounts`: who may use the gateway; accounts made, changed and removed while it runs, through the admin API.
 
-use super::admin::{AdminArguments, ask, at, cell, header_row, rows, segment, show};
-use super::{USAGE, failed};
+use super::{AdminArguments, CommandError, ask, at, cell, header_row, rows, show};
+use crate::api::segment;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Map, Value, json};
-use std::process::ExitCode;
 
+/// Arguments of `tidegate accounts`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tidegate accounts\n  tidegate accounts create acme --tiers priority,regular --spending-tier 2 --token-file admin.token\n  \
@@ -14,7 +14,7 @@ use std::process::ExitCode;
                         tidegate accounts rotate acme --overlap 86400 --token-file admin.token\n\n\
                         Accounts that the config declares are changed there."
 )]
-pub(super) struct AccountsArguments {
+pub struct AccountsArguments {
     #[command(subcommand)]
     command: Option<AccountsCommand>,
     #[command(flatten)]
@@ -133,7 +133,11 @@ impl Rights {
 
 const PATH: &str = "/api/v1/accounts";
 
-pub(super) fn run(arguments: &AccountsArguments) -> ExitCode {
+/// Runs the command; what is to be printed.
+///
+/// # Errors
+/// It was called wrongly, or the gateway does not answer or refuses.
+pub fn run(arguments: &AccountsArguments) -> Result<String, CommandError> {
     let admin = &arguments.admin;
     let of = |account: &str| format!("{PATH}/{}", segment(account));
     let list = AccountsCommand::List { containing: None, after: None };
@@ -156,8 +160,10 @@ pub(super) fn run(arguments: &AccountsArguments) -> ExitCode {
         AccountsCommand::Set { account, rights } => {
             let fields = rights.fields();
             if fields.is_empty() {
-                failed("give at least one of --tiers, --spending-tier, --models, …; --help lists them");
-                return ExitCode::from(USAGE);
+                return Err(CommandError::Usage(
+                    "give at least one of --tiers, --spending-tier, --models, …; --help lists them"
+                        .to_owned(),
+                ));
             }
             change(admin, &of(account), &Value::Object(fields))
         }
@@ -175,7 +181,7 @@ pub(super) fn run(arguments: &AccountsArguments) -> ExitCode {
     }
 }
 
-fn change(admin: &AdminArguments, path: &str, body: &Value) -> ExitCode {
+fn change(admin: &AdminArguments, path: &str, body: &Value) -> Result<String, CommandError> {
     ask(admin, Method::PATCH, path, body.to_string(), changed_table)
 }
 
@@ -237,7 +243,7 @@ fn changed_table(changed: &Value) -> Vec<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::admin::aligned;
+    use super::super::aligned;
     use super::*;
 
     #[test]

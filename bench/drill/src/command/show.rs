@@ -1,8 +1,8 @@
 //! The result in the terminal: the conditions, and where the report is.
 
 use super::Output;
-use drill::judge::percent;
-use drill::report::figures::Figures;
+use crate::judge::percent;
+use crate::report::figures::Figures;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ fn text(figures: &Figures, color: bool) -> String {
         vec![format!("{}: {verdict} {}, {:.1} s", figures.title, figures.how.words, figures.how.took_s)];
     lines.extend(figures.ended_early.iter().map(|why| format!("  ended early: {why}")));
     lines.extend(figures.warnings.iter().map(|warning| format!("  {} {warning}", paint(33, "warning:"))));
-    let width = |of: fn(&drill::judge::Judged) -> &str| {
+    let width = |of: fn(&crate::judge::Judged) -> &str| {
         figures.checks.iter().map(|check| of(check).chars().count()).max().unwrap_or(0)
     };
     let (what, goal) = (width(|check| &check.what), width(|check| &check.goal));

@@ -1,19 +1,35 @@
-//! Asking the admin API of a running gateway from the command line, and showing the answer as a table or as JSON.
+//! The operator's command line: arguments, calls of the admin API, and its answers as tables or as JSON.
 
-use super::{failed, say};
-use bytes::Bytes;
+pub mod accounts;
+
+pub mod deployments;
+
+pub mod limits;
+
+use crate::api::{Answer, Bounds, Client};
 use clap::{Args, ValueEnum};
-use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::TokioIo;
+use http::{Method, StatusCode};
 use serde_json::Value;
-use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::time::Duration;
+
+/// Bounds of a command's call: a page of a thousand accounts, and a gateway that is short of processor time.
+const BOUNDS: Bounds = Bounds { body_max: 256 << 20, patience: Duration::from_secs(600) };
+
+/// Reasons for which a command fails.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It was called wrongly.
+    #[error("{0}")]
+    Usage(String),
+    /// The gateway does not answer or refuses.
+    #[error("{0}")]
+    Failed(String),
+}
 
 /// Where the gateway is and how its answer is shown.
 #[derive(Debug, Clone, Args)]
-pub(super) struct AdminArguments {
+pub struct AdminArguments {
     /// The admin listener.
     #[arg(
         long,
@@ -44,92 +60,59 @@ impl AdminArguments {
     }
 }
 
-pub(super) fn show(admin: &AdminArguments, path: &str, table: fn(&Value) -> Vec<Vec<String>>) -> ExitCode {
+pub(crate) fn show(
+    admin: &AdminArguments,
+    path: &str,
+    table: fn(&Value) -> Vec<Vec<String>>,
+) -> Result<String, CommandError> {
     ask(admin, Method::GET, path, String::new(), table)
 }
 
-pub(super) fn ask(
+pub(crate) fn ask(
     admin: &AdminArguments,
     method: Method,
     path: &str,
     body: String,
     table: fn(&Value) -> Vec<Vec<String>>,
-) -> ExitCode {
-    let token = match admin.token_file.as_ref().map(std::fs::read_to_string).transpose() {
-        Ok(token) => token,
-        Err(e) => return failed(&format!("the token file cannot be read: {e}")),
+) -> Result<String, CommandError> {
+    let failed = |message: String| CommandError::Failed(message);
+    let token = admin.token_file.as_ref().map(std::fs::read_to_string).transpose();
+    let token = token.map_err(|e| failed(format!("the token file cannot be read: {e}")))?;
+    let silent = |e: &dyn std::fmt::Display| {
+        failed(format!("no answer from the admin listener {}: {e}; is the gateway running?", admin.admin))
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let answer = runtime.map_err(|e| e.to_string()).and_then(|runtime| {
-        runtime.block_on(exchange(admin.address(), method, path, body, token.as_deref()))
-    });
-    match answer {
-        Ok((StatusCode::OK, body)) if admin.output == Output::Json => {
-            say(body.trim_end());
-            ExitCode::SUCCESS
-        }
-        Ok((StatusCode::OK, body)) => {
+    let runtime = runtime.map_err(|e| silent(&e))?;
+    let client = Client::new(admin.address().to_owned(), token.as_deref(), BOUNDS);
+    let answer = runtime.block_on(client.exchange(method, path, body)).map_err(|e| silent(&e))?;
+    let Answer { status, body } = answer;
+    let body = String::from_utf8_lossy(&body);
+    match status {
+        StatusCode::OK if admin.output == Output::Json => Ok(body.trim_end().to_owned()),
+        StatusCode::OK => {
             let value = serde_json::from_str(&body).unwrap_or_default();
-            say(aligned(&table(&value)).trim_end());
-            ExitCode::SUCCESS
+            Ok(aligned(&table(&value)).trim_end().to_owned())
         }
-        Ok((StatusCode::UNAUTHORIZED, _)) => failed(match token {
-            Some(_) => "the gateway has another admin token than the one in --token-file",
+        StatusCode::UNAUTHORIZED => Err(failed(match token {
+            Some(_) => "the gateway has another admin token than the one in --token-file".to_owned(),
             None => {
                 "the gateway wants its admin token: name the file that holds it with --token-file, or in \
-                 TIDEGATE_ADMIN_TOKEN_FILE"
+                     TIDEGATE_ADMIN_TOKEN_FILE"
+                    .to_owned()
             }
-        }),
-        Ok((status, body)) => failed(&refusal(status, &body)),
-        Err(e) => failed(&format!(
-            "no answer from the admin listener {}: {e}; is the gateway running?",
-            admin.admin
-        )),
+        })),
+        status => Err(failed(refusal(status, &body))),
     }
 }
 
-/// What the API says is wrong; its whole answer where it is no error of its own.
+/// Returns what the API says is wrong; its whole answer where it is no error of its own.
 fn refusal(status: StatusCode, body: &str) -> String {
     let problem: Value = serde_json::from_str(body).unwrap_or_default();
     let message = problem.pointer("/error/message").and_then(Value::as_str);
     message.map_or_else(|| format!("{status}: {}", body.trim_end()), str::to_owned)
 }
 
-/// A name as one segment of a path.
-pub(super) fn segment(name: &str) -> String {
-    name.bytes().fold(String::with_capacity(name.len()), |mut path, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            path.push(char::from(byte));
-        } else {
-            let _ = write!(path, "%{byte:02X}");
-        }
-        path
-    })
-}
-
-async fn exchange(
-    admin: &str,
-    method: Method,
-    path: &str,
-    body: String,
-    token: Option<&str>,
-) -> Result<(StatusCode, String), String> {
-    let stream = tokio::net::TcpStream::connect(admin).await.map_err(|e| e.to_string())?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
-    tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header(header::HOST, admin);
-    if let Some(token) = token {
-        request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
-    }
-    let request = request.body(Full::new(Bytes::from(body))).map_err(|e| e.to_string())?;
-    let answer = sender.send_request(request).await.map_err(|e| e.to_string())?;
-    let status = answer.status();
-    let bytes = answer.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes();
-    Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
-}
-
-pub(super) fn cell(value: &Value) -> String {
+pub(crate) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -153,20 +136,20 @@ fn grouped(digits: &str) -> String {
     out
 }
 
-pub(super) fn rows(value: &Value) -> &[Value] {
+pub(crate) fn rows(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-pub(super) fn at<'v>(value: &'v Value, key: &str) -> &'v Value {
+pub(crate) fn at<'v>(value: &'v Value, key: &str) -> &'v Value {
     value.get(key).unwrap_or(&Value::Null)
 }
 
-pub(super) fn header_row(names: &[&str]) -> Vec<String> {
+pub(crate) fn header_row(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// Columns as wide as their widest cell, two spaces apart. A row of one cell is a sentence and widens nothing.
-pub(super) fn aligned(table: &[Vec<String>]) -> String {
+pub(crate) fn aligned(table: &[Vec<String>]) -> String {
     let columns = table.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
@@ -188,12 +171,6 @@ pub(super) fn aligned(table: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_stays_one_segment() {
-        assert_eq!(segment("http://[::1]:80/a b"), "http%3A%2F%2F%5B%3A%3A1%5D%3A80%2Fa%20b");
-        assert_eq!(segment("llama-3.1_8b~"), "llama-3.1_8b~");
-    }
 
     #[test]
     fn a_refusal_says_what_the_api_says() {

@@ -1,10 +1,10 @@
 //! A gateway that runs already, and the care that it deserves: a bound on rate and time, a question, a way to stop.
 
 use super::DrillError;
-use super::admin::Admin;
+use super::inside::Admin;
 use super::place::Place;
-use drill::file::offered;
-use drill::script::Drill;
+use crate::file::offered;
+use crate::script::Drill;
 use http::{Request, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
@@ -101,7 +101,7 @@ impl Target {
             None => None,
             Some(admin) => match admin.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()) {
                 Some(address) => {
-                    let admin = Admin::new(address, token.map(|token| token.trim().to_owned()));
+                    let admin = Admin::new(address, token.as_deref());
                     Some(admin.about(args.deployment.clone()))
                 }
                 None => return usage(format!("--admin {admin}: this is no ADDRESS:PORT")),

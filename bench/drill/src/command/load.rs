@@ -1,8 +1,8 @@
 //! Reads a scenario file: keys and bounds by its schema, meaning by the drill itself, faults with their lines.
 
+use crate::file::{DrillFile, Step, resolve};
+use crate::script::Drill;
 use config::{Document, Faults, Part};
-use drill::file::{DrillFile, Step, resolve};
-use drill::script::Drill;
 use std::io::Read as _;
 use std::path::Path;
 

@@ -5,17 +5,17 @@
 //! suffers and the scenario says so. Whatever was changed is put back.
 
 use super::DrillError;
-use super::admin::Admin;
+use super::inside::Admin;
 use super::progress::Progress;
 use super::stage::{self, Stage};
 use super::target::Target;
-use crate::clock;
-use drill::live::{Generator, Live};
-use drill::policy::Inside;
-use drill::report::figures::{Figures, How, figures};
-use drill::run::Run;
-use drill::scenario::Incident;
-use drill::script::Drill;
+use crate::live::{Generator, Live};
+use crate::policy::Inside;
+use crate::report::figures::{Figures, How, figures};
+use crate::run::Run;
+use crate::scenario::Incident;
+use crate::script::Drill;
+use engine::clock;
 use load::script::Script;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -149,7 +149,7 @@ async fn follow(
         }
         let below = drill.stop_below.zip(live.priority_lately()).filter(|(min, share)| share < min);
         if let Some((min, share)) = below {
-            let (share, min) = (drill::judge::percent(share), drill::judge::percent(min));
+            let (share, min) = (crate::judge::percent(share), crate::judge::percent(min));
             early = Some(Early(format!(
                 "only {share} of the priority requests of the last 15 s were served within the SLO, and it was to stop below {min}"
             )));

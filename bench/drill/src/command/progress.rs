@@ -1,7 +1,7 @@
 //! How far a drill is, in one line that is drawn over itself. On a terminal only: piped, it says nothing.
 
-use crate::clock;
-use drill::run::{Outcome, Run};
+use crate::run::{Outcome, Run};
+use engine::clock;
 use shedder::Tier;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;

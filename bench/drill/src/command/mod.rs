@@ -6,7 +6,9 @@
 //!
 //! An interrupted drill is judged as far as it got, and writes its report all the same.
 
-mod admin;
+mod arguments;
+
+mod inside;
 
 #[cfg(test)]
 mod library;
@@ -29,16 +31,17 @@ mod stage;
 
 mod target;
 
-use crate::clock;
+use crate::play::play_watched;
+use crate::policy::Policy;
+use crate::report::figures::{Figures, How, figures};
+use crate::script::Drill;
 use config::Faults;
-use drill::play::play_watched;
-use drill::policy::Policy;
-use drill::report::figures::{Figures, How, figures};
-use drill::script::Drill;
+use engine::clock;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+pub use arguments::{DrillArguments, EXAMPLES, command};
 pub use load::{load, parse};
 pub use pressure::{PressureArgs, pressure};
 pub use sizing::{PlanArgs, plan};
@@ -91,6 +94,9 @@ pub enum DrillError {
     /// A file, a port or a thread was not to be had.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// The admin API of the gateway does not answer or refuses.
+    #[error("admin interface, {0}")]
+    Admin(#[from] client::api::CallError),
     /// A report could not be written.
     #[error("the report {0} could not be written: {1}; choose another place with --out")]
     Report(PathBuf, std::io::Error),
@@ -175,7 +181,7 @@ fn write(figures: &Figures, folder: &Path) -> Result<[PathBuf; 2], DrillError> {
     std::fs::create_dir_all(folder).map_err(|error| DrillError::Report(folder.to_owned(), error))?;
     let json = serde_json::to_string_pretty(figures).unwrap_or_default();
     Ok([
-        written(folder.join(format!("{}.html", figures.drill)), drill::report::page::page(figures))?,
+        written(folder.join(format!("{}.html", figures.drill)), crate::report::page::page(figures))?,
         written(folder.join(format!("{}.json", figures.drill)), json + "\n")?,
     ])
 }

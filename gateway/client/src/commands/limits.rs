@@ -1,19 +1,19 @@
 //! `tidegate limits`: accounts' limits, and changes of them, through the admin API.
 
-use super::admin::{AdminArguments, ask, at, cell, header_row, rows, segment, show};
-use super::{USAGE, failed};
+use super::{AdminArguments, CommandError, ask, at, cell, header_row, rows, show};
+use crate::api::segment;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Map, Value, json};
-use std::process::ExitCode;
 
+/// Arguments of `tidegate limits`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tidegate limits list\n  tidegate limits show acme --model llama-3.1-8b\n  \
                         tidegate limits set acme --start generated=72000,prompt=7200000 --token-file admin.token\n  \
                         tidegate limits history acme -o json"
 )]
-pub(super) struct LimitsArguments {
+pub struct LimitsArguments {
     #[command(subcommand)]
     command: LimitsCommand,
     #[command(flatten)]
@@ -53,7 +53,11 @@ struct Which {
     model: Option<String>,
 }
 
-pub(super) fn run(arguments: &LimitsArguments) -> ExitCode {
+/// Runs the command; what is to be printed.
+///
+/// # Errors
+/// It was called wrongly, or the gateway does not answer or refuses.
+pub fn run(arguments: &LimitsArguments) -> Result<String, CommandError> {
     let admin = &arguments.admin;
     match &arguments.command {
         LimitsCommand::List => show(admin, "/api/v1/limits", list_table),
@@ -64,10 +68,7 @@ pub(super) fn run(arguments: &LimitsArguments) -> ExitCode {
                 let path = format!("/api/v1/accounts/{}/limits", segment(&which.account));
                 ask(admin, Method::PUT, &path, change.to_string(), meters_table)
             }
-            Err(message) => {
-                failed(&message);
-                ExitCode::from(USAGE)
-            }
+            Err(message) => Err(CommandError::Usage(message)),
         },
     }
 }
@@ -175,7 +176,7 @@ fn history_table(value: &Value) -> Vec<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::admin::aligned;
+    use super::super::aligned;
     use super::*;
 
     #[test]

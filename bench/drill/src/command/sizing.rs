@@ -1,11 +1,11 @@
 //! `tidegate drill plan`: how many replicas for which attainment.
 
 use super::{DrillError, Output, interrupt, load};
-use drill::file::{AccountFile, DrillFile, Fleet, SloFile, TrafficFile, resolve};
-use drill::judge::percent;
-use drill::report::sizes::{found, goal, sizes};
-use drill::script::Drill;
-use drill::sizing::{Sizing, Whose, size};
+use crate::file::{AccountFile, DrillFile, Fleet, SloFile, TrafficFile, resolve};
+use crate::judge::percent;
+use crate::report::sizes::{found, goal, sizes};
+use crate::script::Drill;
+use crate::sizing::{Sizing, Whose, size};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;

@@ -5,10 +5,10 @@
 //! still served: what is turned away at one goes to the others.
 
 use super::DrillError;
-use super::admin::Admin;
+use super::inside::Admin;
 use super::interrupt;
-use crate::clock;
-use drill::policy::Inside;
+use crate::policy::Inside;
+use engine::clock;
 use std::io::IsTerminal as _;
 use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
@@ -58,20 +58,20 @@ pub fn pressure(args: &PressureArgs) -> Result<bool, DrillError> {
     super::target::confirm(&what, args.yes, || {
         DrillError::Usage("say --yes to press a gateway in service".to_owned())
     })?;
-    let admin = Admin::new(address, token.map(|token| token.trim().to_owned()));
+    let admin = Admin::new(address, token.as_deref());
     let interrupted = interrupt()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        admin.press(&args.deployment, args.share, Duration::from_secs(args.seconds)).await?;
+        admin.client.press(&args.deployment, args.share, Duration::from_secs(args.seconds)).await?;
         let end = clock::now() + Duration::from_secs(args.seconds);
         while clock::now() < end && !interrupted.load(Relaxed) {
             let left = end.saturating_sub(clock::now());
-            for (name, inside) in admin.deployments().await {
+            for (name, inside) in admin.all_inside().await {
                 say(&name, name == args.deployment, &inside, left);
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        admin.lift_pressure(&args.deployment).await?;
+        admin.client.lift_pressure(&args.deployment).await?;
         tell("the pressure is gone");
         Ok(true)
     })

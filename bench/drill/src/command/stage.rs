@@ -4,10 +4,10 @@
 //! can die and come back. Everything is on loopback, on free ports, in a folder that goes with it.
 
 use super::DrillError;
-use super::admin::Admin;
+use super::inside::Admin;
+use crate::scenario::Incident;
+use crate::script::Drill;
 use config::keys::{Digest, NewKey};
-use drill::scenario::Incident;
-use drill::script::Drill;
 use engine::server::{EngineServer, EngineServerConfig};
 use limits::{BudgetConfig, Policy};
 use std::fmt::Write as _;
@@ -96,7 +96,7 @@ impl Stage {
         let config = folder.join("tidegate.yaml");
         let text = yaml(drill, address, admin_address, &replicas, &token_file.display().to_string());
         std::fs::write(&config, text)?;
-        let admin = Admin::new(admin_address, Some(token));
+        let admin = Admin::new(admin_address, Some(&token));
         let mut stage = Stage { address, admin, engines, config, folder, gateway: None, restart: None };
         stage.start_gateway().await?;
         Ok(stage)
@@ -112,9 +112,9 @@ impl Stage {
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()?;
-        let end = crate::clock::now() + START_PATIENCE;
+        let end = engine::clock::now() + START_PATIENCE;
         while tokio::net::TcpStream::connect(self.address).await.is_err() {
-            if child.try_wait()?.is_some() || crate::clock::now() > end {
+            if child.try_wait()?.is_some() || engine::clock::now() > end {
                 let _ = child.kill();
                 let _ = child.wait();
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
@@ -158,9 +158,12 @@ impl Stage {
                     engine.server.iter().for_each(|server| server.set_pace(f64::from(percent) / 100.0));
                 }
             }
-            Incident::Drained(replica, drained) => self.admin.drain(MODEL, replica, drained).await?,
+            Incident::Drained(replica, drained) => self.admin.client.drain(MODEL, replica, drained).await?,
             Incident::Pressure(percent, seconds) => {
-                self.admin.press(MODEL, f64::from(percent) / 100.0, Duration::from_secs(seconds)).await?;
+                self.admin
+                    .client
+                    .press(MODEL, f64::from(percent) / 100.0, Duration::from_secs(seconds))
+                    .await?;
             }
             Incident::Reload => self.signal(nix::sys::signal::Signal::SIGHUP),
             Incident::GatewayLost => self.end_gateway(),
@@ -176,7 +179,7 @@ impl Stage {
     /// Goes on with a restart. To be called often: the old process takes as long as its last answer.
     pub(super) async fn go_on(&mut self) -> Result<(), DrillError> {
         let Some(Restart { pause, gone }) = self.restart else { return Ok(()) };
-        let now = crate::clock::now();
+        let now = engine::clock::now();
         match gone {
             None => {
                 let ended = self.gateway.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));

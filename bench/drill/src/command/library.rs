@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 fn files() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/drills");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/drills");
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.extension().is_some_and(|end| end == "yaml")).collect()
 }
@@ -44,7 +44,7 @@ fn an_interrupted_drill_is_judged_as_far_as_it_got_and_does_not_pass() {
 
     assert!(!figures.passed);
     assert_eq!(figures.ended_early.as_deref(), Some("it was interrupted"));
-    let page = drill::report::page::page(&figures);
+    let page = crate::report::page::page(&figures);
     assert!(
         page.starts_with("<!doctype html>") && page.contains("It ended early"),
         "it has a report all the same"

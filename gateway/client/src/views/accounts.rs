@@ -1,0 +1,64 @@
+//! Accounts: who may use what, and how much of it is in use.
+
+use config::LimitOverride;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A page of accounts.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct AccountPage {
+    /// In the order of their ids.
+    pub accounts: Vec<AccountState>,
+    /// How many match in all.
+    pub total: usize,
+    /// What to give as `after` for the next page; null: this is the last.
+    pub next: Option<Arc<str>>,
+}
+
+/// One account.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct AccountState {
+    /// Its id.
+    pub id: Arc<str>,
+    /// `config` (declared in the file, not changed here) or `runtime` (made through this API).
+    pub source: Cow<'static, str>,
+    /// Whether its keys are refused.
+    pub disabled: bool,
+    /// Whether an account of this id was made at run time too, and is out of force because the config declares it.
+    pub overrides_runtime: bool,
+    /// The first eight digits of each key's SHA-256: enough to tell keys apart.
+    pub keys: Vec<String>,
+    /// Those that end, after a rotation.
+    pub ending_keys: Vec<EndingKey>,
+    /// `1` to `4`, `unlimited` or `enterprise`.
+    pub spending_tier: Cow<'static, str>,
+    /// Tiers that it may ask for.
+    pub tiers: Vec<Cow<'static, str>>,
+    /// The tier of requests that name none.
+    pub default_tier: Cow<'static, str>,
+    /// `downgrade` or `refuse`: what becomes of a request for a tier that it may not use.
+    pub on_forbidden_tier: Cow<'static, str>,
+    /// Models that it may use; null: all.
+    pub models: Option<Vec<Arc<str>>>,
+    /// Limits of its own, as configured.
+    pub limits: Vec<LimitOverride>,
+    /// Its share of a contended queue.
+    pub weight: f64,
+    /// Requests in any minute.
+    pub requests_per_minute: u32,
+    /// Requests at once.
+    pub concurrency: u32,
+    /// Requests that it has now.
+    pub live: u32,
+}
+
+/// A key that is still good beside a newer one.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct EndingKey {
+    /// The first eight digits of its SHA-256.
+    pub key: String,
+    /// When it ends (RFC 3339).
+    pub at: String,
+}

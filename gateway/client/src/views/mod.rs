@@ -1,0 +1,14 @@
+//! The answers of the admin API: plain structures, written as JSON and described from the same definition.
+//!
+//! The server fills them and derives `/api/v1/openapi.json` from them, its clients read them, so a field cannot be shown
+//! and not be described. Names of fields are stable: fields are added, none is renamed or taken away.
+
+pub mod accounts;
+
+pub mod deployments;
+
+pub mod limits;
+
+pub mod process;
+
+pub mod refusals;

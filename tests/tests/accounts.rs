@@ -242,7 +242,7 @@ fn ten_thousand_accounts_are_read_nearly_as_fast_as_those_of_a_config() {
 
     let begun = engine::clock::now();
     let roster = Roster::open(Some(&folder), &config, engine::clock::wall());
-    let force = roster.in_force(&config);
+    let force = roster.in_force(&config, engine::clock::wall());
     let made = engine::clock::now() - begun;
     let begun = engine::clock::now();
     assert_eq!(read(&large).accounts.len(), 10_003);

@@ -4,6 +4,7 @@ mod admit;
 mod answers;
 mod control;
 mod drain;
+mod failures;
 mod headroom;
 mod placement;
 mod predict;

@@ -15,9 +15,11 @@ use crate::requests::{Active, Request, Stage};
 const LATE_BEYOND: Duration = Duration::from_millis(250);
 /// Without a prefill rate the first token of a short prompt is predicted after this part of the TTFT target: some steps of
 /// an engine whose tokens come in time.
-const TTFT_OF_TARGET: f64 = 0.125;
+pub(super) const TTFT_OF_TARGET: f64 = 0.125;
 const CHUNKS_MIN: u32 = 8;
 const TOKENS_PER_CHUNK_MAX: f64 = 64.0;
+/// About the last twenty answers.
+const HOLD_SMOOTHING: f64 = 0.05;
 /// An answer with fewer tokens says more about its prompt than about its gaps.
 const ANSWER_TOKENS_MIN: u32 = 8;
 
@@ -48,19 +50,22 @@ impl Shedder {
         }
         let seen = *active;
         active.backlog = 0;
+        let (account, needs) = (request.offer.account, request.offer.needs);
+        let alone = self.accounts.is_one(now);
         let late = self.is_late(&seen, now);
         if let Some(replica) = self.replica_mut(seen.replica) {
             replica.release_backlog(seen.backlog);
             replica.on_token(now);
             replica.memory.ceiling.on_token(seen.sent.unwrap_or(seen.since));
-            replica.health.on_success(now, seen.sent.unwrap_or(seen.since));
+            replica.on_answered(now, seen.sent.unwrap_or(seen.since), needs);
             if let Some(sent) = seen.sent.filter(|_| visible) {
                 replica.prefill.on_first_token(now, seen.uncached, now.saturating_sub(sent), seen.alone);
             }
             if late && seen.since >= replica.queue_seen {
-                replica.on_engine_queue(now);
+                replica.on_late(now, account, alone);
             }
         }
+        self.on_served(now, id, seen.replica);
         self.pump(now);
     }
 
@@ -87,14 +92,21 @@ impl Shedder {
     pub fn finish(&mut self, now: Duration, id: RequestId, how: &Finished) {
         let Some(request) = self.requests.get(id).copied() else { return self.counters.unknown_ids += 1 };
         if let Stage::Active(active) = request.stage {
-            self.learn_from(now, &request, &active, how);
+            self.learn_from(now, id, &request, &active, how);
             self.settle_fairness(&request, &active, how);
         }
         self.release(now, id);
         self.pump(now);
     }
 
-    fn learn_from(&mut self, now: Duration, request: &Request, active: &Active, how: &Finished) {
+    fn learn_from(
+        &mut self,
+        now: Duration,
+        id: RequestId,
+        request: &Request,
+        active: &Active,
+        how: &Finished,
+    ) {
         let offer = &request.offer;
         if how.content_chunks >= CHUNKS_MIN && how.generated > 0 {
             let ratio = f64::from(how.generated) / f64::from(how.content_chunks);
@@ -105,10 +117,18 @@ impl Shedder {
             self.answers.on_end(f64::from(how.generated));
         }
         let answered = active.token || !offer.has_output || how.generated > 0;
+        if answered {
+            let held = now.saturating_sub(active.since).as_secs_f64();
+            self.hold_s = Some(self.hold_s.map_or(held, |mean| mean + HOLD_SMOOTHING * (held - mean)));
+        }
+        // A refusal of the request itself ends without anything generated, and proves nothing about who failed it.
+        if active.token || how.generated > 0 || (!offer.has_output && how.duration_of_answer.is_some()) {
+            self.on_served(now, id, active.replica);
+        }
         let Some(replica) = self.replica_mut(active.replica) else { return };
         let sent = active.sent.unwrap_or(active.since);
         if answered {
-            replica.health.on_success(now, sent);
+            replica.on_answered(now, sent, offer.needs);
         }
         if !offer.has_output && !active.token {
             let first_byte = now.saturating_sub(sent);
@@ -163,6 +183,7 @@ impl Shedder {
         let visible = offer.streaming || !offer.has_output;
         if let Some(replica) = self.replica_mut(active.replica) {
             replica.end(active.backlog, active.uncached, active.kv, active.token);
+            replica.absent.on_end(id, offer.needs);
             if active.sent.is_some() && visible && !active.token {
                 replica.prefill.on_gone(now, active.uncached);
             }

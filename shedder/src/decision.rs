@@ -110,4 +110,6 @@ pub struct Rejection {
     pub ceiling: f64,
     /// Requests of its tier and above that waited at that moment.
     pub queued: u32,
+    /// Replicas are in service, and every one of them was found to lack what the request needs: no such model.
+    pub absent: bool,
 }

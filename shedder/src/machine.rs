@@ -1,9 +1,11 @@
 //! The state machine of one deployment: its state, and what all of its parts need.
 
+mod accounts;
 mod admit;
 mod answers;
 mod control;
 mod drain;
+mod failures;
 mod headroom;
 mod placement;
 mod predict;
@@ -24,7 +26,7 @@ use crate::recent::Recent;
 use crate::replica::{Block, Replica, Terms};
 use crate::requests::Requests;
 use crate::requests::due::Due;
-use crate::retry::{RetryBudget, retry_after};
+use crate::retry::{RETRY_AFTER_MAX, RETRY_AFTER_MIN, RetryBudget, retry_after};
 use crate::snapshot::Counters;
 use crate::tier::{PerTier, Tier};
 
@@ -70,6 +72,9 @@ pub struct Shedder {
     forgot: Duration,
     offers: u64,
     answers: answers::Answers,
+    accounts: accounts::Accounts,
+    /// Seconds that an answered request held its place, smoothed.
+    hold_s: Option<f64>,
     headroom: headroom::Headroom,
     prefill_room: prefill_room::PrefillRoom,
     drain: drain::Drain,
@@ -107,6 +112,8 @@ impl Shedder {
             forgot: now,
             offers: 0,
             answers: answers::Answers::default(),
+            accounts: accounts::Accounts::default(),
+            hold_s: None,
             headroom: headroom::Headroom::new(now),
             prefill_room: prefill_room::PrefillRoom::new(now),
             drain: drain::Drain::default(),
@@ -197,6 +204,7 @@ impl Shedder {
         self.refused[tier].count(now, 1);
         self.counters.shed[tier].count(reason);
         let wait = predicted.unwrap_or(Duration::ZERO);
+        let absent = reason == Reason::NoReplica && offer.needs != 0 && self.is_absent(now, offer.needs);
         let queued =
             Tier::ALL.iter().filter(|&&t| t <= tier).map(|&t| self.queues[t].totals().requests).sum();
         Rejection {
@@ -206,6 +214,7 @@ impl Shedder {
                 // The client's own deadline passes whether it comes back or not.
                 Reason::Deadline => None,
                 Reason::Draining => Some(Duration::from_secs(1)),
+                Reason::NoReplica if absent => Some(self.tried_again(now, offer.needs)),
                 // A replica needs a probe or two to come back.
                 Reason::NoReplica => Some(Duration::from_secs(5)),
                 _ => Some(retry_after(tier, wait, refused, self.start_rate(now))),
@@ -216,7 +225,15 @@ impl Shedder {
             saturation: self.saturation(now),
             ceiling: self.terms(now).ceilings[tier],
             queued,
+            absent,
         }
+    }
+
+    /// How long until some replica is tried for `needs` again.
+    fn tried_again(&self, now: Duration, needs: u64) -> Duration {
+        let trials = self.replicas.iter().filter_map(|replica| replica.absent.again(needs));
+        let wait = trials.min().map_or(Duration::ZERO, |again| again.saturating_sub(now));
+        wait.clamp(Duration::from_secs_f64(RETRY_AFTER_MIN), Duration::from_secs_f64(RETRY_AFTER_MAX))
     }
 }
 

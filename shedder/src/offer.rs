@@ -72,6 +72,8 @@ pub struct Offer {
     pub deadline: Option<Duration>,
     /// The replica that served this session before: a hint, never a right.
     pub affinity: Option<ReplicaId>,
+    /// A key of what a replica must have to serve it, such as a hash of model and route. 0: nothing special.
+    pub needs: u64,
 }
 
 /// How a request ended that was answered.
@@ -101,6 +103,16 @@ pub enum Failure {
         /// The engine's own `Retry-After`.
         retry_after: Option<Duration>,
     },
+    /// The replica answered with an error of unknown cause, such as a 5xx with an error body: it is alive, and whether
+    /// it or the request is broken shows only on another replica.
+    Unexplained {
+        /// A key of the request's body: the same for the same body.
+        body: u64,
+    },
+    /// The replica lacks the model or the route that the request [needs](Offer::needs).
+    Absent,
+    /// The gateway's own bound, such as descriptors or memory: no fault of the replica.
+    Ours,
 }
 
 /// One reading of an engine's own metrics. What an engine does not report is `None`.

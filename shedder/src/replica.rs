@@ -12,8 +12,11 @@
 //!
 //! Cost: every call is O(1) and does not allocate, but for booking a withdrawn request.
 
+pub(crate) mod absent;
 mod ceiling;
+pub(crate) mod evidence;
 pub(crate) mod gap;
+mod ghosts;
 pub(crate) mod health;
 mod memory;
 mod prefill;
@@ -21,7 +24,10 @@ mod whole;
 
 use std::time::Duration;
 
+use self::absent::{Absent, Supply};
+use self::evidence::Evidence;
 use self::gap::{GapLimit, LIMIT_MAX};
+use self::ghosts::Ghosts;
 use self::health::{Health, Service};
 use self::memory::Memory;
 use self::prefill::PrefillRate;
@@ -32,6 +38,8 @@ use crate::requests::Active;
 use crate::tier::{PerTier, Tier};
 
 const STEP_BUDGET_DEFAULT: u32 = 2_048;
+/// Late first tokens of two accounts within it have one cause.
+const LATE_SPAN: Duration = Duration::from_secs(10);
 /// Before any gap was seen.
 const GAP_GUESS_S: f64 = 0.05;
 
@@ -58,6 +66,9 @@ pub(crate) enum Block {
     Busy,
     /// Not in service.
     NoReplica,
+    /// Replicas that it may not use might have room: those that lack what it needs, and the one that answered it with an
+    /// error. Others that wait may start before it.
+    Restricted,
 }
 
 /// How far below its ceiling a closed tier reopens. The highest tier has nobody above it for whom the room
@@ -92,6 +103,9 @@ pub(crate) struct Replica {
     /// Prompt tokens of everything that was started here.
     started_tokens: u64,
     pub(crate) health: Health,
+    pub(crate) evidence: Evidence,
+    pub(crate) absent: Absent,
+    pub(crate) ghosts: Ghosts,
     scrape: Option<(Duration, Scrape)>,
     preemptions: Option<u64>,
     open: PerTier<bool>,
@@ -104,6 +118,8 @@ pub(crate) struct Replica {
     pub(crate) stretched: bool,
     /// Such prompts without a first token.
     very_long: u32,
+    /// The account whose first token was late here last, and when.
+    late: Option<(u64, Duration)>,
     /// Only requests sent after this can show again that the engine queues.
     pub(crate) queue_seen: Duration,
     step_budget_config: Option<u32>,
@@ -127,6 +143,10 @@ impl Replica {
             whole: WholeAnswers::default(),
             started_tokens: 0,
             health: Health::new(),
+            evidence: Evidence::default(),
+            absent: Absent::default(),
+            ghosts: Ghosts::default(),
+            late: None,
             scrape: None,
             preemptions: None,
             open: PerTier { priority: true, regular: true },
@@ -158,6 +178,11 @@ impl Replica {
 
     pub(crate) fn service(&self, now: Duration) -> Service {
         if self.is_enlisted() { self.health.service(now) } else { Service::Out }
+    }
+
+    /// Whether a request with `needs` may be sent here, as a trial at least.
+    pub(crate) fn may_have(&self, now: Duration, needs: u64) -> bool {
+        self.absent.supply(now, needs) != Supply::Lacks
     }
 
     /// The engine's slots as far as anyone told.
@@ -313,8 +338,45 @@ impl Replica {
         self.tokens_peak.1 = self.tokens_peak.1.max(self.with_token);
     }
 
+    /// A first token of `account` is late. The engine queues if the last one, not long ago, was another account's, or
+    /// `alone`: nobody else has asked for anything lately.
+    pub(crate) fn on_late(&mut self, now: Duration, account: u64, alone: bool) {
+        let other = self.late.is_some_and(|(of, at)| of != account && now.saturating_sub(at) < LATE_SPAN);
+        if other || alone {
+            self.late = None;
+            self.on_engine_queue(now);
+        } else {
+            self.late = Some((account, now));
+        }
+    }
+
+    /// A request that was sent at `sent` was answered.
+    pub(crate) fn on_answered(&mut self, now: Duration, sent: Duration, needs: u64) {
+        if self.health.on_success(now, sent) {
+            self.evidence.clear();
+        }
+        self.absent.on_served(sent, needs);
+    }
+
+    /// Takes it out of service; nobody is sent there, so there is nothing to compare.
+    pub(crate) fn eject(&mut self, now: Duration) {
+        self.health.eject(now);
+        self.ghosts.clear();
+    }
+
+    /// How full it is in comparison with others, 1 at the limit: requests that failed quickly count.
+    pub(crate) fn saturation_compared(&self, now: Duration, terms: Terms) -> f64 {
+        let places = f64::from(self.active + self.ghosts.count()) / self.limit_now(now, terms);
+        self.memory(now, terms).max(places)
+    }
+
+    /// Prompt tokens that wait there, those of requests that failed quickly included.
+    pub(crate) fn backlog_compared(&self) -> u64 {
+        self.backlog + self.ghosts.tokens()
+    }
+
     /// The engine was seen to queue: it has about as many slots as had tokens at a time lately.
-    pub(crate) fn on_engine_queue(&mut self, now: Duration) {
+    fn on_engine_queue(&mut self, now: Duration) {
         let peak = self.tokens_peak.0.max(self.tokens_peak.1).max(self.with_token);
         self.limit.on_engine_queue(now, peak);
         self.queue_seen = now;

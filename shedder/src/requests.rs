@@ -34,7 +34,19 @@ pub(crate) struct Request {
     pub(crate) waited_before: bool,
     /// The replica on which it failed.
     pub(crate) avoid: Option<ReplicaId>,
+    /// The replica to which it never goes back.
+    pub(crate) refused: Option<Refused>,
     pub(crate) stage: Stage,
+}
+
+/// A replica that answered a request with an error, before anything was computed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Refused {
+    pub(crate) replica: ReplicaId,
+    /// The body whose error nobody can explain, until it is served elsewhere.
+    pub(crate) body: Option<u64>,
+    /// When it was started there.
+    pub(crate) since: Duration,
 }
 
 /// Where a request is.
@@ -89,6 +101,11 @@ impl Request {
     /// Its first token comes with all others, at the end of the answer.
     pub(crate) fn is_unseen(&self) -> bool {
         self.offer.has_output && !self.offer.streaming
+    }
+
+    /// It never goes to `replica` again.
+    pub(crate) fn is_refused_by(&self, replica: ReplicaId) -> bool {
+        self.refused.is_some_and(|refused| refused.replica == replica)
     }
 
     pub(crate) fn active(&self) -> Option<&Active> {

@@ -52,6 +52,12 @@ pub struct ReplicaSnapshot {
     pub healthy: bool,
     /// Whether an operator drained it.
     pub drained: bool,
+    /// Places of requests that failed quickly, which count when replicas are compared and are not in `active`.
+    pub ghosts: u32,
+    /// Different bodies that failed on it and were served elsewhere within the last minute.
+    pub evidence: u32,
+    /// How many models or routes it was found to lack; see [`absent_on`](crate::Shedder::absent_on).
+    pub absent: u32,
     /// Prefill rate in tokens per second, when known.
     pub prefill_rate: Option<f64>,
     /// Smoothed time per token, when known.
@@ -86,8 +92,16 @@ pub struct Counters {
     pub shed: PerTier<ShedCounts>,
     /// Active requests taken back before their first token.
     pub withdrawn: u64,
-    /// Requests sent again after a failure.
+    /// Requests sent again after a failure, by the retry budget.
     pub retries: u64,
+    /// Requests sent elsewhere without the retry budget, because nothing had been computed.
+    pub sent_elsewhere: u64,
+    /// Errors of unknown cause that replicas answered with.
+    pub unexplained: u64,
+    /// Answers that the replica lacks what the request needs.
+    pub absent: u64,
+    /// Replicas ejected because they failed what others served.
+    pub outliers: u64,
     /// Priority requests served as regular because of `share_max`.
     pub downgraded: u64,
     /// Calls about a request that is not, or no longer, known: 0 unless the caller has a fault.
@@ -141,6 +155,8 @@ pub struct AtRest {
     pub verdicts: u64,
     /// Places still booked for withdrawn requests.
     pub booked: u64,
+    /// Ghosts of requests that failed quickly; they vanish in the ticks of the next ten seconds.
+    pub ghosts: u64,
 }
 
 impl AtRest {

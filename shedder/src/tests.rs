@@ -52,6 +52,7 @@ pub(crate) fn offer(now: Duration, tier: Tier) -> Offer {
         arrived: now,
         deadline: None,
         affinity: None,
+        needs: 0,
     }
 }
 

@@ -45,6 +45,7 @@ fn offer(account: u64, now: Duration) -> Offer {
         arrived: now,
         deadline: None,
         affinity: None,
+        needs: 0,
     }
 }
 

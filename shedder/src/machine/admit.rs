@@ -34,7 +34,7 @@ impl Shedder {
         if offer.tier == Tier::Priority {
             self.priority_seen = Some(now);
         }
-        if let Some(reason) = self.out_of_service(now) {
+        if let Some(reason) = self.out_of_service(now, offer.needs) {
             return Decision::Shed(self.reject(now, &offer, reason, Duration::ZERO, None));
         }
         if request.until_client && request.wait_until <= now {
@@ -72,7 +72,7 @@ impl Shedder {
         let downgraded = self.counters.downgraded;
         let request = self.judge(now, offer);
         let in_time = !(request.until_client && request.wait_until <= now);
-        if self.out_of_service(now).is_none() && in_time {
+        if self.out_of_service(now, offer.needs).is_none() && in_time {
             self.relatch(now);
             if let Ok(placed) = self.place_newcomer(now, &request) {
                 let id = self.requests.insert(request);
@@ -101,6 +101,7 @@ impl Shedder {
             self.counters.downgraded += 1;
         }
         self.offers += 1;
+        self.accounts.on_offer(now, offer.account);
         let mut request = Request {
             offer,
             seq: self.offers,
@@ -112,6 +113,7 @@ impl Shedder {
             admitted_before: false,
             waited_before: false,
             avoid: None,
+            refused: None,
             stage: Stage::Waiting(now),
         };
         self.heed_client(now, &mut request);
@@ -138,13 +140,13 @@ impl Shedder {
         f64::from(held) >= (share * places).floor().max(1.0)
     }
 
-    fn out_of_service(&self, now: Duration) -> Option<Reason> {
+    fn out_of_service(&self, now: Duration, needs: u64) -> Option<Reason> {
         if self.closed {
             Some(Reason::Draining)
-        } else if self.replicas.iter().any(|replica| self.serves(replica, now)) {
-            None
         } else {
-            Some(Reason::NoReplica)
+            let served =
+                self.replicas.iter().any(|replica| self.serves(replica, now) && replica.may_have(now, needs));
+            (!served).then_some(Reason::NoReplica)
         }
     }
 
@@ -158,7 +160,8 @@ impl Shedder {
         let queue = &self.queues[tier];
         if !queue.is_empty() {
             let block = self.blocked[tier].unwrap_or(Block::Places);
-            let stuck = block == Block::Backlog && queue.accounts_waiting() <= HEADS_MAX;
+            let stuck =
+                matches!(block, Block::Backlog | Block::Restricted) && queue.accounts_waiting() <= HEADS_MAX;
             if !stuck || queue.waits(request.offer.account) {
                 return Err(block);
             }
@@ -241,8 +244,10 @@ impl Shedder {
             let Some(request) = self.requests.get(id) else { continue };
             match self.place(now, request, rights) {
                 Ok(placed) => return Ok(Some((id, placed))),
-                // Only a smaller request could do better than one that is too large.
-                Err(Block::Backlog) => blocked = Some(Block::Backlog),
+                // Only a smaller request could do better than one that is too large, or one that may go anywhere.
+                Err(block @ (Block::Backlog | Block::Restricted)) => {
+                    blocked = Some(blocked.map_or(block, |other: Block| other.min(block)));
+                }
                 Err(block) => return Err(block),
             }
         }
@@ -289,6 +294,7 @@ impl Shedder {
             charged: 0,
         });
         replica.start(placed.uncached, kv);
+        replica.absent.on_start(id, offer.needs);
         let first = !std::mem::replace(&mut request.admitted_before, true);
         if is_unseen {
             self.unseen.push(unseen_until, id, &self.requests);

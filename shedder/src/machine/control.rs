@@ -24,6 +24,8 @@ impl Shedder {
         let waits = |tier: Tier| !self.queues[tier].is_empty() && self.blocked[tier] == Some(Block::Backlog);
         self.drain.step(now, Tier::ALL.into_iter().any(waits));
         self.release_booked(now);
+        self.replicas.iter_mut().for_each(|replica| replica.ghosts.release(now));
+        self.shed_absent(now);
         self.note_late(now);
         self.replicas.iter_mut().for_each(Replica::begin_harvest);
         harvest.iter().for_each(|progress| self.harvest(now, progress));
@@ -68,18 +70,20 @@ impl Shedder {
     /// A first token that has not come in twice its time shows as much as one that came late. O(due · log n).
     fn note_late(&mut self, now: Duration) {
         while let Some(id) = self.late.pop(now) {
-            let Some(active) = self.requests.get(id).and_then(Request::active).copied() else { continue };
+            let Some(request) = self.requests.get(id).copied() else { continue };
+            let Some(active) = request.active() else { continue };
             let fresh =
                 self.replica(active.replica).is_some_and(|replica| active.since >= replica.queue_seen);
             if active.token || !fresh {
                 continue;
             }
-            match self.late_at(&active) {
+            match self.late_at(active) {
                 // The replica turned out slower meanwhile, or the request was sent a second time.
                 Some(at) if at >= now => self.late.push(at + LATE_AGAIN, id, &self.requests),
                 Some(_) => {
+                    let alone = self.accounts.is_one(now);
                     if let Some(replica) = self.replica_mut(active.replica) {
-                        replica.on_engine_queue(now);
+                        replica.on_late(now, request.offer.account, alone);
                     }
                 }
                 None => {}

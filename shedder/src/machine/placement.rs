@@ -18,6 +18,10 @@
 //!
 //! While priority waits for prompts, some replicas are kept free of large regular ones; see `prefill_room`.
 //!
+//! What failed quickly is counted as if it were still there (`replica::ghosts`), or the replica that fails fastest would
+//! get everything. A replica that lacks what a request needs gets one such request when it is due to be tried, and none
+//! otherwise.
+//!
 //! A prompt larger than its tier's backlog cap fits nowhere. For priority it goes to a replica whose own
 //! backlog is under the cap. For regular, moreover, another replica must stay under half of priority's cap,
 //! or, when there is no other, no priority may have come for 10 s. A deployment with nothing running takes
@@ -27,6 +31,7 @@ use std::time::Duration;
 
 use super::Shedder;
 use crate::offer::{Offer, ReplicaId};
+use crate::replica::absent::Supply;
 use crate::replica::health::Service;
 use crate::replica::{Block, Replica, Terms};
 use crate::requests::Request;
@@ -66,8 +71,16 @@ impl Shedder {
         let terms = self.terms(now);
         let guess = self.mean_rate(now).unwrap_or(RATE_GUESS);
         let mut best: Option<(f64, Placed)> = None;
-        let mut blocked = Block::NoReplica;
+        let (mut blocked, mut restricted) = (Block::NoReplica, false);
         for replica in &self.replicas {
+            if !self.serves(replica, now) {
+                continue;
+            }
+            let supply = replica.absent.supply(now, request.offer.needs);
+            if supply == Supply::Lacks || request.is_refused_by(replica.id) {
+                restricted = true;
+                continue;
+            }
             if !self.may_use(now, replica, request) {
                 continue;
             }
@@ -76,12 +89,16 @@ impl Shedder {
                 blocked = blocked.min(block);
                 continue;
             }
-            let score = self.score(now, terms, replica, &request.offer, uncached, guess);
+            let score = match supply {
+                // A trial is worth a request that comes back at once: else an emptier replica would put it off for ever.
+                Supply::Due => f64::NEG_INFINITY,
+                _ => self.score(now, terms, replica, &request.offer, uncached, guess),
+            };
             if best.is_none_or(|(least, _)| score < least) {
                 best = Some((score, Placed { replica: replica.id, uncached }));
             }
         }
-        best.map(|(_, placed)| placed).ok_or(blocked)
+        best.map(|(_, placed)| placed).ok_or(if restricted { Block::Restricted } else { blocked })
     }
 
     fn score(
@@ -95,23 +112,36 @@ impl Shedder {
     ) -> f64 {
         let target = self.ttft_target().as_secs_f64();
         let rate = replica.prefill.rate(now).unwrap_or(guess);
-        let ttft = (replica.backlog as f64 + f64::from(uncached)) / rate;
+        let ttft = (replica.backlog_compared() as f64 + f64::from(uncached)) / rate;
         let here = offer.affinity == Some(replica.id);
-        ttft + SATURATION_WEIGHT * target * replica.saturation(now, terms)
+        ttft + SATURATION_WEIGHT * target * replica.saturation_compared(now, terms)
             - if here { AFFINITY_WEIGHT * target } else { 0.0 }
     }
 
     /// Half-open replicas get one request, and none that must not fail; a request that failed somewhere
     /// goes elsewhere while there is an elsewhere.
     fn may_use(&self, now: Duration, replica: &Replica, request: &Request) -> bool {
-        if !self.serves(replica, now) {
+        let needs = request.offer.needs;
+        let elsewhere = || {
+            self.replicas.iter().any(|other| {
+                other.id != replica.id
+                    && other.service(now) == Service::In
+                    && !request.is_refused_by(other.id)
+                    && other.absent.supply(now, needs) == Supply::Has
+            })
+        };
+        let sent_before = request.retried || request.refused.is_some();
+        if replica.absent.supply(now, needs) == Supply::Due && sent_before && elsewhere() {
             return false;
         }
-        let precious = request.retried || request.offer.tier == Tier::Priority;
-        let elsewhere =
-            || self.replicas.iter().any(|other| other.id != replica.id && other.service(now) == Service::In);
-        if replica.service(now) == Service::HalfOpen && (replica.active > 0 || (precious && elsewhere())) {
-            return false;
+        if replica.service(now) == Service::HalfOpen {
+            // An outlier fails quickly, and what it fails goes elsewhere at once: priority may try it, too.
+            let precious =
+                sent_before || (request.offer.tier == Tier::Priority && !replica.health.is_outlier());
+            let paused = replica.ghosts.count() > 0;
+            if replica.active > 0 || ((precious || paused) && elsewhere()) {
+                return false;
+            }
         }
         request.avoid != Some(replica.id) || !elsewhere()
     }

@@ -21,7 +21,7 @@ use super::admit::seconds;
 use super::{CAME_SPAN, Shedder};
 use crate::decision::Reason;
 use crate::offer::Offer;
-use crate::replica::Block;
+use crate::replica::{Block, Replica};
 use crate::requests::Request;
 use crate::tier::Tier;
 
@@ -53,10 +53,11 @@ impl Prediction {
 
 impl Shedder {
     /// The wait that `offer` would meet; zero when it would start at once or nothing can be said, the
-    /// longest duration when no replica is in service. Nothing is changed. O(log n + replicas).
+    /// longest duration when no replica is in service or all lack what it needs. Nothing is changed. O(log n + replicas).
     #[must_use]
     pub fn predict_wait(&self, now: Duration, offer: &Offer) -> Duration {
-        if self.closed || !self.replicas.iter().any(|replica| self.serves(replica, now)) {
+        let may_serve = |replica: &Replica| self.serves(replica, now) && replica.may_have(now, offer.needs);
+        if self.closed || !self.replicas.iter().any(may_serve) {
             return Duration::MAX;
         }
         let block =
@@ -97,7 +98,7 @@ impl Shedder {
         if requests == 0 && serving.any(|replica| replica.active == 0) {
             return Prediction { tokens: Some(0.0), places: None };
         }
-        let short = matches!(block, Some(Block::Places | Block::Memory));
+        let short = matches!(block, Some(Block::Places | Block::Memory | Block::Restricted));
         let by_tokens = match self.rates(now) {
             Some((sum, least)) => Some(tokens as f64 / self.left_by_higher(now, offer.tier, sum) + least),
             None if short => None,

@@ -1,4 +1,4 @@
-//! What a dispatched request does: bytes sent, first token, end, cancellation, failure.
+//! What a dispatched request does: bytes sent, first token, end, cancellation.
 //!
 //! A call about a request that is not known, or not in that stage any more, changes nothing and is counted:
 //! late calls happen when two ends of a request race.
@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use super::Shedder;
 use super::admit::seconds;
-use crate::decision::{Decision, Reason, Verdict};
-use crate::offer::{Failure, Finished, RequestId};
+use crate::offer::{Finished, RequestId};
 use crate::queue::OUTPUT_PRICE;
 use crate::requests::{Active, Request, Stage};
 
@@ -16,9 +15,11 @@ use crate::requests::{Active, Request, Stage};
 const LATE_BEYOND: Duration = Duration::from_millis(250);
 /// Without a prefill rate the first token of a short prompt is predicted after this part of the TTFT target: some steps of
 /// an engine whose tokens come in time.
-const TTFT_OF_TARGET: f64 = 0.125;
+pub(super) const TTFT_OF_TARGET: f64 = 0.125;
 const CHUNKS_MIN: u32 = 8;
 const TOKENS_PER_CHUNK_MAX: f64 = 64.0;
+/// About the last twenty answers.
+const HOLD_SMOOTHING: f64 = 0.05;
 /// An answer with fewer tokens says more about its prompt than about its gaps.
 const ANSWER_TOKENS_MIN: u32 = 8;
 
@@ -49,19 +50,22 @@ impl Shedder {
         }
         let seen = *active;
         active.backlog = 0;
+        let (account, needs) = (request.offer.account, request.offer.needs);
+        let alone = self.accounts.is_one(now);
         let late = self.is_late(&seen, now);
         if let Some(replica) = self.replica_mut(seen.replica) {
             replica.release_backlog(seen.backlog);
             replica.on_token(now);
             replica.memory.ceiling.on_token(seen.sent.unwrap_or(seen.since));
-            replica.health.on_success(now, seen.sent.unwrap_or(seen.since));
+            replica.on_answered(now, seen.sent.unwrap_or(seen.since), needs);
             if let Some(sent) = seen.sent.filter(|_| visible) {
                 replica.prefill.on_first_token(now, seen.uncached, now.saturating_sub(sent), seen.alone);
             }
             if late && seen.since >= replica.queue_seen {
-                replica.on_engine_queue(now);
+                replica.on_late(now, account, alone);
             }
         }
+        self.on_served(now, id, seen.replica);
         self.pump(now);
     }
 
@@ -88,14 +92,21 @@ impl Shedder {
     pub fn finish(&mut self, now: Duration, id: RequestId, how: &Finished) {
         let Some(request) = self.requests.get(id).copied() else { return self.counters.unknown_ids += 1 };
         if let Stage::Active(active) = request.stage {
-            self.learn_from(now, &request, &active, how);
+            self.learn_from(now, id, &request, &active, how);
             self.settle_fairness(&request, &active, how);
         }
         self.release(now, id);
         self.pump(now);
     }
 
-    fn learn_from(&mut self, now: Duration, request: &Request, active: &Active, how: &Finished) {
+    fn learn_from(
+        &mut self,
+        now: Duration,
+        id: RequestId,
+        request: &Request,
+        active: &Active,
+        how: &Finished,
+    ) {
         let offer = &request.offer;
         if how.content_chunks >= CHUNKS_MIN && how.generated > 0 {
             let ratio = f64::from(how.generated) / f64::from(how.content_chunks);
@@ -106,10 +117,18 @@ impl Shedder {
             self.answers.on_end(f64::from(how.generated));
         }
         let answered = active.token || !offer.has_output || how.generated > 0;
+        if answered {
+            let held = now.saturating_sub(active.since).as_secs_f64();
+            self.hold_s = Some(self.hold_s.map_or(held, |mean| mean + HOLD_SMOOTHING * (held - mean)));
+        }
+        // A refusal of the request itself ends without anything generated, and proves nothing about who failed it.
+        if active.token || how.generated > 0 || (!offer.has_output && how.duration_of_answer.is_some()) {
+            self.on_served(now, id, active.replica);
+        }
         let Some(replica) = self.replica_mut(active.replica) else { return };
         let sent = active.sent.unwrap_or(active.since);
         if answered {
-            replica.health.on_success(now, sent);
+            replica.on_answered(now, sent, offer.needs);
         }
         if !offer.has_output && !active.token {
             let first_byte = now.saturating_sub(sent);
@@ -164,6 +183,7 @@ impl Shedder {
         let visible = offer.streaming || !offer.has_output;
         if let Some(replica) = self.replica_mut(active.replica) {
             replica.end(active.backlog, active.uncached, active.kv, active.token);
+            replica.absent.on_end(id, offer.needs);
             if active.sent.is_some() && visible && !active.token {
                 replica.prefill.on_gone(now, active.uncached);
             }
@@ -173,85 +193,6 @@ impl Shedder {
         }
         self.active[offer.tier] = self.active[offer.tier].saturating_sub(1);
         self.queues[offer.tier].end(offer.account);
-    }
-
-    /// The replica failed, before the first token or after it. The place is given back and the failure
-    /// counts against the replica. `Some`: what becomes of the request, which goes on under the same id
-    /// unless it is shed; `None`: it is over, and the answer is the caller's (502, 504, or a broken stream).
-    ///
-    /// A request is sent again once, by the retry budget unless it is priority, at the head of its account's
-    /// queue, and the time lost on the replica is added to the time that it may wait.
-    pub fn failed(&mut self, now: Duration, id: RequestId, why: Failure) -> Option<Decision> {
-        let Some(request) = self.requests.get(id).copied() else {
-            self.counters.unknown_ids += 1;
-            return None;
-        };
-        let Stage::Active(active) = request.stage else { return Some(Decision::Wait(id)) };
-        self.vacate(now, id, &active);
-        self.blame(now, &active, why);
-        let busy = matches!(why, Failure::Busy { .. });
-        if active.token || request.retried || self.closed || !self.retries.take(now, request.offer.tier) {
-            self.requests.remove(id);
-            let refusal = (busy && !active.token).then(|| {
-                let reason = if self.closed { Reason::Draining } else { Reason::Saturated };
-                Decision::Shed(self.reject(now, &request.offer, reason, request.waited, None))
-            });
-            self.pump(now);
-            return refusal;
-        }
-        self.counters.retries += 1;
-        // What it did not get it does not pay for.
-        self.queues[request.offer.tier].charge(request.offer.account, -i64::from(active.uncached));
-        if let Some(request) = self.requests.get_mut(id) {
-            request.retried = true;
-            request.avoid = Some(active.replica);
-            request.until_client = false;
-            request.wait_until = request.wait_until.saturating_add(now.saturating_sub(active.since));
-        }
-        self.wait_again(now, id);
-        Some(self.take_verdict_of(id).unwrap_or(Decision::Wait(id)))
-    }
-
-    /// Puts an active request back into the queue and lets whoever can start.
-    fn wait_again(&mut self, now: Duration, id: RequestId) {
-        if let Some(mut request) = self.requests.get(id).copied() {
-            self.heed_client(now, &mut request);
-            if let Some(known) = self.requests.get_mut(id) {
-                *known = request;
-            }
-        }
-        self.enqueue(now, id);
-        self.pump(now);
-    }
-
-    /// A verdict about `id` that the call which is running has just made, as its answer.
-    fn take_verdict_of(&mut self, id: RequestId) -> Option<Decision> {
-        let index = self.verdicts.iter().position(|verdict| match verdict {
-            Verdict::Admit(permit) => permit.id == id,
-            Verdict::Shed(shed, _) => *shed == id,
-            Verdict::Withdraw(_) => false,
-        })?;
-        match self.verdicts.remove(index)? {
-            Verdict::Admit(permit) => Some(Decision::Admit(permit)),
-            Verdict::Shed(_, rejection) => Some(Decision::Shed(rejection)),
-            Verdict::Withdraw(_) => None,
-        }
-    }
-
-    fn blame(&mut self, now: Duration, active: &Active, why: Failure) {
-        let enlisted = self.replicas.iter().filter(|replica| replica.is_enlisted()).count();
-        let ejected = |replica: &&crate::replica::Replica| {
-            replica.is_enlisted() && replica.health.is_ejected() && replica.id != active.replica
-        };
-        let ejected = self.replicas.iter().filter(ejected).count();
-        let Some(replica) = self.replica_mut(active.replica) else { return };
-        if matches!(why, Failure::Busy { .. }) {
-            replica.limit.on_loss();
-        }
-        // A stream that was begun before the replica was taken out says nothing new.
-        if replica.health.on_failure(now, why) && ejected < enlisted / 2 {
-            replica.health.eject(now);
-        }
     }
 
     /// How long after its dispatch a request may be taken back at all.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Shedder;
 use crate::offer::ReplicaId;
+use crate::replica::absent::Supply;
 use crate::replica::health::Service;
 use crate::replica::{Replica, Terms};
 use crate::snapshot::{AtRest, QueueSnapshot, ReplicaSnapshot, Snapshot};
@@ -40,6 +41,18 @@ impl Shedder {
     #[must_use]
     pub fn has_healthy(&self, now: Duration) -> bool {
         !self.closed && self.replicas.iter().any(|replica| replica.service(now) != Service::Out)
+    }
+
+    /// The keys of what `replica` was found to lack, the oldest first; at most 64.
+    pub fn absent_on(&self, replica: ReplicaId) -> impl Iterator<Item = u64> {
+        self.replica(replica).into_iter().flat_map(|replica| replica.absent.needs())
+    }
+
+    /// Whether replicas are in service and each of them was found to lack `needs`. O(replicas).
+    #[must_use]
+    pub fn is_absent(&self, now: Duration, needs: u64) -> bool {
+        let mut serving = self.replicas.iter().filter(|replica| self.serves(replica, now)).peekable();
+        serving.peek().is_some() && serving.all(|replica| replica.absent.supply(now, needs) != Supply::Has)
     }
 
     /// The state of one replica; `None` if there is no such one. Does not allocate; O(replicas).
@@ -81,6 +94,7 @@ impl Shedder {
             queued_bytes: queued(|totals| totals.bytes),
             verdicts: self.verdicts.len() as u64,
             booked: sum(|replica| replica.booked.len() as u64),
+            ghosts: sum(|replica| u64::from(replica.ghosts.count())),
         }
     }
 }
@@ -98,6 +112,9 @@ fn snapshot_of(replica: &Replica, now: Duration, terms: Terms) -> ReplicaSnapsho
         saturation: replica.saturation(now, terms),
         healthy: replica.service(now) != Service::Out,
         drained: replica.drained,
+        ghosts: replica.ghosts.count(),
+        evidence: replica.evidence.bodies(now) as u32,
+        absent: replica.absent.needs().count() as u32,
         prefill_rate: replica.prefill.rate(now),
         gap: replica.limit.gap(),
         scrape_age: replica.scrape_age(now),

@@ -81,6 +81,22 @@ impl Shedder {
         }
     }
 
+    /// Sheds what waits for a model that no replica in service has any more. O(1) while nothing is lacking, else O(requests).
+    pub(super) fn shed_absent(&mut self, now: Duration) {
+        if !self.replicas.iter().any(|replica| replica.absent.is_any()) {
+            return;
+        }
+        let waits_in_vain = |request: &Request| {
+            matches!(request.stage, Stage::Waiting(_))
+                && request.offer.needs != 0
+                && self.is_absent(now, request.offer.needs)
+                && !self.replicas.iter().any(|replica| replica.may_have(now, request.offer.needs))
+        };
+        let waiting = self.requests.iter().filter(|(_, request)| waits_in_vain(request));
+        let ids: Vec<RequestId> = waiting.map(|(id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.shed(now, id, Reason::NoReplica));
+    }
+
     /// Makes room in the queue for `request`, by displacement where needed. Whether there is room.
     pub(super) fn make_room(&mut self, now: Duration, request: &Request) -> bool {
         let tier = request.offer.tier;

@@ -60,6 +60,8 @@ pub(crate) struct Health {
     down: bool,
     busy_until: Duration,
     busy_in_a_row: u32,
+    /// It was ejected for what it answers, which no probe can see.
+    outlier: bool,
     progress: Option<Duration>,
 }
 
@@ -75,6 +77,7 @@ impl Health {
             down: false,
             busy_until: Duration::ZERO,
             busy_in_a_row: 0,
+            outlier: false,
             progress: None,
         }
     }
@@ -91,6 +94,21 @@ impl Health {
     /// Ejected by failures, half-open included.
     pub(crate) fn is_ejected(&self) -> bool {
         self.state != State::In
+    }
+
+    /// It was ejected because it failed what others served: only a served request brings it back.
+    pub(crate) fn set_outlier(&mut self) {
+        self.outlier = true;
+    }
+
+    /// Ejected for its answers.
+    pub(crate) fn is_outlier(&self) -> bool {
+        self.outlier
+    }
+
+    /// Half-open, and a request sent at `sent` is its trial.
+    pub(crate) fn is_trial(&self, now: Duration, sent: Duration) -> bool {
+        self.service(now) == Service::HalfOpen && sent >= self.out_since
     }
 
     /// Taken out by its probe.
@@ -118,18 +136,21 @@ impl Health {
     }
 
     /// A request that was sent at `sent` was answered. One sent before the replica was taken out proves
-    /// nothing about now.
-    pub(crate) fn on_success(&mut self, now: Duration, sent: Duration) {
+    /// nothing about now. Returns whether it is back in service by this.
+    pub(crate) fn on_success(&mut self, now: Duration, sent: Duration) -> bool {
         self.on_progress(now);
         self.failures = 0;
         self.busy_in_a_row = 0;
-        if (self.state != State::In || self.down) && sent >= self.out_since {
+        let back = (self.state != State::In || self.down) && sent >= self.out_since;
+        if back {
             self.come_back(now);
         }
+        back
     }
 
     fn come_back(&mut self, now: Duration) {
         self.state = State::In;
+        self.outlier = false;
         self.down = false;
         self.failures = 0;
         self.probes_missed = 0;
@@ -148,6 +169,8 @@ impl Health {
             }
             Failure::Connect => self.failures = self.failures.max(FAILURES_MAX - 1) + 1,
             Failure::Reset | Failure::Timeout => self.failures += 1,
+            // It answered, or was never asked.
+            Failure::Unexplained { .. } | Failure::Absent | Failure::Ours => return false,
         }
         self.failures >= FAILURES_MAX && self.service(now) != Service::Out
     }
@@ -159,6 +182,7 @@ impl Health {
         let pause = EJECT_FIRST.saturating_mul(1 << self.ejections.min(5)).min(EJECT_MAX);
         self.ejections = self.ejections.saturating_add(1);
         self.out_since = now;
+        self.outlier = false;
         self.state = State::Ejected(now + pause);
     }
 
@@ -166,7 +190,9 @@ impl Health {
     pub(crate) fn on_probe(&mut self, now: Duration, healthy: bool) {
         if healthy {
             self.probes_missed = 0;
-            if self.down || self.service(now) == Service::HalfOpen {
+            if self.outlier {
+                self.down = false;
+            } else if self.down || self.service(now) == Service::HalfOpen {
                 self.come_back(now);
             }
             return;
@@ -196,7 +222,7 @@ mod tests {
 
         assert!(!health.on_failure(at(0), Failure::Reset));
         assert!(!health.on_failure(at(1), Failure::Timeout));
-        health.on_success(at(2), at(0));
+        assert!(!health.on_success(at(2), at(0)));
         assert!(!health.on_failure(at(3), Failure::Reset));
         assert!(!health.on_failure(at(4), Failure::Reset));
         assert!(health.on_failure(at(5), Failure::Reset));
@@ -224,9 +250,9 @@ mod tests {
         let mut health = Health::new();
         health.eject(at(950));
 
-        health.on_success(at(1_000), at(900));
+        assert!(!health.on_success(at(1_000), at(900)));
         assert_ne!(health.service(at(1_000)), Service::In, "sent before it was ejected");
-        health.on_success(at(1_000), at(1_000));
+        assert!(health.on_success(at(1_000), at(1_000)));
 
         assert_eq!(health.limit_max(at(1_000)), 4.0);
         assert_eq!(health.limit_max(at(3_000)), 16.0);

@@ -5,7 +5,7 @@
 //! ids could compute others; they are names, not secrets.
 
 use protocol::stable_hash;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -52,6 +52,14 @@ pub fn rendezvous_among(hint: u64, members: impl Iterator<Item = u16>) -> Option
 #[must_use]
 pub fn unit_of(seed: u64, name: &[u8]) -> f64 {
     ((mix(seed ^ mix(stable_hash(name))) >> 11) + 1) as f64 / (1u64 << 53) as f64
+}
+
+/// A hash of `value` under a key of this process: nobody outside can make two values collide on purpose. Not the same in
+/// another process.
+#[must_use]
+pub fn keyed_hash(value: impl Hash) -> u64 {
+    static KEY: OnceLock<RandomState> = OnceLock::new();
+    KEY.get_or_init(RandomState::new).hash_one(value)
 }
 
 /// A number in `0.0 .. 1.0`.

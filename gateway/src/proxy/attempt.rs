@@ -8,22 +8,21 @@ use crate::accounts::memory::MemoryGuard;
 use crate::clock;
 use crate::downstream::client::{Client, Stop};
 use crate::proxy::pipeline::Request;
-use crate::proxy::relay::{Answered, Broken, Relay, UpstreamFault};
+use crate::proxy::relay::{Answered, Broken, Relay};
 use crate::proxy::settle;
 use crate::telemetry::record::Record;
 use crate::upstream::admission::{Admission, Place};
 use crate::upstream::deployment::Deployment;
+use crate::upstream::harvest::Others;
 use crate::upstream::exchange::{Exchange, ExchangeError, Outgoing};
 use crate::upstream::pace::Unseen;
 use crate::upstream::replica::Replica;
 use bytes::BytesMut;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use protocol::answer::Stamp;
-use protocol::answer::upstream_error::{UpstreamError, is_busy_status};
-use protocol::explain;
-use protocol::refusal::{Reason, Refusal};
+use protocol::answer::upstream_error::UpstreamError;
+use protocol::attribution::{Observed, OwnBound};
 use protocol::request::policy::{self, Written};
-use shedder::Failure;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -63,22 +62,20 @@ pub enum Ended {
     Elsewhere(Stop),
 }
 
-/// A failure before the first token.
+/// What kept an answer from beginning.
 enum Fault {
     Stop(Stop),
-    Upstream(UpstreamFault),
-    /// The engine refused the request itself.
-    Refused(Refusal),
+    Observed(Observed),
 }
 
 impl Attempt<'_, '_, '_> {
     /// Sends the request to the place's replica and relays the answer.
     pub async fn run(mut self, place: Place) -> Ended {
+        if self.is_query_of_death() {
+            return Ended::Stopped(self.refuse_query_of_death().into());
+        }
         let Some(replica) = self.deployment.replicas.get(place.permit().replica) else {
-            return self.after_fault(
-                place,
-                &UpstreamFault::Exchange(ExchangeError::Connect("no such replica".into())),
-            );
+            return self.after(place, &Observed::ConnectFailed);
         };
         let mut exchange = match self.open(&replica, &place).await {
             Ok(exchange) => exchange,
@@ -86,13 +83,16 @@ impl Attempt<'_, '_, '_> {
                 self.left_unseen(&place);
                 return Ended::Stopped(stop);
             }
-            Err(Fault::Upstream(fault)) => return self.after_fault(place, &fault),
-            Err(Fault::Refused(refusal)) => return self.after_refusal(place, refusal),
+            Err(Fault::Observed(observed)) => {
+                self.look_for_death(&place, &replica, &observed).await;
+                return self.after(place, &observed);
+            }
         };
         let mut answered = Answered::default();
         let relayed = self.relay(&mut exchange, &place, &mut answered).await;
         match relayed {
             Ok(()) => {
+                self.clear_of_death();
                 self.learn_pace(&place, &answered);
                 settle::answered(self.request, self.deployment, place, &answered, self.record);
                 exchange.release(&self.request.gateway.connector).await;
@@ -106,14 +106,19 @@ impl Attempt<'_, '_, '_> {
                 } else {
                     self.left_unseen(&place);
                 }
-                if matches!(stop, Stop::Refused(_)) {
-                    // The engine broke in mid-stream: nothing to mend, but it counts against the replica.
-                    self.record.upstream_failed(self.deployment, place.permit(), Failure::Reset);
-                    let _ = place.failed(Failure::Reset);
-                }
                 Ended::Stopped(stop)
             }
-            Err(Broken::Upstream(fault)) => self.after_fault(place, &fault),
+            Err(Broken::Late(observed)) => {
+                drop(exchange);
+                settle::broken_off(self.request, &answered, self.record);
+                self.look_for_death(&place, &replica, &observed).await;
+                self.after_late(place, &observed)
+            }
+            Err(Broken::Upstream(observed)) => {
+                drop(exchange);
+                self.look_for_death(&place, &replica, &observed).await;
+                self.after(place, &observed)
+            }
             Err(Broken::Withdrawn(receiver)) => {
                 self.request.live.ledger().set_started(false);
                 self.record.withdrawn();
@@ -122,36 +127,37 @@ impl Attempt<'_, '_, '_> {
         }
     }
 
-    /// Sends the request and reads the head of the answer. A kept connection that was dead is replaced once.
+    /// Sends the request and reads the head of the answer. A kept connection that was dead is replaced once, by a new one:
+    /// when an engine restarts, all that are kept are dead.
     async fn open(&mut self, replica: &Arc<Replica>, place: &Place) -> Result<Exchange, Fault> {
-        let outgoing = self.outgoing(place, replica);
         let gateway = self.request.gateway;
-        for attempt in 0..2 {
-            let send =
-                pin!(Exchange::send(&gateway.connector, replica, &self.deployment.timeouts, &outgoing));
-            let mut exchange = self.watched(send).await?.map_err(exchange_fault)?;
-            if attempt == 0 {
+        for fresh in [false, true] {
+            let outgoing = self.outgoing(place, replica);
+            let timeouts = &self.deployment.timeouts;
+            let send = pin!(Exchange::send(&gateway.connector, replica, timeouts, &outgoing, fresh));
+            let mut exchange = match self.watched(send).await? {
+                Ok(exchange) => exchange,
+                Err((ExchangeError::Broken(_), true)) if !fresh => continue,
+                Err((e, _)) => return Err(Fault::Observed(observed(&e, place, None))),
+            };
+            if !self.request.live.ledger().is_started() {
                 self.request.live.ledger().set_started(true);
                 self.record.dispatched(clock::now());
                 place.dispatched();
                 self.unseen = (!self.request.call.stream).then(|| place.unseen());
             }
-            let timeout = if self.request.call.stream {
-                self.deployment.timeouts.first_token
-            } else {
-                self.deployment.timeouts.answer
-            };
-            let stale = exchange.is_reused() && attempt == 0;
+            let timeout = if self.request.call.stream { timeouts.first_token } else { timeouts.answer };
+            let stale = exchange.is_reused() && !fresh;
             let head = self.watched(pin!(tokio::time::timeout(timeout, exchange.read_head()))).await?;
             match head {
                 Ok(Ok(200)) => return Ok(exchange),
                 Ok(Ok(status)) => return Err(self.read_error(status, &mut exchange).await?),
                 Ok(Err(ExchangeError::Broken(_))) if stale => {}
-                Ok(Err(e)) => return Err(exchange_fault(e)),
-                Err(_) => return Err(exchange_fault(ExchangeError::Timeout)),
+                Ok(Err(e)) => return Err(Fault::Observed(observed(&e, place, Some(timeout)))),
+                Err(_) => return Err(Fault::Observed(observed(&ExchangeError::Timeout, place, Some(timeout)))),
             }
         }
-        Err(exchange_fault(ExchangeError::Broken("the connection closed".to_owned())))
+        Err(Fault::Observed(Observed::Broken))
     }
 
     /// The client left before anything of the answer was seen. Of a whole answer much may have been generated by then.
@@ -196,10 +202,24 @@ impl Attempt<'_, '_, '_> {
         came_later().unwrap_or_else(|| Arc::clone(&own.served_model))
     }
 
-    fn outgoing(&self, place: &Place, replica: &Arc<Replica>) -> Outgoing {
+    /// The id of this sending. An engine refuses an id that it knows, and it may still have the request's last sending, so
+    /// each has one of its own that begins with the request's.
+    fn sending_id(&mut self) -> HeaderValue {
+        let id = &self.client.envelope.id;
+        match self.record.sent() {
+            0 => id.clone(),
+            again => {
+                let text = format!("{}-{}", self.client.envelope.id_text(), again + 1);
+                HeaderValue::from_str(&text).unwrap_or_else(|_| id.clone())
+            }
+        }
+    }
+
+    fn outgoing(&mut self, place: &Place, replica: &Arc<Replica>) -> Outgoing {
         let call = self.request.call;
         let config = &self.deployment.config;
-        let id = config.engine.request_id_member().map(|key| (key, self.client.envelope.id_text()));
+        let id = self.sending_id();
+        let id_text = id.to_str().unwrap_or_default();
         let written = Written {
             priority: config
                 .engine
@@ -207,12 +227,12 @@ impl Attempt<'_, '_, '_> {
                 .filter(|_| config.engine_priority)
                 .map(|p| p.of(place.permit().tier)),
             cache_salt: Some(&*self.request.account.cache_salt).filter(|_| config.cache_salt),
-            request_id: id,
+            request_id: config.engine.request_id_member().map(|key| (key, id_text)),
         };
         let edits = policy::edits(&config.parameters, &written, call);
         Outgoing {
             path: call.api.path(),
-            request_id: self.client.envelope.id.clone(),
+            request_id: id.clone(),
             trace: self.record.trace.clone(),
             stream: call.stream,
             body: call.forwarded(&self.served_name(replica), edits),
@@ -245,7 +265,7 @@ impl Attempt<'_, '_, '_> {
     ) -> Result<(), Broken> {
         let request = self.request;
         let streams = is_stream(exchange, request.call.stream)
-            .map_err(|e| Broken::Upstream(UpstreamFault::Exchange(ExchangeError::Broken(e.to_owned()))))?;
+            .map_err(|e| Broken::Upstream(Observed::Unreadable(e)))?;
         let (deployment, record, memory) = (self.deployment, &mut *self.record, &mut *self.memory);
         let relay = Relay {
             client: self.client,
@@ -260,6 +280,7 @@ impl Attempt<'_, '_, '_> {
             timeouts: &deployment.timeouts,
             silence: request.snapshot.config.listen.limits.silence,
             dispatched: record.dispatched_at(),
+            place,
             answered,
         };
         if !streams {
@@ -292,44 +313,7 @@ impl Attempt<'_, '_, '_> {
         body.truncate(ERROR_BODY_MAX);
         let mut error = UpstreamError::from_body(status, &body);
         error.retry_after = exchange.headers().and_then(retry_after);
-        match status {
-            // The engine saw what we could not: the client's mistake, in its words.
-            400 | 413 | 422 => Ok(Fault::Refused(Refusal::bad(error.message))),
-            404 | 405 | 501 => {
-                let path = self.request.call.api.path();
-                let message =
-                    format!("The model server of this model does not serve {path}: {}", error.message);
-                Ok(Fault::Refused(Refusal::new(Reason::NotFound, message)))
-            }
-            _ => Ok(Fault::Upstream(UpstreamFault::Reported(error))),
-        }
-    }
-
-    /// The replica failed before its first token: elsewhere, if the shedder allows it.
-    fn after_fault(&mut self, place: Place, fault: &UpstreamFault) -> Ended {
-        self.request.live.ledger().set_started(false);
-        let failure = failure_of(fault);
-        let busy = matches!(failure, Failure::Busy { .. });
-        self.record.upstream_failed(self.deployment, place.permit(), failure);
-        match place.failed(failure) {
-            Some(Admission::Shed(rejection)) if busy => Ended::Elsewhere(explain::shed(&rejection).into()),
-            Some(Admission::Shed(_)) => Ended::Elsewhere(fault.refusal().into()),
-            Some(admission) => {
-                self.record.retried(self.deployment);
-                Ended::Again(admission)
-            }
-            None if busy => Ended::Elsewhere(explain::upstream_busy().into()),
-            // What took this long once would take it again, and the engine may be computing it still.
-            None if failure == Failure::Timeout => Ended::Stopped(fault.refusal().into()),
-            None => Ended::Elsewhere(fault.refusal().into()),
-        }
-    }
-
-    /// The engine refused the request itself: no fault of the replica, nothing was computed.
-    fn after_refusal(&mut self, place: Place, refusal: Refusal) -> Ended {
-        place.finish(&shedder::Finished::default());
-        self.request.live.ledger().release();
-        Ended::Stopped(refusal.into())
+        Ok(Fault::Observed(Observed::Told(error)))
     }
 }
 
@@ -347,23 +331,20 @@ fn is_stream(exchange: &Exchange, asked: bool) -> Result<bool, &'static str> {
     }
 }
 
-fn exchange_fault(e: ExchangeError) -> Fault {
-    Fault::Upstream(UpstreamFault::Exchange(e))
+/// What a broken exchange shows; `waited`: how long nothing came.
+pub(super) fn observed(e: &ExchangeError, place: &Place, waited: Option<Duration>) -> Observed {
+    match e {
+        ExchangeError::Connect(_) => Observed::ConnectFailed,
+        ExchangeError::Broken(_) => Observed::Broken,
+        ExchangeError::NoSocket => Observed::OwnBound(OwnBound::Descriptors),
+        ExchangeError::Timeout => {
+            let since = clock::now().saturating_sub(waited.unwrap_or_default());
+            Observed::Silence { others_flow: place.others(since) == Others::Flow }
+        }
+    }
 }
 
 /// An engine's `Retry-After` in seconds. A date is not read: engines send none.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
-}
-
-fn failure_of(fault: &UpstreamFault) -> Failure {
-    match fault {
-        UpstreamFault::Exchange(ExchangeError::Connect(_)) => Failure::Connect,
-        UpstreamFault::Exchange(ExchangeError::Timeout) => Failure::Timeout,
-        UpstreamFault::Exchange(ExchangeError::Broken(_)) => Failure::Reset,
-        UpstreamFault::Reported(error) if error.busy || error.status.is_some_and(is_busy_status) => {
-            Failure::Busy { retry_after: error.retry_after }
-        }
-        UpstreamFault::Reported(_) => Failure::Reset,
-    }
 }

@@ -4,6 +4,7 @@ pub mod pipeline;
 
 pub mod attempt;
 pub mod models;
+mod outcome;
 pub mod relay;
 pub mod routing;
 pub mod settle;

@@ -14,7 +14,7 @@ use protocol::api::Api;
 use protocol::explain::Why;
 use protocol::refusal::Refusal;
 use protocol::request::call::Call;
-use shedder::{Failure, Permit};
+use shedder::Permit;
 use std::sync::Arc;
 use std::time::Duration;
 use weighing::weigh::Weight;
@@ -89,6 +89,8 @@ pub struct Record {
     pub usage_anomalous: bool,
     /// Attempts after the first.
     pub retries: u32,
+    /// Times its bytes were sent to an engine.
+    pub sendings: u32,
     /// Times it was withdrawn for priority.
     pub withdrawals: u32,
     /// Failures of replicas on its way.
@@ -131,6 +133,7 @@ impl Record {
             usage_missing: false,
             usage_anomalous: false,
             retries: 0,
+            sendings: 0,
             withdrawals: 0,
             upstream_failures: Vec::new(),
             client_gone: false,
@@ -184,15 +187,21 @@ impl Record {
         self.withdrawals += 1;
     }
 
-    /// A replica failed it.
-    pub fn upstream_failed(&mut self, deployment: &Deployment, permit: Permit, failure: Failure) {
-        let kind = match failure {
-            Failure::Connect => "connect",
-            Failure::Reset => "reset",
-            Failure::Timeout => "timeout",
-            Failure::Busy { .. } => "busy",
-        };
+    /// A replica failed it, in a way with this name.
+    pub fn upstream_failed(&mut self, deployment: &Deployment, permit: Permit, kind: &'static str) {
         self.upstream_failures.push((Arc::clone(&deployment.config.name), permit.replica.0, kind));
+    }
+
+    /// Whether an earlier replica failed on it after it had it.
+    #[must_use]
+    pub fn has_failed_before(&self) -> bool {
+        self.upstream_failures.iter().any(|(_, _, kind)| matches!(*kind, "unexplained" | "reset"))
+    }
+
+    /// It is sent to an engine; how often it was sent before.
+    pub fn sent(&mut self) -> u32 {
+        self.sendings += 1;
+        self.sendings - 1
     }
 
     /// It goes elsewhere.

@@ -8,7 +8,7 @@
 //! back what it had just given: cancelling an id that is over is a no-op.
 
 use crate::clock;
-use crate::upstream::harvest::Live;
+use crate::upstream::harvest::{Live, Others, others_on};
 use crate::upstream::pace::{Gaps, Pace, Unseen};
 use parking_lot::Mutex;
 use shedder::{Decision, Failure, Finished, Offer, Permit, Rejection, RequestId, Shedder, Verdict};
@@ -260,8 +260,15 @@ impl Place {
         &self.live
     }
 
+    /// What other requests on its replica show since `since`. O(admitted requests).
+    #[must_use]
+    pub fn others(&self, since: Duration) -> Others {
+        others_on(&self.gate, self.permit.replica, &self.live, since)
+    }
+
     /// The request's bytes went to the replica.
     pub fn dispatched(&self) {
+        self.live.runs_on(self.permit.replica);
         self.gate.with(|shedder| shedder.dispatched(clock::now(), self.permit.id));
     }
 

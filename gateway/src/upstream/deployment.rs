@@ -5,6 +5,7 @@
 use crate::clock;
 use crate::entropy;
 use crate::upstream::admission::Gate;
+use crate::upstream::deaths::Deaths;
 use crate::upstream::discovery::Places;
 use crate::upstream::last_minute::LastMinute;
 use crate::upstream::learned::Learned;
@@ -40,6 +41,8 @@ pub struct Deployment {
     pub last_minute: Arc<LastMinute>,
     /// What operators did to it.
     pub operated: Arc<Operated>,
+    /// What was in flight where its replicas died.
+    pub deaths: Arc<Mutex<Deaths>>,
 }
 
 /// The deployments of the config in force, for tasks that follow it through reloads.
@@ -129,6 +132,7 @@ impl Deployment {
             tokens_per_chunk: Arc::clone(&self.tokens_per_chunk),
             last_minute: Arc::clone(&self.last_minute),
             operated: Arc::clone(&self.operated),
+            deaths: Arc::clone(&self.deaths),
             config: Arc::clone(config),
         }
     }
@@ -150,6 +154,7 @@ impl Deployment {
             tokens_per_chunk: Arc::default(),
             last_minute: Arc::default(),
             operated: Arc::default(),
+            deaths: Arc::default(),
             config: Arc::clone(config),
         }
     }

@@ -5,6 +5,7 @@
 //! connection, which is how an engine learns that nobody listens any more; one that was read to its end goes
 //! back to the pool.
 
+use crate::entropy;
 use crate::upstream::replica::{Replica, UpstreamTimeouts};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Version, header};
@@ -19,6 +20,9 @@ use std::time::Duration;
 /// Below this size a request is sent as one piece: a copy is cheaper than a system call.
 const ONE_PIECE_BYTES: usize = 64 << 10;
 
+/// Errors of the operating system that are about this process: EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS.
+const OWN_BOUNDS: [i32; 4] = [24, 23, 99, 105];
+
 /// Why an exchange broke.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExchangeError {
@@ -31,6 +35,9 @@ pub enum ExchangeError {
     /// Silence for longer than allowed.
     #[error("no answer in time")]
     Timeout,
+    /// This process had no socket left: descriptors, or ports of its own.
+    #[error("no socket was left")]
+    NoSocket,
 }
 
 /// A request whose answer is being read.
@@ -63,30 +70,34 @@ pub struct Outgoing {
 }
 
 impl Exchange {
-    /// Sends `outgoing` to `replica`. A kept connection that turns out to be dead is replaced once.
+    /// Sends `outgoing` to `replica`, over a kept connection if there is one and `fresh` is not asked for. When an engine
+    /// restarts, all its kept connections are dead, so a second sending asks for a new one.
     ///
     /// # Errors
-    /// When no connection could be made or the request could not be written.
+    /// When no connection could be made or the request could not be written; with it whether the connection was a kept one,
+    /// which may have been dead for long.
     pub async fn send(
         connector: &Connector<()>,
         replica: &Arc<Replica>,
         timeouts: &UpstreamTimeouts,
         outgoing: &Outgoing,
-    ) -> Result<Exchange, ExchangeError> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            // Connecting, with TLS and HTTP/2 in it, needs 20 KB that a stream would otherwise hold for its whole life.
-            let connected = Box::pin(connector.get_http_session(&replica.peer)).await;
-            let (session, reused) = connected.map_err(connect_error)?;
-            let mut exchange =
-                Exchange { session, replica: Arc::clone(replica), idle: timeouts.idle, reused };
-            exchange.session.set_write_timeout(Some(timeouts.write));
-            match exchange.write(outgoing).await {
-                Ok(()) => return Ok(exchange),
-                Err(_) if reused && attempts == 1 => {}
-                Err(e) => return Err(e),
-            }
+        fresh: bool,
+    ) -> Result<Exchange, (ExchangeError, bool)> {
+        // Connecting, with TLS and HTTP/2 in it, needs 20 KB that a stream would otherwise hold for its whole life.
+        let connected = if fresh {
+            let mut peer = replica.peer.clone();
+            // No connection was ever kept under this key.
+            peer.group_key = entropy::bits();
+            Box::pin(connector.get_http_session(&peer)).await
+        } else {
+            Box::pin(connector.get_http_session(&replica.peer)).await
+        };
+        let (session, reused) = connected.map_err(|e| (connect_error(e), false))?;
+        let mut exchange = Exchange { session, replica: Arc::clone(replica), idle: timeouts.idle, reused };
+        exchange.session.set_write_timeout(Some(timeouts.write));
+        match exchange.write(outgoing).await {
+            Ok(()) => Ok(exchange),
+            Err(e) => Err((e, reused)),
         }
     }
 
@@ -193,7 +204,24 @@ impl Exchange {
 
 #[expect(clippy::boxed_local, reason = "the framework's errors come boxed")]
 fn connect_error(e: pingora::BError) -> ExchangeError {
-    ExchangeError::Connect(e.etype().as_str().to_owned())
+    match e.etype() {
+        ErrorType::SocketError | ErrorType::BindError | ErrorType::InternalError => ExchangeError::NoSocket,
+        _ if is_out_of_descriptors(&*e) => ExchangeError::NoSocket,
+        etype => ExchangeError::Connect(etype.as_str().to_owned()),
+    }
+}
+
+/// Whether the cause of an error is a bound of this process: descriptors of its own or of the system, or ports.
+fn is_out_of_descriptors(e: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(e);
+    while let Some(error) = cause {
+        let number = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        if number.is_some_and(|number| OWN_BOUNDS.contains(&number)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 #[expect(clippy::boxed_local, reason = "the framework's errors come boxed")]

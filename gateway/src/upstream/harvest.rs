@@ -9,7 +9,7 @@ use crate::clock;
 use crate::upstream::admission::{Gate, Outcome};
 use crate::upstream::pace::Gaps;
 use parking_lot::Mutex;
-use shedder::StreamProgress;
+use shedder::{ReplicaId, StreamProgress};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,6 +31,10 @@ pub struct Live {
     withdrawn: Notify,
     /// Whether the process cannot wait for its end.
     out_of_time: AtomicBool,
+    /// Where it runs: the replica's number and one; 0, nowhere.
+    replica: AtomicU32,
+    /// When content last came from there, milliseconds; 0, never.
+    flowed: AtomicU64,
 }
 
 impl Live {
@@ -46,6 +50,8 @@ impl Live {
             withdrawal: Mutex::new(None),
             withdrawn: Notify::new(),
             out_of_time: AtomicBool::new(false),
+            replica: AtomicU32::new(0),
+            flowed: AtomicU64::new(0),
         })
     }
 
@@ -87,6 +93,19 @@ impl Live {
             self.gaps.fetch_add(count, Ordering::Relaxed);
             self.gap_nanos.fetch_add(gap.as_nanos().min(u128::from(u64::MAX)) as u64, Ordering::Relaxed);
         }
+    }
+
+    /// The request goes to `replica` now.
+    pub fn runs_on(&self, replica: ReplicaId) {
+        self.flowed.store(0, Ordering::Relaxed);
+        self.replica.store(u32::from(replica.0) + 1, Ordering::Relaxed);
+    }
+
+    /// Whether it runs on `replica`, and when content last came from there.
+    fn on(&self, replica: ReplicaId) -> Option<Option<Duration>> {
+        let here = self.replica.load(Ordering::Relaxed) == u32::from(replica.0) + 1;
+        let flowed = self.flowed.load(Ordering::Relaxed);
+        here.then(|| (flowed > 0).then(|| Duration::from_millis(flowed)))
     }
 
     /// The shedder takes the request back; it hears the next verdict from `receiver`.
@@ -142,6 +161,32 @@ impl Drop for Live {
     }
 }
 
+/// What other requests on a replica show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// None runs there.
+    None,
+    /// Content of at least one came lately.
+    Flow,
+    /// Some run there, and nothing came of any.
+    Silent,
+}
+
+/// What the requests of `gate` on `replica` other than `own` show since `since`. O(admitted requests); asked when a request
+/// was silent for long.
+#[must_use]
+pub fn others_on(gate: &Gate, replica: ReplicaId, own: &Live, since: Duration) -> Others {
+    let mut others = Others::None;
+    for (_, live) in gate.live().iter().filter(|(_, live)| !std::ptr::eq(&**live, own)) {
+        match live.on(replica) {
+            Some(Some(flowed)) if flowed >= since => return Others::Flow,
+            Some(_) => others = Others::Silent,
+            None => {}
+        }
+    }
+    others
+}
+
 /// Takes what all streams of a gate did since the last call, charges it and drives the shedder.
 pub fn harvest(gate: &Gate) {
     let live = gate.live();
@@ -151,6 +196,7 @@ pub fn harvest(gate: &Gate) {
     for (id, live) in &live {
         let (chunks, gaps, gap_sum) = live.take();
         if chunks > 0 {
+            live.flowed.store(now.as_millis().max(1) as u64, Ordering::Relaxed);
             live.ledger.charge_chunks(now, chunks);
             all.add(gaps.into(), gap_sum);
             progress.push(StreamProgress { id: *id, chunks, gap_sum, gaps });

@@ -8,6 +8,7 @@ pub mod last_minute;
 pub mod operated;
 pub mod pace;
 
+pub mod deaths;
 pub mod discovery;
 pub mod exchange;
 pub mod learned;

@@ -2,7 +2,7 @@
 
 use config::{self, Host, ReplicaUrl};
 use http::HeaderValue;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, Peer as _};
 use pingora::utils::tls::{WrappedX509, parse_x509};
 use protocol::stable_hash;
 use std::fmt;
@@ -50,6 +50,15 @@ impl fmt::Debug for Replica {
 }
 
 impl Replica {
+    /// Whether anybody takes connections at its address. What is not known within `most` counts as listening.
+    pub async fn is_listening(&self, most: Duration) -> bool {
+        let Some(address) = self.peer.address().as_inet().copied() else { return true };
+        match tokio::time::timeout(most, tokio::net::TcpStream::connect(address)).await {
+            Ok(Err(e)) => e.kind() != std::io::ErrorKind::ConnectionRefused,
+            Ok(Ok(_)) | Err(_) => true,
+        }
+    }
+
     /// The replica of `config` at an address of `url`. `None`: the key or the host is no header value, which a config
     /// that was checked does not have.
     #[must_use]

@@ -23,6 +23,7 @@
 use crate::answer::upstream_error::{Shape, UpstreamError};
 use crate::refusal::context::ContextOverflow;
 use crate::refusal::{EngineWords, Reason, Refusal, Retry};
+use shedder::Failure;
 use std::time::Duration;
 
 /// What ended an attempt before its answer was whole.
@@ -110,6 +111,23 @@ impl Verdict {
             Observed::Unreadable(_) => Verdict::Unknown,
             Observed::OwnBound(bound) => Verdict::Ours(*bound),
             Observed::Told(error) => told(error),
+        }
+    }
+
+    /// What the shedder is told; `None`: nothing happened to the replica. `body` gives a key of the request's body: the same
+    /// for the same body of the same account.
+    #[must_use]
+    pub fn failure(&self, body: impl FnOnce() -> u64) -> Option<Failure> {
+        match self {
+            Verdict::Request(_) => None,
+            Verdict::Replica(ReplicaFault::Absent) => Some(Failure::Absent),
+            Verdict::Replica(ReplicaFault::Connect) => Some(Failure::Connect),
+            Verdict::Replica(ReplicaFault::Reset) => Some(Failure::Reset),
+            Verdict::Replica(ReplicaFault::Silent) => Some(Failure::Timeout),
+            Verdict::Load { retry_after } => Some(Failure::Busy { retry_after: *retry_after }),
+            // Its other answers flow: nothing is held against it, and the same would take as long elsewhere.
+            Verdict::Replica(ReplicaFault::SilentAlone) | Verdict::Ours(_) => Some(Failure::Ours),
+            Verdict::Unknown => Some(Failure::Unexplained { body: body() }),
         }
     }
 

@@ -13,13 +13,12 @@ use crate::proxy::settle;
 use crate::telemetry::record::Record;
 use crate::upstream::admission::{Admission, Place};
 use crate::upstream::deployment::Deployment;
-use crate::upstream::harvest::Others;
 use crate::upstream::exchange::{Exchange, ExchangeError, Outgoing};
+use crate::upstream::harvest::Others;
 use crate::upstream::pace::Unseen;
 use crate::upstream::replica::Replica;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, header};
-use protocol::answer::Stamp;
 use protocol::answer::upstream_error::UpstreamError;
 use protocol::attribution::{Observed, OwnBound};
 use protocol::request::policy::{self, Written};
@@ -154,7 +153,9 @@ impl Attempt<'_, '_, '_> {
                 Ok(Ok(status)) => return Err(self.read_error(status, &mut exchange).await?),
                 Ok(Err(ExchangeError::Broken(_))) if stale => {}
                 Ok(Err(e)) => return Err(Fault::Observed(observed(&e, place, Some(timeout)))),
-                Err(_) => return Err(Fault::Observed(observed(&ExchangeError::Timeout, place, Some(timeout)))),
+                Err(_) => {
+                    return Err(Fault::Observed(observed(&ExchangeError::Timeout, place, Some(timeout))));
+                }
             }
         }
         Err(Fault::Observed(Observed::Broken))
@@ -235,7 +236,7 @@ impl Attempt<'_, '_, '_> {
             request_id: id.clone(),
             trace: self.record.trace.clone(),
             stream: call.stream,
-            body: call.forwarded(&self.served_name(replica), edits),
+            body: call.forwarded(&self.served_name(replica), config.engine, place.permit().tier, edits),
         }
     }
 
@@ -272,15 +273,16 @@ impl Attempt<'_, '_, '_> {
             exchange,
             live: &request.live,
             api: request.call.api,
-            stamp: Stamp {
-                tier: place.permit().tier,
-                model: request.call.name_shown(&request.model.config.served_model),
-                usage_asked: request.call.usage_asked,
-            },
+            stamp: request.call.stamp(
+                &request.model.config.served_model,
+                deployment.config.engine,
+                place.permit().tier,
+            ),
             timeouts: &deployment.timeouts,
             silence: request.snapshot.config.listen.limits.silence,
             dispatched: record.dispatched_at(),
             place,
+            max_tokens: request.call.max_tokens_at(deployment.config.engine),
             answered,
         };
         if !streams {

@@ -24,7 +24,7 @@ impl Attempt<'_, '_, '_> {
         let verdict = Verdict::on(observed);
         let refusal = self.refusal(&verdict, observed);
         let is_second = self.record.has_failed_before();
-        let Some(failure) = self.failure(&verdict) else {
+        let Some(failure) = verdict.failure(|| self.body_key()) else {
             self.note(&place, &verdict, observed);
             place.finish(&shedder::Finished::default());
             self.request.live.ledger().release();
@@ -53,10 +53,11 @@ impl Attempt<'_, '_, '_> {
         let verdict = Verdict::on(observed);
         let mut refusal = self.refusal(&verdict, observed);
         if matches!(verdict, Verdict::Load { .. }) {
-            refusal = Refusal::new(Reason::UpstreamError, "The model server broke the answer off: it is too busy.");
+            refusal =
+                Refusal::new(Reason::UpstreamError, "The model server broke the answer off: it is too busy.");
         }
         self.note(&place, &verdict, observed);
-        match self.failure(&verdict) {
+        match verdict.failure(|| self.body_key()) {
             // A part of the answer is out, so that the shedder sends nothing again.
             Some(failure) => drop(place.failed(failure)),
             None => drop(place),
@@ -74,21 +75,6 @@ impl Attempt<'_, '_, '_> {
             failed_twice: self.record.has_failed_before(),
         };
         telling.refusal(verdict, observed)
-    }
-
-    /// What the shedder is told; `None`: nothing happened to the replica.
-    fn failure(&self, verdict: &Verdict) -> Option<Failure> {
-        match verdict {
-            Verdict::Request(_) => None,
-            Verdict::Replica(ReplicaFault::Absent) => Some(Failure::Absent),
-            Verdict::Replica(ReplicaFault::Connect) => Some(Failure::Connect),
-            Verdict::Replica(ReplicaFault::Reset) => Some(Failure::Reset),
-            Verdict::Replica(ReplicaFault::Silent) => Some(Failure::Timeout),
-            Verdict::Load { retry_after } => Some(Failure::Busy { retry_after: *retry_after }),
-            // Its other answers flow: nothing is held against it, and the same would take as long elsewhere.
-            Verdict::Replica(ReplicaFault::SilentAlone) | Verdict::Ours(_) => Some(Failure::Ours),
-            Verdict::Unknown => Some(Failure::Unexplained { body: self.body_key() }),
-        }
     }
 
     /// Counts and logs. An engine's words go to the log only.
@@ -117,7 +103,15 @@ impl Attempt<'_, '_, '_> {
                 );
             }
             (_, Observed::Unreadable(what)) => {
-                tracing::warn!(deployment, replica, model, request, kind, what, "an answer could not be read");
+                tracing::warn!(
+                    deployment,
+                    replica,
+                    model,
+                    request,
+                    kind,
+                    what,
+                    "an answer could not be read"
+                );
             }
             _ => {}
         }

@@ -11,18 +11,20 @@ mod last_words;
 use crate::clock;
 use crate::downstream::client::{Client, Stop};
 use crate::proxy::alarm::Alarm;
+use crate::proxy::attempt::observed;
+use crate::upstream::admission::Place;
 use crate::upstream::exchange::{Exchange, ExchangeError};
-use crate::upstream::harvest::Live;
+use crate::upstream::harvest::{Live, Others};
 use crate::upstream::replica::UpstreamTimeouts;
 use bytes::{Bytes, BytesMut};
 use protocol::answer::read_whole;
 use protocol::answer::sse::SseSplitter;
-use protocol::answer::upstream_error::UpstreamError;
+use protocol::answer::text;
 use protocol::answer::usage::Usage;
 use protocol::answer::{EventKind, Stamp, StreamReader, Whole};
 use protocol::api::Api;
+use protocol::attribution::{Observed, OwnBound};
 use protocol::explain;
-use protocol::refusal::{Reason, Refusal};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -36,24 +38,27 @@ const GATHERED_BYTES: usize = 32 << 10;
 /// A client write that took longer than this held the engine up.
 const BLOCKED_WRITE: Duration = Duration::from_millis(5);
 
+/// How long the engine may take to end its answer after the event that ends it. Then the connection is given up.
+const END_WITHIN: Duration = Duration::from_secs(1);
+/// Silence after which a replica is taken to be stuck, if all of its other answers are silent as well.
+const ALL_SILENT: Duration = Duration::from_secs(60);
+/// An event that may be the last is held back for what belongs to it, no longer than this.
+const FLUSH_AFTER: Duration = Duration::from_millis(200);
+/// Steps beyond the largest answer that was asked for, as a factor and a number, after which an engine is cut off that does
+/// not end.
+const RUNAWAY: (u32, u32) = (2, 1_024);
+
 /// Why a relay ended before the answer was whole.
 #[derive(Debug)]
 pub enum Broken {
     /// The client is gone or was told; nothing more can be done.
     Stopped(Stop),
-    /// The engine failed before its first token.
-    Upstream(UpstreamFault),
+    /// The engine failed, and nothing of its answer has gone out.
+    Upstream(Observed),
+    /// The engine failed when a part of its answer was out.
+    Late(Observed),
     /// The shedder took the place back before the first token.
     Withdrawn(oneshot::Receiver<crate::upstream::admission::Outcome>),
-}
-
-/// How an engine failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UpstreamFault {
-    /// The connection failed or broke, or silence was too long.
-    Exchange(ExchangeError),
-    /// It reported an error.
-    Reported(UpstreamError),
 }
 
 impl From<Stop> for Broken {
@@ -73,6 +78,10 @@ pub struct Answered {
     pub ended: u32,
     /// When the first token came; for a whole answer, when it was complete.
     pub first_token: Option<Duration>,
+    /// Generated tokens that the engine told while it generated.
+    pub running: Option<u64>,
+    /// Bytes of generated text, of a whole answer whose usage says nothing.
+    pub text_bytes: u64,
 }
 
 /// What a relay works with.
@@ -93,6 +102,10 @@ pub struct Relay<'a, 's> {
     pub silence: Duration,
     /// When the request went to the engine.
     pub dispatched: Duration,
+    /// The place that it holds there.
+    pub place: &'a Place,
+    /// The largest answer that was asked for, tokens per choice.
+    pub max_tokens: Option<u32>,
     /// What is known so far; kept outside, because the client may leave at any await.
     pub answered: &'a mut Answered,
 }
@@ -109,7 +122,7 @@ enum Step {
 struct Batch {
     chunks: u32,
     done: bool,
-    error: Option<UpstreamError>,
+    error: Option<Observed>,
 }
 
 impl Relay<'_, '_> {
@@ -135,15 +148,14 @@ impl Relay<'_, '_> {
         first_token: &mut impl FnMut(),
     ) -> Result<(), Broken> {
         let mut held = BytesMut::new();
-        let mut last_read = self.dispatched;
-        let mut last_write = clock::now();
+        let mut since = Since { read: self.dispatched, content: self.dispatched, write: clock::now() };
         let mut blocked = true;
-        let mut done = false;
         let mut ahead = None;
         let sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut alarm = Alarm::on(sleep);
         loop {
-            let due = self.due(last_read, last_write);
+            let flush_at = reader.is_finished().then(|| since.read + FLUSH_AFTER);
+            let due = self.due(&since).min(flush_at.unwrap_or(Duration::MAX));
             let step = match ahead.take() {
                 Some(read) => Step::Read(read),
                 None => self.step(&mut alarm, due).await,
@@ -152,65 +164,85 @@ impl Relay<'_, '_> {
                 Step::Gone => return Err(Stop::Gone.into()),
                 Step::Withdrawn(receiver) => return Err(Broken::Withdrawn(receiver)),
                 Step::Timer => {
-                    if self.is_silent_too_long(last_read) {
-                        return Err(self.failed(UpstreamFault::Exchange(ExchangeError::Timeout)));
+                    if flush_at.is_some_and(|at| clock::now() >= at) {
+                        reader.flush(&mut held);
+                        since.read = Duration::MAX.saturating_sub(FLUSH_AFTER);
                     }
-                    if clock::now() >= last_write + self.silence {
-                        self.client.keep_alive().await?;
-                        last_write = clock::now();
-                    }
+                    self.on_timer(&mut since, &mut held).await?;
                 }
-                Step::Read(Err(e)) => return Err(self.failed(UpstreamFault::Exchange(e))),
-                Step::Read(Ok(None)) => {
-                    done |= self.take_rest(splitter, reader, &mut held);
-                    return self.end(held.freeze(), done, first_token).await;
-                }
+                Step::Read(Err(e)) => return Err(self.failed(observed(&e, self.place, None))),
+                Step::Read(Ok(None)) => return self.end(splitter, reader, held, first_token).await,
                 Step::Read(Ok(Some(bytes))) => {
                     let now = clock::now();
                     let mut batch = Batch::default();
                     Self::events(splitter, reader, bytes, &mut held, &mut batch);
                     ahead = self.gather(splitter, reader, &mut held, &mut batch).await;
-                    self.answered.usage = reader.usage().or(self.answered.usage);
-                    self.client.sequence = reader.sequence();
-                    self.count(&batch, now, now.saturating_sub(last_read), blocked, first_token);
-                    self.answered.ended = reader.ended();
-                    last_read = now;
-                    done |= batch.done;
+                    self.learn(reader);
+                    self.count(&batch, now, now.saturating_sub(since.content), blocked, first_token);
+                    since.read = now;
+                    if batch.chunks > 0 {
+                        since.content = now;
+                    }
                     if let Some(error) = batch.error {
                         return Err(self.broken_inside(held.freeze(), error).await);
                     }
-                    if self.answered.first_token.is_none() && held.len() <= HELD_BYTES_MAX {
-                        continue;
+                    if batch.done {
+                        return self.finish(held.freeze(), first_token).await;
                     }
-                    if matches!(ahead, Some(Ok(None))) {
+                    if self.answered.first_token.is_none() {
+                        if held.len() <= HELD_BYTES_MAX {
+                            continue;
+                        }
+                        // So much is no preamble: it goes out, and the request is bound to this answer.
+                        self.begin(now, first_token);
+                    }
+                    if matches!(ahead, Some(Ok(None))) || held.is_empty() {
                         continue; // The end goes out with it.
                     }
                     self.pass(held.split().freeze()).await?;
-                    if self.live.is_out_of_time() && !done {
-                        return Err(Stop::Refused(explain::out_of_time()).into());
-                    }
-                    last_write = clock::now();
-                    blocked = last_write.saturating_sub(now) > BLOCKED_WRITE;
+                    self.heed_bounds(reader)?;
+                    since.write = clock::now();
+                    blocked = since.write.saturating_sub(now) > BLOCKED_WRITE;
                 }
             }
         }
     }
 
-    /// What is left when the engine has ended: whether it is the event that ends a stream. A last event may lack its empty
-    /// line. A piece of one is dropped: what follows it would be read as a part of it.
-    fn take_rest(
-        &mut self,
-        splitter: &mut SseSplitter,
-        reader: &mut StreamReader<'_>,
-        held: &mut BytesMut,
-    ) -> bool {
-        let mut last = BytesMut::new();
-        let ends = matches!(reader.read(&splitter.take_rest(), &mut last), EventKind::Done);
-        if ends {
-            held.extend_from_slice(&last);
-            self.answered.usage = reader.usage().or(self.answered.usage);
+    /// What the reader knows by now.
+    fn learn(&mut self, reader: &StreamReader<'_>) {
+        self.answered.usage = reader.usage().or(self.answered.usage);
+        self.answered.running = reader.running().or(self.answered.running);
+        self.answered.ended = reader.ended();
+        self.client.sequence = reader.sequence();
+    }
+
+    async fn on_timer(&mut self, since: &mut Since, held: &mut BytesMut) -> Result<(), Broken> {
+        if let Some(silence) = self.silence(since) {
+            return Err(self.failed(silence));
         }
-        ends
+        if !held.is_empty() && self.answered.first_token.is_some() {
+            self.pass(held.split().freeze()).await?;
+            since.write = clock::now();
+        } else if clock::now() >= since.write + self.silence {
+            self.client.keep_alive().await?;
+            since.write = clock::now();
+        }
+        Ok(())
+    }
+
+    /// Ends an answer that the process cannot wait for, and one that does not end by itself.
+    fn heed_bounds(&self, reader: &StreamReader<'_>) -> Result<(), Broken> {
+        if self.live.is_out_of_time() {
+            return Err(Stop::Refused(explain::out_of_time()).into());
+        }
+        let (factor, more) = RUNAWAY;
+        let most = self.max_tokens.map(|most| most.saturating_mul(factor).saturating_add(more));
+        match most {
+            Some(most) if reader.steps_of_longest() > most => {
+                Err(Broken::Late(Observed::Unreadable("the answer goes on far beyond its maximum")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes the pieces that have arrived already into the same write; gives what ends the row, if it is known.
@@ -221,7 +253,7 @@ impl Relay<'_, '_> {
         held: &mut BytesMut,
         batch: &mut Batch,
     ) -> Option<Result<Option<Bytes>, ExchangeError>> {
-        while batch.error.is_none() && held.len() < GATHERED_BYTES {
+        while batch.error.is_none() && !batch.done && held.len() < GATHERED_BYTES {
             match self.exchange.read_ready().await? {
                 Ok(Some(bytes)) => Self::events(splitter, reader, bytes, held, batch),
                 end => return Some(end),
@@ -242,19 +274,38 @@ impl Relay<'_, '_> {
     }
 
     /// When something has to be looked at, if nothing is read before.
-    fn due(&self, last_read: Duration, last_write: Duration) -> Duration {
-        self.silence_end(last_read).min(last_write + self.silence)
-    }
-
-    fn silence_end(&self, last_read: Duration) -> Duration {
-        match self.answered.first_token {
+    fn due(&self, since: &Since) -> Duration {
+        let silence = match self.answered.first_token {
             None => self.dispatched + self.timeouts.first_token,
-            Some(_) => last_read + self.timeouts.between_tokens,
-        }
+            Some(_) => {
+                let all = since.content + self.all_silent();
+                // Once it was found that others flow, only the answer's own bound is left.
+                if clock::now() < all { all } else { since.content + self.timeouts.between_tokens }
+            }
+        };
+        silence.min(since.write + self.silence)
     }
 
-    fn is_silent_too_long(&self, last_read: Duration) -> bool {
-        clock::now() >= self.silence_end(last_read)
+    fn all_silent(&self) -> Duration {
+        self.timeouts.between_tokens.min(ALL_SILENT)
+    }
+
+    /// Whether content has not come for too long. Comments and pings keep a connection alive, not an answer. One stream
+    /// that is silent may be a tool call that its engine holds back; the replica is stuck if all of them are.
+    fn silence(&self, since: &Since) -> Option<Observed> {
+        let now = clock::now();
+        let (from, most) = match self.answered.first_token {
+            None => (self.dispatched, self.timeouts.first_token),
+            Some(_) => (since.content, self.timeouts.between_tokens),
+        };
+        let silent = now.saturating_sub(from);
+        let others = || self.place.others(now.saturating_sub(silent.min(ALL_SILENT)));
+        if silent >= most {
+            return Some(Observed::Silence { others_flow: others() == Others::Flow });
+        }
+        let stuck =
+            self.answered.first_token.is_some() && silent >= self.all_silent() && others() == Others::Silent;
+        stuck.then_some(Observed::Silence { others_flow: false })
     }
 
     fn events(
@@ -265,21 +316,22 @@ impl Relay<'_, '_> {
         batch: &mut Batch,
     ) {
         if splitter.push(bytes).is_err() {
-            batch.error = Some(UpstreamError {
-                message: "The engine sent an event without an end.".to_owned(),
-                ..UpstreamError::default()
-            });
+            batch.error = Some(Observed::Unreadable("an event has no end"));
             return;
         }
         while let Some(event) = splitter.next_event() {
             match reader.read(&event, held) {
                 EventKind::Content(choices) => batch.chunks += choices,
-                EventKind::Done => batch.done = true,
-                EventKind::Error(error) => {
-                    batch.error = Some(error);
+                EventKind::Done => {
+                    // What an engine sends behind it is no part of the answer.
+                    batch.done = true;
                     break;
                 }
-                EventKind::Preamble => {}
+                EventKind::Error(error) => {
+                    batch.error = Some(Observed::Told(error));
+                    break;
+                }
+                EventKind::Idle | EventKind::Preamble => {}
             }
         }
     }
@@ -301,12 +353,17 @@ impl Relay<'_, '_> {
         // Those that run have a token each in a step.
         let running = choices.saturating_sub(self.answered.ended).max(1);
         self.answered.chunks = self.answered.chunks.saturating_add(batch.chunks);
+        self.begin(now, first_token);
+        self.live.chunks(batch.chunks, (is_begun && !blocked).then(|| gap.saturating_mul(running)));
+    }
+
+    /// The first content came. From now on the request is bound to this answer.
+    fn begin(&mut self, now: Duration, first_token: &mut impl FnMut()) {
         if self.answered.first_token.is_none() {
             self.answered.first_token = Some(now);
             self.live.ledger().charge_prompt();
             first_token();
         }
-        self.live.chunks(batch.chunks, (is_begun && !blocked).then(|| gap.saturating_mul(running)));
     }
 
     async fn pass(&mut self, bytes: Bytes) -> Result<(), Stop> {
@@ -316,50 +373,99 @@ impl Relay<'_, '_> {
         self.client.write(bytes, false).await
     }
 
-    /// The engine ended its answer. Only one with the event that ends its API's streams may look complete.
-    async fn end(&mut self, rest: Bytes, done: bool, first_token: &mut impl FnMut()) -> Result<(), Broken> {
-        if self.answered.first_token.is_none() {
-            if !done {
-                let e = ExchangeError::Broken("the stream ended before its first token".to_owned());
-                return Err(Broken::Upstream(UpstreamFault::Exchange(e)));
+    /// The engine ended its answer. Only one whose every choice has come to its end may look complete; the last event of
+    /// the API's streams is written where it alone is missing.
+    async fn end(
+        &mut self,
+        splitter: &mut SseSplitter,
+        reader: &mut StreamReader<'_>,
+        mut held: BytesMut,
+        first_token: &mut impl FnMut(),
+    ) -> Result<(), Broken> {
+        let mut batch = Batch::default();
+        match reader.read_rest(&splitter.take_rest(), &mut held) {
+            EventKind::Done => batch.done = true,
+            EventKind::Error(error) => {
+                return Err(self.broken_inside(held.freeze(), Observed::Told(error)).await);
             }
-            self.answered.first_token = Some(clock::now());
-            self.live.ledger().charge_prompt();
-            first_token();
+            EventKind::Content(choices) => batch.chunks = choices,
+            EventKind::Idle | EventKind::Preamble => {}
         }
-        self.pass(rest).await?;
-        if !done {
-            return Err(
-                self.failed(UpstreamFault::Exchange(ExchangeError::Broken("no end of stream".to_owned())))
-            );
+        reader.flush(&mut held);
+        self.learn(reader);
+        self.count(&batch, clock::now(), Duration::ZERO, true, first_token);
+        if let Some(missing) = reader.missing_end() {
+            held.extend_from_slice(missing);
+            batch.done = true;
         }
+        if !batch.done {
+            if self.answered.first_token.is_some() {
+                self.pass(held.freeze()).await?;
+            }
+            return Err(self.failed(Observed::Broken));
+        }
+        self.begin(clock::now(), first_token);
+        self.pass(held.freeze()).await?;
         self.client.write(Bytes::new(), true).await?;
         Ok(())
     }
 
+    /// The event came that ends the answer: the client has it whole, whatever the engine does with its connection.
+    async fn finish(&mut self, rest: Bytes, first_token: &mut impl FnMut()) -> Result<(), Broken> {
+        self.begin(clock::now(), first_token);
+        self.pass(rest).await?;
+        self.client.write(Bytes::new(), true).await?;
+        let ends = async { while let Ok(Some(_)) = self.exchange.read_body().await {} };
+        let _ = tokio::time::timeout(END_WITHIN, ends).await;
+        Ok(())
+    }
+
     /// The engine reported an error inside its stream, after `good` bytes.
-    async fn broken_inside(&mut self, good: Bytes, error: UpstreamError) -> Broken {
+    async fn broken_inside(&mut self, good: Bytes, error: Observed) -> Broken {
         if self.answered.first_token.is_some()
             && let Err(stop) = self.pass(good).await
         {
             return stop.into();
         }
-        self.failed(UpstreamFault::Reported(error))
+        self.failed(error)
     }
 
-    fn failed(&self, fault: UpstreamFault) -> Broken {
-        if self.answered.first_token.is_none() {
-            Broken::Upstream(fault)
-        } else {
-            Stop::Refused(fault.refusal()).into()
+    fn failed(&self, observed: Observed) -> Broken {
+        match self.answered.first_token {
+            None => Broken::Upstream(observed),
+            Some(_) => Broken::Late(observed),
         }
     }
 
-    /// Relays an answer that comes as a whole. `None` in place of usage is known from a body without one.
+    /// Relays an answer that comes as a whole.
     ///
     /// # Errors
     /// [`Broken`]: nothing was sent to the client then.
     pub async fn whole(mut self, status: u16) -> Result<(), Broken> {
+        let body = self.read_whole_body().await?;
+        if self.client.head_sent() {
+            // The client has the head of a stream, and waits for its events.
+            return Err(self.failed(Observed::Unreadable("no stream came where one was asked for")));
+        }
+        let (usage, answer) = match read_whole(self.api, &body, self.stamp) {
+            Whole::Answer(usage, answer) => (usage, answer),
+            Whole::Error(error) => return Err(self.failed(Observed::Told(error))),
+            Whole::Unreadable => {
+                return Err(self.failed(Observed::Unreadable("the answer is no JSON object")));
+            }
+        };
+        if usage.is_none_or(|usage| usage.generated == 0) {
+            self.answered.text_bytes = text::generated_bytes(self.api, &body);
+        }
+        self.answered.usage = usage;
+        self.answered.first_token = Some(clock::now());
+        self.live.ledger().charge_prompt();
+        let json = http::HeaderValue::from_static("application/json");
+        self.client.answer(status, &json, answer).await?;
+        Ok(())
+    }
+
+    async fn read_whole_body(&mut self) -> Result<Bytes, Broken> {
         let mut body = BytesMut::new();
         let end = self.dispatched + self.timeouts.answer;
         let sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
@@ -368,54 +474,28 @@ impl Relay<'_, '_> {
             match self.step(&mut alarm, end).await {
                 Step::Gone => return Err(Stop::Gone.into()),
                 Step::Withdrawn(receiver) => return Err(Broken::Withdrawn(receiver)),
-                Step::Timer => return Err(self.failed(UpstreamFault::Exchange(ExchangeError::Timeout))),
-                Step::Read(Err(e)) => return Err(self.failed(UpstreamFault::Exchange(e))),
+                Step::Timer => {
+                    let waited = self.timeouts.answer;
+                    return Err(self.failed(observed(&ExchangeError::Timeout, self.place, Some(waited))));
+                }
+                Step::Read(Err(e)) => return Err(self.failed(observed(&e, self.place, None))),
                 Step::Read(Ok(Some(piece))) if body.len() + piece.len() <= ANSWER_BYTES_MAX => {
                     body.extend_from_slice(&piece);
                 }
-                Step::Read(Ok(Some(_))) => {
-                    let e = ExchangeError::Broken(format!("the answer exceeds {ANSWER_BYTES_MAX} bytes"));
-                    return Err(self.failed(UpstreamFault::Exchange(e)));
-                }
-                Step::Read(Ok(None)) => break,
+                Step::Read(Ok(Some(_))) => return Err(self.failed(Observed::OwnBound(OwnBound::AnswerBytes))),
+                Step::Read(Ok(None)) => return Ok(body.freeze()),
             }
         }
-        if self.client.head_sent() {
-            // The client has the head of a stream, and waits for its events.
-            let e = ExchangeError::Broken("no stream came where one was asked for".to_owned());
-            return Err(self.failed(UpstreamFault::Exchange(e)));
-        }
-        let (usage, answer) = match read_whole(self.api, &body.freeze(), self.stamp) {
-            Whole::Answer(usage, answer) => (usage, answer),
-            Whole::Error(error) => return Err(self.failed(UpstreamFault::Reported(error))),
-            Whole::Unreadable => {
-                let e = ExchangeError::Broken("the answer is no JSON object".to_owned());
-                return Err(self.failed(UpstreamFault::Exchange(e)));
-            }
-        };
-        self.answered.usage = usage;
-        self.answered.first_token = Some(clock::now());
-        self.live.ledger().charge_prompt();
-        let json = http::HeaderValue::from_static("application/json");
-        self.client.answer(status, &json, answer).await?;
-        Ok(())
     }
 }
 
-impl UpstreamFault {
-    /// What the client is told when no retry is left.
-    #[must_use]
-    pub fn refusal(&self) -> Refusal {
-        match self {
-            UpstreamFault::Exchange(ExchangeError::Timeout) => {
-                Refusal::new(Reason::UpstreamTimeout, "The model server did not answer in time.")
-            }
-            UpstreamFault::Exchange(e) => {
-                Refusal::new(Reason::UpstreamError, format!("The model server failed: {e}."))
-            }
-            UpstreamFault::Reported(error) => {
-                Refusal::new(Reason::UpstreamError, format!("The model server failed: {}", error.message))
-            }
-        }
-    }
+/// When something last happened to a stream.
+#[derive(Debug, Clone, Copy)]
+struct Since {
+    /// Anything was read.
+    read: Duration,
+    /// Content was read; at first, when the request went out.
+    content: Duration,
+    /// Anything was written to the client.
+    write: Duration,
 }

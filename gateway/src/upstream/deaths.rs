@@ -87,13 +87,19 @@ impl Deaths {
     #[must_use]
     pub fn is_suspect(&self, now: Duration, body: u64) -> bool {
         let proven = |death: &&Death| {
-            death.confirmed && !death.crowded && now.saturating_sub(death.at) <= KEPT && death.sent(body).is_some()
+            death.confirmed
+                && !death.crowded
+                && now.saturating_sub(death.at) <= KEPT
+                && death.sent(body).is_some()
         };
         self.0.iter().filter(proven).any(|first| {
             self.0.iter().filter(proven).any(|second| {
                 second.replica != first.replica
                     && second.sent(body).is_some_and(|sent| sent >= first.at)
-                    && !second.bodies.iter().any(|other| other.body != body && first.sent(other.body).is_some())
+                    && !second
+                        .bodies
+                        .iter()
+                        .any(|other| other.body != body && first.sent(other.body).is_some())
             })
         })
     }

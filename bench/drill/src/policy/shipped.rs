@@ -83,6 +83,7 @@ impl Gate for Shipped {
             bytes: BYTES_PER_TOKEN * u64::from(arrival.prompt),
             arrived: now,
             deadline: None,
+            needs: 0,
             affinity: None,
         };
         let decision = self.shedder.offer(now, offer);

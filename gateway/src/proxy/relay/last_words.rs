@@ -44,7 +44,7 @@ impl Relay<'_, '_> {
             let mut batch = Batch::default();
             Self::events(splitter, reader, bytes, &mut unsaid, &mut batch);
             unsaid.clear();
-            self.answered.usage = reader.usage().or(self.answered.usage);
+            self.learn(reader);
             self.count(&batch, clock::now(), Duration::ZERO, true, first_token);
             if batch.done || batch.error.is_some() {
                 return;

@@ -228,7 +228,9 @@ fn case_f03_a_replica_that_fails_at_once_does_not_attract() {
     for (kind, hold) in kinds.into_iter().flat_map(|kind| [(kind, 500), (kind, 3_000), (kind, 8_000)]) {
         let fails = move |on, ask: &Ask| if on == ReplicaId(2) { Does::Fail(kind(ask)) } else { Does::Serve };
         let mut fleet = Fleet::new(4, ms(hold), fails);
-        fleet.shedder = shedder(Config { limit_start: 400.0, ..chat_slo() }, 4);
+        // Two fifths full when all four serve.
+        let limit_start = 2.5 * 12.5 * Duration::as_secs_f64(&ms(hold));
+        fleet.shedder = shedder(Config { limit_start, ..chat_slo() }, 4);
 
         fleet.ask_many(3_000, ms(20), |n| Ask { account: n % 10, body: 7, ..PLAIN });
 

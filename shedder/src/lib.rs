@@ -21,6 +21,8 @@
 //!    client's own deadline cannot be met, the queue is full of what matters as much, or nothing serves.
 //!    A wait that ends without a place is refused too. Nothing is cut once it has a token.
 //! 4. **Where** is decided when a request starts, not when it arrives (`placement`).
+//! 5. **Who failed**, the replica or the request, shows only on another replica (`failures`): an error of unknown cause is
+//!    evidence when the same body is served elsewhere, and what a replica lacks is held against it for that need alone.
 //!
 //! The request's own prefill is never counted as waiting: a long prompt is served, late but served.
 //!
@@ -30,7 +32,7 @@
 //! - No request of a lower tier starts while one of a higher tier waits (unless a floor is configured).
 //! - A ticket gets exactly one verdict (a [`Verdict::Withdraw`] before it is not its end), and after
 //!   `tick(now)` no wait is left that ended at or before `now`.
-//! - When every request has ended, all sums of [`AtRest`] are zero.
+//! - When every request has ended, all sums of [`AtRest`] are zero, the ghosts of quick failures within ten seconds.
 //! - The same calls give the same answers.
 //! - `offer` is O(log n + replicas) and does not allocate on the way to [`Decision::Admit`] of a known
 //!   account.

@@ -1,12 +1,12 @@
 //! The state machine of one deployment: its state, and what all of its parts need.
 
-mod accounts;
 mod admit;
 mod answers;
 mod control;
 mod drain;
 mod failures;
 mod headroom;
+mod lone_account;
 mod placement;
 mod predict;
 mod prefill_room;
@@ -72,7 +72,7 @@ pub struct Shedder {
     forgot: Duration,
     offers: u64,
     answers: answers::Answers,
-    accounts: accounts::Accounts,
+    lone_account: lone_account::LoneAccount,
     /// Seconds that an answered request held its place, smoothed.
     hold_s: Option<f64>,
     headroom: headroom::Headroom,
@@ -112,7 +112,7 @@ impl Shedder {
             forgot: now,
             offers: 0,
             answers: answers::Answers::default(),
-            accounts: accounts::Accounts::default(),
+            lone_account: lone_account::LoneAccount::default(),
             hold_s: None,
             headroom: headroom::Headroom::new(now),
             prefill_room: prefill_room::PrefillRoom::new(now),

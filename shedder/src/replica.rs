@@ -353,7 +353,7 @@ impl Replica {
     /// A request that was sent at `sent` was answered.
     pub(crate) fn on_answered(&mut self, now: Duration, sent: Duration, needs: u64) {
         if self.health.on_success(now, sent) {
-            self.evidence.clear();
+            self.evidence.forgive();
         }
         self.absent.on_served(sent, needs);
     }

@@ -1,6 +1,8 @@
 //! Tests of the whole state machine, in virtual time: what they share.
 
+mod cases;
 mod engine;
+mod fleet;
 mod foresight;
 mod model;
 mod policy;

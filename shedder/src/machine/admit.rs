@@ -101,7 +101,7 @@ impl Shedder {
             self.counters.downgraded += 1;
         }
         self.offers += 1;
-        self.accounts.on_offer(now, offer.account);
+        self.lone_account.on_offer(now, offer.account);
         let mut request = Request {
             offer,
             seq: self.offers,

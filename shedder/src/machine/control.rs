@@ -81,7 +81,7 @@ impl Shedder {
                 // The replica turned out slower meanwhile, or the request was sent a second time.
                 Some(at) if at >= now => self.late.push(at + LATE_AGAIN, id, &self.requests),
                 Some(_) => {
-                    let alone = self.accounts.is_one(now);
+                    let alone = self.lone_account.is_one(now);
                     if let Some(replica) = self.replica_mut(active.replica) {
                         replica.on_late(now, request.offer.account, alone);
                     }

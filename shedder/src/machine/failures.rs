@@ -10,7 +10,7 @@
 //!
 //! An unexplained error is either the replica's or the request's. Served elsewhere, the body is a piece of evidence against
 //! the first replica; failed there, too, it is none. A replica is an outlier, and ejected, when three different bodies
-//! within a minute are held against it and more than twice as many as against the median of the others: bodies that fail
+//! within a minute are held against it and more than three times as many as against the median of the others: bodies that fail
 //! by chance fail everywhere alike. A half-open trial that fails like that sends the replica out for twice as long.
 
 use std::time::Duration;
@@ -24,6 +24,9 @@ use crate::replica::absent::Supply;
 use crate::replica::evidence::BODIES_MIN;
 use crate::replica::health::Service;
 use crate::requests::{Active, Refused, Request, Stage};
+
+/// A replica fails so many times as many bodies as the median of the others before the bodies are no explanation.
+const OF_MEDIAN: usize = 3;
 
 impl Shedder {
     /// The replica failed, before the first token or after it. The place is given back and the failure
@@ -193,12 +196,12 @@ impl Shedder {
     }
 
     fn is_outlier(&self, now: Duration, id: ReplicaId) -> bool {
-        let held = |id: ReplicaId| self.replica(id).map_or(0, |replica| replica.evidence.bodies(now));
+        let held = self.replica(id).map_or(0, |replica| replica.evidence.bodies(now));
         let others = self.replicas.iter().filter(|other| other.id != id && other.is_enlisted());
-        let mut others: Vec<_> = others.map(|other| held(other.id)).collect();
+        let mut others: Vec<_> = others.map(|other| other.evidence.bodies_with_forgiven(now)).collect();
         others.sort_unstable();
         let median = others.get(others.len().saturating_sub(1) / 2).copied().unwrap_or(0);
-        held(id) >= BODIES_MIN && held(id) > 2 * median
+        held >= BODIES_MIN && held > OF_MEDIAN * median
     }
 
     /// A replica that fails quickly must not look empty for it.

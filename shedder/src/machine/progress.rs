@@ -51,7 +51,7 @@ impl Shedder {
         let seen = *active;
         active.backlog = 0;
         let (account, needs) = (request.offer.account, request.offer.needs);
-        let alone = self.accounts.is_one(now);
+        let alone = self.lone_account.is_one(now);
         let late = self.is_late(&seen, now);
         if let Some(replica) = self.replica_mut(seen.replica) {
             replica.release_backlog(seen.backlog);
@@ -125,8 +125,8 @@ impl Shedder {
         if active.token || how.generated > 0 || (!offer.has_output && how.duration_of_answer.is_some()) {
             self.on_served(now, id, active.replica);
         }
-        let Some(replica) = self.replica_mut(active.replica) else { return };
         let sent = active.sent.unwrap_or(active.since);
+        let Some(replica) = self.replica_mut(active.replica) else { return };
         if answered {
             replica.on_answered(now, sent, offer.needs);
         }

@@ -27,6 +27,8 @@ struct Piece {
     body: u64,
     at: Duration,
     served_by: ReplicaId,
+    /// The replica came back since: not held against it any more.
+    forgiven: bool,
 }
 
 /// See the module.
@@ -42,7 +44,7 @@ impl Evidence {
         if self.pieces.len() >= BODIES_MAX {
             self.pieces.pop_front();
         }
-        self.pieces.push_back(Piece { body, at: now, served_by });
+        self.pieces.push_back(Piece { body, at: now, served_by, forgiven: false });
     }
 
     /// The body fails elsewhere, too, or was served here after all.
@@ -57,11 +59,22 @@ impl Evidence {
 
     /// Different bodies held against the replica at `now`.
     pub(crate) fn bodies(&self, now: Duration) -> usize {
-        self.pieces.iter().filter(|piece| now.saturating_sub(piece.at) < SPAN).count()
+        self.recent(now).filter(|piece| !piece.forgiven).count()
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.pieces.clear();
+    /// The same with what was forgiven: the others are compared with that, or they would look worse than this one for
+    /// having been there all the time.
+    pub(crate) fn bodies_with_forgiven(&self, now: Duration) -> usize {
+        self.recent(now).count()
+    }
+
+    /// The replica served a trial: nothing is held against it any more.
+    pub(crate) fn forgive(&mut self) {
+        self.pieces.iter_mut().for_each(|piece| piece.forgiven = true);
+    }
+
+    fn recent(&self, now: Duration) -> impl Iterator<Item = &Piece> {
+        self.pieces.iter().filter(move |piece| now.saturating_sub(piece.at) < SPAN)
     }
 }
 

@@ -18,6 +18,7 @@ enum Op {
         streaming: bool,
         has_output: bool,
         patience_ms: Option<u64>,
+        needs: u64,
     },
     Dispatched(usize),
     FirstToken(usize),
@@ -37,15 +38,20 @@ fn op() -> impl Strategy<Value = Op> {
     let tokens = prop_oneof![Just(0_u32), 1..500_u32, 500..5_000_u32, 5_000..50_000_u32];
     let kind = (any::<bool>(), 0..4_u64, any::<bool>(), prop::bool::weighted(0.9));
     let patience = prop::option::weighted(0.2, 0..3_000_u64);
-    let offer =
-        (kind, tokens, patience).prop_map(|((high, account, streaming, has_output), tokens, patience_ms)| {
+    let needs = 0..3_u64;
+    let offer = (kind, tokens, patience, needs).prop_map(
+        |((high, account, streaming, has_output), tokens, patience_ms, needs)| {
             let tier = if high { PRIORITY } else { REGULAR };
-            Op::Offer { tier, account, tokens, streaming, has_output, patience_ms }
-        });
+            Op::Offer { tier, account, tokens, streaming, has_output, patience_ms, needs }
+        },
+    );
     let failure = prop_oneof![
         Just(Failure::Connect),
         Just(Failure::Reset),
         Just(Failure::Timeout),
+        Just(Failure::Absent),
+        Just(Failure::Ours),
+        (0..4_u64).prop_map(|body| Failure::Unexplained { body }),
         Just(Failure::Busy { retry_after: None }),
         (0..20_000_u64).prop_map(|after| Failure::Busy { retry_after: Some(ms(after)) }),
     ];
@@ -221,10 +227,10 @@ impl Model {
 
     fn apply(&mut self, op: &Op) {
         match *op {
-            Op::Offer { tier, account, tokens, streaming, has_output, patience_ms } => {
+            Op::Offer { tier, account, tokens, streaming, has_output, patience_ms, needs } => {
                 let deadline = patience_ms.map(|patience| self.now + ms(patience));
                 let plain = of_account(account, sized(tokens, offer(self.now, tier)));
-                self.offer(Offer { streaming, has_output, deadline, ..plain });
+                self.offer(Offer { streaming, has_output, deadline, needs, ..plain });
             }
             Op::Dispatched(n) => {
                 self.pick(n).into_iter().for_each(|id| self.shedder.dispatched(self.now, id))
@@ -321,6 +327,7 @@ impl Model {
             assert_eq!(replica.active, self.active_on(replica.id));
         }
         assert!(snapshot.replicas.iter().all(|replica| replica.limit >= 1.0));
+        assert!(snapshot.replicas.iter().all(|replica| replica.absent <= 64 && replica.evidence <= 16));
         assert_eq!(self.offered - self.ended, self.known.len() as u64, "each request ends exactly once");
     }
 

@@ -12,12 +12,12 @@ const ALONE_SPAN: Duration = Duration::from_secs(60);
 
 /// The account that asked last, and when another one did before it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Accounts {
+pub(super) struct LoneAccount {
     last: Option<u64>,
     changed: Option<Duration>,
 }
 
-impl Accounts {
+impl LoneAccount {
     /// A request of `account` came. O(1).
     pub(super) fn on_offer(&mut self, now: Duration, account: u64) {
         if self.last.replace(account).is_some_and(|last| last != account) {
@@ -38,14 +38,14 @@ mod tests {
     #[test]
     fn another_account_is_remembered_for_a_minute() {
         let at = Duration::from_secs;
-        let mut accounts = Accounts::default();
-        accounts.on_offer(at(0), 1);
-        assert!(accounts.is_one(at(0)));
+        let mut lone = LoneAccount::default();
+        lone.on_offer(at(0), 1);
+        assert!(lone.is_one(at(0)));
 
-        accounts.on_offer(at(1), 2);
-        (2..61).for_each(|s| accounts.on_offer(at(s), 2));
+        lone.on_offer(at(1), 2);
+        (2..61).for_each(|s| lone.on_offer(at(s), 2));
 
-        assert!(!accounts.is_one(at(60)));
-        assert!(accounts.is_one(at(61)));
+        assert!(!lone.is_one(at(60)));
+        assert!(lone.is_one(at(61)));
     }
 }

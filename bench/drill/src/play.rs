@@ -12,9 +12,10 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
+use protocol::attribution::{Observed, Verdict};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use shedder::{Failure, Finished, Reason, ReplicaId, Tier, Uncached};
+use shedder::{Finished, Reason, ReplicaId, Tier, Uncached};
 
 use crate::policy::{Answer, Arrival, Gate, Policy, Progress};
 use crate::run::{Ended, Outcome, Run, Second};
@@ -581,9 +582,12 @@ impl<'a> Play<'a> {
         if !matches!(attempt.stage, Stage::Active(_)) || attempt.sent_times != times {
             return;
         }
-        let failure = match why {
-            Why::Connect => Failure::Connect,
-            Why::Reset => Failure::Reset,
+        let observed = match why {
+            Why::Connect => Observed::ConnectFailed,
+            Why::Reset => Observed::Broken,
+        };
+        let Some(failure) = Verdict::on(&observed).failure(|| u64::from(ticket)) else {
+            return self.end(now, ticket, Outcome::Broken, None);
         };
         match self.gate.failed(now, ticket, failure) {
             Some(answer) => self.take(now, ticket, answer),

@@ -7,6 +7,7 @@ use crate::clock;
 use crate::downstream::client::Stop;
 use crate::entropy;
 use crate::proxy::attempt::{Attempt, Ended};
+use crate::proxy::pipeline::needs;
 use crate::upstream::admission::{Admission, Place};
 use crate::upstream::replica::Replica;
 use protocol::attribution::{ModelNames, Observed, ReplicaFault, Telling, Verdict};
@@ -44,8 +45,18 @@ impl Attempt<'_, '_, '_> {
             // replicas would fail on a third, and what is our own bound is everywhere.
             None if failure == Failure::Timeout || failure == Failure::Ours => Ended::Stopped(refusal.into()),
             None if is_second && verdict == Verdict::Unknown => Ended::Stopped(refusal.into()),
+            // Another replica may have it still: then it is no 404.
+            None if failure == Failure::Absent && !self.is_absent_everywhere() => {
+                let message = "The model servers that were asked do not have this model.";
+                Ended::Elsewhere(Refusal::new(Reason::UpstreamError, message).into())
+            }
             None => Ended::Elsewhere(refusal.into()),
         }
+    }
+
+    fn is_absent_everywhere(&self) -> bool {
+        let needs = needs(self.request);
+        self.deployment.gate.read(|shedder| shedder.is_absent(clock::now(), needs))
     }
 
     /// The attempt ended when the client had a part of the answer: it is told inside it.

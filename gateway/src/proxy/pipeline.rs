@@ -38,6 +38,7 @@ use protocol::api::{Api, Family};
 use protocol::explain;
 use protocol::refusal::{Reason, Refusal};
 use protocol::request::call::{Call, TierWish, context_too_long};
+use protocol::stable_hash;
 use std::sync::Arc;
 use std::time::Duration;
 use weighing::weigh::{Weight, weigh};
@@ -435,6 +436,12 @@ fn bid<'a>(
     }
 }
 
+/// What a replica must have to serve it: the model and the route. Never 0.
+pub(super) fn needs(request: &Request<'_>) -> u64 {
+    let (served, path) = (&*request.model.config.served_model, request.call.api.path());
+    stable_hash([served, " ", path].concat().as_bytes()) | 1
+}
+
 fn offer_of(request: &Request<'_>, asked: Asked) -> shedder::Offer {
     let has_output = request.call.api.form().has_output;
     let usual = request.model.usual.tokens().min(u64::from(request.call.max_tokens.unwrap_or(u32::MAX)));
@@ -455,6 +462,7 @@ fn offer_of(request: &Request<'_>, asked: Asked) -> shedder::Offer {
         // Waiting counts from here: how long the body took to come is not the service's load.
         arrived: clock::now(),
         deadline: asked.deadline,
+        needs: needs(request),
         affinity: None,
     }
 }

@@ -13,6 +13,7 @@ use crate::telemetry::record::Record;
 use crate::upstream::admission::Place;
 use crate::upstream::deployment::Deployment;
 use limits::Used;
+use protocol::answer::text;
 use protocol::answer::usage::Usage;
 use shedder::Finished;
 
@@ -113,7 +114,7 @@ fn weighed_now(request: &Request<'_>) -> Prompt {
 fn charge(request: &Request<'_>, answered: &Answered, finished: bool, record: &mut Record) -> Used {
     let weighed = request.live.ledger().prompt();
     let hit = weighed.tokens.saturating_sub(weighed.uncached);
-    let counted = (f64::from(answered.chunks) * weighed.tokens_per_chunk).round() as u64;
+    let counted = counted(request, answered, weighed.tokens_per_chunk);
     let used = match answered.usage {
         Some(usage) => {
             // There is no prompt without a token.
@@ -121,7 +122,7 @@ fn charge(request: &Request<'_>, answered: &Answered, finished: bool, record: &m
             let by_us = prompt.saturating_sub(hit);
             let cached = usage.cached.filter(|_| usage.prompt > 0);
             let uncached = cached.map_or(by_us, |cached| by_us.min(prompt.saturating_sub(cached)));
-            let generated = generated(request, &usage, counted, finished);
+            let generated = generated(answered, &usage, counted, finished);
             Used { prompt, uncached_prompt: uncached, generated, finished }
         }
         None => {
@@ -136,11 +137,30 @@ fn charge(request: &Request<'_>, answered: &Answered, finished: bool, record: &m
     used
 }
 
+/// Generated tokens as counted here: what the engine told while it generated, else its chunks, or the text of a whole answer
+/// by as many bytes per token as the prompt has.
+fn counted(request: &Request<'_>, answered: &Answered, tokens_per_chunk: f64) -> u64 {
+    if let Some(running) = answered.running {
+        return running;
+    }
+    if answered.text_bytes > 0 {
+        let prompt = request.call.prompt_bytes() as f64 / f64::from(request.weight.prompt.max(1));
+        return text::estimated_tokens(
+            answered.text_bytes,
+            prompt.clamp(BYTES_PER_TOKEN.0, BYTES_PER_TOKEN.1),
+        );
+    }
+    (f64::from(answered.chunks) * tokens_per_chunk).round() as u64
+}
+
+/// Bounds of the bytes that a token of an answer is taken to have.
+const BYTES_PER_TOKEN: (f64, f64) = (2.0, 6.0);
+
 /// Generated tokens: what the engine says, where it says it of the whole answer or of each chunk. Some tell in the middle
 /// of a stream only what the prompt cost, with a zero for the rest: then what was counted counts, and an answer with
 /// content has not generated nothing.
-fn generated(request: &Request<'_>, usage: &Usage, counted: u64, finished: bool) -> u64 {
-    let is_told = (finished || request.call.has_running_usage()) && usage.generated > 0;
+fn generated(answered: &Answered, usage: &Usage, counted: u64, finished: bool) -> u64 {
+    let is_told = (finished || answered.running.is_some()) && usage.generated > 0;
     if is_told { usage.generated } else { usage.generated.max(counted) }
 }
 

@@ -224,6 +224,7 @@ fn lost() -> Rejection {
         saturation: 1.0,
         ceiling: 1.0,
         queued: 0,
+        absent: false,
     }
 }
 

@@ -215,6 +215,7 @@ mod tests {
             bytes: 10,
             arrived: clock::now(),
             deadline: None,
+            needs: 0,
             affinity: None,
         }
     }

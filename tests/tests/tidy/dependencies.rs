@@ -23,7 +23,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("weighing", &["shedder", "tokenizer", "config", "protocol"]),
     ("engine", &[]),
     ("load", &["engine"]),
-    ("drill", &["limits", "shedder", "tokenizer", "config", "client", "engine", "load"]),
+    ("drill", &["limits", "shedder", "tokenizer", "protocol", "config", "client", "engine", "load"]),
     (
         "gateway",
         &[

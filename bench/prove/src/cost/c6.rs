@@ -229,6 +229,7 @@ fn asked(now: Duration, account: usize, prompt: u32) -> (Ask, Offer) {
         bytes: u64::from(prompt) * 4,
         arrived: now,
         deadline: None,
+        needs: 0,
         affinity: None,
     };
     (ask, offer)

@@ -282,6 +282,7 @@ impl Line {
             bytes: u64::from(prompt) * 4,
             arrived: self.now,
             deadline: None,
+            needs: 0,
             affinity: None,
         }
     }

@@ -118,7 +118,7 @@ pub struct Timeouts {
     #[serde(rename = "first_token_ms", with = "millis")]
     #[schemars(with = "u64", range(min = 100, max = 3_600_000))]
     pub first_token: Duration,
-    /// Between two tokens, ms. Default 60,000: longer than a preempted request waits to be computed again.
+    /// Between two tokens of one answer, ms. Default 300,000, as long as clients wait: an engine may hold a tool call back for minutes. Where all other answers of the replica are silent as well, 60,000 at most.
     #[serde(rename = "between_tokens_ms", with = "millis")]
     #[schemars(with = "u64", range(min = 100, max = 3_600_000))]
     pub between_tokens: Duration,
@@ -141,7 +141,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(1),
             first_token: Duration::from_secs(120),
-            between_tokens: Duration::from_secs(60),
+            between_tokens: Duration::from_secs(300),
             answer: Duration::from_secs(600),
             write: Duration::from_secs(10),
             idle: Duration::from_secs(4),

@@ -99,6 +99,11 @@ pub fn out_of_time() -> Refusal {
 /// The deployment is too busy: 503.
 #[must_use]
 pub fn shed(rejection: &Rejection) -> Refusal {
+    if rejection.absent {
+        let message =
+            "No model server has this model at the moment, though the gateway is configured with it.";
+        return Refusal::new(Reason::ModelNotFound, message).param("model").why(Why::Load(*rejection));
+    }
     let tier = rejection.tier.name();
     let (reason, why) = match rejection.reason {
         shedder::Reason::Predicted => (Reason::ShedPredicted, predicted(rejection)),

@@ -73,6 +73,7 @@ fn is_admitted(deployment: &Deployment) -> bool {
         bytes: 100,
         arrived: clock::now(),
         deadline: None,
+        needs: 0,
         affinity: None,
     };
     let decision = deployment.gate.with(|shedder| shedder.offer(clock::now(), offer));

@@ -1,0 +1,157 @@
+//! Remembers what prompts of one shape weighed, so that more of the same are weighed as those were.
+//!
+//! Programs send the same prompt with a number or a name exchanged, thousands of times. A linear estimate is off for
+//! all of them by the same amount, and its factors cannot be bent for each shape without bending them for the others.
+//! So the tokens of a shape are remembered beside the factors, and count for prompts that are nearly alike:
+//!
+//! ```text
+//! d(x, c) = Σ |xᵢ − cᵢ| ≤ 1.5 tokens + 1 %      x: tokens by the uncorrected weights, by group; c: of the first seen
+//! ρ += max(1 / n, 1 / 8) · (y − ρ)              y: reported tokens / Σ xᵢ; n: how many were seen, this included
+//! ```
+//!
+//! The estimate is `ρ Σ xᵢ`: what kind of thing a prompt is made of does not matter to one of a known shape. The gain
+//! is that of the mean, and of a mean that forgets from the eighth on (Robbins and Monro, 1951).
+//!
+//! # Guarantees
+//!
+//! - Observing `y` for the same features never leads away from `y`, nor beyond it, for any sequence:
+//!   `|y − ρ'| = (1 − gain) |y − ρ|`, gain in (0, 1], whatever is known of the model. The first of a shape is taken
+//!   at its word. From the eighth on a report far outside of the spread of those before is clipped, and widens it.
+//! - No shape changes another's.
+//! - At most [`SHAPES_MAX`] shapes of 112 bytes, 3.6 KB; the least used is forgotten. O(shapes · groups).
+
+use super::features::{GROUPS, Shares};
+
+/// Shapes that are remembered.
+pub(crate) const SHAPES_MAX: usize = 32;
+/// Tokens by which two prompts of one shape may differ: a number, a name, an ending.
+const NEAR_TOKENS: f64 = 1.5;
+/// The same as a part of all tokens.
+const NEAR_SHARE: f64 = 0.01;
+/// Observations over which the mean of a shape forgets.
+const FORGET: u32 = 8;
+/// Once [`FORGET`] were seen, an error is believed up to so many times the spread of those before,
+const CLIP: f64 = 3.0;
+/// or this part of the estimate,
+const CLIP_MIN: f64 = 0.1;
+/// or so many tokens.
+const CLIP_TOKENS: f64 = 2.0;
+/// Observations of other shapes by which each observation of a shape delays its being forgotten, up to
+/// [`KEPT_MAX`] of these.
+const KEPT: u64 = 32;
+const KEPT_MAX: u32 = 32;
+/// Weight of the newest error in the spread of a shape.
+const SPREAD_WEIGHT: f64 = 0.1;
+
+#[derive(Debug, Clone)]
+struct Shape {
+    /// Tokens by the uncorrected weights, by group, of the first one seen.
+    centre: [f32; GROUPS],
+    tokens: f32,
+    /// Requests of this shape.
+    seen: u32,
+    /// Reported tokens over those by the uncorrected weights.
+    ratio: f64,
+    /// Mean of squared errors of the estimate, relative.
+    spread: f32,
+    /// The number of the observation until which it is not forgotten for one that was just seen.
+    kept_until: u64,
+}
+
+/// What is known of a prompt's shape.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    /// Reported tokens over those by the uncorrected weights.
+    pub(crate) ratio: f64,
+    /// Requests that it was learnt from.
+    pub(crate) seen: u32,
+    /// The relative variance expected.
+    pub(crate) variance: f64,
+}
+
+/// The shapes that were seen last and most.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shapes {
+    shapes: Vec<Shape>,
+    observed: u64,
+}
+
+impl Shapes {
+    /// What like prompts weighed, if there were any.
+    pub(crate) fn find(&self, shares: &Shares) -> Option<Known> {
+        let shape = self.shapes.get(self.nearest(shares)?)?;
+        Some(Known { ratio: shape.ratio, seen: shape.seen, variance: f64::from(shape.spread) })
+    }
+
+    /// Learns the ratio of a request, and returns how many like it were seen before.
+    pub(crate) fn observe(&mut self, shares: &Shares, ratio: f64) -> u32 {
+        self.observed = self.observed.saturating_add(1);
+        let nearest = self.nearest(shares);
+        match nearest.and_then(|at| self.shapes.get_mut(at)) {
+            Some(shape) => shape.learn(shares, ratio, self.observed),
+            None => {
+                self.add(Shape::new(shares, ratio, self.observed));
+                0
+            }
+        }
+    }
+
+    fn nearest(&self, shares: &Shares) -> Option<usize> {
+        let bound = NEAR_TOKENS + NEAR_SHARE * shares.tokens;
+        let mut best = (bound, None);
+        for (at, shape) in self.shapes.iter().enumerate() {
+            // The difference of the sums is never more than the sum of the differences, and told at once.
+            if (shares.tokens - f64::from(shape.tokens)).abs() <= best.0 {
+                let distance = shape.distance(shares);
+                if distance <= bound && (best.1.is_none() || distance < best.0) {
+                    best = (distance, Some(at));
+                }
+            }
+        }
+        best.1
+    }
+
+    fn add(&mut self, shape: Shape) {
+        if self.shapes.len() < SHAPES_MAX {
+            self.shapes.push(shape);
+        } else if let Some(slot) = self.shapes.iter_mut().min_by_key(|shape| shape.kept_until) {
+            *slot = shape;
+        }
+    }
+}
+
+impl Shape {
+    fn new(shares: &Shares, ratio: f64, observed: u64) -> Self {
+        Self {
+            centre: shares.of.map(|share| (share * shares.tokens) as f32),
+            tokens: shares.tokens as f32,
+            seen: 1,
+            ratio,
+            spread: 0.01,
+            kept_until: observed,
+        }
+    }
+
+    fn distance(&self, shares: &Shares) -> f64 {
+        let off = |(share, centre): (&f64, &f32)| (share * shares.tokens - f64::from(*centre)).abs();
+        shares.of.iter().zip(&self.centre).map(off).sum()
+    }
+
+    fn learn(&mut self, shares: &Shares, ratio: f64, observed: u64) -> u32 {
+        let before = self.seen;
+        self.seen = self.seen.saturating_add(1);
+        let mut error = ratio - self.ratio;
+        let relative = (error / self.ratio).clamp(-1.0, 1.0);
+        let spread = f64::from(self.spread);
+        self.spread += (SPREAD_WEIGHT * (relative * relative - spread)) as f32;
+        if before >= FORGET {
+            let bound = (CLIP * spread.sqrt()).max(CLIP_MIN) * self.ratio;
+            // Of a short prompt a token or two is much, and no report about something else.
+            let bound = bound.max(CLIP_TOKENS / shares.tokens);
+            error = error.clamp(-bound, bound);
+        }
+        self.ratio += error / f64::from(self.seen.min(FORGET));
+        self.kept_until = observed.saturating_add(KEPT * u64::from(self.seen.min(KEPT_MAX)));
+        before
+    }
+}

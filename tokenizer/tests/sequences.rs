@@ -88,15 +88,26 @@ fn case_w01_like_prompts_do_not_make_the_estimate_diverge() {
 /// Others get what a gateway would say that has seen nothing, or better.
 #[test]
 fn case_w01_like_prompts_of_one_account_do_not_reach_the_others() {
-    let mut gateway = after_like_prompts(1);
-    for number in 0..300 {
-        gateway.observe(1, &chat(&format!("tide {number}")), 14);
-    }
     let engine = Counter::new(Vocabulary::Cl100kBase).unwrap();
-    for length in [1, 10, 100, 300] {
-        let text = ENGLISH.repeat(length);
-        let real = engine.count(&text) + ENVELOPE;
-        assert_near(gateway.tokens(2, &chat(&text)), real, 0.2, "a text of another account");
+    let real = |text: &str| engine.count(text) + ENVELOPE;
+    let like = ["Write one short sentence about number N.", "tide N", "N", "request N of item N in list N"];
+    for one in like {
+        for two in like {
+            let mut gateway = Gateway::new();
+            for text in [one, two] {
+                for number in 0..300 {
+                    let text = text.replace('N', &number.to_string());
+                    gateway.observe(1, &chat(&text), real(&text));
+                }
+            }
+            for length in [1, 10, 100, 300] {
+                let text = ENGLISH.repeat(length);
+                let fresh = Gateway::new().tokens(2, &chat(&text)).abs_diff(real(&text));
+                let found = gateway.tokens(2, &chat(&text));
+                let allowed = fresh.max(real(&text) / 20).max(2);
+                assert!(found.abs_diff(real(&text)) <= allowed, "{one}, {two}, {length}: {found}, {allowed}");
+            }
+        }
     }
 }
 

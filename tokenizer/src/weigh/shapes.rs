@@ -9,7 +9,7 @@
 //! ρ += max(1 / n, 1 / 8) · (y − ρ)              y: reported tokens / Σ xᵢ; n: how many were seen, this included
 //! ```
 //!
-//! The estimate is `ρ Σ xᵢ`: what kind of thing a prompt is made of does not matter to one of a known shape. The gain
+//! A prompt that is near a shape and weighs differently makes a shape of its own. The estimate is `ρ Σ xᵢ`: what kind of thing a prompt is made of does not matter to one of a known shape. The gain
 //! is that of the mean, and of a mean that forgets from the eighth on (Robbins and Monro, 1951).
 //!
 //! # Guarantees
@@ -28,6 +28,14 @@ pub(crate) const SHAPES_MAX: usize = 32;
 const NEAR_TOKENS: f64 = 1.5;
 /// The same as a part of all tokens.
 const NEAR_SHARE: f64 = 0.01;
+/// A request that differs by more than this from a shape that is near, and
+const SAME_TOKENS: f64 = 0.25;
+/// by this part of all tokens,
+const SAME_SHARE: f64 = 0.001;
+/// is of another shape if it weighs this many tokens
+const OTHER_TOKENS: f64 = 2.0;
+/// and this part more or less.
+const OTHER_SHARE: f64 = 0.05;
 /// Observations over which the mean of a shape forgets.
 const FORGET: u32 = 8;
 /// Once [`FORGET`] were seen, an error is believed up to so many times the spread of those before,
@@ -87,13 +95,16 @@ impl Shapes {
     pub(crate) fn observe(&mut self, shares: &Shares, ratio: f64) -> u32 {
         self.observed = self.observed.saturating_add(1);
         let nearest = self.nearest(shares);
-        match nearest.and_then(|at| self.shapes.get_mut(at)) {
-            Some(shape) => shape.learn(shares, ratio, self.observed),
-            None => {
-                self.add(Shape::new(shares, ratio, self.observed));
-                0
+        let mut like = 0;
+        if let Some(shape) = nearest.and_then(|at| self.shapes.get_mut(at)) {
+            like = shape.seen;
+            if !shape.is_other(shares, ratio) {
+                shape.learn(shares, ratio, self.observed);
+                return like;
             }
         }
+        self.add(Shape::new(shares, ratio, self.observed));
+        like
     }
 
     fn nearest(&self, shares: &Shares) -> Option<usize> {
@@ -137,7 +148,14 @@ impl Shape {
         shares.of.iter().zip(&self.centre).map(off).sum()
     }
 
-    fn learn(&mut self, shares: &Shares, ratio: f64, observed: u64) -> u32 {
+    /// Whether a request that is near is of another shape after all: not the same, and weighed differently.
+    fn is_other(&self, shares: &Shares, ratio: f64) -> bool {
+        let off = (ratio - self.ratio).abs();
+        off > (OTHER_TOKENS / shares.tokens).max(OTHER_SHARE * self.ratio)
+            && self.distance(shares) > SAME_TOKENS + SAME_SHARE * shares.tokens
+    }
+
+    fn learn(&mut self, shares: &Shares, ratio: f64, observed: u64) {
         let before = self.seen;
         self.seen = self.seen.saturating_add(1);
         let mut error = ratio - self.ratio;
@@ -152,6 +170,5 @@ impl Shape {
         }
         self.ratio += error / f64::from(self.seen.min(FORGET));
         self.kept_until = observed.saturating_add(KEPT * u64::from(self.seen.min(KEPT_MAX)));
-        before
     }
 }

@@ -32,8 +32,8 @@
 //!   (`P' = (I − K sᵀ) P (I − K sᵀ)ᵀ + r K Kᵀ`). Clipping `e` makes the step shorter. A factor that is clamped
 //!   after the step voids this: with gains of both signs, what is cut off may be all that led towards `y`.
 //! - Factors stay in 0.1 … 10; every value is finite whatever was observed.
-//! - O(groups²) = 441 multiplications per observation, where a factor is at a bound some times that; no allocation,
-//!   3.7 KB of state.
+//! - O(groups²) = 484 multiplications per observation, where a factor is at a bound some times that; no allocation,
+//!   4.1 KB of state.
 
 use super::features::{GROUPS, Shares};
 
@@ -44,19 +44,21 @@ const COMMON: f64 = 0.3;
 const OWN: [f64; GROUPS] = [
     0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, // ASCII text
     0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, // other scripts
-    1.5, 0.6, 0.7, 0.7, // envelope, tools, images, other parts
+    1.5, 0.5, 0.6, 0.7, 0.7, // envelope, messages, tools, images, other parts
 ];
 /// Whether a group rises and falls with the size of the vocabulary.
 const BY_VOCABULARY: [bool; GROUPS] = {
     let mut by = [true; GROUPS];
     by[ENVELOPE] = false;
+    by[MESSAGES] = false;
     by[IMAGES] = false;
     by[OTHER_PARTS] = false;
     by
 };
 const ENVELOPE: usize = 17;
-const IMAGES: usize = 19;
-const OTHER_PARTS: usize = 20;
+const MESSAGES: usize = 18;
+const IMAGES: usize = 20;
+const OTHER_PARTS: usize = 21;
 /// Relative spread of a long prompt's tokens about the linear estimate, measured on snippets of a few KB.
 const NOISE: f64 = 0.05;
 /// Variance that a prompt of one token adds, falling with its length: short prompts are ragged.

@@ -55,7 +55,7 @@ impl Judged {
         }
     }
 
-    fn join(&mut self, other: &Self) {
+    pub(super) fn join(&mut self, other: &Self) {
         self.estimates += other.estimates;
         self.outside += other.outside;
         self.off += other.off;

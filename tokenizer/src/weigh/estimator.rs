@@ -78,8 +78,9 @@ impl Estimator {
     /// Prompt tokens of a request by this estimator alone, at least 1. Any features will do.
     pub fn tokens(&self, features: &Features) -> u32 {
         let shares = self.weights.shares(features);
-        let known = self.shapes.find(&shares).map(|known| known.ratio);
-        bounded(features, &shares, known.unwrap_or_else(|| self.calibration.factor(&shares)))
+        let factor = self.calibration.factor(&shares);
+        let factor = self.shapes.find(&shares).map_or(factor, |known| known.joined(factor));
+        bounded(features, &shares, factor)
     }
 
     /// Learns from a finished request: `prompt_tokens` as the engine's `usage` says. Nothing is learnt from 0.
@@ -105,8 +106,9 @@ impl Estimator {
 /// Both must have been made with the same [`Weights`]. Each counts by the inverse of its expected variance.
 pub fn estimate(model: &Estimator, account: Option<&Estimator>, features: &Features) -> Estimate {
     let shares = model.weights.shares(features);
-    if let Some(known) = account.and_then(|account| account.shapes.find(&shares)) {
-        return Estimate { tokens: bounded(features, &shares, known.ratio), certain: is_certain(known) };
+    let like = account.and_then(|account| account.shapes.find(&shares));
+    if let Some(like) = like.filter(|like| like.weight >= 1.0) {
+        return Estimate { tokens: bounded(features, &shares, like.ratio), certain: is_certain(like) };
     }
     let mut factor = model.calibration.factor(&shares);
     let mut variance = model.calibration.variance(&shares);
@@ -117,8 +119,9 @@ pub fn estimate(model: &Estimator, account: Option<&Estimator>, features: &Featu
         variance = variance * own / (own + variance);
         known = true;
     }
+    let joined = like.map_or(factor, |like| like.joined(factor));
     Estimate {
-        tokens: bounded(features, &shares, factor),
+        tokens: bounded(features, &shares, joined),
         certain: known && variance.sqrt() <= CERTAIN_ERROR * factor,
     }
 }

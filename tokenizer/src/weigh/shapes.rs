@@ -28,6 +28,12 @@ pub(crate) const SHAPES_MAX: usize = 32;
 const NEAR_TOKENS: f64 = 1.5;
 /// The same as a part of all tokens.
 const NEAR_SHARE: f64 = 0.01;
+/// Tokens by which the prompts differ that tell a little of each other.
+const AROUND_TOKENS: f64 = 4.0;
+/// The same as a part of all tokens.
+const AROUND_SHARE: f64 = 0.15;
+/// Requests of a shape that count for those around.
+const AROUND_SEEN: u32 = 4;
 /// A request that differs by more than this from a shape that is near, and
 const SAME_TOKENS: f64 = 0.25;
 /// by this part of all tokens,
@@ -71,10 +77,19 @@ struct Shape {
 pub(crate) struct Known {
     /// Reported tokens over those by the uncorrected weights.
     pub(crate) ratio: f64,
+    /// The part of an estimate that follows it; 1 for a shape that was seen.
+    pub(crate) weight: f64,
     /// Requests that it was learnt from.
     pub(crate) seen: u32,
     /// The relative variance expected.
     pub(crate) variance: f64,
+}
+
+impl Known {
+    /// Joined with what is known of everything else.
+    pub(crate) fn joined(&self, factor: f64) -> f64 {
+        factor + self.weight * (self.ratio - factor)
+    }
 }
 
 /// The shapes that were seen last and most.
@@ -85,10 +100,30 @@ pub(crate) struct Shapes {
 }
 
 impl Shapes {
-    /// What like prompts weighed, if there were any.
+    /// What like prompts weighed, if there were any; else what those did that are somewhat alike.
     pub(crate) fn find(&self, shares: &Shares) -> Option<Known> {
-        let shape = self.shapes.get(self.nearest(shares)?)?;
-        Some(Known { ratio: shape.ratio, seen: shape.seen, variance: f64::from(shape.spread) })
+        match self.nearest(shares).and_then(|at| self.shapes.get(at)) {
+            Some(shape) => {
+                let variance = f64::from(shape.spread);
+                Some(Known { ratio: shape.ratio, weight: 1.0, seen: shape.seen, variance })
+            }
+            None => self.around(shares),
+        }
+    }
+
+    /// The mean of the shapes around, each by how near it is and how often it was seen.
+    fn around(&self, shares: &Shares) -> Option<Known> {
+        let bound = AROUND_TOKENS + AROUND_SHARE * shares.tokens;
+        let (mut sum, mut of) = (0.0, 0.0);
+        for shape in &self.shapes {
+            if (shares.tokens - f64::from(shape.tokens)).abs() <= bound {
+                let near = (1.0 - shape.distance(shares) / bound).max(0.0);
+                let weight = near * near * f64::from(shape.seen.min(AROUND_SEEN));
+                sum += weight;
+                of += weight * shape.ratio;
+            }
+        }
+        (sum > 0.0).then(|| Known { ratio: of / sum, weight: sum / (sum + 1.0), seen: 0, variance: 0.0 })
     }
 
     /// Learns the ratio of a request, and returns how many like it were seen before.

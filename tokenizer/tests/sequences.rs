@@ -85,7 +85,7 @@ fn case_w01_like_prompts_do_not_make_the_estimate_diverge() {
     assert_near(gateway.tokens(1, &chat("7")), 23, 0.05, "the first");
 }
 
-/// Others get what a gateway would say that has seen nothing, or better.
+/// Others get what a gateway would say that has seen nothing, or what is right to a tenth.
 #[test]
 fn case_w01_like_prompts_of_one_account_do_not_reach_the_others() {
     let engine = Counter::new(Vocabulary::Cl100kBase).unwrap();
@@ -104,8 +104,9 @@ fn case_w01_like_prompts_of_one_account_do_not_reach_the_others() {
                 let text = ENGLISH.repeat(length);
                 let fresh = Gateway::new().tokens(2, &chat(&text)).abs_diff(real(&text));
                 let found = gateway.tokens(2, &chat(&text));
-                let allowed = fresh.max(real(&text) / 20).max(2);
-                assert!(found.abs_diff(real(&text)) <= allowed, "{one}, {two}, {length}: {found}, {allowed}");
+                let allowed = fresh.max(real(&text) / 10).max(2);
+                let off = found.abs_diff(real(&text));
+                assert!(off <= allowed, "{one}, {two}, {length}: {off} tokens off, allowed {allowed}");
             }
         }
     }
@@ -166,7 +167,7 @@ fn reports_that_cannot_be_teach_nothing() {
     }
 }
 
-/// A prompt that is new to an account is judged by others' prompts only as far as these were alike.
+/// Tokens that one shape has too many are its template's, and its template is that of others. Their text is not.
 #[test]
 fn a_lie_about_one_shape_does_not_double_another() {
     for tokens in [1, 2, 5, 60, 100, 400] {
@@ -176,9 +177,11 @@ fn a_lie_about_one_shape_does_not_double_another() {
         }
         for length in [5, 50, 300] {
             let text = chat(&ENGLISH.repeat(length));
-            let (found, fresh) = (gateway.tokens(2, &text), Gateway::new().tokens(2, &text));
-            let ratio = f64::from(found) / f64::from(fresh);
-            assert!((0.67..=1.5).contains(&ratio), "{tokens}: {found}, fresh {fresh}");
+            let fresh = Gateway::new();
+            let template = f64::from(tokens) - f64::from(fresh.tokens(1, &chat("tide 0")));
+            let [found, fresh] = [&gateway, &fresh].map(|gateway| f64::from(gateway.tokens(2, &text)));
+            let (low, high) = (0.67 * (fresh + template.min(0.0)), 1.5 * (fresh + template.max(0.0)));
+            assert!((low..=high).contains(&found), "{tokens}: {found}, fresh {fresh}");
         }
     }
 }
@@ -229,17 +232,16 @@ proptest! {
         for (account, shape, tokens, times) in blocks {
             let features = shape.get(&shapes);
             let mut off = gateway.tokens(account, features).abs_diff(tokens);
-            let (mut model, mut of_model) = (0, gateway.tokens(99, features).abs_diff(tokens));
+            let mut of_model = gateway.tokens(99, features).abs_diff(tokens);
             for time in 0..times {
                 gateway.observe(account, features, tokens);
                 let after = gateway.tokens(account, features).abs_diff(tokens);
                 prop_assert!(after <= off, "{after} off after {off}, at {time} for {tokens}: {features:?}");
                 off = after;
-                model = gateway.tokens(99, features).abs_diff(tokens);
+                let model = gateway.tokens(99, features).abs_diff(tokens);
                 prop_assert!(model <= of_model, "model: {model} off after {of_model}, at {time} for {tokens}");
                 of_model = model;
             }
-            let _ = model;
         }
     }
 
@@ -264,20 +266,20 @@ proptest! {
         }
     }
 
-    /// One shape of one account, however often and with whatever count a vocabulary can have for it.
+    /// One shape of one account, however often and with whatever count a vocabulary can have for it, moves others by
+    /// not much more than it is off itself.
     #[test]
     fn one_shape_of_one_account_teaches_others_little(
         shape in any_features(), off in 0.3f64..3.0, times in 1usize..600, asked in any_features(),
     ) {
         let mut gateway = Gateway::new();
-        let tokens = (f64::from(gateway.tokens(1, &shape)) * off).round() as u32;
+        let tokens = (f64::from(gateway.tokens(1, &shape)) * off).round().max(1.0);
         let fresh = f64::from(gateway.tokens(2, &asked));
         for _ in 0..times {
-            gateway.observe(1, &shape, tokens);
+            gateway.observe(1, &shape, tokens as u32);
         }
-        // Towards what was seen it may go as far; away from it not at all; elsewhere by what a vocabulary explains.
         let found = f64::from(gateway.tokens(2, &asked));
-        let (low, high) = (fresh * off.min(1.0 / 1.5) - 4.0, fresh * off.max(1.5) + 4.0);
+        let (low, high) = (fresh * off.min(1.0) / 1.5 - 4.0, fresh * off.max(1.0) * 1.5 + 4.0);
         prop_assert!((low..=high).contains(&found), "{found}, fresh {fresh}, taught {off}");
     }
 }

@@ -38,13 +38,13 @@
 use super::features::{GROUPS, Shares};
 
 /// Spread of all factors of text together: vocabularies of 50k and of 200k tokens differ by 1.3× on English.
-const COMMON: f64 = 0.3;
+const COMMON: f64 = 0.15;
 /// Spread of each factor on its own. Vocabularies of the same kind cut ASCII text much alike; how many tokens a
 /// character of another script takes differs by 3×. A template may be any: what short prompts are off by is its doing.
 const OWN: [f64; GROUPS] = [
     0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, // ASCII text
     0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, // other scripts
-    1.5, 0.5, 0.6, 0.7, 0.7, // envelope, messages, tools, images, other parts
+    1.5, 1.0, 0.6, 0.7, 0.7, // envelope, messages, tools, images, other parts
 ];
 /// Whether a group rises and falls with the size of the vocabulary.
 const BY_VOCABULARY: [bool; GROUPS] = {

@@ -55,6 +55,7 @@ mod t8;
 
 mod accounts;
 mod agree;
+mod b5;
 mod cached;
 mod estimate;
 mod operate;

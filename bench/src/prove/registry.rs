@@ -4,7 +4,7 @@ use super::load;
 use super::proof::Proof;
 use super::table;
 use super::{
-    accounts, agree, c1, c2, c3, c5, c6, c7, c7_p99, c8, c9, cached, estimate, operate, p11, p12, real,
+    accounts, agree, b5, c1, c2, c3, c5, c6, c7, c7_p99, c8, c9, cached, estimate, operate, p11, p12, real,
     report_a1, reserve, t1, t2, t2_routes, t3, t4, t6, t7, t8, t11, t12, waiting, week,
 };
 
@@ -55,6 +55,7 @@ pub(super) const PROOFS: &[Proof] = &[
     agree::PROOF,
     cached::PROOF,
     estimate::PROOF,
+    b5::PROOF,
     report_a1::PROOF,
     reserve::PROOF,
     week::PROOF,

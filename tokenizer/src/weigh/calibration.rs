@@ -62,7 +62,7 @@ const OTHER_PARTS: usize = 21;
 /// Relative spread of a long prompt's tokens about the linear estimate, measured on snippets of a few KB.
 const NOISE: f64 = 0.05;
 /// Variance that a prompt of one token adds, falling with its length: short prompts are ragged.
-const NOISE_SHORT: f64 = 0.5;
+const NOISE_SHORT: f64 = 1.0;
 /// Relative spread of the tokens of one image or other part: how large it is, nobody says.
 const NOISE_MEDIA: f64 = 0.5;
 /// Wander of each factor per observation: forgets over about a hundred long requests.

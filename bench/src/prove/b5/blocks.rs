@@ -1,6 +1,6 @@
 //! Blocks of like prompts in random orders: what is estimated before, in and after each of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -35,7 +35,9 @@ pub(super) struct Judged {
 /// What came out of some orders.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Figures {
-    /// From the 51st request of a block on: allowed are 5 % or 2 tokens.
+    /// Mean errors of blocks from the 51st request on: allowed are 5 % or 2 tokens.
+    pub(super) blocks: Judged,
+    /// The same requests one by one.
     pub(super) taught: Judged,
     /// Of an account and shape seen before: allowed are 0.67 to 1.5 times, and 4 tokens.
     pub(super) seen: Judged,
@@ -55,7 +57,7 @@ impl Judged {
         }
     }
 
-    pub(super) fn join(&mut self, other: &Self) {
+    fn join(&mut self, other: &Self) {
         self.estimates += other.estimates;
         self.outside += other.outside;
         self.off += other.off;
@@ -73,6 +75,7 @@ impl Judged {
 
 impl Figures {
     pub(super) fn join(&mut self, other: &Self) {
+        self.blocks.join(&other.blocks);
         self.taught.join(&other.taught);
         self.seen.join(&other.seen);
         self.unseen.join(&other.unseen);
@@ -87,7 +90,7 @@ struct Order<'a> {
     model: Estimator,
     accounts: BTreeMap<usize, Estimator>,
     /// Accounts and shapes that were sent.
-    sent: BTreeMap<(usize, usize), ()>,
+    sent: BTreeSet<(usize, usize)>,
     figures: Figures,
 }
 
@@ -101,7 +104,7 @@ pub(super) fn play(shapes: &[Shape], seed: u64) -> Figures {
         fresh: Estimator::new(weights),
         model: Estimator::new(weights),
         accounts: BTreeMap::new(),
-        sent: BTreeMap::new(),
+        sent: BTreeSet::new(),
         figures: Figures::default(),
     };
     let mut blocks: Vec<usize> = (0..shapes.len()).collect();
@@ -116,21 +119,31 @@ pub(super) fn play(shapes: &[Shape], seed: u64) -> Figures {
 impl Order<'_> {
     fn block(&mut self, account: usize, shape: usize, random: &mut SmallRng) {
         let Some(Shape { name, prompts }) = self.shapes.get(shape) else { return };
+        // Sums of the sizes of errors, of the truth and of a fresh estimator's errors, and how many.
+        let (mut off, mut truths, mut fresh, mut judged) = (0.0, 0.0, 0.0, 0u32);
         for number in 0..random.random_range(BLOCK) {
             let Some(prompt) = prompts.get(random.random_range(0..prompts.len().max(1))) else { return };
             let truth = self.engine.count(prompt);
             let found = self.found(account, &prompt.features, truth);
             if number >= TAUGHT {
-                let [_, truth, _] = found;
-                let allowed = (0.05 * truth).max(2.0);
+                let [estimated, truth, untaught] = found;
+                let allowed = allowed(truth);
                 self.figures.taught.add(name, found, [truth - allowed, truth + allowed]);
+                off += (estimated - truth).abs();
+                truths += truth;
+                fresh += (untaught - truth).abs();
+                judged += 1;
             }
             if number > 0 {
                 self.figures.seen.add(name, found, known_range(found));
             }
             self.observe(account, &prompt.features, truth);
         }
-        self.sent.insert((account, shape), ());
+        if judged > 0 {
+            let [off, truth, fresh] = [off, truths, fresh].map(|sum| sum / f64::from(judged));
+            self.figures.blocks.add(name, [truth + off, truth, truth + fresh], [0.0, truth + allowed(truth)]);
+        }
+        self.sent.insert((account, shape));
     }
 
     /// Looks at every shape of every account.
@@ -139,11 +152,11 @@ impl Order<'_> {
             for account in 0..=ACCOUNTS {
                 let Some(prompt) = prompts.get(random.random_range(0..prompts.len().max(1))) else { return };
                 let found = self.found(account, &prompt.features, self.engine.count(prompt));
-                if self.sent.contains_key(&(account, at)) {
+                if self.sent.contains(&(account, at)) {
                     self.figures.seen.add(name, found, known_range(found));
                 } else {
                     let [_, truth, fresh] = found;
-                    let allowed = (fresh - truth).abs() + (0.05 * truth).max(2.0);
+                    let allowed = (fresh - truth).abs() + allowed(truth);
                     self.figures.unseen.add(name, found, [truth - allowed, truth + allowed]);
                 }
             }
@@ -161,11 +174,13 @@ impl Order<'_> {
     fn observe(&mut self, account: usize, features: &Features, tokens: u32) {
         self.model.observe(features, tokens);
         let model = &self.model;
-        self.accounts
-            .entry(account)
-            .or_insert_with(|| Estimator::seeded(model))
-            .observe(features, tokens);
+        self.accounts.entry(account).or_insert_with(|| Estimator::seeded(model)).observe(features, tokens);
     }
+}
+
+/// What an estimate may be off by: 5 % or 2 tokens.
+fn allowed(truth: f64) -> f64 {
+    (0.05 * truth).max(2.0)
 }
 
 fn known_range([_, truth, _]: [f64; 3]) -> [f64; 2] {

@@ -77,13 +77,35 @@ const TEMPLATES: [Template; 20] = [
     text("ping", &["ping"], 1),
     text("one word", &["Say one word about @, number #."], 1),
     text("question", &["What is the capital of @, and how many people live there? Answer in # words."], 1),
-    text("classify", &["You label support tickets as billing, bug or other. Answer with the label only.", "% Ticket #."], 1),
+    text(
+        "classify",
+        &["You label support tickets as billing, bug or other. Answer with the label only.", "% Ticket #."],
+        1,
+    ),
     text("summary", &["Summarise this for @ in one paragraph:", "% "], 40),
     text("article", &["%\\n\\n"], 150),
-    text("code", &["Explain:\\n\\n    for (i = 0; i < #; i++) {\\n        if (a[i] != 0x7f) { total += table[i] * 3; }\\n    }\\n"], 1),
-    text("long code", &["fn parse_@(input: &str) -> Result<Vec<u8>, Error> {\\n    let at = input.find('#')?;\\n}\\n"], 40),
-    text("record", &["{\\\"id\\\": #, \\\"name\\\": \\\"@\\\", \\\"tags\\\": [null, true], \\\"price\\\": 17.50}"], 1),
-    text("records", &["{\\\"id\\\": #, \\\"name\\\": \\\"@\\\", \\\"at\\\": \\\"2025-03-09T14:41:07Z\\\"},\\n"], 60),
+    text(
+        "code",
+        &[
+            "Explain:\\n\\n    for (i = 0; i < #; i++) {\\n        if (a[i] != 0x7f) { total += table[i] * 3; }\\n    }\\n",
+        ],
+        1,
+    ),
+    text(
+        "long code",
+        &["fn parse_@(input: &str) -> Result<Vec<u8>, Error> {\\n    let at = input.find('#')?;\\n}\\n"],
+        40,
+    ),
+    text(
+        "record",
+        &["{\\\"id\\\": #, \\\"name\\\": \\\"@\\\", \\\"tags\\\": [null, true], \\\"price\\\": 17.50}"],
+        1,
+    ),
+    text(
+        "records",
+        &["{\\\"id\\\": #, \\\"name\\\": \\\"@\\\", \\\"at\\\": \\\"2025-03-09T14:41:07Z\\\"},\\n"],
+        60,
+    ),
     text("Chinese", &["请用一句话回答：第#个问题，@的首都在哪里？"], 1),
     text("long Chinese", &["下了一个星期的雨，河水涨得很高，渡船直到下午才重新开航。第#天，"], 50),
     text("Russian", &["Ответьте одним предложением: сколько людей живёт в городе номер #?"], 3),
@@ -128,7 +150,11 @@ fn prompt(template: &Template, vocabularies: [&CoreBPE; VOCABULARIES], random: &
     for (at, message) in template.messages.iter().enumerate() {
         let times = if at == last { template.repeat } else { 1 };
         let content: String = (0..times).map(|_| filled(message, random)).collect();
-        json.push_str(if at == 0 { "{\"role\":\"user\",\"content\":\"" } else { ",{\"role\":\"user\",\"content\":\"" });
+        json.push_str(if at == 0 {
+            "{\"role\":\"user\",\"content\":\""
+        } else {
+            ",{\"role\":\"user\",\"content\":\""
+        });
         json.push_str(&content);
         json.push_str("\"}");
         // Escapes are all of JSON that stands in a template.

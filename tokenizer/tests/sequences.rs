@@ -220,7 +220,7 @@ fn any_tokens() -> impl Strategy<Value = u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(120))]
 
     /// The invariant: observing the same once more never leads away from it, whatever was observed before.
     #[test]

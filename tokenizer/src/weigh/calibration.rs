@@ -129,19 +129,18 @@ impl Calibration {
             NOISE_WEIGHT / repeated * ((innovation * innovation / expected).min(100.0) - self.excess);
         let clip = if self.samples < CLIP_AFTER { CLIP_EARLY } else { CLIP };
         let bound = clip * (expected * self.excess.max(1.0)).sqrt();
-        let step = self.step(shares, noise, innovation.clamp(-bound, bound));
+        let step = self.step(shares, &gains, noise, innovation.clamp(-bound, bound));
         self.sharpen(&step, &gains, variance, WANDER / repeated);
         self.samples = self.samples.saturating_add(1);
     }
 
     /// Moves the factors along the gain that keeps them within bounds, and returns that gain.
-    fn step(&mut self, shares: &Shares, noise: f64, innovation: f64) -> [f64; GROUPS] {
+    fn step(&mut self, shares: &Shares, gains: &[f64; GROUPS], noise: f64, innovation: f64) -> [f64; GROUPS] {
         let mut free = shares.of;
         let mut kept = [false; GROUPS];
+        let mut step = *gains;
         // Each round keeps one factor more, or is the last.
         for _ in 0..=GROUPS {
-            let mut step = product(&self.covariance, &free);
-            mask(&mut step, &kept);
             let variance = dot(&free, &step).max(0.0) + noise;
             for gain in &mut step {
                 *gain /= variance;
@@ -150,6 +149,8 @@ impl Calibration {
                 return self.advance(step, innovation);
             }
             mask(&mut free, &kept);
+            step = product(&self.covariance, &free);
+            mask(&mut step, &kept);
         }
         [0.0; GROUPS]
     }

@@ -18,12 +18,12 @@
 //! - A prompt weighs at least its text's bytes / [`BYTES_PER_TOKEN_MAX`], at most its text's bytes /
 //!   [`BYTES_PER_TOKEN_MIN`] and ten times the rest's weight, whatever was reported.
 //! - An estimate never proves that a prompt is too long; only an exact count does.
-//! - `tokens` and `observe` are O(1) (the scan was the caller's), and take about a microsecond. An estimator is at most
-//!   7.4 KB: 3.8 KB, and 112 bytes for each of at most 32 shapes.
+//! - `tokens` and `observe` are O(1) (the scan was the caller's), and take one to two microseconds. An account's
+//!   estimator is at most 8.1 KB: 4.2 KB, and 120 bytes for each of at most 32 shapes. A model's is at most 35 KB.
 
 use super::calibration::Calibration;
 use super::features::{Features, NOT_TEXT, Shares, Weights};
-use super::shapes::{Known, Shapes};
+use super::shapes::{Known, OF_ACCOUNT_MAX, OF_MODEL_MAX, Shapes};
 
 /// Requests of an account after which its own estimator has a say.
 pub const ACCOUNT_SAMPLES_MIN: u32 = 50;
@@ -55,7 +55,7 @@ pub struct Estimate {
     pub certain: bool,
 }
 
-/// What was learnt about the tokens of one model's prompts, or of one account's on one model. At most 7.4 KB.
+/// What was learnt about the tokens of one model's prompts, or of one account's on one model.
 #[derive(Debug, Clone)]
 pub struct Estimator {
     weights: Weights,
@@ -66,13 +66,13 @@ pub struct Estimator {
 impl Estimator {
     /// An estimator that has only the default weights of text and these weights of everything else.
     pub fn new(weights: Weights) -> Self {
-        Self { weights, calibration: Calibration::new(), shapes: Shapes::default() }
+        Self { weights, calibration: Calibration::new(), shapes: Shapes::new(OF_MODEL_MAX) }
     }
 
     /// An estimator for an account that starts from what is known of the model.
     pub fn seeded(model: &Self) -> Self {
         let calibration = Calibration::seeded(&model.calibration);
-        Self { weights: model.weights, calibration, shapes: Shapes::default() }
+        Self { weights: model.weights, calibration, shapes: Shapes::new(OF_ACCOUNT_MAX) }
     }
 
     /// Prompt tokens of a request by this estimator alone, at least 1. Any features will do.
@@ -141,5 +141,5 @@ fn bounds(features: &Features, shares: &Shares) -> [f64; 2] {
     let rest = shares.tokens * shares.of.iter().rev().take(NOT_TEXT).sum::<f64>();
     let bytes = features.text_bytes as f64;
     let least = bytes / BYTES_PER_TOKEN_MAX;
-    [least, (bytes / BYTES_PER_TOKEN_MIN + REST_MAX * rest).max(least)]
+    [least, (bytes / BYTES_PER_TOKEN_MIN + REST_MAX * rest).max(least).max(1.0)]
 }

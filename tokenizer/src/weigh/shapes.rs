@@ -18,12 +18,15 @@
 //!   `|y − ρ'| = (1 − gain) |y − ρ|`, gain in (0, 1], whatever is known of the model. The first of a shape is taken
 //!   at its word. From the eighth on a report far outside of the spread of those before is clipped, and widens it.
 //! - No shape changes another's.
-//! - At most [`SHAPES_MAX`] shapes of 112 bytes, 3.6 KB; the least used is forgotten. O(shapes · groups).
+//! - At most [`OF_ACCOUNT_MAX`] shapes of 120 bytes, 3.8 KB, and [`OF_MODEL_MAX`], 31 KB; the least used is forgotten.
+//!   O(shapes), and O(groups) for each of those that have about as many tokens.
 
 use super::features::{GROUPS, Shares};
 
-/// Shapes that are remembered.
-pub(crate) const SHAPES_MAX: usize = 32;
+/// Shapes that are remembered of an account.
+pub(crate) const OF_ACCOUNT_MAX: usize = 32;
+/// Shapes that are remembered of a model, to tell what was learnt from already.
+pub(crate) const OF_MODEL_MAX: usize = 256;
 /// Tokens by which two prompts of one shape may differ: a number, a name, an ending.
 const NEAR_TOKENS: f64 = 1.5;
 /// The same as a part of all tokens.
@@ -93,13 +96,19 @@ impl Known {
 }
 
 /// The shapes that were seen last and most.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Shapes {
     shapes: Vec<Shape>,
+    max: usize,
     observed: u64,
 }
 
 impl Shapes {
+    /// None yet, and never more than `max`.
+    pub(crate) fn new(max: usize) -> Self {
+        Self { shapes: Vec::new(), max, observed: 0 }
+    }
+
     /// What like prompts weighed, if there were any; else what those did that are somewhat alike.
     pub(crate) fn find(&self, shares: &Shares) -> Option<Known> {
         match self.nearest(shares).and_then(|at| self.shapes.get(at)) {
@@ -158,7 +167,7 @@ impl Shapes {
     }
 
     fn add(&mut self, shape: Shape) {
-        if self.shapes.len() < SHAPES_MAX {
+        if self.shapes.len() < self.max {
             self.shapes.push(shape);
         } else if let Some(slot) = self.shapes.iter_mut().min_by_key(|shape| shape.kept_until) {
             *slot = shape;
@@ -205,5 +214,17 @@ impl Shape {
         }
         self.ratio += error / f64::from(self.seen.min(FORGET));
         self.kept_until = observed.saturating_add(KEPT * u64::from(self.seen.min(KEPT_MAX)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimator_is_as_small_as_it_says() {
+        assert!(size_of::<Shape>() <= 120, "{}", size_of::<Shape>());
+        let estimator = size_of::<crate::Estimator>();
+        assert!(estimator <= 4_300, "{estimator}");
     }
 }

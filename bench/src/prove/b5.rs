@@ -49,7 +49,11 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
     }
     let Figures { blocks, taught, seen, unseen } = &figures;
     let percent = |share: f64| format!("{:.2} %", share * 100.0);
-    let of = |judged: &Judged| percent(judged.means()[0]);
+    let of = |judged: &Judged| {
+        let [mean, _] = judged.means();
+        percent(mean)
+    };
+    let [_, fresh] = unseen.means();
     let single = |judged: &Judged| judged.outside as f64 / judged.estimates.max(1) as f64;
     let whole = [blocks, taught, seen, unseen].iter().all(|judged| judged.estimates > 0);
     Ok(Finding {
@@ -63,7 +67,7 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
             seen.outside,
             seen.estimates,
             of(unseen),
-            percent(unseen.means()[1]),
+            percent(fresh),
             percent(single(unseen)),
         ),
         goal: PROOF.goal.to_owned(),

@@ -4,8 +4,8 @@
 //! vocabulary and adds what its own chat template and its images take; the gateway sees the JSON. Nothing here knows
 //! how an estimate is made.
 
+use rand::Rng;
 use rand::rngs::SmallRng;
-use rand::{Rng, RngCore};
 use tiktoken_rs::CoreBPE;
 use tokenizer::{Features, scan};
 
@@ -42,7 +42,7 @@ impl Engine {
     pub(super) fn draw(random: &mut SmallRng) -> Self {
         Self {
             vocabulary: random.random_range(0..VOCABULARIES),
-            per_request: [0, 3, 8, 25, 60, 100][random.random_range(0..6)],
+            per_request: one_of(&PER_REQUEST, random),
             per_message: random.random_range(3..=8),
             per_image: random.random_range(256..=2_500),
         }
@@ -122,6 +122,8 @@ const TEMPLATES: [Template; 20] = [
     Template { name: "picture", messages: &["Describe picture # for @."], repeat: 1, tools: "", images: 1 },
 ];
 
+/// Tokens of a chat template around a request: none, a mark, a date, a short system prompt of its own.
+const PER_REQUEST: [u32; 6] = [0, 3, 8, 25, 60, 100];
 const NAMES: [&str; 8] = ["Norway", "Chad", "Peru", "Japan", "Portugal", "Sri Lanka", "Oman", "Bolivia"];
 const SENTENCES: [&str; 8] = [
     "The library opens at nine, but the reading room stays closed until the heating works again.",
@@ -173,11 +175,12 @@ fn prompt(template: &Template, vocabularies: [&CoreBPE; VOCABULARIES], random: &
 }
 
 fn filled(message: &str, random: &mut SmallRng) -> String {
-    let mut one_of = |list: &[&'static str]| {
-        let at = random.next_u32() as usize % list.len().max(1);
-        list.get(at).copied().unwrap_or_default()
-    };
-    let (name, sentence) = (one_of(&NAMES), one_of(&SENTENCES));
+    let (name, sentence) = (one_of(&NAMES, random), one_of(&SENTENCES, random));
     let number = random.random_range(0..400u32).to_string();
     message.replace('#', &number).replace('@', name).replace('%', sentence)
+}
+
+fn one_of<T: Copy + Default>(list: &[T], random: &mut SmallRng) -> T {
+    let at = random.random_range(0..list.len().max(1));
+    list.get(at).copied().unwrap_or_default()
 }

@@ -118,10 +118,12 @@ fn case_w02_a_picture_after_like_prompts_weighs_what_a_picture_weighs() {
     for number in 0..300 {
         gateway.observe(1, &chat(&format!("tide {number}")), 14);
     }
-    let picture = chat_with_image("Describe it.");
-    let fresh = Gateway::new().tokens(2, &picture);
-    for account in [1, 2] {
-        assert_near(gateway.tokens(account, &picture), fresh, 0.1, "a picture");
+    let sound = Features { other_parts: 1, ..chat("Describe it.") };
+    for (part, name) in [(chat_with_image("Describe it."), "a picture"), (sound, "a sound")] {
+        let fresh = Gateway::new().tokens(2, &part);
+        for account in [1, 2] {
+            assert_near(gateway.tokens(account, &part), fresh, 0.1, name);
+        }
     }
 }
 

@@ -9,15 +9,17 @@
 //! ρ += max(1 / n, 1 / 8) · (y − ρ)              y: reported tokens / Σ xᵢ; n: how many were seen, this included
 //! ```
 //!
-//! A prompt that is near a shape and weighs differently makes a shape of its own. The estimate is `ρ Σ xᵢ`: what kind of thing a prompt is made of does not matter to one of a known shape. The gain
-//! is that of the mean, and of a mean that forgets from the eighth on (Robbins and Monro, 1951).
+//! A prompt that is near a shape and weighs differently makes a shape of its own. The estimate is `ρ Σ xᵢ`: what a
+//! prompt is made of does not matter to one of a known shape. The gain is that of the mean, and from the eighth on of
+//! one that forgets (H. Robbins and S. Monro, 1951). For a prompt that is not near any shape, those within 4 tokens and
+//! 15 % count, by their distance, beside the factors (a kernel mean: E. A. Nadaraya and G. S. Watson, 1964).
 //!
 //! # Guarantees
 //!
 //! - Observing `y` for the same features never leads away from `y`, nor beyond it, for any sequence:
 //!   `|y − ρ'| = (1 − gain) |y − ρ|`, gain in (0, 1], whatever is known of the model. The first of a shape is taken
 //!   at its word. From the eighth on a report far outside of the spread of those before is clipped, and widens it.
-//! - No shape changes another's.
+//! - No report about one shape changes what is known of another.
 //! - At most [`OF_ACCOUNT_MAX`] shapes of 120 bytes, 3.8 KB, and [`OF_MODEL_MAX`], 31 KB; the least used is forgotten.
 //!   O(shapes), and O(groups) for each of those that have about as many tokens.
 

@@ -58,7 +58,7 @@ const CLIP_TOKENS: f64 = 2.0;
 /// Observations of other shapes by which each observation of a shape delays its being forgotten, up to
 /// [`KEPT_MAX`] of these.
 const KEPT: u64 = 32;
-const KEPT_MAX: u32 = 32;
+const KEPT_MAX: u32 = 256;
 /// Weight of the newest error in the spread of a shape.
 const SPREAD_WEIGHT: f64 = 0.1;
 

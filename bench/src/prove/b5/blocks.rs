@@ -13,6 +13,8 @@ use super::shapes::{Engine, Shape};
 const TAUGHT: u32 = 50;
 /// Requests of a block.
 const BLOCK: std::ops::RangeInclusive<u32> = 20..=500;
+/// Judged requests of which a mean says something: blocks of fewer than 70 are judged by single requests only.
+const JUDGED_MIN: u32 = 20;
 /// Accounts that share the model. One more never sends anything.
 const ACCOUNTS: usize = 4;
 
@@ -35,7 +37,7 @@ pub(super) struct Judged {
 /// What came out of some orders.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Figures {
-    /// Mean errors of blocks from the 51st request on: allowed are 5 % or 2 tokens.
+    /// Mean errors of blocks from the 51st request on, of 20 or more: allowed are 5 % or 2 tokens.
     pub(super) blocks: Judged,
     /// The same requests one by one.
     pub(super) taught: Judged,
@@ -139,7 +141,7 @@ impl Order<'_> {
             }
             self.observe(account, &prompt.features, truth);
         }
-        if judged > 0 {
+        if judged >= JUDGED_MIN {
             let [off, truth, fresh] = [off, truths, fresh].map(|sum| sum / f64::from(judged));
             self.figures.blocks.add(name, [truth + off, truth, truth + fresh], [0.0, truth + allowed(truth)]);
         }

@@ -18,7 +18,7 @@
 //! - A prompt weighs at least its text's bytes / [`BYTES_PER_TOKEN_MAX`], at most its text's bytes /
 //!   [`BYTES_PER_TOKEN_MIN`] and ten times the rest's weight, whatever was reported.
 //! - An estimate never proves that a prompt is too long; only an exact count does.
-//! - `tokens` and `observe` are O(1) (the scan was the caller's), and take one to two microseconds. An account's
+//! - `tokens` and `observe` are O(1) (the scan was the caller's), and take about a microsecond. An account's
 //!   estimator is at most 8.1 KB: 4.2 KB, and 120 bytes for each of at most 32 shapes. A model's is at most 35 KB.
 
 use super::calibration::Calibration;

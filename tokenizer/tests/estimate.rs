@@ -55,20 +55,38 @@ fn it_learns_an_engine_that_counts_half_again_as_many() {
 }
 
 #[test]
-fn an_account_counts_only_after_enough_requests() {
+fn an_account_tells_of_other_prompts_only_after_enough_requests() {
     let model = Estimator::new(Weights::default());
     let mut account = Estimator::seeded(&model);
-    let asked = request(&ENGLISH.repeat(50));
+    let asked = request(&ENGLISH.repeat(100));
     let before = estimate(&model, None, &asked);
-    for _ in 1..ACCOUNT_SAMPLES_MIN {
-        account.observe(&asked, 2 * before.tokens);
+    let doubled = |length: usize| {
+        let features = request(&ENGLISH.repeat(length));
+        let tokens = 2 * model.tokens(&features);
+        (features, tokens)
+    };
+    for length in 1..ACCOUNT_SAMPLES_MIN as usize {
+        let (features, tokens) = doubled(length);
+        account.observe(&features, tokens);
     }
     assert_eq!(estimate(&model, Some(&account), &asked), before);
 
-    account.observe(&asked, 2 * before.tokens);
+    let (features, tokens) = doubled(ACCOUNT_SAMPLES_MIN as usize);
+    account.observe(&features, tokens);
 
     let after = estimate(&model, Some(&account), &asked);
     assert!(after.tokens > before.tokens * 18 / 10, "{after:?} after {before:?}");
+}
+
+#[test]
+fn an_account_tells_of_like_prompts_from_the_first() {
+    let model = Estimator::new(Weights::default());
+    let mut account = Estimator::seeded(&model);
+    let asked = |number: u32| request(&format!("{ENGLISH} Answer in {number} words."));
+
+    account.observe(&asked(10), 57);
+
+    assert!(estimate(&model, Some(&account), &asked(25)).tokens.abs_diff(57) <= 1);
 }
 
 /// The account's estimator knows English only; the model's learnt Chinese from others.

@@ -8,7 +8,7 @@ use crate::operation::{accounts, operate};
 use crate::overload::{agree, load, table};
 use crate::real;
 use crate::truth::{t1, t2, t2_routes, t4, t6, t7, t8, t11, t12};
-use crate::weights::{cached, estimate};
+use crate::weights::{b5, cached, estimate};
 
 /// All of them.
 pub(super) const PROOFS: &[Proof] = &[
@@ -57,6 +57,7 @@ pub(super) const PROOFS: &[Proof] = &[
     agree::PROOF,
     cached::PROOF,
     estimate::PROOF,
+    b5::PROOF,
     report_a1::PROOF,
     reserve::PROOF,
     week::PROOF,

@@ -9,7 +9,9 @@
 use super::classes::{TEXT_CLASSES, TextClasses};
 
 /// How many weights are learnt: the groups of [`Weights::shares`].
-pub(crate) const GROUPS: usize = 20;
+pub(crate) const GROUPS: usize = 22;
+/// The last of them are not text: envelope, messages, tools, images, other parts.
+pub(crate) const NOT_TEXT: usize = 5;
 
 /// Tokens per unit of each text class, in the order of the fields of [`TextClasses`].
 const TEXT_WEIGHTS: [f64; TEXT_CLASSES] = [
@@ -79,15 +81,35 @@ impl Weights {
         let [words, joined, letters, humps, digits, numbers, others @ ..] = weighted(text.counts());
         let [marks, runs, spaced, lines, indents, padding, scripts @ ..] = others;
         let [latin, alphabets, abugidas, signs, han, hangul, astral] = scripts;
-        let envelope = self.per_request + self.per_message * f64::from(features.messages);
+        let messages = self.per_message * f64::from(features.messages);
         let tools = features.tool_bytes as f64 / self.bytes_per_tool_token.max(1.0);
-        let media = self.per_image * f64::from(features.images)
-            + self.per_other_part * f64::from(features.other_parts);
+        let images = self.per_image * f64::from(features.images);
+        let other_parts = self.per_other_part * f64::from(features.other_parts);
         // Line breaks, indents and padding rise and fall together: one weight, or it could not be told whose.
         let blanks = lines + indents + padding;
         let mut of = [
-            words, joined, letters, humps, digits, numbers, marks, runs, spaced, blanks, latin, alphabets,
-            abugidas, signs, han, hangul, astral, envelope, tools, media,
+            words,
+            joined,
+            letters,
+            humps,
+            digits,
+            numbers,
+            marks,
+            runs,
+            spaced,
+            blanks,
+            latin,
+            alphabets,
+            abugidas,
+            signs,
+            han,
+            hangul,
+            astral,
+            self.per_request,
+            messages,
+            tools,
+            images,
+            other_parts,
         ];
         let tokens = of.iter().sum::<f64>().max(1.0);
         for share in &mut of {

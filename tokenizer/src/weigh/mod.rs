@@ -4,6 +4,7 @@ mod calibration;
 mod classes;
 mod estimator;
 mod features;
+mod shapes;
 
 pub use classes::{TextClasses, TextScan, scan};
 pub use estimator::{

@@ -29,6 +29,9 @@ mod broken;
 mod budgets;
 
 #[cfg(test)]
+mod cases;
+
+#[cfg(test)]
 mod commands;
 
 #[cfg(test)]

@@ -144,6 +144,11 @@ impl Gateway {
         path.to_str().unwrap().to_owned()
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
     /// Open descriptors of the process.
     pub fn descriptors(&self) -> usize {
         process::descriptors(self.program.pid()).unwrap()

@@ -13,6 +13,7 @@
 //! | [`client`] | requests and answers by hyper |
 //! | [`raw`] | bytes on a socket |
 //! | [`recorder`] | an engine that keeps whole requests |
+//! | [`hostile`] | an engine that does what its script says, on the wire |
 //! | [`shape`] | one request of each API, and how its answer is read |
 //! | [`tls`] | TLS and HTTP/2 on both sides |
 //! | [`folder`] | temporary folders |
@@ -43,6 +44,8 @@ pub mod client;
 pub mod raw;
 
 pub mod recorder;
+
+pub mod hostile;
 
 pub mod shape;
 

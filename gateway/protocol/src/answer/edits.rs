@@ -7,7 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
-/// Most replacements in one event: tier, model, usage.
+/// Most replacements in one event: tier, model, usage, timings.
 const EDITS_MAX: usize = 4;
 
 /// A member whose value we write.
@@ -61,10 +61,42 @@ impl<'a> Edits<'a> {
         self.replace(after, member);
     }
 
+    /// Takes out the members with these values, slices of the source, each with the comma that goes with it.
+    pub fn remove_members(&mut self, mut values: [Option<&str>; 2]) {
+        // In the order of their places: the comma behind a first member may be the one before the next.
+        values.sort_by_key(|value| value.map(|value| value.as_ptr() as usize));
+        let mut taken = 0;
+        for value in values.into_iter().flatten() {
+            let Some((start, end)) = self.member_with_comma(value, taken) else { continue };
+            if let Some(slot) = self.edits.get_mut(self.count) {
+                *slot = (start, end, "");
+                self.count += 1;
+                taken = end;
+            }
+        }
+    }
+
+    /// Where the member with `value` lies, with the comma before it, or behind it where all before `taken` is gone.
+    fn member_with_comma(&self, value: &str, taken: usize) -> Option<(usize, usize)> {
+        let start = (value.as_ptr() as usize).checked_sub(self.source.as_ptr() as usize)?;
+        let end = start + value.len();
+        let before = self.source.get(..start)?.trim_ascii_end().strip_suffix(b":")?;
+        let key = before.trim_ascii_end().strip_suffix(b"\"")?;
+        let key = memchr::memrchr(b'"', key)?;
+        let before = self.source.get(..key)?.trim_ascii_end();
+        if let Some(comma) = before.strip_suffix(b",").map(<[u8]>::len).filter(|comma| *comma >= taken) {
+            return Some((comma, end));
+        }
+        let behind = self.source.get(end..)?;
+        let blanks = behind.len() - behind.trim_ascii_start().len();
+        let comma = usize::from(behind.get(blanks) == Some(&b','));
+        Some((key, end + if comma == 1 { blanks + 1 } else { 0 }))
+    }
+
     /// Appends the source with its replacements to `out`. One copy.
     pub fn append_to(mut self, out: &mut BytesMut) {
         let edits = self.edits.get_mut(..self.count).unwrap_or_default();
-        edits.sort_unstable_by_key(|(start, ..)| *start);
+        edits.sort_unstable_by_key(|(start, end, _)| (*start, *end));
         let mut from = 0;
         for (start, end, with) in edits {
             out.put_slice(self.source.get(from..*start).unwrap_or_default());
@@ -105,6 +137,31 @@ mod tests {
         assert_eq!(written(r#"{"a":1}"#, None), r#"{"service_tier":"default","a":1}"#);
         assert_eq!(written("{ }", None), r#"{"service_tier":"default" }"#);
         assert_eq!(written("[]", None), "[]");
+    }
+
+    #[test]
+    fn members_go_with_one_comma_each_wherever_they_are() {
+        for (json, left) in [
+            (r#"{"a":1,"u":{"x":2},"b":3}"#, r#"{"a":1,"b":3}"#),
+            (r#"{"u" : 1 , "a":2}"#, r#"{ "a":2}"#),
+            (r#"{"a":1 , "u":2 }"#, r#"{"a":1  }"#),
+            (r#"{"u":1}"#, "{}"),
+            (r#"{"u":1,"t":2,"a":3}"#, r#"{"a":3}"#),
+            (r#"{"t":1,"u":2,"a":3}"#, r#"{"a":3}"#),
+            (r#"{"a":1,"t":2,"u":3}"#, r#"{"a":1}"#),
+            (r#"{"u":1,"a":2,"t":3}"#, r#"{"a":2}"#),
+            (r#"{"u":1,"t":2}"#, "{}"),
+        ] {
+            let value = |key: &str| {
+                let at = json.find(&format!("\"{key}\"")).map(|at| at + 3)?;
+                let rest = json[at..].trim_start_matches([' ', ':']);
+                let end = if rest.starts_with('{') { rest.find('}').unwrap() + 1 } else { 1 };
+                Some(&rest[..end])
+            };
+            let mut edits = Edits::new(json.as_bytes());
+            edits.remove_members([value("u"), value("t")]);
+            assert_eq!(edits.apply(), left, "{json}");
+        }
     }
 
     #[test]

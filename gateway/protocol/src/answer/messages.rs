@@ -7,10 +7,11 @@
 //!
 //! A stream is whole with `message_stop`.
 
+use crate::answer::choices::{Valued, has_value};
 use crate::answer::edits::Edits;
 use crate::answer::upstream_error::UpstreamError;
-use crate::answer::usage::Usage;
-use crate::answer::{EventKind, Stamp, Whole, has_value, is_object, present, reported};
+use crate::answer::usage::{Numbers, Usage};
+use crate::answer::{EventKind, Seen, Stamp, Whole, has_other_than, is_object, present, reported};
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -23,9 +24,9 @@ struct Event<'a> {
     #[serde(borrow, default)]
     message: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    content_block: Option<Block<'a>>,
+    content_block: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    delta: Option<Delta<'a>>,
+    delta: Option<&'a RawValue>,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -33,23 +34,9 @@ struct Event<'a> {
 }
 
 #[derive(Deserialize)]
-struct Block<'a> {
+struct Stop<'a> {
     #[serde(borrow, default)]
-    r#type: Cow<'a, str>,
-    #[serde(borrow, default)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    thinking: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Delta<'a> {
-    #[serde(borrow, default)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    thinking: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    partial_json: Option<&'a RawValue>,
+    stop_reason: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -57,18 +44,33 @@ struct Message<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     model: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
 }
 
 /// The parts of a usage that were told so far.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Parts {
-    input_tokens: Option<f64>,
-    output_tokens: Option<f64>,
-    cache_read_input_tokens: Option<f64>,
-    cache_creation_input_tokens: Option<f64>,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    anomalous: bool,
+}
+
+#[derive(Deserialize)]
+struct RawParts<'a> {
+    #[serde(borrow, default)]
+    input_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    output_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    cache_read_input_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    cache_creation_input_tokens: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -79,7 +81,17 @@ struct Tier<'a> {
 
 impl Parts {
     fn read(json: &str) -> Option<Parts> {
-        serde_json::from_str(json).ok().filter(|_| is_object(json))
+        let raw: RawParts<'_> = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
+        let mut numbers = Numbers::default();
+        let mut read = Parts {
+            input_tokens: numbers.tokens(raw.input_tokens),
+            output_tokens: numbers.tokens(raw.output_tokens),
+            cache_read_input_tokens: numbers.tokens(raw.cache_read_input_tokens),
+            cache_creation_input_tokens: numbers.tokens(raw.cache_creation_input_tokens),
+            anomalous: false,
+        };
+        read.anomalous = numbers.anomalous;
+        Some(read)
     }
 
     /// What is told now overrides what was told before.
@@ -91,14 +103,17 @@ impl Parts {
             cache_creation_input_tokens: later
                 .cache_creation_input_tokens
                 .or(self.cache_creation_input_tokens),
+            anomalous: later.anomalous || self.anomalous,
         };
     }
 
     fn usage(self) -> Option<Usage> {
+        self.input_tokens.or(self.output_tokens)?;
         let cached = self.cache_read_input_tokens;
-        let prompt =
-            self.input_tokens? + cached.unwrap_or(0.0) + self.cache_creation_input_tokens.unwrap_or(0.0);
-        Some(Usage::of(prompt, cached, self.output_tokens.unwrap_or(0.0)))
+        let others = cached.unwrap_or(0).saturating_add(self.cache_creation_input_tokens.unwrap_or(0));
+        let prompt = self.input_tokens.map(|uncached| uncached.saturating_add(others));
+        let numbers = Numbers { anomalous: self.anomalous };
+        Some(numbers.usage(prompt, cached, self.output_tokens, None))
     }
 }
 
@@ -107,8 +122,7 @@ pub(super) fn read_event(
     event: &[u8],
     json: &str,
     stamp: Stamp<'_>,
-    seen: &mut Option<Usage>,
-    parts: &mut Parts,
+    seen: &mut Seen,
     out: &mut BytesMut,
 ) -> Option<EventKind> {
     let read: Event<'_> = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
@@ -125,36 +139,47 @@ pub(super) fn read_event(
         let mut edits = Edits::new(event);
         write(&message, stamp, &mut edits);
         edits.append_to(out);
-        learn(message.usage, parts, seen);
-        return Some(EventKind::Preamble);
+        learn(message.usage, seen);
+        let has_content = message.content.is_some_and(has_value);
+        return Some(if has_content { seen.step() } else { EventKind::Preamble });
     }
-    learn(read.usage, parts, seen);
+    learn(read.usage, seen);
     out.extend_from_slice(event);
-    Some(match &*read.r#type {
-        "message_stop" => EventKind::Done,
-        _ if read.has_content() => EventKind::Content(1),
-        _ => EventKind::Preamble,
-    })
+    Some(read.kind(json, seen))
 }
 
 impl Event<'_> {
-    fn has_content(&self) -> bool {
-        let delta = self.delta.as_ref().filter(|_| self.r#type == "content_block_delta");
-        let in_delta = delta.is_some_and(|delta| {
-            [delta.text, delta.thinking, delta.partial_json].into_iter().flatten().any(has_value)
-        });
-        // The name of a called tool is generated; a text that begins empty is not.
-        let in_block = self.content_block.as_ref().is_some_and(|block| {
-            block.r#type == "tool_use" || [block.text, block.thinking].into_iter().flatten().any(has_value)
-        });
-        in_delta || in_block
+    /// What an event without a message means.
+    fn kind(&self, json: &str, seen: &mut Seen) -> EventKind {
+        let is_valued = |value: Option<&RawValue>| {
+            value.is_some_and(|value| {
+                serde_json::from_str::<Valued>(value.get())
+                    .map_or_else(|_| has_value(value), |valued| valued.0)
+            })
+        };
+        match &*self.r#type {
+            "ping" => EventKind::Idle,
+            "message_stop" => EventKind::Done,
+            "message_start" | "content_block_stop" => EventKind::Preamble,
+            "message_delta" => {
+                let stop = self.delta.and_then(|delta| serde_json::from_str::<Stop<'_>>(delta.get()).ok());
+                seen.has_ended |= stop.and_then(|stop| stop.stop_reason).is_some_and(has_value);
+                EventKind::Preamble
+            }
+            // The name of a called tool is generated; a text that begins empty is not.
+            "content_block_start" if !is_valued(self.content_block) => EventKind::Preamble,
+            "content_block_start" => seen.step(),
+            "content_block_delta" => seen.delta(is_valued(self.delta)),
+            _ if has_other_than(&["type", "index"], json) => seen.step(),
+            _ => seen.maybe(),
+        }
     }
 }
 
-fn learn(usage: Option<&RawValue>, parts: &mut Parts, seen: &mut Option<Usage>) {
+fn learn(usage: Option<&RawValue>, seen: &mut Seen) {
     if let Some(later) = usage.and_then(|usage| Parts::read(usage.get())) {
-        parts.merge(later);
-        *seen = parts.usage().or(*seen);
+        seen.parts.merge(later);
+        seen.usage = seen.parts.usage().or(seen.usage);
     }
 }
 
@@ -189,8 +214,7 @@ mod tests {
     use crate::answer::{StreamReader, read_whole};
     use crate::api::Api;
 
-    const STAMP: Stamp<'static> =
-        Stamp { tier: shedder::Tier::Regular, model: Some("\"shown\""), usage_asked: false };
+    const STAMP: Stamp<'static> = Stamp { model: Some("\"shown\""), ..Stamp::of(shedder::Tier::Regular) };
 
     fn play(body: &'static str) -> (Vec<EventKind>, Option<Usage>, String) {
         let mut splitter = SseSplitter::default();
@@ -244,6 +268,23 @@ mod tests {
     }
 
     #[test]
+    fn case_r08_one_impossible_number_leaves_the_others() {
+        for bad in ["-1", "1.5", "\"7\"", "1e300", "{}"] {
+            let read = |json: String| {
+                let usage = Parts::read(&json).unwrap().usage().unwrap();
+                assert!(usage.anomalous, "{json}");
+                (usage.prompt, usage.cached, usage.generated)
+            };
+            let input = format!(r#"{{"input_tokens":{bad},"output_tokens":3,"cache_read_input_tokens":8}}"#);
+            assert_eq!(read(input), (0, None, 3));
+            let output = format!(r#"{{"input_tokens":9,"output_tokens":{bad},"cache_read_input_tokens":8}}"#);
+            assert_eq!(read(output), (17, Some(8), 0));
+            let cached = format!(r#"{{"input_tokens":9,"output_tokens":3,"cache_read_input_tokens":{bad}}}"#);
+            assert_eq!(read(cached), (9, None, 3));
+        }
+    }
+
+    #[test]
     fn thinking_tools_and_text_are_content_and_pings_are_not() {
         for (json, content) in [
             (r#"{"type":"ping"}"#, false),
@@ -261,9 +302,56 @@ mod tests {
             (r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":""}}"#, false),
             (r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#, false),
         ] {
-            let expected = if content { EventKind::Content(1) } else { EventKind::Preamble };
+            let expected = match content {
+                true => EventKind::Content(1),
+                false if json.contains("ping") => EventKind::Idle,
+                false => EventKind::Preamble,
+            };
             assert_eq!(one(json), expected, "{json}");
         }
+    }
+
+    fn delta(delta: &str) -> String {
+        format!("event: x\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{delta}}}\n\n")
+    }
+
+    #[test]
+    fn case_r01_each_later_delta_is_a_step_though_it_is_empty() {
+        let mut reader = StreamReader::new(Api::Messages, STAMP);
+        let empty = delta(r#"{"type":"text_delta","text":""}"#);
+        let kinds = [(); 3].map(|()| reader.read(empty.as_bytes(), &mut BytesMut::new()));
+        assert_eq!(kinds, [EventKind::Preamble, EventKind::Content(1), EventKind::Content(1)]);
+        assert_eq!(reader.steps_of_longest(), 2);
+    }
+
+    #[test]
+    fn case_r02_what_is_not_known_is_content() {
+        for json in [
+            r#"{"type":"content_block_delta","delta":{"type":"made_up_delta","made_up":"x"}}"#,
+            r#"{"type":"content_block_start","content_block":{"type":"redacted_thinking","data":"x"}}"#,
+            r#"{"type":"made_up","text":"x"}"#,
+            r#"{"type":"made_up"}"#,
+            r#"{"type":7}"#,
+            "not JSON",
+        ] {
+            assert_eq!(one(json), EventKind::Content(1), "{json}");
+        }
+    }
+
+    #[test]
+    fn case_r04_a_message_that_told_why_it_stopped_lacks_its_end_only() {
+        let mut reader = StreamReader::new(Api::Messages, STAMP);
+        let mut out = BytesMut::new();
+        let stop = |reason: &str| {
+            format!("data: {{\"type\":\"message_delta\",\"delta\":{{\"stop_reason\":{reason}}}}}\n\n")
+        };
+        reader.read(stop("null").as_bytes(), &mut out);
+        assert_eq!((reader.is_finished(), reader.missing_end()), (false, None));
+        reader.read(stop("\"end_turn\"").as_bytes(), &mut out);
+        let end: &[u8] = b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+        assert_eq!((reader.is_finished(), reader.missing_end()), (true, Some(end)));
+        assert_eq!(reader.read(end, &mut out), EventKind::Done);
+        assert_eq!(reader.missing_end(), None);
     }
 
     #[test]

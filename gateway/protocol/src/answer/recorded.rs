@@ -7,6 +7,7 @@ use super::sse::SseSplitter;
 use super::usage::Usage;
 use super::{EventKind, Stamp, StreamReader, Whole, read_whole};
 use crate::api::Api;
+use crate::engine::RunningUsage;
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -18,7 +19,8 @@ macro_rules! recorded {
     };
 }
 
-/// A stream of some API: the recording, its content events, and its usage as prompt, cached, generated.
+/// A stream of some API: the recording, its content events, and its usage as prompt, cached,
+/// generated, where there is none from the timings.
 type Recording = (Api, &'static str, u32, Option<(u64, Option<u64>, u64)>);
 
 const STREAMS: [Recording; 9] = [
@@ -26,14 +28,15 @@ const STREAMS: [Recording; 9] = [
     (Api::Chat, recorded!("vllm-0.32.0-chat-stream-continuous-usage"), 3, Some((13, Some(0), 3))),
     (Api::Chat, recorded!("vllm-0.32.0-chat-stream-nousage"), 3, None),
     (Api::Chat, recorded!("llamacpp-chat-stream-usage"), 3, Some((13, Some(12), 3))),
-    (Api::Chat, recorded!("llamacpp-chat-stream-nousage"), 2, None),
+    (Api::Chat, recorded!("llamacpp-chat-stream-nousage"), 2, Some((13, Some(12), 3))),
     (Api::Completions, recorded!("vllm-0.32.0-completions-stream"), 3, Some((1, Some(0), 3))),
     (Api::Responses, recorded!("vllm-0.32.0-responses-stream"), 14, Some((11, Some(0), 16))),
     (Api::Messages, recorded!("vllm-0.32.0-messages-stream"), 3, Some((11, Some(0), 3))),
     (Api::Messages, recorded!("llamacpp-messages-stream"), 3, Some((11, Some(10), 3))),
 ];
 
-const STAMP: Stamp<'static> = Stamp { tier: Tier::Priority, model: Some("\"shown\""), usage_asked: true };
+const STAMP: Stamp<'static> =
+    Stamp { model: Some("\"shown\""), usage_asked: true, ..Stamp::of(Tier::Priority) };
 
 /// The body of a recording; one of them has no head.
 fn body(recording: &'static str) -> &'static [u8] {
@@ -59,11 +62,12 @@ fn play<'a>(api: Api, stamp: Stamp<'_>, pieces: impl IntoIterator<Item = &'a [u8
             match reader.read(&event, &mut output) {
                 EventKind::Content(choices) => played.content += choices,
                 EventKind::Done => played.done += 1,
-                EventKind::Preamble => {}
+                EventKind::Preamble | EventKind::Idle => {}
                 EventKind::Error(error) => panic!("{error:?}"),
             }
         }
     }
+    reader.flush(&mut output);
     played.usage = reader.usage();
     played.output = output.to_vec();
     played
@@ -118,13 +122,115 @@ fn who_asked_for_no_usage_gets_the_same_events_but_that_one() {
     for (api, recording, content, _) in STREAMS.into_iter().filter(|(api, ..)| api.form().stream_options) {
         let played = play(api, Stamp { usage_asked: false, ..STAMP }, [body(recording)]);
         let mut expected = events(body(recording));
-        expected.retain(|(_, event)| event["choices"] != serde_json::json!([]));
+        let usage = expected.iter().position(|(_, event)| event["choices"] == serde_json::json!([]));
+        let usage = usage.map(|at| expected.remove(at).1);
         for (_, event) in &mut expected {
             if let Some(usage) = event.get_mut("usage") {
                 *usage = Value::Null;
             }
         }
+        // What else came with the usage belongs to the chunk before `[DONE]`.
+        let last = expected.len() - 2;
+        for (name, value) in usage.iter().filter_map(Value::as_object).flatten() {
+            if name != "usage" && expected[last].1.get(name).is_none() {
+                expected[last].1[name] = value.clone();
+            }
+        }
         assert_eq!((events(&played.output), played.content), (expected, content));
+    }
+}
+
+/// The answer of a recording as the client gets it, with the id and the texts of another recording of the same request.
+fn like(stamp: Stamp<'_>, recording: &'static str, instead: &[(&str, &str)]) -> String {
+    let output = play(Api::Chat, stamp, [body(recording)]).output;
+    instead.iter().fold(String::from_utf8(output).unwrap(), |text, (own, other)| text.replace(own, other))
+}
+
+const CONTINUOUS: RunningUsage = RunningUsage::Continuous { null_without: false };
+
+/// Whatever was asked of vLLM for our sake, the client gets the bytes that it would have got without.
+#[test]
+fn case_r01_case_r09_the_bytes_are_those_of_an_engine_that_was_not_asked() {
+    let no_usage = recorded!("vllm-0.32.0-chat-stream-nousage");
+    let usage = recorded!("vllm-0.32.0-chat-stream-usage");
+    let continuous = recorded!("vllm-0.32.0-chat-stream-continuous-usage");
+    let from_usage = [
+        ("chatcmpl-90460529b25a1da7", "chatcmpl-830968529107edf7"),
+        ("\"gn\"", "\" @\""),
+        ("\"HAVE\"", "\" drive\""),
+        ("\"as\"", "\" spaces\""),
+    ];
+    let from_continuous = [
+        ("chatcmpl-a344782f113c21fd", "chatcmpl-830968529107edf7"),
+        ("////", " @"),
+        ("\" ne\"", "\" drive\""),
+        ("mtp", " spaces"),
+    ];
+    let plain = Stamp { usage_asked: false, ..STAMP };
+    let expected = like(plain, no_usage, &[]);
+    assert!(expected.contains("system_fingerprint"));
+
+    assert_eq!(like(plain, usage, &from_usage), expected);
+    let asked_by_us = Stamp { running: CONTINUOUS, ..plain };
+    assert_eq!(like(asked_by_us, continuous, &from_continuous), expected);
+    assert_eq!(like(asked_by_us, no_usage, &[]), expected);
+
+    let with_usage = like(STAMP, usage, &from_usage);
+    let running_by_us = Stamp { running: CONTINUOUS, ..STAMP };
+    assert_eq!(like(running_by_us, continuous, &from_continuous), with_usage);
+    let running_by_both = Stamp { running_shown: true, ..running_by_us };
+    assert_eq!(like(running_by_both, continuous, &[]).matches("\"usage\":{").count(), 5);
+}
+
+/// llama.cpp puts its timings into the chunk with the usage, and without one into the last chunk.
+#[test]
+fn case_r09_timings_of_llama_cpp_are_where_they_are_without_usage() {
+    let plain = Stamp { usage_asked: false, ..STAMP };
+    let hidden = like(
+        plain,
+        recorded!("llamacpp-chat-stream-usage"),
+        &[("chatcmpl-vUpY8tNZ7CTyvFX0F5k6EYyjT0tCPL8W", "chatcmpl-UW4MR0SuUUEGoWKP3PmuYtQHH9DyJuex")],
+    );
+    let without = like(plain, recorded!("llamacpp-chat-stream-nousage"), &[]);
+    let last = |stream: &str| -> String {
+        let chunk = stream.split("\n\n").find(|event| event.contains("\"length\"")).unwrap();
+        chunk.split("\"prompt_ms\"").next().unwrap().to_owned()
+    };
+    assert!(last(&without).contains("\"timings\":{\"cache_n\":12,"));
+    assert_eq!(last(&hidden), last(&without));
+}
+
+#[test]
+fn case_r01_recorded_running_usage_is_known_before_the_end() {
+    let stream = body(recorded!("vllm-0.32.0-chat-stream-continuous-usage"));
+    let mut reader = StreamReader::new(Api::Chat, Stamp { running: CONTINUOUS, ..STAMP });
+    let text = std::str::from_utf8(stream).unwrap();
+    let running: Vec<_> = text
+        .split_inclusive("\n\n")
+        .map(|event| {
+            reader.read(event.as_bytes(), &mut BytesMut::new());
+            reader.running().unwrap()
+        })
+        .collect();
+    assert_eq!(running, [0, 1, 2, 3, 3, 3]);
+}
+
+#[test]
+fn case_r04_every_recorded_stream_is_finished_before_its_last_event() {
+    for (nth, (api, recording, ..)) in STREAMS.into_iter().enumerate() {
+        let text = std::str::from_utf8(body(recording)).unwrap();
+        let events: Vec<&str> = text.split_inclusive("\n\n").collect();
+        let mut reader = StreamReader::new(api, STAMP);
+        for event in &events[..events.len() - 1] {
+            reader.read(event.as_bytes(), &mut BytesMut::new());
+        }
+        assert_eq!(reader.is_finished(), api != Api::Responses, "recording {nth}");
+        let end = reader.missing_end();
+        assert_eq!(
+            end,
+            (api != Api::Responses).then(|| events[events.len() - 1].as_bytes()),
+            "recording {nth}"
+        );
     }
 }
 
@@ -152,10 +258,13 @@ proptest! {
     fn any_split_of_the_bytes_gives_the_same_output(
         nth in 0..STREAMS.len(),
         usage_asked: bool,
+        running in 0..4usize,
         cuts in proptest::collection::vec(0usize..6_000, 0..40),
     ) {
         let (api, recording, ..) = STREAMS[nth];
-        let stamp = Stamp { usage_asked, ..STAMP };
+        let null = RunningUsage::Continuous { null_without: true };
+        let running = [RunningUsage::None, CONTINUOUS, null, RunningUsage::Timings][running];
+        let stamp = Stamp { usage_asked, running, ..STAMP };
         let body = body(recording);
         let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut % body.len()).collect();
         cuts.extend([0, body.len()]);

@@ -1,13 +1,13 @@
 //! The Responses API: typed, numbered events, with the response as it stands inside some of them.
 //!
-//! Content comes in events whose type ends in `.delta`; the response object, with tier, model and at last usage, in those
+//! Content comes in events whose type ends in `.delta`, and in whatever is not known to announce or to repeat; the response object, with tier, model and at last usage, in those
 //! that begin and end the answer. A stream is whole with `response.completed` or `response.incomplete`; one that ends
 //! with `response.failed` is an engine's error.
 
 use crate::answer::edits::Edits;
 use crate::answer::upstream_error::UpstreamError;
 use crate::answer::usage::Usage;
-use crate::answer::{EventKind, Stamp, Whole, has_value, is_object, present, reported};
+use crate::answer::{EventKind, Seen, Stamp, Whole, choices, has_other_than, is_object, present, reported};
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -20,9 +20,13 @@ struct Event<'a> {
     #[serde(borrow, default)]
     delta: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    item: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    part: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     response: Option<&'a RawValue>,
-    #[serde(default)]
-    sequence_number: Option<u64>,
+    #[serde(borrow, default)]
+    sequence_number: Option<&'a RawValue>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
 }
@@ -38,7 +42,7 @@ struct Response<'a> {
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    status: Option<Cow<'a, str>>,
+    status: Option<&'a RawValue>,
 }
 
 impl Response<'_> {
@@ -59,14 +63,12 @@ impl Response<'_> {
     }
 }
 
-/// Reads one event, whose payload is `json`. `sequence` becomes the number of an event that would follow. `None`: it is
-/// no event of this API.
+/// Reads one event, whose payload is `json`. `None`: it is no event of this API.
 pub(super) fn read_event(
     event: &[u8],
     json: &str,
     stamp: Stamp<'_>,
-    seen: &mut Option<Usage>,
-    sequence: &mut u64,
+    seen: &mut Seen,
     out: &mut BytesMut,
 ) -> Option<EventKind> {
     let read: Event<'_> = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
@@ -78,30 +80,90 @@ pub(super) fn read_event(
         return Some(EventKind::Error(error));
     }
     // What follows an event that passes comes after it. An error of the engine does not pass.
-    let after = read.sequence_number.map_or(*sequence, |number| (*sequence).max(number.saturating_add(1)));
+    let number = read.sequence_number.and_then(|number| number.get().parse::<u64>().ok());
+    let after = number.map_or(seen.sequence, |number| seen.sequence.max(number.saturating_add(1)));
     let Some(raw) = read.response.filter(|raw| is_object(raw.get())) else {
-        *sequence = after;
+        seen.sequence = after;
         out.extend_from_slice(event);
-        let content = read.r#type.ends_with(".delta") && read.delta.is_some_and(has_value);
-        return Some(if content { EventKind::Content(1) } else { EventKind::Preamble });
+        return Some(read.kind(json, seen));
     };
     let response: Response<'_> = serde_json::from_str(raw.get()).ok()?;
-    *seen = response.usage().or(*seen);
+    seen.usage = response.usage().map(|told| told.after(seen.usage)).or(seen.usage);
     if matches!(&*read.r#type, "response.failed" | "response.cancelled") {
         return Some(EventKind::Error(response.failure()));
     }
-    *sequence = after;
+    seen.sequence = after;
     let mut edits = Edits::new(event);
     response.write(raw.get(), stamp, &mut edits);
     edits.append_to(out);
-    let is_last = matches!(&*read.r#type, "response.completed" | "response.incomplete");
-    Some(if is_last { EventKind::Done } else { EventKind::Preamble })
+    Some(match &*read.r#type {
+        "response.completed" | "response.incomplete" => EventKind::Done,
+        "response.created" | "response.in_progress" | "response.queued" => EventKind::Preamble,
+        _ => seen.maybe(),
+    })
+}
+
+/// Members that say where an event belongs, not what was generated.
+const PLACES: [&str; 11] = [
+    "type",
+    "sequence_number",
+    "item_id",
+    "output_index",
+    "content_index",
+    "summary_index",
+    "annotation_index",
+    "response_id",
+    "event_id",
+    "status",
+    "obfuscation",
+];
+
+/// Members of an item that are there before anything of it was generated.
+const OF_NEW_ITEMS: [&str; 5] = ["id", "type", "role", "status", "phase"];
+
+impl Event<'_> {
+    /// What an event without a response means.
+    fn kind(&self, json: &str, seen: &mut Seen) -> EventKind {
+        let has_value = |value: Option<&RawValue>| value.is_some_and(choices::has_value);
+        match &*self.r#type {
+            "ping" | "keepalive" => EventKind::Idle,
+            "response.created" | "response.in_progress" | "response.queued" => EventKind::Preamble,
+            // The name of a called tool is generated; an empty message is not.
+            "response.output_item.added"
+                if self.item.is_none_or(|item| !has_other_than(&OF_NEW_ITEMS, item.get())) =>
+            {
+                EventKind::Preamble
+            }
+            "response.content_part.added" | "response.reasoning_summary_part.added"
+                if self.part.is_none_or(|part| !has_other_than(&["type"], part.get())) =>
+            {
+                EventKind::Preamble
+            }
+            // Whole parts after their deltas, and the states of tools that run elsewhere.
+            kind if [".done", ".in_progress", ".completed", ".searching", ".interpreting", ".generating"]
+                .iter()
+                .any(|end| kind.ends_with(end)) =>
+            {
+                if has_other_than(&PLACES, json) {
+                    seen.maybe()
+                } else {
+                    EventKind::Preamble
+                }
+            }
+            kind if self.delta.is_some() || kind.ends_with(".delta") => {
+                let is_valued = has_value(self.delta) || has_other_than(&PLACES, json);
+                seen.delta(is_valued)
+            }
+            _ if has_other_than(&PLACES, json) => seen.step(),
+            _ => seen.maybe(),
+        }
+    }
 }
 
 /// Reads a whole answer. `None`: not of this shape.
 pub(super) fn read_whole(body: &Bytes, json: &str, stamp: Stamp<'_>) -> Option<Whole> {
     let response: Response<'_> = serde_json::from_str(json).ok()?;
-    if matches!(response.status.as_deref(), Some("failed" | "cancelled")) {
+    if matches!(response.status.map(RawValue::get), Some("\"failed\"" | "\"cancelled\"")) {
         return Some(Whole::Error(response.failure()));
     }
     if let Some(error) = reported(response.error, json) {
@@ -120,8 +182,7 @@ mod tests {
     use crate::api::Api;
     use shedder::Tier;
 
-    const STAMP: Stamp<'static> =
-        Stamp { tier: Tier::Priority, model: Some("\"shown\""), usage_asked: false };
+    const STAMP: Stamp<'static> = Stamp { model: Some("\"shown\""), ..Stamp::of(Tier::Priority) };
 
     fn read(reader: &mut StreamReader<'_>, json: &str) -> (EventKind, String) {
         let mut out = BytesMut::new();
@@ -159,20 +220,76 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_delta_is_content_and_empty_ones_are_not() {
-        let mut reader = StreamReader::new(Api::Responses, STAMP);
+    fn every_kind_of_delta_is_content_and_announcements_are_not() {
         for (event, content) in [
             (r#"{"type":"response.output_text.delta","delta":"a"}"#, true),
             (r#"{"type":"response.reasoning_text.delta","delta":"hm"}"#, true),
             (r#"{"type":"response.function_call_arguments.delta","delta":"{"}"#, true),
             (r#"{"type":"response.refusal.delta","delta":"no"}"#, true),
-            (r#"{"type":"response.output_text.delta","delta":""}"#, false),
-            (r#"{"type":"response.output_text.done","text":"a"}"#, false),
+            (r#"{"type":"response.output_item.added","item":{"type":"function_call","name":"f"}}"#, true),
+            (r#"{"type":"response.output_text.delta","delta":"","logprobs":[]}"#, false),
+            (
+                r#"{"type":"response.output_item.added","item":{"id":"m","type":"message","status":"in_progress","role":"assistant","content":[]}}"#,
+                false,
+            ),
+            (r#"{"type":"response.output_item.added","item":{"type":"reasoning","summary":[]}}"#, false),
+            (
+                r#"{"type":"response.content_part.added","item_id":"m","part":{"type":"output_text","text":"","annotations":[]}}"#,
+                false,
+            ),
             (r#"{"type":"response.created","response":{"model":"m"}}"#, false),
+            (r#"{"type":"response.queued","response":{"model":"m"}}"#, false),
         ] {
             let expected = if content { EventKind::Content(1) } else { EventKind::Preamble };
+            let mut reader = StreamReader::new(Api::Responses, STAMP);
             assert_eq!(read(&mut reader, event).0, expected, "{event}");
         }
+    }
+
+    #[test]
+    fn what_repeats_the_deltas_is_no_step_and_alone_is_one() {
+        let done = r#"{"type":"response.output_text.done","item_id":"m","text":"a"}"#;
+        let mut reader = StreamReader::new(Api::Responses, STAMP);
+        assert_eq!(read(&mut reader, done).0, EventKind::Content(1), "of an engine that sends no deltas");
+        assert_eq!(read(&mut reader, done).0, EventKind::Preamble);
+        assert_eq!(reader.steps_of_longest(), 1);
+    }
+
+    #[test]
+    fn case_r01_each_later_delta_is_a_step_though_it_is_empty() {
+        let mut reader = StreamReader::new(Api::Responses, STAMP);
+        let empty = r#"{"type":"response.output_text.delta","item_id":"m","delta":"","logprobs":[]}"#;
+        let kinds = [(); 3].map(|()| read(&mut reader, empty).0);
+        assert_eq!(kinds, [EventKind::Preamble, EventKind::Content(1), EventKind::Content(1)]);
+    }
+
+    #[test]
+    fn case_r02_what_is_not_known_is_content() {
+        for event in [
+            r#"{"type":"response.made_up.delta","made_up":"x"}"#,
+            r#"{"type":"response.made_up","text":"x"}"#,
+            r#"{"type":"made_up"}"#,
+            r#"{"type":"made_up","response":{"id":"1"}}"#,
+            r#"{"type":7,"delta":"x"}"#,
+            "not JSON",
+        ] {
+            let mut reader = StreamReader::new(Api::Responses, STAMP);
+            assert_eq!(read(&mut reader, event).0, EventKind::Content(1), "{event}");
+        }
+        let mut reader = StreamReader::new(Api::Responses, STAMP);
+        let thought = r#"{"type":"response.thought","item_id":"m","text":"x"}"#;
+        let kinds = [(); 2].map(|()| read(&mut reader, thought).0);
+        assert_eq!(kinds, [EventKind::Content(1), EventKind::Content(1)]);
+    }
+
+    #[test]
+    fn case_r04_only_its_own_last_event_ends_a_response() {
+        let mut reader = StreamReader::new(Api::Responses, STAMP);
+        read(&mut reader, r#"{"type":"response.output_item.done","item":{"status":"completed"}}"#);
+        assert_eq!((reader.is_finished(), reader.missing_end()), (false, None));
+        let end = r#"{"type":"response.incomplete","sequence_number":-1,"response":{"status":7}}"#;
+        assert_eq!(read(&mut reader, end).0, EventKind::Done, "odd members do not hide it");
+        assert_eq!((reader.is_finished(), reader.missing_end()), (true, None));
     }
 
     #[test]

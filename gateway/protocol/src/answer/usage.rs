@@ -1,87 +1,178 @@
 //! What an engine says it used, read with suspicion.
 //!
-//! Engines leave fields out, send `null`, and some report more cached tokens than the prompt has. Missing or
-//! null cached tokens are *unknown*, not zero: then our own estimate counts. Numbers that cannot be are
-//! clamped, and the answer is counted as anomalous so that operators see it.
+//! Engines leave fields out, send `null`, and some report more cached tokens than the prompt has. Missing or null cached
+//! tokens are *unknown*, not zero: then our own estimate counts. Each number is read on its own: one that cannot be is
+//! unknown like one that is missing, marks the usage as anomalous so that operators see it, and leaves the others as
+//! they are.
 
 use crate::answer::is_object;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 /// More tokens than this in one request are a fault of the engine's report, not a use: about a thousand
 /// full windows of the largest models.
 pub const TOKENS_MAX: u64 = 1 << 30;
 
-/// Tokens of one request as the engine reports them, clamped.
+/// Tokens of one request as the engine reports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Prompt tokens, cached ones included.
+    /// Prompt tokens, cached ones included; 0 where the engine did not say, or said what cannot be.
     pub prompt: u64,
     /// Of these, served from the engine's prefix cache; `None`: the engine did not say.
     pub cached: Option<u64>,
-    /// Generated tokens, reasoning included.
+    /// Generated tokens, reasoning included; 0 as with the prompt.
     pub generated: u64,
-    /// Whether a number had to be clamped.
+    /// Whether a number could not be.
     pub anomalous: bool,
 }
 
 #[derive(Debug, Deserialize)]
-struct RawUsage {
-    prompt_tokens: Option<f64>,
-    completion_tokens: Option<f64>,
+struct RawUsage<'a> {
+    #[serde(borrow, default)]
+    prompt_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    completion_tokens: Option<&'a RawValue>,
     /// All that routes without output report, on some engines.
-    total_tokens: Option<f64>,
-    prompt_tokens_details: Option<RawDetails>,
+    #[serde(borrow, default)]
+    total_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    prompt_tokens_details: Option<&'a RawValue>,
     /// Some services put it at the top level.
-    cached_tokens: Option<f64>,
+    #[serde(borrow, default)]
+    cached_tokens: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
-struct RawDetails {
-    cached_tokens: Option<f64>,
+struct RawDetails<'a> {
+    #[serde(borrow, default)]
+    cached_tokens: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
-struct RawResponsesUsage {
-    input_tokens: f64,
-    output_tokens: Option<f64>,
-    input_tokens_details: Option<RawDetails>,
+struct RawResponsesUsage<'a> {
+    #[serde(borrow, default)]
+    input_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    output_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    total_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    input_tokens_details: Option<&'a RawValue>,
+}
+
+/// llama.cpp's own report, which it may send with each token.
+#[derive(Debug, Deserialize)]
+struct RawTimings<'a> {
+    #[serde(borrow, default)]
+    cache_n: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    prompt_n: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    predicted_n: Option<&'a RawValue>,
+}
+
+/// Reads numbers and remembers whether all of them can be.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    /// Whether one cannot be.
+    pub(super) anomalous: bool,
+}
+
+impl Numbers {
+    /// The tokens that `raw` tells; `None` where it tells none, or what cannot be.
+    pub(super) fn tokens(&mut self, raw: Option<&RawValue>) -> Option<u64> {
+        let raw = raw.map(RawValue::get).filter(|raw| *raw != "null")?;
+        let told = serde_json::from_str::<f64>(raw).ok();
+        let tokens = told.filter(|n| n.fract() == 0.0 && (0.0..=TOKENS_MAX as f64).contains(n));
+        self.anomalous |= tokens.is_none();
+        tokens.map(|tokens| tokens as u64)
+    }
+
+    fn cached_in(&mut self, details: Option<&RawValue>) -> Option<u64> {
+        let raw = details.map(RawValue::get).filter(|raw| *raw != "null")?;
+        match serde_json::from_str::<RawDetails<'_>>(raw).ok().filter(|_| is_object(raw)) {
+            Some(details) => self.tokens(details.cached_tokens),
+            None => {
+                self.anomalous = true;
+                None
+            }
+        }
+    }
+
+    /// The usage of what was read; of prompt and generated tokens one that is unknown is the rest of the total.
+    pub(super) fn usage(
+        mut self,
+        prompt: Option<u64>,
+        cached: Option<u64>,
+        generated: Option<u64>,
+        total: Option<u64>,
+    ) -> Usage {
+        let rest = |known: Option<u64>| total.zip(known).map(|(total, known)| total.saturating_sub(known));
+        let (prompt, generated) = match (prompt, generated) {
+            (None, None) => (total, None),
+            (prompt, generated) => (prompt.or_else(|| rest(generated)), generated.or_else(|| rest(prompt))),
+        };
+        let prompt = prompt.unwrap_or(0);
+        self.anomalous |= prompt > 0 && cached.is_some_and(|cached| cached > prompt);
+        // Of a prompt that is unknown no part is known.
+        let cached = cached.filter(|_| prompt > 0).map(|cached| cached.min(prompt));
+        Usage { prompt, cached, generated: generated.unwrap_or(0), anomalous: self.anomalous }
+    }
 }
 
 impl Usage {
-    /// Reads the `usage` object that most of OpenAI's APIs share. `None`: not an object of numbers.
+    /// Reads the `usage` object that most of OpenAI's APIs share. `None`: no object, or none with tokens in it.
     #[must_use]
     pub fn from_openai(json: &str) -> Option<Usage> {
-        let raw: RawUsage = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
-        let generated = raw.completion_tokens.unwrap_or(0.0);
-        let prompt = raw.prompt_tokens.or_else(|| raw.total_tokens.map(|total| total - generated))?;
-        let cached =
-            raw.prompt_tokens_details.and_then(|details| details.cached_tokens).or(raw.cached_tokens);
-        Some(Usage::of(prompt, cached, generated))
+        let raw: RawUsage<'_> = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
+        raw.prompt_tokens.or(raw.completion_tokens).or(raw.total_tokens)?;
+        let mut numbers = Numbers::default();
+        let (prompt, generated) = (numbers.tokens(raw.prompt_tokens), numbers.tokens(raw.completion_tokens));
+        let total = numbers.tokens(raw.total_tokens);
+        let nested = numbers.cached_in(raw.prompt_tokens_details);
+        let cached = nested.or_else(|| numbers.tokens(raw.cached_tokens));
+        Some(numbers.usage(prompt, cached, generated, total))
     }
 
-    /// Reads the `usage` object of the Responses API. `None`: not an object of numbers.
+    /// Reads the `usage` object of the Responses API. `None`: no object, or none with tokens in it.
     #[must_use]
     pub fn from_responses(json: &str) -> Option<Usage> {
-        let raw: RawResponsesUsage = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
-        let cached = raw.input_tokens_details.and_then(|details| details.cached_tokens);
-        Some(Usage::of(raw.input_tokens, cached, raw.output_tokens.unwrap_or(0.0)))
+        let raw: RawResponsesUsage<'_> = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
+        raw.input_tokens.or(raw.output_tokens).or(raw.total_tokens)?;
+        let mut numbers = Numbers::default();
+        let (prompt, generated) = (numbers.tokens(raw.input_tokens), numbers.tokens(raw.output_tokens));
+        let total = numbers.tokens(raw.total_tokens);
+        let cached = numbers.cached_in(raw.input_tokens_details);
+        Some(numbers.usage(prompt, cached, generated, total))
     }
 
-    /// Usage of these numbers, clamped.
+    /// Reads llama.cpp's `timings`, which count what was computed of the prompt and what was not apart. `None`: no
+    /// object, or none with tokens in it.
     #[must_use]
-    pub fn of(prompt: f64, cached: Option<f64>, generated: f64) -> Usage {
-        let mut anomalous = false;
-        let prompt = clamp(prompt, TOKENS_MAX, &mut anomalous);
-        let generated = clamp(generated, TOKENS_MAX, &mut anomalous);
-        let cached = cached.map(|cached| clamp(cached, prompt, &mut anomalous));
-        Usage { prompt, cached, generated, anomalous }
+    pub fn from_timings(json: &str) -> Option<Usage> {
+        let raw: RawTimings<'_> = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
+        raw.prompt_n.or(raw.predicted_n)?;
+        let mut numbers = Numbers::default();
+        let (computed, cached) = (numbers.tokens(raw.prompt_n), numbers.tokens(raw.cache_n));
+        let generated = numbers.tokens(raw.predicted_n);
+        let prompt = computed.map(|computed| computed.saturating_add(cached.unwrap_or(0)));
+        Some(numbers.usage(prompt, cached, generated, None))
     }
-}
 
-fn clamp(tokens: f64, max: u64, anomalous: &mut bool) -> u64 {
-    let clamped = tokens.clamp(0.0, max as f64);
-    *anomalous |= clamped != tokens || tokens.fract() != 0.0;
-    clamped as u64
+    /// What is known after this report, given what was told `before` in the same answer: what this one leaves out
+    /// stays.
+    #[must_use]
+    pub fn after(self, before: Option<Usage>) -> Usage {
+        let Some(before) = before else { return self };
+        let told = |now: u64, before: u64| if now > 0 { now } else { before };
+        let prompt = told(self.prompt, before.prompt);
+        Usage {
+            prompt,
+            cached: self.cached.or(before.cached).map(|cached| cached.min(prompt)),
+            generated: told(self.generated, before.generated),
+            anomalous: self.anomalous || before.anomalous,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -124,16 +215,71 @@ mod tests {
 
     /// Report A6: cached beyond the prompt, negative, huge.
     #[test]
-    fn report_a6_impossible_numbers_are_clamped_and_marked() {
+    fn report_a6_impossible_numbers_are_unknown_and_marked() {
         for (json, expected) in [
             (r#"{"prompt_tokens":9,"completion_tokens":-5,"cached_tokens":100}"#, (9, Some(9), 0)),
-            (r#"{"prompt_tokens":-1,"completion_tokens":1e300}"#, (0, None, TOKENS_MAX)),
+            (r#"{"prompt_tokens":-1,"completion_tokens":1e300}"#, (0, None, 0)),
         ] {
             let usage = Usage::from_openai(json).unwrap();
             assert_eq!((usage.prompt, usage.cached, usage.generated), expected);
             assert!(usage.anomalous, "{json}");
         }
-        assert_eq!(Usage::from_openai(r#"{"prompt_tokens":"9"}"#), None);
-        assert_eq!(Usage::from_openai("[]"), None);
+        for nothing in ["[]", "{}", "null", "7", r#"{"requests":1}"#] {
+            assert_eq!(Usage::from_openai(nothing), None, "{nothing}");
+            assert_eq!(Usage::from_responses(nothing), None, "{nothing}");
+            assert_eq!(Usage::from_timings(nothing), None, "{nothing}");
+        }
+    }
+
+    /// One number that cannot be, of every kind and in every place: the others are read.
+    #[test]
+    fn case_r08_one_impossible_number_leaves_the_others() {
+        for bad in ["-1", "9007199254740993", "1e300", "1.5", "\"7\"", "true", "[]", "{}"] {
+            let read = |prompt: &str, generated: &str, cached: &str| {
+                let openai = format!(
+                    r#"{{"prompt_tokens":{prompt},"completion_tokens":{generated},"prompt_tokens_details":{{"cached_tokens":{cached}}}}}"#
+                );
+                let responses = openai
+                    .replace("prompt_tokens_details", "input_tokens_details")
+                    .replace("prompt_tokens", "input_tokens")
+                    .replace("completion_tokens", "output_tokens");
+                let usage = Usage::from_openai(&openai).unwrap();
+                assert_eq!(Usage::from_responses(&responses), Some(usage));
+                assert!(usage.anomalous, "{openai}");
+                (usage.prompt, usage.cached, usage.generated)
+            };
+            assert_eq!(read(bad, "3", "0"), (0, None, 3));
+            assert_eq!(read("9", bad, "8"), (9, Some(8), 0));
+            assert_eq!(read("9", "3", bad), (9, None, 3));
+        }
+        let odd =
+            Usage::from_openai(r#"{"prompt_tokens":9,"completion_tokens":3,"prompt_tokens_details":7}"#);
+        assert_eq!(odd, Some(Usage { prompt: 9, cached: None, generated: 3, anomalous: true }));
+    }
+
+    #[test]
+    fn case_r08_a_number_that_cannot_be_is_the_rest_of_the_total() {
+        let read = |json: &str| Usage::from_openai(json).map(|usage| (usage.prompt, usage.generated));
+        assert_eq!(read(r#"{"prompt_tokens":-1,"completion_tokens":3,"total_tokens":12}"#), Some((9, 3)));
+        assert_eq!(read(r#"{"prompt_tokens":9,"completion_tokens":"x","total_tokens":12}"#), Some((9, 3)));
+        assert_eq!(read(r#"{"completion_tokens":3}"#), Some((0, 3)));
+    }
+
+    #[test]
+    fn timings_of_llama_cpp_tell_the_prompt_in_two_parts() {
+        let usage = Usage::from_timings(r#"{"cache_n":12,"prompt_n":1,"predicted_n":3,"prompt_ms":0.2}"#);
+        assert_eq!(usage, Some(Usage { prompt: 13, cached: Some(12), generated: 3, anomalous: false }));
+        let old = Usage::from_timings(r#"{"prompt_n":13,"predicted_n":3}"#);
+        assert_eq!(old.map(|usage| (usage.prompt, usage.cached)), Some((13, None)));
+    }
+
+    #[test]
+    fn a_later_report_keeps_what_it_leaves_out() {
+        let running = Usage { prompt: 13, cached: None, generated: 2, anomalous: false };
+        let last = Usage { prompt: 13, cached: Some(8), generated: 3, anomalous: false };
+        assert_eq!(last.after(Some(running)), last);
+        assert_eq!(running.after(Some(last)), Usage { generated: 2, ..last });
+        assert_eq!(Usage::default().after(Some(last)), last);
+        assert_eq!(last.after(None), last);
     }
 }

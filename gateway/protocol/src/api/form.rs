@@ -74,7 +74,8 @@ const OPEN_AI: Form = Form {
 /// What the routes without output have in common.
 const POOLING: Form = Form { has_output: false, streams: false, stream_options: false, ..OPEN_AI };
 
-/// Chat completions. `n_predict` and `n_cmpl` are llama.cpp's own names, which it prefers to the common ones.
+/// Chat completions. `n_predict` and `n_cmpl` are llama.cpp's own names, which it prefers to the common ones, on every
+/// API that it turns into this one.
 pub static CHAT: Form = Form {
     path: "/v1/chat/completions",
     asked: Member::Messages,
@@ -102,7 +103,7 @@ pub static RESPONSES: Form = Form {
     asked: Member::Input,
     prompt: &[Member::Instructions, Member::Input],
     prompts: prompts::of_items,
-    maxima: &[Member::MaxOutputTokens],
+    maxima: &[Member::MaxOutputTokens, Member::NPredict],
     stream_options: false,
     refused: &[
         (Member::PreviousResponseId, NOT_STORED),
@@ -120,7 +121,7 @@ pub static MESSAGES: Form = Form {
     asked: Member::Messages,
     prompt: &[Member::System, Member::Messages],
     prompts: prompts::of_messages,
-    maxima: &[Member::MaxTokens],
+    maxima: &[Member::MaxTokens, Member::NPredict],
     stream_options: false,
     ..OPEN_AI
 };

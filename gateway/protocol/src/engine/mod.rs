@@ -77,6 +77,21 @@ impl Engine {
     }
 }
 
+/// How an engine can tell in the middle of a stream of chunks what it used so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RunningUsage {
+    /// Not at all, or nobody knows: an engine that checks its members may answer an unknown one with 400.
+    #[default]
+    None,
+    /// `usage` in each chunk, for `continuous_usage_stats` in `stream_options`.
+    Continuous {
+        /// Whether chunks have `"usage": null` without it, instead of none.
+        null_without: bool,
+    },
+    /// `timings` in each chunk, for `timings_per_token`.
+    Timings,
+}
+
 /// The numbers that an engine takes for the two tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Priorities {
@@ -133,6 +148,18 @@ impl Engine {
         matches!(self, Engine::Llamacpp)
     }
 
+    /// How it tells in the middle of a stream what it used so far, on chat completions and completions. vLLM leaves
+    /// members out that are not set, SGLang writes them as null.
+    #[must_use]
+    pub fn running_usage(self) -> RunningUsage {
+        match self {
+            Engine::Vllm => RunningUsage::Continuous { null_without: false },
+            Engine::Sglang => RunningUsage::Continuous { null_without: true },
+            Engine::Llamacpp => RunningUsage::Timings,
+            _ => RunningUsage::None,
+        }
+    }
+
     /// Whether it is known to stop working on a request when the connection closes.
     #[must_use]
     pub fn aborts(self) -> bool {
@@ -152,5 +179,16 @@ mod tests {
         let sglang = Engine::Sglang.priorities().unwrap();
         assert!(sglang.of(Tier::Priority) > sglang.of(Tier::Regular), "SGLang: higher first");
         assert_eq!(Engine::Llamacpp.priorities(), None);
+    }
+
+    #[test]
+    fn case_r01_running_usage_is_asked_of_engines_that_are_known_to_have_it() {
+        for engine in
+            [Engine::Openai, Engine::Tgi, Engine::Ollama, Engine::Lmdeploy, Engine::Trtllm, Engine::Dynamo]
+        {
+            assert_eq!(engine.running_usage(), RunningUsage::None, "{engine:?}");
+        }
+        assert_eq!(Engine::Llamacpp.running_usage(), RunningUsage::Timings);
+        assert!(matches!(Engine::Vllm.running_usage(), RunningUsage::Continuous { .. }));
     }
 }

@@ -129,9 +129,8 @@ static SGLANG: [Preset; 13] = [
     deny("return_hidden_states", "returns megabytes for each token"),
 ];
 
-static LLAMACPP: [Preset; 4] = [
+static LLAMACPP: [Preset; 3] = [
     strip("id_slot", "chooses a slot, past the server's own choice of the best cached one"),
-    strip("n_predict", "overrules max_tokens, which is what is reserved and counted"),
     strip("n_cmpl", "another name of n; answers that are not counted"),
     strip("return_progress", "adds events that are no part of OpenAI's API to the stream"),
 ];

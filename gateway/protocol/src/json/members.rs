@@ -50,6 +50,8 @@ members! {
     Functions = "functions",
     Suffix = "suffix",
     Echo = "echo",
+    Stop = "stop",
+    StopSequences = "stop_sequences",
     Query = "query",
     Queries = "queries",
     Documents = "documents",

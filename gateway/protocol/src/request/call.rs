@@ -4,16 +4,20 @@
 //! `stream_options`, so that usage always comes. Everything else stays byte for byte. Because we write what
 //! decides, the engine cannot read another model or another stream flag than was admitted and charged.
 
+use crate::answer::Stamp;
 use crate::api::prompts::Prompts;
 use crate::api::{Api, Family, Form};
+use crate::engine::{Engine, RunningUsage};
 use crate::json::depth::nests_at_most;
 use crate::json::members::{Member, Members, Parameter};
 use crate::refusal::{Reason, Refusal};
 use crate::request::policy::Edits;
 use crate::request::prompt_text::PromptText;
+use crate::request::stops;
 use crate::stable_hash;
 use bytes::Bytes;
 use serde::Deserialize;
+use shedder::Tier;
 use std::ops::Range;
 
 /// Most choices (`n`) of one request. Each is a stream of its own in the engine; OpenAI's own bound is 128.
@@ -64,8 +68,8 @@ pub struct Call {
     continuous_usage: bool,
     model_at: Range<usize>,
     stream_options_at: Option<Range<usize>>,
-    /// Where the tier lies, and what an engine is told instead.
-    service_tier_at: Option<(Range<usize>, &'static str)>,
+    /// Where the tier lies, if one is asked for.
+    service_tier_at: Option<Range<usize>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,9 +98,9 @@ impl Call {
         refuse_unmetered(form, &members)?;
         let stream = stream(form, &members)?;
         let options = stream_options(form, &members, stream)?;
+        stops::check(&members)?;
         let prompts = (form.prompts)(&members)?;
         let spans = form.prompt.iter().filter_map(|&m| members.raw(m).and_then(|_| members.span(m)));
-        let (tier, tier_told) = tier(form.family, &members)?;
         Ok(Call {
             api,
             model,
@@ -106,14 +110,14 @@ impl Call {
             max_tokens: max_tokens(form, &members)?,
             choices: choices(form, &members)?.saturating_mul(prompts.count),
             prompts,
-            tier,
+            tier: tier(&members)?,
             affinity: affinity(form, &members),
             prompt: spans.collect(),
             tools: members.raw(Member::Tools).and_then(|_| members.span(Member::Tools)),
             parameters: members.parameters(text),
             model_at: members.span(Member::Model).unwrap_or_default(),
             stream_options_at: members.span(Member::StreamOptions),
-            service_tier_at: members.span(Member::ServiceTier).zip(tier_told),
+            service_tier_at: members.raw(Member::ServiceTier).and_then(|_| members.span(Member::ServiceTier)),
             body: body.clone(),
         })
     }
@@ -130,10 +134,42 @@ impl Call {
         self.body.len() as u64 + self.prompts.repeated_bytes
     }
 
-    /// Whether the engine was asked for running usage on each chunk.
+    /// Whether the client asked for running usage on each chunk.
     #[must_use]
     pub fn has_running_usage(&self) -> bool {
         self.continuous_usage
+    }
+
+    /// How `engine` is asked to tell in the middle of the stream what it used so far.
+    #[must_use]
+    pub fn running_usage(&self, engine: Engine) -> RunningUsage {
+        if self.stream && self.api.form().stream_options {
+            engine.running_usage()
+        } else {
+            RunningUsage::None
+        }
+    }
+
+    /// What is written into the answer of `engine`, which serves it as `tier` and knows the model as `served_model`.
+    #[must_use]
+    pub fn stamp(&self, served_model: &str, engine: Engine, tier: Tier) -> Stamp<'_> {
+        let running = self.running_usage(engine);
+        Stamp {
+            tier,
+            model: self.name_shown(served_model),
+            usage_asked: self.usage_asked,
+            running,
+            running_shown: match running {
+                RunningUsage::None => false,
+                // SGLang tells it also without the chunk at the end, vLLM does not.
+                RunningUsage::Continuous { null_without } => {
+                    self.continuous_usage && (self.usage_asked || null_without)
+                }
+                RunningUsage::Timings => self.timings_asked(),
+            },
+            choices: self.choices,
+            prompts: self.prompts.count,
+        }
     }
 
     /// The text of a dialogue; `None` where there is more than text in it, or no dialogue.
@@ -146,25 +182,34 @@ impl Call {
         PromptText::of_dialogue(self.prompt.iter().map(part))
     }
 
-    /// The body for an engine that knows the model as `served_model`, as consecutive pieces: ours and slices of
-    /// the client's, changed by the `edits` of the deployment. No copy of the client's bytes.
+    /// The body for `engine`, which serves it as `tier` and knows the model as `served_model`, as consecutive pieces:
+    /// ours and slices of the client's, changed by the `edits` of the deployment. No copy of the client's bytes.
     #[must_use]
-    pub fn forwarded(&self, served_model: &str, edits: Edits) -> Vec<Bytes> {
+    pub fn forwarded(&self, served_model: &str, engine: Engine, tier: Tier, edits: Edits) -> Vec<Bytes> {
         let mut edits = edits;
         edits.push((self.model_at.clone(), quoted(served_model)));
-        if let Some((at, told)) = &self.service_tier_at {
-            edits.push((at.clone(), Bytes::from_static(told.as_bytes())));
+        if let Some(at) = &self.service_tier_at {
+            edits.push((at.clone(), Bytes::from_static(tier_told(self.api.form().family, tier).as_bytes())));
         }
+        let mut members = String::new();
         if self.stream && self.api.form().stream_options {
-            let value = self.upstream_stream_options();
+            let value = self.upstream_stream_options(engine);
             match &self.stream_options_at {
                 Some(at) => edits.push((at.clone(), Bytes::from_static(value.as_bytes()))),
-                None => {
-                    let after_brace = self.body.iter().position(|&b| b == b'{').map_or(0, |at| at + 1);
-                    let member = format!("\"stream_options\":{value},");
-                    edits.push((after_brace..after_brace, Bytes::from(member)));
-                }
+                None => members.extend(["\"stream_options\":", value, ","]),
             }
+        }
+        if self.running_usage(engine) == RunningUsage::Timings {
+            let before = edits.len();
+            let written = self.timings_at().map(|at| (at, Bytes::from_static(b"true")));
+            edits.extend(written);
+            if edits.len() == before {
+                members.push_str("\"timings_per_token\":true,");
+            }
+        }
+        if !members.is_empty() {
+            let after_brace = self.body.iter().position(|&b| b == b'{').map_or(0, |at| at + 1);
+            edits.push((after_brace..after_brace, Bytes::from(members)));
         }
         edits.sort_by_key(|(at, _)| (at.start, at.end));
         splice(&self.body, edits)
@@ -177,12 +222,24 @@ impl Call {
         asked.filter(|_| self.model != served_model)
     }
 
-    fn upstream_stream_options(&self) -> &'static str {
-        if self.continuous_usage {
+    fn upstream_stream_options(&self, engine: Engine) -> &'static str {
+        let is_told = matches!(self.running_usage(engine), RunningUsage::Continuous { .. });
+        if self.continuous_usage || is_told {
             r#"{"include_usage":true,"continuous_usage_stats":true}"#
         } else {
             r#"{"include_usage":true}"#
         }
+    }
+
+    /// Where the values of `timings_per_token` lie, which llama.cpp takes.
+    fn timings_at(&self) -> impl DoubleEndedIterator<Item = Range<usize>> {
+        let of_timings = |parameter: &&Parameter| parameter.name(&self.body) == "timings_per_token";
+        self.parameters.iter().filter(of_timings).map(|parameter| parameter.value.clone())
+    }
+
+    /// Whether the client asked for them itself. Of two llama.cpp takes the last.
+    fn timings_asked(&self) -> bool {
+        self.timings_at().next_back().is_some_and(|at| self.body.get(at) == Some(b"true"))
     }
 }
 
@@ -282,25 +339,26 @@ fn choices(form: &Form, members: &Members<'_>) -> Result<u32, Refusal> {
     Ok(most)
 }
 
-/// The tier that is asked for, and what the engine is told in its place: engines that check the value know their
-/// family's names only, and we know more.
-fn tier(family: Family, members: &Members<'_>) -> Result<(TierWish, Option<&'static str>), Refusal> {
-    let Some(raw) = members.raw(Member::ServiceTier) else { return Ok((TierWish::Default, None)) };
+/// The tier that is asked for.
+fn tier(members: &Members<'_>) -> Result<TierWish, Refusal> {
+    let Some(raw) = members.raw(Member::ServiceTier) else { return Ok(TierWish::Default) };
     let name: String = parse(raw, "service_tier", "a string")?;
-    let wish = match name.as_str() {
+    Ok(match name.as_str() {
         "auto" => TierWish::Default,
         "priority" | "fast" => TierWish::Priority,
         _ => TierWish::Regular,
-    };
-    let told = match (family, wish, name.as_str()) {
-        (Family::OpenAi, _, "auto" | "priority" | "default" | "flex" | "scale") => None,
-        (Family::OpenAi, TierWish::Priority, _) => Some("\"priority\""),
-        (Family::OpenAi, ..) => Some("\"default\""),
-        (Family::Anthropic, _, "auto" | "standard_only") => None,
-        (Family::Anthropic, TierWish::Priority, _) => Some("\"auto\""),
-        (Family::Anthropic, ..) => Some("\"standard_only\""),
-    };
-    Ok((wish, told))
+    })
+}
+
+/// The tier that serves, as an engine of `family` is told it: never the client's wish, which may be more than it gets,
+/// and only words that the family knows. Anthropic's has none for priority: `auto` takes it where there is some.
+fn tier_told(family: Family, served: Tier) -> &'static str {
+    match (family, served) {
+        (Family::OpenAi, Tier::Priority) => "\"priority\"",
+        (Family::OpenAi, Tier::Regular) => "\"default\"",
+        (Family::Anthropic, Tier::Priority) => "\"auto\"",
+        (Family::Anthropic, Tier::Regular) => "\"standard_only\"",
+    }
 }
 
 /// The largest answer allowed, tokens per choice.
@@ -320,7 +378,11 @@ fn max_tokens(form: &Form, members: &Members<'_>) -> Result<Option<u32>, Refusal
     Ok(most)
 }
 
-fn parse<'a, T: Deserialize<'a>>(raw: &'a str, name: &'static str, expected: &str) -> Result<T, Refusal> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(
+    raw: &'a str,
+    name: &'static str,
+    expected: &str,
+) -> Result<T, Refusal> {
     serde_json::from_str(raw).map_err(|_| {
         let shown: String = raw.chars().take(40).collect();
         Refusal::bad(format!("`{name}` must be {expected}, is {shown}.")).param(name)
@@ -350,7 +412,7 @@ mod tests {
     }
 
     fn forwarded(body: &str) -> String {
-        let pieces = read(body).unwrap().forwarded("served/name", Vec::new());
+        let pieces = read(body).unwrap().forwarded("served/name", Engine::Openai, Tier::Regular, Vec::new());
         String::from_utf8(pieces.concat()).unwrap()
     }
 
@@ -384,42 +446,112 @@ mod tests {
         assert!(!forwarded(r#"{"model":"m","messages":[]}"#).contains("stream_options"));
     }
 
+    /// Case F11: whatever the client wishes, the engine is told what it gets, and nothing where it wishes nothing.
     #[test]
-    fn the_other_name_of_priority_becomes_the_one_that_engines_know() {
-        let body = forwarded(r#"{"model":"m","messages":[],"service_tier":"fast"}"#);
-        assert!(body.contains(r#""service_tier":"priority""#), "{body}");
+    fn case_f11_engines_are_told_the_tier_that_serves_in_their_familys_words() {
+        for wish in ["auto", "priority", "fast", "default", "standard_only", "flex", "made-up"] {
+            for (api, served, told) in [
+                (Api::Chat, Tier::Priority, "priority"),
+                (Api::Chat, Tier::Regular, "default"),
+                (Api::Completions, Tier::Regular, "default"),
+                (Api::Responses, Tier::Priority, "priority"),
+                (Api::Responses, Tier::Regular, "default"),
+                (Api::Messages, Tier::Priority, "auto"),
+                (Api::Messages, Tier::Regular, "standard_only"),
+            ] {
+                let asked =
+                    if api == Api::Responses { r#""input":"x""# } else { r#""messages":[],"prompt":"x""# };
+                let body = format!(r#"{{"model":"m",{asked},"service_tier":"{wish}"}}"#);
+                let sent = read_as(api, &body).unwrap().forwarded("m", Engine::Openai, served, Vec::new());
+                let expected = body.replace(&format!(r#"r":"{wish}""#), &format!(r#"r":"{told}""#));
+                assert_eq!(String::from_utf8(sent.concat()).unwrap(), expected, "{api:?}");
+            }
+        }
+        for absent in [r#"{"model":"m","messages":[]}"#, r#"{"model":"m","messages":[],"service_tier":null}"#]
+        {
+            let sent = read(absent).unwrap().forwarded("m", Engine::Openai, Tier::Priority, Vec::new());
+            assert_eq!(sent.concat(), absent.as_bytes());
+        }
+    }
+
+    /// Case R01: running usage is asked of engines that have it, and of no other unless the client does.
+    #[test]
+    fn case_r01_running_usage_is_asked_in_each_engines_own_way() {
+        let sent = |api: Api, engine: Engine, more: &str| -> serde_json::Value {
+            let body = format!(r#"{{"model":"m","messages":[],"input":"x","prompt":null{more}}}"#);
+            let body = if api == Api::Completions { body.replace("null", "\"x\"") } else { body };
+            let pieces = read_as(api, &body).unwrap().forwarded("m", engine, Tier::Regular, Vec::new());
+            serde_json::from_slice(&pieces.concat()).unwrap()
+        };
+        const STREAM: &str = r#","stream":true"#;
+        for api in [Api::Chat, Api::Completions] {
+            for engine in [Engine::Vllm, Engine::Sglang] {
+                let both = serde_json::json!({"include_usage": true, "continuous_usage_stats": true});
+                assert_eq!(sent(api, engine, STREAM)["stream_options"], both);
+                assert_eq!(sent(api, engine, "").get("stream_options"), None);
+                assert_eq!(sent(api, engine, STREAM).get("timings_per_token"), None);
+            }
+            for engine in [Engine::Openai, Engine::Tgi, Engine::Ollama, Engine::Llamacpp] {
+                let one = serde_json::json!({"include_usage": true});
+                assert_eq!(sent(api, engine, STREAM)["stream_options"], one, "{engine:?}");
+            }
+            let llama = sent(api, Engine::Llamacpp, STREAM);
+            assert_eq!(llama["timings_per_token"], true);
+            for value in ["false", "null", "true"] {
+                let more = format!(r#"{STREAM},"timings_per_token":{value},"timings_per_token":{value}"#);
+                assert_eq!(sent(api, Engine::Llamacpp, &more)["timings_per_token"], true, "{value}");
+            }
+            assert_eq!(sent(api, Engine::Llamacpp, "").get("timings_per_token"), None);
+            assert_eq!(sent(api, Engine::Openai, STREAM).get("timings_per_token"), None);
+        }
+        for api in [Api::Responses, Api::Messages] {
+            for engine in [Engine::Vllm, Engine::Llamacpp] {
+                let sent = sent(api, engine, STREAM);
+                assert_eq!((sent.get("stream_options"), sent.get("timings_per_token")), (None, None));
+            }
+        }
+        let own = r#","stream":true,"stream_options":{"continuous_usage_stats":true}"#;
+        assert_eq!(sent(Api::Chat, Engine::Openai, own)["stream_options"]["continuous_usage_stats"], true);
     }
 
     #[test]
-    fn engines_are_told_tiers_that_their_family_knows() {
-        let told = |api: Api, tier: &str| {
-            let body =
-                format!(r#"{{"model":"m","messages":[],"input":"x","prompt":null,"service_tier":"{tier}"}}"#);
-            let sent =
-                String::from_utf8(read_as(api, &body).unwrap().forwarded("m", Vec::new()).concat()).unwrap();
-            let (_, rest) = sent.split_once(r#""service_tier":""#).unwrap();
-            rest.split('"').next().unwrap().to_owned()
+    fn case_r01_running_usage_is_shown_to_who_asked_for_it() {
+        let shown = |engine: Engine, more: &str| {
+            let body = format!(r#"{{"model":"m","messages":[],"stream":true{more}}}"#);
+            read(&body).unwrap().stamp("m", engine, Tier::Regular).running_shown
         };
-        for (tier, openai, anthropic) in [
-            ("auto", "auto", "auto"),
-            ("priority", "priority", "auto"),
-            ("fast", "priority", "auto"),
-            ("default", "default", "standard_only"),
-            ("standard_only", "default", "standard_only"),
-            ("flex", "flex", "standard_only"),
-            ("made-up", "default", "standard_only"),
-        ] {
-            assert_eq!(told(Api::Chat, tier), openai);
-            assert_eq!(told(Api::Responses, tier), openai);
-            assert_eq!(told(Api::Messages, tier), anthropic);
+        let (alone, both) = (
+            r#","stream_options":{"continuous_usage_stats":true}"#,
+            r#","stream_options":{"include_usage":true,"continuous_usage_stats":true}"#,
+        );
+        assert_eq!([Engine::Vllm, Engine::Sglang].map(|engine| shown(engine, both)), [true; 2]);
+        assert_eq!([Engine::Vllm, Engine::Sglang].map(|engine| shown(engine, alone)), [false, true]);
+        assert_eq!([Engine::Vllm, Engine::Sglang].map(|engine| shown(engine, "")), [false; 2]);
+        assert!(shown(Engine::Llamacpp, r#","timings_per_token":true"#));
+        assert!(!shown(Engine::Llamacpp, r#","timings_per_token":true,"timings_per_token":false"#));
+        assert!(!shown(Engine::Llamacpp, both));
+    }
+
+    /// Case R10: llama.cpp's own maximum is a maximum, and the engine that obeys it gets it.
+    #[test]
+    fn case_r10_the_maximum_of_llama_cpp_is_read_and_sent() {
+        for api in [Api::Chat, Api::Completions, Api::Responses, Api::Messages] {
+            let body = r#"{"model":"m","messages":[],"input":"x","n_predict":5}"#;
+            let body =
+                if api == Api::Completions { body.replace("input", "prompt") } else { body.to_owned() };
+            assert_eq!(read_as(api, &body).unwrap().max_tokens, Some(5), "{api:?}");
         }
+        let both = read(r#"{"model":"m","messages":[],"n_predict":500,"max_tokens":5}"#).unwrap();
+        assert_eq!(both.max_tokens, Some(500), "it overrules the common name there");
+        assert!(Engine::Llamacpp.presets().iter().all(|preset| preset.name != "n_predict"));
     }
 
     #[test]
     fn only_apis_with_stream_options_get_them() {
         for api in [Api::Responses, Api::Messages] {
             let body = r#"{"model":"m","messages":[],"input":"x","stream":true}"#;
-            let sent = read_as(api, body).unwrap().forwarded("m", Vec::new()).concat();
+            let sent =
+                read_as(api, body).unwrap().forwarded("m", Engine::Vllm, Tier::Regular, Vec::new()).concat();
             assert_eq!(sent, body.as_bytes(), "{api:?}");
         }
     }

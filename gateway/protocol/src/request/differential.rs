@@ -7,9 +7,11 @@
 
 use super::call::Call;
 use crate::api::Api;
+use crate::engine::Engine;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
+use shedder::Tier;
 
 const TABLE: &str = include_str!("bodies.jsonl");
 
@@ -85,7 +87,7 @@ fn threat_s8_a_body_is_refused_or_read_as_every_engine_reads_it() {
 fn threat_s8_what_is_sent_is_what_was_admitted() {
     for case in table() {
         let Some(call) = read(case.bytes()) else { continue };
-        let sent = Bytes::from(call.forwarded("served", Vec::new()).concat());
+        let sent = Bytes::from(call.forwarded("served", Engine::Openai, Tier::Regular, Vec::new()).concat());
         let again = read(sent.clone()).unwrap_or_else(|| panic!("{}: {sent:?}", case.name));
         assert_eq!(
             (again.model.as_str(), again.stream, again.choices, again.max_tokens),

@@ -3,6 +3,7 @@
 pub mod call;
 pub mod policy;
 pub mod prompt_text;
+pub mod stops;
 
 #[cfg(test)]
 mod differential;

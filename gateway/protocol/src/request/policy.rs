@@ -165,6 +165,7 @@ mod tests {
     use crate::engine::Engine;
     use proptest::prelude::*;
     use serde_json::Value;
+    use shedder::Tier;
 
     fn call(body: &str) -> Call {
         Call::read(Api::Chat, Bytes::copy_from_slice(body.as_bytes()), 64).unwrap()
@@ -178,7 +179,10 @@ mod tests {
 
     fn sent(policy: &Parameters, written: &Written<'_>, body: &str) -> String {
         let call = call(body);
-        String::from_utf8(call.forwarded("m", edits(policy, written, &call)).concat()).unwrap()
+        String::from_utf8(
+            call.forwarded("m", Engine::Openai, Tier::Regular, edits(policy, written, &call)).concat(),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -293,7 +297,10 @@ mod tests {
         // `fast` is rewritten, and here the whole member is taken out as well.
         let call = call(r#"{"model":"m","messages":[],"service_tier":"fast","x":1}"#);
         let edits = vec![(call.parameters[1].value.end..call.parameters[2].value.end, Bytes::new())];
-        assert_eq!(call.forwarded("m", edits).concat(), br#"{"model":"m","messages":[],"x":1}"#);
+        assert_eq!(
+            call.forwarded("m", Engine::Openai, Tier::Regular, edits).concat(),
+            br#"{"model":"m","messages":[],"x":1}"#
+        );
     }
 
     proptest! {

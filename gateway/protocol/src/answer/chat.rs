@@ -9,7 +9,9 @@ use crate::answer::choices::Choice;
 use crate::answer::edits::Edits;
 use crate::answer::upstream_error::UpstreamError;
 use crate::answer::usage::Usage;
-use crate::answer::{DONE, EventKind, Seen, Stamp, Whole, is_object, present, reported};
+use crate::answer::{
+    DONE, EventKind, Seen, Stamp, Whole, has_other_than, is_object, present, reported, whole_error,
+};
 use crate::engine::RunningUsage;
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
@@ -34,6 +36,19 @@ struct Chunk<'a, C> {
     #[serde(borrow, default)]
     object: Option<&'a RawValue>,
 }
+
+/// Members that an object without choices may have and still say nothing.
+const OF_EVERY_CHUNK: [&str; 9] = [
+    "id",
+    "object",
+    "created",
+    "model",
+    "service_tier",
+    "system_fingerprint",
+    "timings",
+    "type",
+    "obfuscation",
+];
 
 /// Reads a chunk, also one whose choices are of no shape that we know.
 fn parse(json: &str) -> Option<Chunk<'_, Vec<Choice>>> {
@@ -64,6 +79,16 @@ pub(super) fn read_event(
     if let Some(error) = in_stream_error(&chunk, json) {
         seen.held.release(out);
         return Some(EventKind::Error(error));
+    }
+    if chunk.choices.is_none() && chunk.usage.is_none() {
+        if let Some(error) = whole_error(json) {
+            seen.held.release(out);
+            return Some(EventKind::Error(error));
+        }
+        if has_other_than(&OF_EVERY_CHUNK, json) {
+            // No chunk: it passes as it came.
+            return None;
+        }
     }
     let choices = chunk.choices.as_deref().unwrap_or_default();
     let usage = chunk.usage.filter(|usage| usage.get() != "null");
@@ -182,6 +207,11 @@ struct Answer<'a> {
 pub(super) fn read_whole(body: &Bytes, json: &str, stamp: Stamp<'_>) -> Option<Whole> {
     let answer: Answer<'_> = serde_json::from_str(json).ok()?;
     if let Some(error) = reported(answer.error, json) {
+        return Some(Whole::Error(error));
+    }
+    if answer.usage.is_none()
+        && let Some(error) = whole_error(json)
+    {
         return Some(Whole::Error(error));
     }
     let usage = told(answer.usage, answer.timings);
@@ -348,6 +378,15 @@ mod tests {
         assert_eq!(event.kind, EventKind::Content(1));
         assert_eq!(event.usage.map(|usage| usage.prompt), Some(7));
         assert!(event.output.contains(r#""usage":null,"service_tier":"default""#), "{}", event.output);
+    }
+
+    #[test]
+    fn case_r02_an_object_that_is_no_chunk_is_content_unless_it_says_nothing() {
+        assert_eq!(read(r#"{"object":"made_up","text":"x"}"#, false).kind, EventKind::Content(1));
+        for silent in [r#"{"id":"x"}"#, r#"{"type":"ping"}"#, r#"{"choices":[],"prompt_filter_results":[1]}"#]
+        {
+            assert_eq!(read(silent, false).kind, EventKind::Preamble, "{silent}");
+        }
     }
 
     /// Case R09: what comes with the usage goes to the last chunk that stays, wherever the client sees no usage.
@@ -540,6 +579,32 @@ mod tests {
             let body = Bytes::from_static(no_answer.as_bytes());
             assert_eq!(read_whole(Api::Chat, &body, STAMP), Whole::Unreadable, "{no_answer}");
         }
+    }
+
+    /// Case F01: whichever shape an error has inside a 200, and wherever it comes.
+    #[test]
+    fn case_f01_an_error_in_a_200_is_an_error_in_every_shape() {
+        for error in [
+            r#"{"error":{"message":"Invalid json_schema","type":"BadRequestError","param":null,"code":400}}"#,
+            r#"{"object":"error","message":"Invalid json_schema","code":400}"#,
+            r#"{"detail":"Invalid json_schema"}"#,
+            r#"{"detail":[{"loc":["body"],"msg":"Invalid json_schema"}]}"#,
+        ] {
+            assert!(matches!(read(error, false).kind, EventKind::Error(_)), "{error}");
+            for api in
+                [Api::Chat, Api::Completions, Api::Responses, Api::Messages, Api::Embeddings, Api::Rerank]
+            {
+                let whole = read_whole(api, &Bytes::copy_from_slice(error.as_bytes()), STAMP);
+                assert!(matches!(whole, Whole::Error(_)), "{api:?} {error}");
+            }
+        }
+        for named in ["event: error\ndata: {\"message\":\"x\"}\n\n", "event: error\ndata: it died\n\n"] {
+            let event = read_raw(named, STAMP);
+            assert!(matches!(event.kind, EventKind::Error(_)), "{named}");
+            assert_eq!(event.output, "");
+        }
+        let answer = Bytes::from_static(br#"{"data":[],"detail":"x"}"#);
+        assert!(matches!(read_whole(Api::Embeddings, &answer, STAMP), Whole::Answer(..)));
     }
 
     #[test]

@@ -11,7 +11,9 @@ use crate::answer::choices::{Valued, has_value};
 use crate::answer::edits::Edits;
 use crate::answer::upstream_error::UpstreamError;
 use crate::answer::usage::{Numbers, Usage};
-use crate::answer::{EventKind, Seen, Stamp, Whole, has_other_than, is_object, present, reported};
+use crate::answer::{
+    EventKind, Seen, Stamp, Whole, has_other_than, is_object, present, reported, whole_error,
+};
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -199,6 +201,11 @@ fn write<'e>(message: &Message<'_>, stamp: Stamp<'e>, edits: &mut Edits<'e>) {
 pub(super) fn read_whole(body: &Bytes, json: &str, stamp: Stamp<'_>) -> Option<Whole> {
     let message: Message<'_> = serde_json::from_str(json).ok()?;
     if let Some(error) = reported(message.error, json) {
+        return Some(Whole::Error(error));
+    }
+    if message.usage.is_none()
+        && let Some(error) = whole_error(json)
+    {
         return Some(Whole::Error(error));
     }
     let usage = message.usage.and_then(|usage| Parts::read(usage.get())).and_then(Parts::usage);

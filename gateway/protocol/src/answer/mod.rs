@@ -274,6 +274,11 @@ impl<'a> StreamReader<'a> {
     fn read_payload(&mut self, event: &[u8], data: &[u8], out: &mut BytesMut) -> Option<EventKind> {
         let json = std::str::from_utf8(data).ok()?;
         let (stamp, seen) = (self.stamp, &mut self.seen);
+        if sse::is_named_error(event) {
+            seen.held.release(out);
+            let error = UpstreamError::from_json(json).unwrap_or_else(UpstreamError::without_message);
+            return Some(EventKind::Error(error));
+        }
         match self.api {
             Api::Chat | Api::Completions => chat::read_event(event, json, stamp, seen, out),
             Api::Responses => responses::read_event(event, json, stamp, seen, out),
@@ -341,6 +346,24 @@ fn has_other_than(known: &[&str], json: &str) -> bool {
         let value = json.get(member.value.clone()).and_then(|value| serde_json::from_str(value).ok());
         !known.contains(&member.name(json.as_bytes())) && value.is_some_and(choices::has_value)
     })
+}
+
+/// Members of answers that are no error, one of which each has.
+const OF_ANSWERS: [&str; 8] =
+    ["choices", "content", "data", "embeddings", "input_tokens", "output", "results", "usage"];
+
+/// An error in another shape than a member of that name: `"object": "error"` or `"type": "error"` beside a message, or a
+/// web framework's `detail`, and nothing that an answer has.
+fn whole_error(json: &str) -> Option<UpstreamError> {
+    let members = crate::json::members::inside(json.as_bytes(), 0..json.len())?;
+    let value = |name: &str| {
+        let member = members.iter().find(|member| member.name(json.as_bytes()) == name)?;
+        json.get(member.value.clone())
+    };
+    let is_error = ["object", "type"].into_iter().any(|name| value(name) == Some("\"error\""));
+    let is_detail = value("detail").is_some() && OF_ANSWERS.iter().all(|name| value(name).is_none());
+    (is_error || is_detail)
+        .then(|| UpstreamError::from_json(json).unwrap_or_else(UpstreamError::without_message))
 }
 
 /// The error in `json`, if `error` is set.

@@ -275,6 +275,45 @@ proptest! {
     }
 }
 
+/// The events of a stream whose lines end in any way.
+fn events_of_lines(output: &[u8]) -> Vec<(Option<String>, Value)> {
+    let text = std::str::from_utf8(output).unwrap();
+    events(text.replace("\r\n", "\n").replace('\r', "\n").as_bytes())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// The same stream with other line ends, a mark at its start, its data on several lines, and in any pieces.
+    #[test]
+    fn case_r11_any_spelling_of_a_stream_is_the_same_stream(
+        nth in 0..STREAMS.len(),
+        end in 0..3usize,
+        several: bool,
+        mark: bool,
+        usage_asked: bool,
+        cuts in proptest::collection::vec(0usize..6_000, 0..40),
+    ) {
+        let (api, recording, ..) = STREAMS[nth];
+        let stamp = Stamp { usage_asked, ..STAMP };
+        let plain = play(api, stamp, [body(recording)]);
+        let end = ["\n", "\r\n", "\r"][end];
+        let mut text = std::str::from_utf8(body(recording)).unwrap().replace("data: {", "id: 1\ndata: {");
+        if several {
+            text = text.replace("data: {", "data: {\nretry: 9\ndata:");
+        }
+        let text = format!("{}{}", if mark { "\u{feff}" } else { "" }, text.replace('\n', end));
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut % text.len()).collect();
+        cuts.extend([0, text.len()]);
+        cuts.sort_unstable();
+        let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &text.as_bytes()[pair[0]..pair[1]]).collect();
+
+        let played = play(api, stamp, pieces);
+
+        prop_assert_eq!(events_of_lines(&played.output), events(&plain.output));
+        prop_assert_eq!((played.content, played.done, played.usage), (plain.content, plain.done, plain.usage));
+    }
+}
+
 /// Byte by byte, the hardest split of all.
 #[test]
 fn one_byte_at_a_time_gives_the_same_output() {

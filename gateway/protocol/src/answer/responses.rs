@@ -7,7 +7,9 @@
 use crate::answer::edits::Edits;
 use crate::answer::upstream_error::UpstreamError;
 use crate::answer::usage::Usage;
-use crate::answer::{EventKind, Seen, Stamp, Whole, choices, has_other_than, is_object, present, reported};
+use crate::answer::{
+    EventKind, Seen, Stamp, Whole, choices, has_other_than, is_object, present, reported, whole_error,
+};
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -167,6 +169,9 @@ pub(super) fn read_whole(body: &Bytes, json: &str, stamp: Stamp<'_>) -> Option<W
         return Some(Whole::Error(response.failure()));
     }
     if let Some(error) = reported(response.error, json) {
+        return Some(Whole::Error(error));
+    }
+    if let Some(error) = whole_error(json) {
         return Some(Whole::Error(error));
     }
     let mut edits = Edits::new(body);

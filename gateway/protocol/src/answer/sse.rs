@@ -146,6 +146,18 @@ pub fn payload(event: &[u8]) -> Payload<'_> {
     found
 }
 
+/// Whether the event is named `error`.
+#[must_use]
+pub fn is_named_error(event: &[u8]) -> bool {
+    let mut rest = event;
+    while !rest.is_empty() {
+        if let Some(name) = take_line(&mut rest).strip_prefix(b"event:") {
+            return name.trim_ascii() == b"error";
+        }
+    }
+    false
+}
+
 /// The event with its `data:` lines as one, behind its other fields. JSON has line breaks between its tokens only, so
 /// that they become spaces; all lines end in LF. O(bytes); allocates.
 #[must_use]
@@ -259,6 +271,16 @@ mod tests {
         let event = b"event: x\r\ndata: {\r\ndata:\"a\":\r\nid: 7\r\ndata: 1}\r\n\r\n";
         assert_eq!(payload(event), Payload::Lines);
         assert_eq!(on_one_line(event), b"event: x\nid: 7\ndata: { \"a\": 1}\n\n");
+    }
+
+    #[test]
+    fn the_name_of_an_error_is_found_before_and_behind_its_payload() {
+        for event in [&b"event: error\ndata: {}\n\n"[..], b"data: {}\revent:error\r\r"] {
+            assert!(is_named_error(event));
+        }
+        for event in [&b"data: event: error\n\n"[..], b"event: errors\n\n", b": event: error\n\n"] {
+            assert!(!is_named_error(event));
+        }
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct Call {
     pub tools: Option<Range<usize>>,
     /// Every top-level member, for the deployment's policy on parameters.
     pub parameters: Vec<Parameter>,
+    /// The same without the names that only some engines know.
+    common_max_tokens: Option<u32>,
     continuous_usage: bool,
     model_at: Range<usize>,
     stream_options_at: Option<Range<usize>>,
@@ -100,6 +102,7 @@ impl Call {
         let options = stream_options(form, &members, stream)?;
         stops::check(&members)?;
         let prompts = (form.prompts)(&members)?;
+        let common: Vec<Member> = form.maxima.iter().copied().filter(|&m| m != Member::NPredict).collect();
         let spans = form.prompt.iter().filter_map(|&m| members.raw(m).and_then(|_| members.span(m)));
         Ok(Call {
             api,
@@ -107,7 +110,8 @@ impl Call {
             stream,
             usage_asked: options.as_ref().and_then(|o| o.include_usage).unwrap_or(false),
             continuous_usage: options.and_then(|o| o.continuous_usage_stats).unwrap_or(false),
-            max_tokens: max_tokens(form, &members)?,
+            max_tokens: max_tokens(form.maxima, &members)?,
+            common_max_tokens: max_tokens(&common, &members)?,
             choices: choices(form, &members)?.saturating_mul(prompts.count),
             prompts,
             tier: tier(&members)?,
@@ -132,6 +136,12 @@ impl Call {
     #[must_use]
     pub fn prompt_tokens_max(&self) -> u64 {
         self.body.len() as u64 + self.prompts.repeated_bytes
+    }
+
+    /// The largest answer that `engine` was told to give, tokens per choice: it may not know every name of a maximum.
+    #[must_use]
+    pub fn max_tokens_at(&self, engine: Engine) -> Option<u32> {
+        if engine == Engine::Llamacpp { self.max_tokens } else { self.common_max_tokens }
     }
 
     /// Whether the client asked for running usage on each chunk.
@@ -362,9 +372,9 @@ fn tier_told(family: Family, served: Tier) -> &'static str {
 }
 
 /// The largest answer allowed, tokens per choice.
-fn max_tokens(form: &Form, members: &Members<'_>) -> Result<Option<u32>, Refusal> {
+fn max_tokens(maxima: &[Member], members: &Members<'_>) -> Result<Option<u32>, Refusal> {
     let mut most = None;
-    for &member in form.maxima {
+    for &member in maxima {
         let Some(raw) = members.raw(member) else { continue };
         let name = member.name();
         let tokens: u32 =
@@ -543,6 +553,8 @@ mod tests {
         }
         let both = read(r#"{"model":"m","messages":[],"n_predict":500,"max_tokens":5}"#).unwrap();
         assert_eq!(both.max_tokens, Some(500), "it overrules the common name there");
+        assert_eq!(both.max_tokens_at(Engine::Llamacpp), Some(500));
+        assert_eq!(both.max_tokens_at(Engine::Vllm), Some(5), "others do not know it");
         assert!(Engine::Llamacpp.presets().iter().all(|preset| preset.name != "n_predict"));
     }
 

@@ -131,11 +131,10 @@ impl<'de> Visitor<'de> for ChoiceVisitor {
             match &*key.0 {
                 "index" => choice.index = map.next_value::<Option<usize>>()?,
                 "finish_reason" => choice.has_ended = has_value(map.next_value::<&RawValue>()?),
-                "delta" | "message" => choice.has_content |= map.next_value::<Valued>()?.0,
                 name if NOT_GENERATED.contains(&name) => {
                     map.next_value::<IgnoredAny>()?;
                 }
-                _ => choice.has_content |= has_value(map.next_value::<&RawValue>()?),
+                _ => choice.has_content |= map.next_value::<Valued>()?.0,
             }
         }
         Ok(choice)
@@ -280,7 +279,9 @@ mod tests {
             r#"{"role":"assistant","content":"","reasoning_content":null,"tool_calls":[ ],"audio":{ }}"#,
             r#"{"content":null,"padding":false}"#,
         ] {
-            let chunk = chunk(&format!(r#"[{{"index":0,"delta":{delta},"matched_stop":null}}]"#));
+            let chunk = chunk(&format!(
+                r#"[{{"index":0,"delta":{delta},"matched_stop":null,"logprobs":{{"content":[],"refusal":null}}}}]"#
+            ));
             assert_eq!(Choices::default().advance(&chunk), 0, "{delta}");
         }
     }

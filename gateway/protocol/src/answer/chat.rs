@@ -144,7 +144,7 @@ fn learn(
     seen.usage = Some(told.after(seen.usage));
 }
 
-/// What is told in one object, cached tokens of either place.
+/// Returns the usage that one object tells, cached tokens from either place.
 fn told(usage: Option<&RawValue>, timings: Option<&RawValue>) -> Option<Usage> {
     let timed = timings.and_then(|timings| Usage::from_timings(timings.get()));
     let Some(told) = usage.and_then(|usage| Usage::from_openai(usage.get())) else { return timed };

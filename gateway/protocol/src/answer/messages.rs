@@ -148,7 +148,7 @@ pub(super) fn read_event(
 }
 
 impl Event<'_> {
-    /// What an event without a message means.
+    /// Returns the kind of an event without a message.
     fn kind(&self, json: &str, seen: &mut Seen) -> EventKind {
         let is_valued = |value: Option<&RawValue>| {
             value.is_some_and(|value| {

@@ -24,7 +24,7 @@ pub struct Usage {
     pub cached: Option<u64>,
     /// Generated tokens, reasoning included; 0 as with the prompt.
     pub generated: u64,
-    /// Whether a number could not be.
+    /// Set where a number could not be.
     pub anomalous: bool,
 }
 
@@ -66,7 +66,7 @@ pub(super) enum Number {
     Untold,
     /// Tokens.
     Told(u64),
-    /// What cannot be tokens.
+    /// A value that cannot be tokens.
     Impossible,
 }
 
@@ -169,7 +169,7 @@ pub(super) fn read_object<T: DeserializeOwned>(json: &str) -> Option<T> {
 /// Takes numbers and remembers whether all of them can be.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
-    /// Whether one cannot be.
+    /// Set where one cannot be.
     pub(super) anomalous: bool,
 }
 
@@ -246,7 +246,7 @@ impl Usage {
         Some(numbers.usage(prompt, cached, generated, None))
     }
 
-    /// What is known after this report, given what was told `before` in the same answer: what this one leaves out
+    /// Returns the usage that is known after this report and one `before` in the same answer: what this one leaves out
     /// stays.
     #[must_use]
     pub fn after(self, before: Option<Usage>) -> Usage {

@@ -134,7 +134,8 @@ impl Seen {
         self.step()
     }
 
-    /// Takes an event of which nobody knows whether it is a step. It must not be held back for ever, so that it is one where it is the first.
+    /// Takes an event of which nobody knows whether it is a step. It must not be held back for ever, so that it is one
+    /// where it is the first.
     fn maybe(&mut self) -> EventKind {
         if self.steps > 0 { EventKind::Preamble } else { self.step() }
     }
@@ -193,7 +194,8 @@ impl<'a> StreamReader<'a> {
         self.seen.sequence
     }
 
-    /// Returns `true` once every answer of the stream has come to its end, so that a clean end without the last event is whole.
+    /// Returns `true` once every answer of the stream has come to its end, so that a clean end without the last event
+    /// is whole.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.seen.is_done
@@ -344,7 +346,8 @@ pub(super) fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
 #[serde(transparent)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Returns `true` where a member of the object `json` has a value, but for those in `known`, which name places and kinds.
+/// Returns `true` where a member of the object `json` has a value, but for those in `known`, which name places and
+/// kinds.
 fn has_other_than(known: &[&str], json: &str) -> bool {
     let members = crate::json::members::inside(json.as_bytes(), 0..json.len());
     members.unwrap_or_default().iter().any(|member| {

@@ -1,7 +1,7 @@
 //! The Responses API: typed, numbered events, with the response as it stands inside some of them.
 //!
-//! Content comes in events whose type ends in `.delta`, and in whatever is not known to announce or to repeat; the response object, with tier, model and at last usage, in those
-//! that begin and end the answer. A stream is whole with `response.completed` or `response.incomplete`; one that ends
+//! Content comes in events whose type ends in `.delta`, and in whatever is not known to announce or to repeat; the
+//! response object, with tier, model and at last usage, in those that begin and end the answer. A stream is whole with `response.completed` or `response.incomplete`; one that ends
 //! with `response.failed` is an engine's error.
 
 use crate::answer::edits::Edits;

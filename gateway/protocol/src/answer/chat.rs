@@ -144,7 +144,7 @@ fn learn(
     seen.usage = Some(told.after(seen.usage));
 }
 
-/// What is told in one object, cached tokens of either place.
+/// Returns the usage that one object tells, cached tokens from either place.
 fn told(usage: Option<&RawValue>, timings: Option<&RawValue>) -> Option<Usage> {
     let timed = timings.and_then(|timings| Usage::from_timings(timings.get()));
     let Some(told) = usage.and_then(|usage| Usage::from_openai(usage.get())) else { return timed };
@@ -229,6 +229,7 @@ mod tests {
 
     use crate::answer::{StreamReader, read_whole};
     use crate::api::Api;
+    use proptest::prelude::*;
     use shedder::Tier;
 
     const STAMP: Stamp<'static> = Stamp::of(Tier::Regular);
@@ -539,6 +540,46 @@ mod tests {
         let event = read_raw(&format!("data: {chunk}\n\n"), stamp);
         assert_eq!(event.usage.map(|usage| (usage.prompt, usage.generated)), Some((0, 1)));
         assert!(event.output.contains("\"usage\":null"), "{}", event.output);
+    }
+
+    proptest! {
+        /// Wherever the members are that only we asked for, the rest of the chunk is what it was.
+        #[test]
+        fn case_r01_taking_reports_out_leaves_every_other_member(
+            order in Just(vec!["usage", "timings", "choices", "id", "model", "service_tier"]).prop_shuffle(),
+            kept in 3..=6usize,
+            timings: bool,
+        ) {
+            let value = |name: &str| match name {
+                "usage" => r#"{"prompt_tokens":7,"completion_tokens":1}"#,
+                "timings" => r#"{"prompt_n":7,"predicted_n":1}"#,
+                "choices" => r#"[{"index":0,"delta":{"content":"},\"usage\":{"}}]"#,
+                _ => "\"x\"",
+            };
+            let mut names = order;
+            names.truncate(kept);
+            names.retain(|name| *name != "choices");
+            names.push("choices");
+            let members: Vec<String> = names.iter().map(|name| format!(" \"{name}\" : {} ", value(name))).collect();
+            let json = format!("{{{}}}", members.join(","));
+            let running = if timings { RunningUsage::Timings } else { RunningUsage::Continuous { null_without: false } };
+            let stamp = Stamp { running, model: Some("\"shown\""), ..STAMP };
+
+            let output = read_raw(&format!("data: {json}\n\n"), stamp).output;
+
+            let mut expected: serde_json::Value = serde_json::from_str(&json).unwrap();
+            let members = expected.as_object_mut().unwrap();
+            if timings {
+                members.remove("timings");
+                members.entry("usage").and_modify(|usage| *usage = serde_json::Value::Null);
+            } else {
+                members.remove("usage");
+            }
+            members.entry("model").and_modify(|model| *model = "shown".into());
+            members.insert("service_tier".to_owned(), "default".into());
+            let output: serde_json::Value = serde_json::from_str(output.strip_prefix("data: ").unwrap()).unwrap();
+            prop_assert_eq!(output, expected);
+        }
     }
 
     /// Case R01: llama.cpp's timings with each token are the client's only where it asked, and at the end.

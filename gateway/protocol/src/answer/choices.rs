@@ -27,11 +27,11 @@ const NOT_GENERATED: [&str; 8] = [
     "prompt_logprobs",
 ];
 
-/// What one chunk says of one choice.
+/// One choice in one chunk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Choice {
     index: Option<usize>,
-    /// Whether anything in it has a value.
+    /// Set where anything in it has a value.
     has_content: bool,
     has_ended: bool,
 }
@@ -41,6 +41,8 @@ pub(super) struct Choice {
 pub(super) struct Choices {
     states: Vec<State>,
     ended: u32,
+    /// Tokens that the engine has told of all choices so far.
+    told: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,11 +74,12 @@ impl Choices {
     /// Takes the tokens of the choices of `chunk` so far as the engine tells them of each; returns those of all.
     pub(super) fn told(&mut self, chunk: &[Choice], generated: u64) -> u64 {
         for (nth, choice) in chunk.iter().enumerate() {
-            if let Some(state) = self.state(choice.index.unwrap_or(nth)) {
-                state.told = state.told.max(generated);
-            }
+            let Some(state) = self.state(choice.index.unwrap_or(nth)) else { continue };
+            let more = generated.saturating_sub(state.told);
+            state.told += more;
+            self.told = self.told.saturating_add(more);
         }
-        self.states.iter().fold(0, |sum, state| sum.saturating_add(state.told))
+        self.told
     }
 
     /// Choices that have ended.
@@ -104,7 +107,7 @@ impl Choice {
         Choice { has_content: true, ..Choice::default() }
     }
 
-    /// Whether it is the last chunk of its choice.
+    /// Returns `true` for the last chunk of a choice.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended
     }
@@ -131,18 +134,17 @@ impl<'de> Visitor<'de> for ChoiceVisitor {
             match &*key.0 {
                 "index" => choice.index = map.next_value::<Option<usize>>()?,
                 "finish_reason" => choice.has_ended = has_value(map.next_value::<&RawValue>()?),
-                "delta" | "message" => choice.has_content |= map.next_value::<Valued>()?.0,
                 name if NOT_GENERATED.contains(&name) => {
                     map.next_value::<IgnoredAny>()?;
                 }
-                _ => choice.has_content |= has_value(map.next_value::<&RawValue>()?),
+                _ => choice.has_content |= map.next_value::<Valued>()?.0,
             }
         }
         Ok(choice)
     }
 }
 
-/// Whether any member of an object but its role and its type has a value; of what is no object, whether it has one.
+/// `true` for an object in which any member but its role and its type has a value, and for another value that is one.
 pub(super) struct Valued(pub(super) bool);
 
 impl<'de> Deserialize<'de> for Valued {
@@ -202,7 +204,7 @@ impl<'de> Visitor<'de> for ValuedVisitor {
     }
 }
 
-/// What is neither null nor false nor empty.
+/// Returns `true` for all but null, false and what is empty.
 pub(super) fn has_value(value: &RawValue) -> bool {
     let value = value.get();
     let is_empty_of = |open: char, close: char| {
@@ -280,7 +282,9 @@ mod tests {
             r#"{"role":"assistant","content":"","reasoning_content":null,"tool_calls":[ ],"audio":{ }}"#,
             r#"{"content":null,"padding":false}"#,
         ] {
-            let chunk = chunk(&format!(r#"[{{"index":0,"delta":{delta},"matched_stop":null}}]"#));
+            let chunk = chunk(&format!(
+                r#"[{{"index":0,"delta":{delta},"matched_stop":null,"logprobs":{{"content":[],"refusal":null}}}}]"#
+            ));
             assert_eq!(Choices::default().advance(&chunk), 0, "{delta}");
         }
     }

@@ -76,7 +76,8 @@ impl<'a> Edits<'a> {
         }
     }
 
-    /// Where the member with `value` lies, with the comma before it, or behind it where all before `taken` is gone.
+    /// Returns the place of the member with `value`, with the comma before it, or behind it where all before `taken` is
+    /// gone.
     fn member_with_comma(&self, value: &str, taken: usize) -> Option<(usize, usize)> {
         let start = (value.as_ptr() as usize).checked_sub(self.source.as_ptr() as usize)?;
         let end = start + value.len();

@@ -10,7 +10,7 @@
 use crate::answer::choices::{Valued, has_value};
 use crate::answer::edits::Edits;
 use crate::answer::upstream_error::UpstreamError;
-use crate::answer::usage::{Numbers, Usage};
+use crate::answer::usage::{Number, Numbers, Usage, read_object};
 use crate::answer::{
     EventKind, Seen, Stamp, Whole, has_other_than, is_object, present, reported, whole_error,
 };
@@ -63,16 +63,13 @@ pub(super) struct Parts {
     anomalous: bool,
 }
 
-#[derive(Deserialize)]
-struct RawParts<'a> {
-    #[serde(borrow, default)]
-    input_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    output_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    cache_read_input_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    cache_creation_input_tokens: Option<&'a RawValue>,
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawParts {
+    input_tokens: Number,
+    output_tokens: Number,
+    cache_read_input_tokens: Number,
+    cache_creation_input_tokens: Number,
 }
 
 #[derive(Deserialize)]
@@ -83,7 +80,7 @@ struct Tier<'a> {
 
 impl Parts {
     fn read(json: &str) -> Option<Parts> {
-        let raw: RawParts<'_> = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
+        let raw: RawParts = read_object(json)?;
         let mut numbers = Numbers::default();
         let mut read = Parts {
             input_tokens: numbers.tokens(raw.input_tokens),
@@ -151,7 +148,7 @@ pub(super) fn read_event(
 }
 
 impl Event<'_> {
-    /// What an event without a message means.
+    /// Returns the kind of an event without a message.
     fn kind(&self, json: &str, seen: &mut Seen) -> EventKind {
         let is_valued = |value: Option<&RawValue>| {
             value.is_some_and(|value| {

@@ -1,7 +1,7 @@
 //! The Responses API: typed, numbered events, with the response as it stands inside some of them.
 //!
-//! Content comes in events whose type ends in `.delta`, and in whatever is not known to announce or to repeat; the response object, with tier, model and at last usage, in those
-//! that begin and end the answer. A stream is whole with `response.completed` or `response.incomplete`; one that ends
+//! Content comes in events whose type ends in `.delta`, and in whatever is not known to announce or to repeat; the
+//! response object, with tier, model and at last usage, in those that begin and end the answer. A stream is whole with `response.completed` or `response.incomplete`; one that ends
 //! with `response.failed` is an engine's error.
 
 use crate::answer::edits::Edits;
@@ -124,7 +124,7 @@ const PLACES: [&str; 11] = [
 const OF_NEW_ITEMS: [&str; 5] = ["id", "type", "role", "status", "phase"];
 
 impl Event<'_> {
-    /// What an event without a response means.
+    /// Returns the kind of an event without a response.
     fn kind(&self, json: &str, seen: &mut Seen) -> EventKind {
         let has_value = |value: Option<&RawValue>| value.is_some_and(choices::has_value);
         match &*self.r#type {
@@ -295,6 +295,14 @@ mod tests {
         let end = r#"{"type":"response.incomplete","sequence_number":-1,"response":{"status":7}}"#;
         assert_eq!(read(&mut reader, end).0, EventKind::Done, "odd members do not hide it");
         assert_eq!((reader.is_finished(), reader.missing_end()), (true, None));
+        assert_eq!(
+            read(&mut reader, "[DONE]").0,
+            EventKind::Preamble,
+            "of engines that end every stream with it"
+        );
+        let mut cut = StreamReader::new(Api::Responses, STAMP);
+        assert_eq!(read(&mut cut, "[DONE]").0, EventKind::Preamble);
+        assert!(!cut.is_finished(), "it is not this API's end");
     }
 
     #[test]

@@ -34,14 +34,14 @@ pub struct SseSplitter {
     search: Search,
 }
 
-/// How far the end of the first event was searched for.
+/// State of the search for the end of the first event.
 #[derive(Debug, Default)]
 struct Search {
     /// Bytes that were searched without finding it.
     searched: usize,
     /// Where the line that is being searched begins.
     line: usize,
-    /// Whether the line before it ended in a CR alone.
+    /// Set where the line before it ended in a CR alone.
     after_cr: bool,
 }
 
@@ -146,7 +146,7 @@ pub fn payload(event: &[u8]) -> Payload<'_> {
     found
 }
 
-/// Whether the event is named `error`.
+/// Returns `true` for an event with the name `error`.
 #[must_use]
 pub fn is_named_error(event: &[u8]) -> bool {
     let mut rest = event;
@@ -201,7 +201,7 @@ fn take_line<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     line
 }
 
-/// What a `data` line carries.
+/// Returns the value of a `data` line.
 fn data_in(line: &[u8]) -> Option<&[u8]> {
     let after = line.strip_prefix(b"data")?;
     if after.is_empty() {

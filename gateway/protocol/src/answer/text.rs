@@ -1,4 +1,4 @@
-//! How much text a whole answer has, for answers whose engine does not say what they cost.
+//! Bytes of generated text in a whole answer, for answers whose engine does not say what they cost.
 //!
 //! What is in hand was generated: every text in the choices, the output or the content, reasoning and the arguments of
 //! tools included. One typed pass, no copy. The bytes become tokens by what a token of the model has.

@@ -5,9 +5,11 @@
 //! unknown like one that is missing, marks the usage as anomalous so that operators see it, and leaves the others as
 //! they are.
 
-use crate::answer::is_object;
+use crate::answer::{Name, is_object};
+use crate::json::members;
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::fmt;
 
 /// More tokens than this in one request are a fault of the engine's report, not a use: about a thousand
 /// full windows of the largest models.
@@ -22,81 +24,160 @@ pub struct Usage {
     pub cached: Option<u64>,
     /// Generated tokens, reasoning included; 0 as with the prompt.
     pub generated: u64,
-    /// Whether a number could not be.
+    /// Set where a number could not be.
     pub anomalous: bool,
 }
 
-#[derive(Debug, Deserialize)]
-struct RawUsage<'a> {
-    #[serde(borrow, default)]
-    prompt_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    completion_tokens: Option<&'a RawValue>,
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawUsage {
+    prompt_tokens: Number,
+    completion_tokens: Number,
     /// All that routes without output report, on some engines.
-    #[serde(borrow, default)]
-    total_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    prompt_tokens_details: Option<&'a RawValue>,
+    total_tokens: Number,
+    prompt_tokens_details: Details,
     /// Some services put it at the top level.
-    #[serde(borrow, default)]
-    cached_tokens: Option<&'a RawValue>,
+    cached_tokens: Number,
 }
 
-#[derive(Debug, Deserialize)]
-struct RawDetails<'a> {
-    #[serde(borrow, default)]
-    cached_tokens: Option<&'a RawValue>,
-}
-
-#[derive(Debug, Deserialize)]
-struct RawResponsesUsage<'a> {
-    #[serde(borrow, default)]
-    input_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    output_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    total_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    input_tokens_details: Option<&'a RawValue>,
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawResponsesUsage {
+    input_tokens: Number,
+    output_tokens: Number,
+    total_tokens: Number,
+    input_tokens_details: Details,
 }
 
 /// llama.cpp's own report, which it may send with each token.
-#[derive(Debug, Deserialize)]
-struct RawTimings<'a> {
-    #[serde(borrow, default)]
-    cache_n: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    prompt_n: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    predicted_n: Option<&'a RawValue>,
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawTimings {
+    cache_n: Number,
+    prompt_n: Number,
+    predicted_n: Number,
 }
 
-/// Reads numbers and remembers whether all of them can be.
+/// One number of a report.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Number {
+    /// It is missing, or null.
+    #[default]
+    Untold,
+    /// Tokens.
+    Told(u64),
+    /// A value that cannot be tokens.
+    Impossible,
+}
+
+impl Number {
+    fn of(told: Option<u64>) -> Number {
+        told.filter(|&tokens| tokens <= TOKENS_MAX).map_or(Number::Impossible, Number::Told)
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NumberVisitor { is_nested: false })
+    }
+}
+
+/// The cached tokens in an object of details.
+#[derive(Debug, Clone, Copy, Default)]
+struct Details(Number);
+
+impl<'de> Deserialize<'de> for Details {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NumberVisitor { is_nested: true }).map(Details)
+    }
+}
+
+/// Reads a number, or the one of the cached tokens in an object.
+struct NumberVisitor {
+    is_nested: bool,
+}
+
+impl<'de> Visitor<'de> for NumberVisitor {
+    type Value = Number;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Number, E> {
+        Ok(Number::Untold)
+    }
+
+    fn visit_u64<E>(self, tokens: u64) -> Result<Number, E> {
+        Ok(if self.is_nested { Number::Impossible } else { Number::of(Some(tokens)) })
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Number, E> {
+        Ok(Number::Impossible)
+    }
+
+    fn visit_f64<E>(self, tokens: f64) -> Result<Number, E> {
+        let is_whole = tokens.fract() == 0.0 && tokens >= 0.0 && !self.is_nested;
+        Ok(Number::of(is_whole.then_some(tokens as u64)))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Number, E> {
+        Ok(Number::Impossible)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Number, E> {
+        Ok(Number::Impossible)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Number, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Number::Impossible)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Number, A::Error> {
+        let mut cached = if self.is_nested { Number::Untold } else { Number::Impossible };
+        while let Some(key) = map.next_key::<Name<'_>>()? {
+            if self.is_nested && key.0 == "cached_tokens" {
+                cached = map.next_value()?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(cached)
+    }
+}
+
+/// Reads an object of numbers, also one in which a number is beyond what a float can be: nothing else is read of that.
+pub(super) fn read_object<T: DeserializeOwned>(json: &str) -> Option<T> {
+    if !is_object(json) {
+        return None;
+    }
+    serde_json::from_str(json).ok().or_else(|| {
+        let mut readable = String::from("{");
+        for member in members::inside(json.as_bytes(), 0..json.len())? {
+            let value = json.get(member.value.clone())?;
+            let is_readable = serde_json::from_str::<serde_json::Value>(value).is_ok();
+            let name = serde_json::to_string(member.name(json.as_bytes())).ok()?;
+            let comma = if readable.len() > 1 { "," } else { "" };
+            readable.extend([comma, name.as_str(), ":", if is_readable { value } else { "false" }]);
+        }
+        readable.push('}');
+        serde_json::from_str(&readable).ok()
+    })
+}
+
+/// Takes numbers and remembers whether all of them can be.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
-    /// Whether one cannot be.
+    /// Set where one cannot be.
     pub(super) anomalous: bool,
 }
 
 impl Numbers {
-    /// The tokens that `raw` tells; `None` where it tells none, or what cannot be.
-    pub(super) fn tokens(&mut self, raw: Option<&RawValue>) -> Option<u64> {
-        let raw = raw.map(RawValue::get).filter(|raw| *raw != "null")?;
-        let told = serde_json::from_str::<f64>(raw).ok();
-        let tokens = told.filter(|n| n.fract() == 0.0 && (0.0..=TOKENS_MAX as f64).contains(n));
-        self.anomalous |= tokens.is_none();
-        tokens.map(|tokens| tokens as u64)
-    }
-
-    fn cached_in(&mut self, details: Option<&RawValue>) -> Option<u64> {
-        let raw = details.map(RawValue::get).filter(|raw| *raw != "null")?;
-        match serde_json::from_str::<RawDetails<'_>>(raw).ok().filter(|_| is_object(raw)) {
-            Some(details) => self.tokens(details.cached_tokens),
-            None => {
-                self.anomalous = true;
-                None
-            }
-        }
+    /// The tokens that `number` tells; `None` where it tells none, or what cannot be.
+    pub(super) fn tokens(&mut self, number: Number) -> Option<u64> {
+        self.anomalous |= number == Number::Impossible;
+        if let Number::Told(tokens) = number { Some(tokens) } else { None }
     }
 
     /// The usage of what was read; of prompt and generated tokens one that is unknown is the rest of the total.
@@ -124,12 +205,14 @@ impl Usage {
     /// Reads the `usage` object that most of OpenAI's APIs share. `None`: no object, or none with tokens in it.
     #[must_use]
     pub fn from_openai(json: &str) -> Option<Usage> {
-        let raw: RawUsage<'_> = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
-        raw.prompt_tokens.or(raw.completion_tokens).or(raw.total_tokens)?;
+        let raw: RawUsage = read_object(json)?;
+        if [raw.prompt_tokens, raw.completion_tokens, raw.total_tokens] == [Number::Untold; 3] {
+            return None;
+        }
         let mut numbers = Numbers::default();
         let (prompt, generated) = (numbers.tokens(raw.prompt_tokens), numbers.tokens(raw.completion_tokens));
         let total = numbers.tokens(raw.total_tokens);
-        let nested = numbers.cached_in(raw.prompt_tokens_details);
+        let nested = numbers.tokens(raw.prompt_tokens_details.0);
         let cached = nested.or_else(|| numbers.tokens(raw.cached_tokens));
         Some(numbers.usage(prompt, cached, generated, total))
     }
@@ -137,12 +220,14 @@ impl Usage {
     /// Reads the `usage` object of the Responses API. `None`: no object, or none with tokens in it.
     #[must_use]
     pub fn from_responses(json: &str) -> Option<Usage> {
-        let raw: RawResponsesUsage<'_> = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
-        raw.input_tokens.or(raw.output_tokens).or(raw.total_tokens)?;
+        let raw: RawResponsesUsage = read_object(json)?;
+        if [raw.input_tokens, raw.output_tokens, raw.total_tokens] == [Number::Untold; 3] {
+            return None;
+        }
         let mut numbers = Numbers::default();
         let (prompt, generated) = (numbers.tokens(raw.input_tokens), numbers.tokens(raw.output_tokens));
         let total = numbers.tokens(raw.total_tokens);
-        let cached = numbers.cached_in(raw.input_tokens_details);
+        let cached = numbers.tokens(raw.input_tokens_details.0);
         Some(numbers.usage(prompt, cached, generated, total))
     }
 
@@ -150,8 +235,10 @@ impl Usage {
     /// object, or none with tokens in it.
     #[must_use]
     pub fn from_timings(json: &str) -> Option<Usage> {
-        let raw: RawTimings<'_> = serde_json::from_str(json).ok().filter(|_| is_object(json))?;
-        raw.prompt_n.or(raw.predicted_n)?;
+        let raw: RawTimings = read_object(json)?;
+        if [raw.prompt_n, raw.predicted_n] == [Number::Untold; 2] {
+            return None;
+        }
         let mut numbers = Numbers::default();
         let (computed, cached) = (numbers.tokens(raw.prompt_n), numbers.tokens(raw.cache_n));
         let generated = numbers.tokens(raw.predicted_n);
@@ -159,7 +246,7 @@ impl Usage {
         Some(numbers.usage(prompt, cached, generated, None))
     }
 
-    /// What is known after this report, given what was told `before` in the same answer: what this one leaves out
+    /// Returns the usage that is known after this report and one `before` in the same answer: what this one leaves out
     /// stays.
     #[must_use]
     pub fn after(self, before: Option<Usage>) -> Usage {
@@ -234,7 +321,7 @@ mod tests {
     /// One number that cannot be, of every kind and in every place: the others are read.
     #[test]
     fn case_r08_one_impossible_number_leaves_the_others() {
-        for bad in ["-1", "9007199254740993", "1e300", "1.5", "\"7\"", "true", "[]", "{}"] {
+        for bad in ["-1", "9007199254740993", "1e300", "1e999", "1.5", "\"7\"", "true", "[]", "{}"] {
             let read = |prompt: &str, generated: &str, cached: &str| {
                 let openai = format!(
                     r#"{{"prompt_tokens":{prompt},"completion_tokens":{generated},"prompt_tokens_details":{{"cached_tokens":{cached}}}}}"#

@@ -77,7 +77,7 @@ impl Engine {
     }
 }
 
-/// How an engine can tell in the middle of a stream of chunks what it used so far.
+/// Reports of the usage so far in the middle of a stream of chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RunningUsage {
     /// Not at all, or nobody knows: an engine that checks its members may answer an unknown one with 400.
@@ -85,7 +85,7 @@ pub enum RunningUsage {
     None,
     /// `usage` in each chunk, for `continuous_usage_stats` in `stream_options`.
     Continuous {
-        /// Whether chunks have `"usage": null` without it, instead of none.
+        /// Set where chunks have `"usage": null` without it, instead of none.
         null_without: bool,
     },
     /// `timings` in each chunk, for `timings_per_token`.
@@ -148,7 +148,7 @@ impl Engine {
         matches!(self, Engine::Llamacpp)
     }
 
-    /// How it tells in the middle of a stream what it used so far, on chat completions and completions. vLLM leaves
+    /// Returns its way to report the usage so far in the middle of a stream of chunks. vLLM leaves
     /// members out that are not set, SGLang writes them as null.
     #[must_use]
     pub fn running_usage(self) -> RunningUsage {

@@ -70,7 +70,7 @@ pub struct Call {
     continuous_usage: bool,
     model_at: Range<usize>,
     stream_options_at: Option<Range<usize>>,
-    /// Where the tier lies, if one is asked for.
+    /// Place of the tier, if one is asked for.
     service_tier_at: Option<Range<usize>>,
 }
 
@@ -144,13 +144,13 @@ impl Call {
         if engine == Engine::Llamacpp { self.max_tokens } else { self.common_max_tokens }
     }
 
-    /// Whether the client asked for running usage on each chunk.
+    /// Returns `true` where the client asked for running usage on each chunk.
     #[must_use]
     pub fn has_running_usage(&self) -> bool {
         self.continuous_usage
     }
 
-    /// How `engine` is asked to tell in the middle of the stream what it used so far.
+    /// Returns the reports that `engine` is asked for in the middle of the stream.
     #[must_use]
     pub fn running_usage(&self, engine: Engine) -> RunningUsage {
         if self.stream && self.api.form().stream_options {
@@ -160,7 +160,7 @@ impl Call {
         }
     }
 
-    /// What is written into the answer of `engine`, which serves it as `tier` and knows the model as `served_model`.
+    /// Returns the stamp of the answer of `engine`, which serves it as `tier` and knows the model as `served_model`.
     #[must_use]
     pub fn stamp(&self, served_model: &str, engine: Engine, tier: Tier) -> Stamp<'_> {
         let running = self.running_usage(engine);
@@ -241,13 +241,13 @@ impl Call {
         }
     }
 
-    /// Where the values of `timings_per_token` lie, which llama.cpp takes.
+    /// Returns the places of the values of `timings_per_token`, which llama.cpp takes.
     fn timings_at(&self) -> impl DoubleEndedIterator<Item = Range<usize>> {
         let of_timings = |parameter: &&Parameter| parameter.name(&self.body) == "timings_per_token";
         self.parameters.iter().filter(of_timings).map(|parameter| parameter.value.clone())
     }
 
-    /// Whether the client asked for them itself. Of two llama.cpp takes the last.
+    /// Returns `true` where the client asked for them itself. Of two llama.cpp takes the last.
     fn timings_asked(&self) -> bool {
         self.timings_at().next_back().is_some_and(|at| self.body.get(at) == Some(b"true"))
     }

@@ -170,7 +170,11 @@ impl Relay<'_, '_> {
                     }
                     self.on_timer(&mut since, &mut held).await?;
                 }
-                Step::Read(Err(e)) => return Err(self.failed(observed(&e, self.place, None))),
+                Step::Read(Err(e)) => {
+                    reader.flush(&mut held);
+                    let error = observed(&e, self.place, None);
+                    return Err(self.broken_inside(held.freeze(), error).await);
+                }
                 Step::Read(Ok(None)) => return self.end(splitter, reader, held, first_token).await,
                 Step::Read(Ok(Some(bytes))) => {
                     let now = clock::now();
@@ -454,7 +458,13 @@ impl Relay<'_, '_> {
                 return Err(self.failed(Observed::Unreadable("the answer is no JSON object")));
             }
         };
-        if usage.is_none_or(|usage| usage.generated == 0) {
+        let most = self
+            .max_tokens
+            .map(|most| u64::from(most) * u64::from(self.live.choices()) + u64::from(RUNAWAY.1));
+        let says_nothing = |usage: Usage| {
+            usage.generated == 0 || usage.anomalous || most.is_some_and(|most| usage.generated > most)
+        };
+        if usage.is_none_or(says_nothing) {
             self.answered.text_bytes = text::generated_bytes(self.api, &body);
         }
         self.answered.usage = usage;

@@ -69,7 +69,8 @@ pub fn broken_off(request: &Request<'_>, answered: &Answered, record: &mut Recor
 
 /// What the engine told, if it can be; the record is marked where something in it cannot.
 fn believed(request: &Request<'_>, told: Option<Usage>, record: &mut Record) -> Option<Usage> {
-    let believed = told.filter(|usage| is_possible(request, usage));
+    let believed =
+        told.map(|usage| possible(request, usage)).filter(|usage| usage.prompt > 0 || usage.generated > 0);
     record.usage_anomalous =
         told.is_some_and(|usage| usage.anomalous || usage.prompt == 0) || believed != told;
     believed
@@ -167,26 +168,36 @@ fn generated(answered: &Answered, usage: &Usage, counted: u64, finished: bool) -
 /// Template and tools that an engine adds to a prompt, tokens; generous.
 const TEMPLATE_TOKENS_MAX: u64 = 16_384;
 
-/// Whether the engine's numbers can be: a token has a byte at least, or an image behind it. One absurd report
+/// The engine's numbers as far as they can be: a token has a byte at least, or an image behind it. One absurd report
 /// must not put an account days into debt.
-fn is_possible(request: &Request<'_>, usage: &Usage) -> bool {
+/// A number that cannot be does not throw the others away: it counts as untold, which is 0.
+fn possible(request: &Request<'_>, usage: Usage) -> Usage {
     let call = request.call;
     let images = request.weight.features.as_ref().map_or(0, |features| u64::from(features.images));
     let prompt_max = call.prompt_tokens_max() + TEMPLATE_TOKENS_MAX * (1 + images);
     let generated_max = call
         .max_tokens
         .map_or(u64::MAX, |max| u64::from(max) * u64::from(call.choices) + TEMPLATE_TOKENS_MAX);
-    usage.prompt <= prompt_max && usage.generated <= generated_max
+    let is_prompt = usage.prompt <= prompt_max;
+    Usage {
+        prompt: if is_prompt { usage.prompt } else { 0 },
+        cached: usage.cached.filter(|_| is_prompt),
+        generated: if usage.generated <= generated_max { usage.generated } else { 0 },
+        ..usage
+    }
 }
 
 fn learn(request: &Request<'_>, deployment: &Deployment, prompt: u64, generated: u64, chunks: u32) {
-    if let Some(features) = &request.weight.features {
+    // 0 is a number that was not told, or cannot be.
+    if let Some(features) = request.weight.features.as_ref().filter(|_| prompt > 0) {
         request.model.weigher.learn(request.account.number, features, prompt);
     }
-    if let (Some(counter), Some(text)) = (request.model.weigher.exact(), &request.weight.text) {
+    if let (Some(counter), Some(text), true) =
+        (request.model.weigher.exact(), &request.weight.text, prompt > 0)
+    {
         counter.learn(text, prompt);
     }
-    if request.call.api.form().has_output {
+    if request.call.api.form().has_output && generated > 0 {
         request.model.usual.learn(generated / u64::from(request.call.choices.max(1)));
     }
     deployment.tokens_per_chunk.learn(generated, chunks);

@@ -2,6 +2,7 @@
 
 use crate::budgets::{p11, p12, report_a1, reserve, t3, week};
 use crate::cost::{c1, c2, c3, c5, c6, c7, c7_p99, c8, c9, waiting};
+use crate::harness::binaries::Profile;
 use crate::harness::proof::Proof;
 use crate::operation::{accounts, operate};
 use crate::overload::{agree, load, table};
@@ -66,6 +67,29 @@ pub(super) const PROOFS: &[Proof] = &[
 pub(super) const LOAD: [&str; 13] =
     ["P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P13", "P14", "table"];
 
+/// Those that measure time or memory of the programs, or set them beside another program: they judge what is shipped.
+const OF_WHAT_IS_SHIPPED: [&str; 14] = [
+    "C1",
+    "C2",
+    "C3",
+    "C5",
+    "C7",
+    "C7-p99",
+    "C8",
+    "C9",
+    "real-search",
+    "P1-real",
+    "P2-real",
+    "P4-real",
+    "P5-real",
+    "P6-real",
+];
+
+/// How the programs are built that a proof starts.
+pub(super) fn profile(proof: &Proof) -> Profile {
+    if OF_WHAT_IS_SHIPPED.contains(&proof.id) { Profile::Dist } else { Profile::Release }
+}
+
 /// The proof of that id, whatever its case.
 pub(super) fn named(id: &str) -> Option<&'static Proof> {
     PROOFS.iter().find(|proof| proof.id.eq_ignore_ascii_case(id))
@@ -89,6 +113,17 @@ mod tests {
         for shortfall in crate::known::SHORTFALLS {
             assert!(named(shortfall.id).is_some(), "{}", shortfall.id);
         }
+    }
+
+    #[test]
+    fn proofs_of_cost_judge_what_is_shipped() {
+        for id in OF_WHAT_IS_SHIPPED {
+            assert!(named(id).is_some(), "{id}");
+        }
+        assert_eq!(profile(&c1::PROOF), Profile::Dist);
+        assert_eq!(profile(&c7_p99::PROOF), Profile::Dist);
+        assert_eq!(profile(&real::P1), Profile::Dist);
+        assert_eq!(profile(&t1::PROOF), Profile::Release);
     }
 
     /// A run of all quick proofs has to fit into a step of CI.

@@ -1,6 +1,6 @@
 //! The programs under test, built by cargo and found where it says that it put them.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,11 +17,30 @@ pub(crate) enum BuildError {
     Missing(&'static str),
 }
 
+/// The way of building: what a proof says about time and memory holds for one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Profile {
+    /// Quickly built, as `cargo run --release` builds.
+    #[default]
+    Release,
+    /// As shipped: optimised across crates, with the allocator of the images.
+    Dist,
+}
+
 /// Each program, once it was asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Binaries {
     /// Where they are, if they are not to be built.
     folder: Option<PathBuf>,
+    /// What the running proof asks for.
+    profile: Cell<Profile>,
+    release: Built,
+    dist: Built,
+}
+
+/// The programs of one profile.
+#[derive(Debug, Default)]
+struct Built {
     tidegate: OnceCell<PathBuf>,
     bare_pingora: OnceCell<PathBuf>,
 }
@@ -32,12 +51,21 @@ impl Binaries {
         Self { folder, ..Self::default() }
     }
 
-    /// The shipped gateway. Never a stale one: cargo looks each time that `prove` runs.
+    /// Chooses how the programs of the next proof are built.
+    pub(crate) fn choose(&self, profile: Profile) {
+        self.profile.set(profile);
+    }
+
+    /// The gateway. Never a stale one: cargo looks each time that `prove` runs.
     ///
     /// # Errors
     /// It does not build.
     pub(crate) fn tidegate(&self) -> Result<&Path, BuildError> {
-        self.found(&self.tidegate, "tidegate", &["-p", "gateway"])
+        let package: &[&str] = match self.profile.get() {
+            Profile::Release => &["-p", "gateway"],
+            Profile::Dist => &["-p", "gateway", "--features", "jemalloc"],
+        };
+        self.found(&self.built().tidegate, "tidegate", package)
     }
 
     /// The proxy that does nothing but proxy.
@@ -45,7 +73,14 @@ impl Binaries {
     /// # Errors
     /// It does not build.
     pub(crate) fn bare_pingora(&self) -> Result<&Path, BuildError> {
-        self.found(&self.bare_pingora, "bare-pingora", &["-p", "prove", "--features", "bare-pingora"])
+        self.found(&self.built().bare_pingora, "bare-pingora", &["-p", "prove", "--features", "bare-pingora"])
+    }
+
+    fn built(&self) -> &Built {
+        match self.profile.get() {
+            Profile::Release => &self.release,
+            Profile::Dist => &self.dist,
+        }
     }
 
     fn found<'a>(
@@ -59,16 +94,21 @@ impl Binaries {
         }
         let path = match &self.folder {
             Some(folder) => folder.join(name),
-            None => build(name, package)?,
+            None => build(name, self.profile.get(), package)?,
         };
         Ok(cell.get_or_init(|| path))
     }
 }
 
-fn build(name: &'static str, package: &[&str]) -> Result<PathBuf, BuildError> {
+fn build(name: &'static str, profile: Profile, package: &[&str]) -> Result<PathBuf, BuildError> {
+    let profile = match profile {
+        Profile::Release => "release",
+        Profile::Dist => "dist",
+    };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--release", "--locked", "--message-format=json-render-diagnostics", "--bin", name])
+        .args(["build", "--profile", profile, "--locked", "--message-format=json-render-diagnostics"])
+        .args(["--bin", name])
         .args(package)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())

@@ -7,6 +7,7 @@
 pub mod chat;
 pub mod edits;
 pub mod messages;
+pub mod passage;
 pub mod responses;
 pub mod sse;
 pub mod upstream_error;

@@ -2,8 +2,8 @@
 //!
 //! The tokenizer crate knows bytes and tokens and no JSON; here the JSON is turned into what it asks for. The
 //! text of messages is scanned as it was sent, escapes included: calibration against the engine's own counts
-//! takes care of that, account by account. Images, audio and files are told from text by where they stand. The part of a prompt that an earlier one
-//! had as well is not weighed again: its count is remembered.
+//! takes care of that, account by account. Images, audio and files are told from text by where they stand. The
+//! part of a prompt that an earlier one had as well is not weighed again: its count is remembered.
 
 use crate::exact::{ExactCounter, ShortCount};
 use crate::parts::features;

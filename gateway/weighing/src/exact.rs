@@ -18,6 +18,15 @@ const GAIN: f64 = 0.1;
 /// What a chat template adds per message and once, before anything was learnt: 4 as in ChatML and Llama 3.
 const TEMPLATE_TOKENS: f64 = 4.0;
 
+/// The count of a short prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShortCount {
+    /// Tokens of the text alone: exact.
+    pub text: u32,
+    /// The same with what the template adds, as far as that was learnt.
+    pub prompt: u32,
+}
+
 /// The exact counter of one model.
 #[derive(Debug)]
 pub struct ExactCounter {
@@ -35,11 +44,13 @@ impl ExactCounter {
         ExactCounter { counter, template: Mutex::new(TEMPLATE_TOKENS), worker: Arc::new(Semaphore::new(1)) }
     }
 
-    /// The prompt's tokens, template included, if it is short enough to be counted on the request's way.
+    /// The prompt's tokens, if it is short enough to be counted on the request's way.
     #[must_use]
-    pub fn count_short(&self, prompt: &PromptText) -> Option<u32> {
-        (prompt.bytes() <= EXACT_BYTES_MAX)
-            .then(|| self.with_template(self.text_tokens(prompt), prompt.messages))
+    pub fn count_short(&self, prompt: &PromptText) -> Option<ShortCount> {
+        (prompt.bytes() <= EXACT_BYTES_MAX).then(|| {
+            let text = self.text_tokens(prompt);
+            ShortCount { text, prompt: self.with_template(text, prompt.messages) }
+        })
     }
 
     /// The tokens of a long prompt's text alone, counted beside the request threads. `None`: too long to count.
@@ -84,11 +95,15 @@ mod tests {
     fn the_template_is_learnt_from_the_engines_counts() {
         let counter = ExactCounter::new(Counter::new(Vocabulary::Cl100kBase).unwrap());
         let prompt = of(r#"[{"role":"user","content":"hello world"}]"#).unwrap();
-        assert_eq!(counter.count_short(&prompt), Some(1 + 2 + 8));
+        assert_eq!(counter.count_short(&prompt), Some(ShortCount { text: 1 + 2, prompt: 1 + 2 + 8 }));
         for _ in 0..100 {
             counter.learn(&prompt, 3 + 14);
         }
-        assert_eq!(counter.count_short(&prompt), Some(3 + 14), "seven tokens for each of two messages");
+        assert_eq!(
+            counter.count_short(&prompt).map(|count| count.prompt),
+            Some(3 + 14),
+            "seven tokens for each of two messages"
+        );
     }
 
     #[test]

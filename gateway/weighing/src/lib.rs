@@ -5,4 +5,5 @@
 
 pub mod averages;
 pub mod exact;
+mod parts;
 pub mod weigh;

@@ -2,12 +2,11 @@
 //!
 //! The tokenizer crate knows bytes and tokens and no JSON; here the JSON is turned into what it asks for. The
 //! text of messages is scanned as it was sent, escapes included: calibration against the engine's own counts
-//! takes care of that, account by account. Where a body mentions images or audio, long strings without a space
-//! are left out, so that a megabyte of base64 does not weigh as text. The part of a prompt that an earlier one
-//! had as well is not weighed again: its count is remembered.
+//! takes care of that, account by account. Images, audio and files are told from text by where they stand. The
+//! part of a prompt that an earlier one had as well is not weighed again: its count is remembered.
 
-use crate::exact::ExactCounter;
-use memchr::memmem::Finder;
+use crate::exact::{ExactCounter, ShortCount};
+use crate::parts::features;
 use parking_lot::Mutex;
 use protocol::request::call::Call;
 use protocol::request::prompt_text::PromptText;
@@ -15,7 +14,7 @@ use shedder::{ReplicaId, Uncached};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokenizer::{
     Counter, Estimator, Features, PrefixHasher, PrefixIndex, PrefixIndexConfig, PrefixKeys, PrefixMatch,
@@ -138,7 +137,7 @@ impl Prefixes {
 pub struct Weight {
     /// Prompt tokens.
     pub prompt: u32,
-    /// Whether the prompt certainly exceeds the window.
+    /// Whether the prompt certainly exceeds the window: by an exact count, never by an estimate.
     pub certainly_too_long: bool,
     /// Prompt tokens to compute, by replica.
     pub uncached: Uncached,
@@ -212,14 +211,14 @@ pub fn weigh(
     let known = prefixes.index.lock().find(&prompt, &keys);
     let (estimated, features) = count(call, account, weigher, &prompt, &known);
     let (exact, text) = count_exactly(call, weigher);
-    let tokens = exact.unwrap_or(estimated);
+    let tokens = exact.map_or(estimated, |count| count.prompt);
+    // The text alone: what the template adds is learnt, and could err.
+    let certain = exact.map(|count| u64::from(count.text)).or(call.prompts.token_ids);
     Weight {
         prompt: tokens,
-        // An exact count is certain; an estimate errs, but not by half.
-        certainly_too_long: context.is_some_and(|context| {
+        certainly_too_long: context.zip(certain).is_some_and(|(context, certain)| {
             // Of several texts each has a window of its own.
-            let room = u64::from(context) * u64::from(call.prompts.windows);
-            u64::from(tokens) > if exact.is_some() { 1 } else { 2 } * room
+            certain > u64::from(context) * u64::from(call.prompts.windows)
         }),
         uncached: uncached(&known, tokens),
         features,
@@ -230,7 +229,7 @@ pub fn weigh(
 }
 
 /// The exact count of a short prompt, where the model's vocabulary is configured.
-fn count_exactly(call: &Call, weigher: &ModelWeigher) -> (Option<u32>, Option<PromptText>) {
+fn count_exactly(call: &Call, weigher: &ModelWeigher) -> (Option<ShortCount>, Option<PromptText>) {
     let Some(counter) = weigher.exact() else { return (None, None) };
     let short = call.prompt_bytes() <= 2 * tokenizer::EXACT_BYTES_MAX as u64;
     let text = Some(call).filter(|call| short && call.tools.is_none()).and_then(Call::prompt_text);
@@ -253,11 +252,13 @@ fn count(
     let known_bytes = usize::try_from(known.bytes_known).unwrap_or(usize::MAX);
     match (known.tokens_known, prompt.get(known_bytes..)) {
         (Some(tokens), Some([])) => (tokens.max(1), None),
-        (Some(tokens), Some(rest)) if known_bytes >= tools => {
-            (tokens.saturating_add(estimate(&features(rest, 0))).max(1), None)
+        (Some(tokens), Some(_)) if known_bytes >= tools => {
+            let prompt = prompt.get(tools..).unwrap_or_default();
+            let rest = features(prompt, known_bytes - tools, 0);
+            (tokens.saturating_add(estimate(&rest)).max(1), None)
         }
         _ => {
-            let features = features(prompt.get(tools..).unwrap_or_default(), tools);
+            let features = features(prompt.get(tools..).unwrap_or_default(), 0, tools);
             let tokens = estimate(&features).max(1);
             match call.prompts.repeated_bytes {
                 0 => (tokens, Some(features)),
@@ -295,74 +296,52 @@ fn prompt_bytes(call: &Call) -> Cow<'_, [u8]> {
     }
 }
 
-fn features(text: &[u8], tool_bytes: usize) -> Features {
-    let mut scan = tokenizer::TextScan::new();
-    let (mut images, mut other_parts) = (0, 0);
-    let text_bytes = scan_text(text, &mut scan, &mut images, &mut other_parts);
-    Features {
-        text_bytes,
-        text: Some(scan.classes()),
-        messages: ROLE.find_iter(text).count() as u32,
-        tool_bytes: tool_bytes as u64,
-        images,
-        other_parts,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::api::Api;
+    use tokenizer::Vocabulary;
 
-/// What each message of a conversation has once. Made once, since making a searcher costs more than a short text.
-static ROLE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"role\""));
-/// Markers of parts that are not text.
-static MEDIA: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
-    ["\"image_url\"", "\"input_audio\"", "\"file_data\"", "\"media_type\""].map(Finder::new)
-});
-
-/// Scans `part` without the long strings that follow a marker of an image or audio; the bytes scanned.
-fn scan_text(part: &[u8], scan: &mut tokenizer::TextScan, images: &mut u32, others: &mut u32) -> u64 {
-    if MEDIA.iter().all(|marker| marker.find(part).is_none()) {
-        scan.feed(part);
-        return part.len() as u64;
-    }
-    let mut scanned = 0;
-    let mut of_image = false;
-    let mut rest = part;
-    while !rest.is_empty() {
-        let quote = memchr::memchr(b'"', rest).map_or(rest.len(), |at| at + 1);
-        let (before, after) = rest.split_at(quote);
-        let (string, tail) = after.split_at(string_end(after));
-        scan.feed(before);
-        scanned += before.len() as u64;
-        // Base64 of a picture or a sound: thousands of bytes without a space.
-        let is_data =
-            string.starts_with(b"data:") || (string.len() > 1024 && memchr::memchr(b' ', string).is_none());
-        if is_data {
-            if string.starts_with(b"data:image") || of_image {
-                *images += 1
-            } else {
-                *others += 1
-            }
-            of_image = false;
-        } else {
-            // Anthropic's parts name the type before the data.
-            of_image = string.starts_with(b"image/") || (of_image && string.len() < 16);
-            if string.starts_with(b"http") && before.ends_with(b"\"url\":\"") {
-                *images += 1
-            }
-            scan.feed(string);
-            scanned += string.len() as u64;
+    fn model(exact: Option<config::Exact>) -> config::Model {
+        config::Model {
+            name: "m".into(),
+            aliases: Vec::new(),
+            routes: Vec::new(),
+            served_model: "m".into(),
+            size_class: config::SizeClass::Small,
+            context: None,
+            default_output: 1,
+            exact,
+            weights: tokenizer::Weights::default(),
         }
-        rest = tail;
     }
-    scanned
-}
 
-/// One past the closing quote of the string that `rest` begins with.
-fn string_end(rest: &[u8]) -> usize {
-    let mut at = 0;
-    while let Some(found) = rest.get(at..).and_then(|r| memchr::memchr2(b'"', b'\\', r)) {
-        if rest.get(at + found) == Some(&b'"') {
-            return at + found + 1;
-        }
-        at = (at + found + 2).min(rest.len());
+    fn weighed(api: Api, body: String, exact: Option<config::Exact>, context: u32) -> Weight {
+        let call = Call::read(api, body.into_bytes().into(), 64).unwrap();
+        let weigher = ModelWeigher::new(&model(exact));
+        weigh(&call, 1, &weigher, &Prefixes::new(false, [7; 16]), Some(context))
     }
-    rest.len()
+
+    fn chat(words: usize) -> String {
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{}"}}]}}"#, "word ".repeat(words))
+    }
+
+    #[test]
+    fn case_w02_an_estimate_never_says_that_a_prompt_is_too_long() {
+        let weight = weighed(Api::Chat, chat(50_000), None, 100);
+        assert!(weight.prompt > 10_000);
+        assert!(!weight.certainly_too_long);
+    }
+
+    #[test]
+    fn case_w02_an_exact_count_of_the_text_alone_is_certain() {
+        let exact = || Some(config::Exact::Vocabulary(Vocabulary::Cl100kBase));
+        // "user", a hundred words, and the blank behind the last.
+        let too_long = |context| weighed(Api::Chat, chat(100), exact(), context).certainly_too_long;
+        assert!(too_long(101));
+        assert!(!too_long(102), "what the template adds is not certain");
+        let ids = |count: usize| format!(r#"{{"model":"m","prompt":[{}1]}}"#, "1,".repeat(count - 1));
+        assert!(weighed(Api::Completions, ids(9), None, 8).certainly_too_long);
+        assert!(!weighed(Api::Completions, ids(8), None, 8).certainly_too_long);
+    }
 }

@@ -9,6 +9,7 @@ mod choices;
 pub mod edits;
 mod held;
 pub mod messages;
+pub mod passage;
 pub mod responses;
 pub mod sse;
 pub mod text;

@@ -58,7 +58,8 @@ pub fn of_prompt(members: &Members<'_>) -> Result<Prompts, Refusal> {
     texts(members, Member::Prompt)
 }
 
-/// The same, read together: nothing is generated for any of them. Or a list of messages.
+/// The same, read together: nothing is generated for any of them. Or a list of messages, or of objects with a text and a
+/// picture each, as SGLang takes them.
 ///
 /// # Errors
 /// As [`of_prompt`].
@@ -71,6 +72,10 @@ pub fn of_input(members: &Members<'_>) -> Result<Prompts, Refusal> {
     {
         let message = "`encoding_format` must be \"float\" or \"base64\": an answer that is not JSON cannot be metered.";
         return Err(Refusal::bad(message).param("encoding_format"));
+    }
+    let list = list(members, Member::Input)?;
+    if members.raw(Member::Input).is_some_and(|raw| raw.starts_with('[')) && list.is_of_objects() {
+        return Ok(Prompts { windows: windows(list.objects), ..Prompts::ONE });
     }
     Ok(Prompts { count: 1, ..texts(members, Member::Input)? })
 }
@@ -118,13 +123,13 @@ fn windows(texts: u64) -> u32 {
 fn texts(members: &Members<'_>, member: Member) -> Result<Prompts, Refusal> {
     let list = list(members, member)?;
     match list {
-        List { texts: 0, lists: 0, ids, .. } if ids > 0 => {
+        List { texts: 0, objects: 0, lists: 0, ids } if ids > 0 => {
             Ok(Prompts { token_ids: Some(ids), ..Prompts::ONE })
         }
-        List { texts: 0, lists, ids, .. } if lists > 0 => {
+        List { texts: 0, objects: 0, lists, ids } if lists > 0 => {
             Ok(Prompts { count: lists as u32, windows: windows(lists), token_ids: Some(ids), ..Prompts::ONE })
         }
-        List { texts, lists: 0, ids: 0, .. } if texts > 0 => {
+        List { texts, objects: 0, lists: 0, ids: 0 } if texts > 0 => {
             Ok(Prompts { count: texts as u32, windows: windows(texts), ..Prompts::ONE })
         }
         _ => {
@@ -148,6 +153,10 @@ struct List {
 impl List {
     fn elements(self) -> u64 {
         self.texts + self.objects + self.lists
+    }
+
+    fn is_of_objects(self) -> bool {
+        self.objects > 0 && self.texts + self.lists + self.ids == 0
     }
 }
 
@@ -284,6 +293,18 @@ mod tests {
         assert_eq!(of(of_input, r#"{"messages":[]}"#), Ok((1, None, 0)));
         assert_eq!(of(of_input, r#"{"input":"a","encoding_format":"bytes"}"#), Err(Some("encoding_format")));
         assert_eq!(of(of_input, "{}"), Err(Some("input")));
+    }
+
+    #[test]
+    fn case_w03_an_input_may_be_objects_with_a_text_and_a_picture() {
+        let input = r#"{"input":[{"text":"a","image":"data:image/png;base64,AAAA"},{"text":"b"}]}"#;
+        assert_eq!(of(of_input, input), Ok((1, None, 0)));
+        assert_eq!(of_input(&Members::read(input).unwrap()).unwrap().windows, 2);
+        for refused in [r#"{"input":{"text":"a"}}"#, r#"{"input":[{"text":"a"},"b"]}"#, r#"{"input":[{},1]}"#]
+        {
+            assert_eq!(of(of_input, refused), Err(Some("input")), "{refused}");
+        }
+        assert_eq!(of(of_prompt, r#"{"prompt":[{"text":"a"}]}"#), Err(Some("prompt")));
     }
 
     #[test]

@@ -89,6 +89,19 @@ impl Reason {
     }
 }
 
+/// What a replica is short of when it takes no request of a tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Short {
+    /// Places of the tier.
+    Places,
+    /// Room for prompts that are still to be computed.
+    Prompts,
+    /// KV memory.
+    Memory,
+    /// The engine itself refuses more, and asked for a pause.
+    Engine,
+}
+
 /// A refusal that explains itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rejection {
@@ -112,4 +125,6 @@ pub struct Rejection {
     pub queued: u32,
     /// Replicas are in service, and every one of them was found to lack what the request needs: no such model.
     pub absent: bool,
+    /// What was short on the replicas, where that is why.
+    pub short: Option<Short>,
 }

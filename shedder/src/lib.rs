@@ -52,7 +52,7 @@ mod snapshot;
 mod tier;
 
 pub use config::{Config, QueueBounds, ReplicaConfig, Slo};
-pub use decision::{Decision, Permit, Reason, Rejection, Verdict};
+pub use decision::{Decision, Permit, Reason, Rejection, Short, Verdict};
 pub use machine::Shedder;
 pub use offer::{Failure, Finished, Offer, ReplicaId, RequestId, Scrape, StreamProgress, Uncached};
 pub use snapshot::{AtRest, Counters, QueueSnapshot, ReplicaSnapshot, ShedCounts, Snapshot};

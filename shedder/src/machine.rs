@@ -56,6 +56,8 @@ pub struct Shedder {
     /// Waiting requests by the end of their wait.
     deadlines: BTreeSet<(Duration, RequestId)>,
     verdicts: VecDeque<Verdict>,
+    /// Why the request that was offered last could not start at once.
+    turned_by: Option<Block>,
     /// Why the first of each tier could not start when it was last tried.
     blocked: PerTier<Option<Block>>,
     active: PerTier<u32>,
@@ -98,6 +100,7 @@ impl Shedder {
             queues: PerTier::default(),
             deadlines: BTreeSet::new(),
             verdicts: VecDeque::new(),
+            turned_by: None,
             blocked: PerTier::default(),
             active: PerTier::default(),
             started: Recent::over(RATE_SPAN),
@@ -226,6 +229,7 @@ impl Shedder {
             ceiling: self.terms(now).ceilings[tier],
             queued,
             absent,
+            short: self.blocked[tier].or(self.turned_by).and_then(Block::short),
         }
     }
 

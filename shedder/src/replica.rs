@@ -33,6 +33,7 @@ use self::memory::Memory;
 use self::prefill::PrefillRate;
 use self::whole::{WholeAnswer, WholeAnswers};
 use crate::config::{Config, ReplicaConfig};
+use crate::decision::Short;
 use crate::offer::{ReplicaId, Scrape};
 use crate::requests::Active;
 use crate::tier::{PerTier, Tier};
@@ -69,6 +70,19 @@ pub(crate) enum Block {
     /// Replicas that it may not use might have room: those that lack what it needs, and the one that answered it with an
     /// error. Others that wait may start before it.
     Restricted,
+}
+
+impl Block {
+    /// What is short, as a refusal tells it.
+    pub(crate) fn short(self) -> Option<Short> {
+        match self {
+            Block::Backlog => Some(Short::Prompts),
+            Block::Places => Some(Short::Places),
+            Block::Memory => Some(Short::Memory),
+            Block::Busy => Some(Short::Engine),
+            Block::NoReplica | Block::Restricted => None,
+        }
+    }
 }
 
 /// How far below its ceiling a closed tier reopens. The highest tier has nobody above it for whom the room

@@ -135,11 +135,11 @@ impl Verdict {
     #[must_use]
     pub fn kind(&self) -> Option<&'static str> {
         match self {
-            Verdict::Request(_) | Verdict::Ours(_) => None,
+            Verdict::Request(_) | Verdict::Ours(_) | Verdict::Replica(ReplicaFault::SilentAlone) => None,
             Verdict::Replica(ReplicaFault::Absent) => Some("absent"),
             Verdict::Replica(ReplicaFault::Connect) => Some("connect"),
             Verdict::Replica(ReplicaFault::Reset) => Some("reset"),
-            Verdict::Replica(ReplicaFault::Silent | ReplicaFault::SilentAlone) => Some("timeout"),
+            Verdict::Replica(ReplicaFault::Silent) => Some("timeout"),
             Verdict::Load { .. } => Some("busy"),
             Verdict::Unknown => Some("unexplained"),
         }
@@ -200,9 +200,19 @@ fn status_of_kind(error: &UpstreamError) -> Option<u16> {
             "notfounderror" | "not_found_error" | "not_found" | "model_not_found" => Some(404),
             "authentication_error" | "authenticationerror" | "invalid_api_key" => Some(401),
             "permission_error" | "permissiondeniederror" => Some(403),
-            _ => None,
+            word => blames_a_part(word).then_some(400),
         }
     })
+}
+
+/// Codes such as `image_too_large` or `unsupported_image_media_type`: they name what was sent and what is wrong with it.
+fn blames_a_part(code: &str) -> bool {
+    let part = ["image", "audio", "file", "prompt", "input", "schema", "tool"]
+        .iter()
+        .any(|part| code.contains(part));
+    let wrong =
+        ["too_", "invalid", "unsupported", "not_found", "empty", "parse", "failed_to_download", "policy"];
+    part && wrong.iter().any(|wrong| code.contains(wrong))
 }
 
 /// The config has the model, so a replica that does not know it is the one that lacks something.
@@ -227,7 +237,8 @@ fn is_about_the_model(error: &UpstreamError) -> bool {
 }
 
 /// An engine that still has our earlier sending of the same request (vLLM).
-fn is_id_in_use(message: &str) -> bool {
+#[must_use]
+pub fn is_id_in_use(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     message.contains("request id")
         && (message.contains("already running") || message.contains("already exists"))
@@ -282,6 +293,9 @@ fn blames_the_body(message: &str) -> bool {
         "invalid base64",
         "invalid json_schema",
         "unsupported json schema",
+        "schema conversion failed",
+        "unrecognized schema",
+        "conversation roles must alternate",
     ]
     .iter()
     .any(|words| message.contains(words))
@@ -334,14 +348,12 @@ impl Telling<'_> {
     }
 
     fn refused(&self, fault: Fault, error: &UpstreamError) -> Refusal {
-        let status = match error.status {
-            Some(status @ (413 | 422)) => status,
-            _ => 400,
-        };
+        let status = error.status.filter(|status| matches!(status, 413 | 422)).unwrap_or(400);
         let words = |code: Option<Box<str>>| EngineWords {
             status,
             code,
             param: error.param.clone(),
+            loc: error.loc.clone(),
             numbers: error.numbers.iter().filter(|(name, _)| is_told(name)).cloned().collect(),
         };
         match fault {

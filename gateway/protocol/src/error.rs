@@ -19,6 +19,8 @@ struct OpenAiErrorBody<'a> {
     r#type: &'a str,
     param: Option<&'a str>,
     code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loc: Option<&'a serde_json::Value>,
     #[serde(flatten)]
     numbers: Numbers<'a>,
 }
@@ -90,6 +92,7 @@ fn openai(refusal: &Refusal) -> Bytes {
             r#type: refusal.reason.openai_type(),
             param: param(refusal),
             code: Some(code(refusal)),
+            loc: refusal.engine.as_ref().and_then(|engine| engine.loc.as_ref()),
             numbers: Numbers(refusal.engine.as_ref().map_or(&[], |engine| &engine.numbers)),
         },
     })

@@ -50,6 +50,8 @@ pub struct Client<'s> {
     /// The number of the next event, where a stream numbers them.
     pub sequence: u64,
     head_sent: bool,
+    /// Whether the head is that of a whole answer: no error can be told inside it.
+    is_whole: bool,
     /// Whether the connection may serve another request.
     reusable: bool,
     stray: u32,
@@ -59,7 +61,16 @@ impl<'s> Client<'s> {
     /// The client of a session whose head was read.
     pub fn new(session: &'s mut ServerSession) -> Self {
         let envelope = Envelope::new(route::family(session.req_header()));
-        Client { session, envelope, api: None, sequence: 0, head_sent: false, reusable: true, stray: 0 }
+        Client {
+            session,
+            envelope,
+            api: None,
+            sequence: 0,
+            head_sent: false,
+            is_whole: false,
+            reusable: true,
+            stray: 0,
+        }
     }
 
     /// The session, to read from.
@@ -153,6 +164,20 @@ impl<'s> Client<'s> {
         self.written(result)
     }
 
+    /// Sends the head of a whole answer that is passed through: its length is not known yet.
+    ///
+    /// # Errors
+    /// [`Stop::Gone`] when it could not be written.
+    pub async fn begin_whole(&mut self) -> Result<(), Stop> {
+        self.head_sent = true;
+        self.is_whole = true;
+        let request = self.session.req_header();
+        let chunked = !self.session.is_http2() && request.version == Version::HTTP_11;
+        let head = Box::new(respond::open_head(&self.envelope, chunked).map_err(|_| Stop::Gone)?);
+        let result = self.session.write_response_header(head).await;
+        self.written(result)
+    }
+
     /// Sends a comment, after the head if that was not sent yet.
     ///
     /// # Errors
@@ -177,8 +202,10 @@ impl<'s> Client<'s> {
     async fn break_off(&mut self, refusal: &Refusal) -> Result<(), Stop> {
         self.reusable = false;
         let api = self.api.unwrap_or(Api::Chat);
-        let frame = error::stream_frame(api, refusal, self.envelope.id_text(), self.sequence);
-        self.write(frame, false).await?;
+        if !self.is_whole {
+            let frame = error::stream_frame(api, refusal, self.envelope.id_text(), self.sequence);
+            self.write(frame, false).await?;
+        }
         if self.session.is_http2() {
             tokio::time::sleep(RESET_AFTER).await;
         }

@@ -179,6 +179,20 @@ pub fn stream_head(envelope: &Envelope, chunked: bool) -> pingora::Result<Respon
     Ok(head)
 }
 
+/// The head of a whole answer whose length is not known yet.
+///
+/// # Errors
+/// When a value is no header value.
+pub fn open_head(envelope: &Envelope, chunked: bool) -> pingora::Result<ResponseHeader> {
+    let mut head = ResponseHeader::build_no_case(200, Some(HEADERS))?;
+    head.insert_header(header::CONTENT_TYPE, "application/json")?;
+    if chunked {
+        head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    envelope.write(&mut head, &mut Values::default())?;
+    Ok(head)
+}
+
 /// Head and body of a refusal.
 ///
 /// # Errors

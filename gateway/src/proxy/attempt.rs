@@ -20,7 +20,7 @@ use crate::upstream::replica::Replica;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, header};
 use protocol::answer::upstream_error::UpstreamError;
-use protocol::attribution::{Observed, OwnBound};
+use protocol::attribution::{self, Observed, OwnBound};
 use protocol::request::policy::{self, Written};
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -87,7 +87,8 @@ impl Attempt<'_, '_, '_> {
                 return self.after(place, &observed);
             }
         };
-        let mut answered = Answered::default();
+        let bytes_per_token = self.deployment.bytes_per_token.value();
+        let mut answered = Answered { bytes_per_token, ..Answered::default() };
         let relayed = self.relay(&mut exchange, &place, &mut answered).await;
         match relayed {
             Ok(()) => {
@@ -150,7 +151,14 @@ impl Attempt<'_, '_, '_> {
             let head = self.watched(pin!(tokio::time::timeout(timeout, exchange.read_head()))).await?;
             match head {
                 Ok(Ok(200)) => return Ok(exchange),
-                Ok(Ok(status)) => return Err(self.read_error(status, &mut exchange).await?),
+                Ok(Ok(status)) => {
+                    let error = self.read_error(status, &mut exchange).await?;
+                    // The engine still has the last sending. This one gets another id.
+                    if !fresh && attribution::is_id_in_use(&error.message) {
+                        continue;
+                    }
+                    return Err(Fault::Observed(Observed::Told(error)));
+                }
                 Ok(Err(ExchangeError::Broken(_))) if stale => {}
                 Ok(Err(e)) => return Err(Fault::Observed(observed(&e, place, Some(timeout)))),
                 Err(_) => {
@@ -301,7 +309,7 @@ impl Attempt<'_, '_, '_> {
     }
 
     /// What an answer with another status than 200 means.
-    async fn read_error(&mut self, status: u16, exchange: &mut Exchange) -> Result<Fault, Fault> {
+    async fn read_error(&mut self, status: u16, exchange: &mut Exchange) -> Result<UpstreamError, Fault> {
         let mut body = BytesMut::new();
         let read = async {
             while let Ok(Some(piece)) = exchange.read_body().await {
@@ -315,7 +323,7 @@ impl Attempt<'_, '_, '_> {
         body.truncate(ERROR_BODY_MAX);
         let mut error = UpstreamError::from_body(status, &body);
         error.retry_after = exchange.headers().and_then(retry_after);
-        Ok(Fault::Observed(Observed::Told(error)))
+        Ok(error)
     }
 }
 

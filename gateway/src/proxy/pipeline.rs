@@ -387,6 +387,7 @@ async fn admit_and_relay(
         let bid = bid(&request, offer, &weighed_for, asked.hint);
         record.offered(&routed.deployment);
         let placed = wait(routed, bid, &routes, client, arrived).await;
+        let placed = placed.map_err(|stop| after_busy(stop, record));
         client.envelope.queued += clock::now().saturating_sub(waited_from);
         let (place, deployment) = placed?;
         if !Arc::ptr_eq(&deployment, &weighed_for) {
@@ -467,6 +468,23 @@ fn offer_of(request: &Request<'_>, asked: Asked) -> shedder::Offer {
     }
 }
 
+/// Of a request that an engine itself refused as too much, and that then found no other place, it is the engine's refusal that
+/// is told: the gateway has places.
+fn after_busy(stop: Stop, record: &Record) -> Stop {
+    match stop {
+        Stop::Refused(refusal) if refusal.reason.status() == 503 && record.was_busy() => {
+            let message = explain::upstream_busy().message;
+            Stop::Refused(Refusal { message, ..refusal })
+        }
+        other => other,
+    }
+}
+
+/// What a client is told of a request that got no place.
+fn told(bid: &Bid<'_>, rejection: &shedder::Rejection) -> Refusal {
+    if rejection.absent { explain::absent(&bid.call.model, rejection) } else { explain::shed(rejection) }
+}
+
 /// Waits for a place, here or at another deployment, while the client is watched. A stream that waits long gets its
 /// head and comments.
 async fn wait(
@@ -479,7 +497,7 @@ async fn wait(
     let Routed { admission, deployment } = routed;
     let mut ticket = match admission {
         Admission::Admitted(place) => return Ok((place, deployment)),
-        Admission::Shed(rejection) => return Err(explain::shed(&rejection).into()),
+        Admission::Shed(rejection) => return Err(told(&bid, &rejection).into()),
         Admission::Waiting(ticket) => ticket,
     };
     let silence = bid.silence;
@@ -492,7 +510,7 @@ async fn wait(
         tokio::select! {
             biased;
             verdict = ticket.verdict() => {
-                let place = verdict.map_err(|rejection| explain::shed(&rejection))?;
+                let place = verdict.map_err(|rejection| told(&bid, &rejection))?;
                 return Ok((place, deployment));
             }
             () = client.gone() => return Err(Stop::Gone),

@@ -17,6 +17,7 @@ use crate::upstream::exchange::{Exchange, ExchangeError};
 use crate::upstream::harvest::{Live, Others};
 use crate::upstream::replica::UpstreamTimeouts;
 use bytes::{Bytes, BytesMut};
+use protocol::answer::passage::{Ending, HEAD_MAX, Passage};
 use protocol::answer::read_whole;
 use protocol::answer::sse::SseSplitter;
 use protocol::answer::text;
@@ -33,6 +34,8 @@ use tokio::sync::oneshot;
 const HELD_BYTES_MAX: usize = 64 << 10;
 /// Largest answer that is held whole. Above it something is wrong: a million tokens have about 6 MB.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Longest whole answer that is read for how many bytes a token has: enough of them are shorter.
+const TAUGHT_BYTES_MAX: usize = 64 << 10;
 /// Bytes that are gathered into one write when an engine's pieces wait in a row. Beyond this a larger write is no cheaper.
 const GATHERED_BYTES: usize = 32 << 10;
 /// A client write that took longer than this held the engine up.
@@ -80,8 +83,10 @@ pub struct Answered {
     pub first_token: Option<Duration>,
     /// Generated tokens that the engine told while it generated.
     pub running: Option<u64>,
-    /// Bytes of generated text, of a whole answer whose usage says nothing.
+    /// Bytes of generated text of a whole answer, where they were counted.
     pub text_bytes: u64,
+    /// Bytes that a token of this deployment usually has.
+    pub bytes_per_token: f64,
 }
 
 /// What a relay works with.
@@ -446,7 +451,10 @@ impl Relay<'_, '_> {
     /// # Errors
     /// [`Broken`]: nothing was sent to the client then.
     pub async fn whole(mut self, status: u16) -> Result<(), Broken> {
-        let body = self.read_whole_body().await?;
+        let body = match self.read_whole_body().await? {
+            Body::Whole(body) => body,
+            Body::Large(head) => return self.through(head).await,
+        };
         if self.client.head_sent() {
             // The client has the head of a stream, and waits for its events.
             return Err(self.failed(Observed::Unreadable("no stream came where one was asked for")));
@@ -458,13 +466,14 @@ impl Relay<'_, '_> {
                 return Err(self.failed(Observed::Unreadable("the answer is no JSON object")));
             }
         };
+        // A short text is read for what it teaches, a long one only where the usage says nothing.
         let most = self
             .max_tokens
             .map(|most| u64::from(most) * u64::from(self.live.choices()) + u64::from(RUNAWAY.1));
         let says_nothing = |usage: Usage| {
             usage.generated == 0 || usage.anomalous || most.is_some_and(|most| usage.generated > most)
         };
-        if usage.is_none_or(says_nothing) {
+        if self.api.form().has_output && (body.len() <= TAUGHT_BYTES_MAX || usage.is_none_or(says_nothing)) {
             self.answered.text_bytes = text::generated_bytes(self.api, &body);
         }
         self.answered.usage = usage;
@@ -475,7 +484,7 @@ impl Relay<'_, '_> {
         Ok(())
     }
 
-    async fn read_whole_body(&mut self) -> Result<Bytes, Broken> {
+    async fn read_whole_body(&mut self) -> Result<Body, Broken> {
         let mut body = BytesMut::new();
         let end = self.dispatched + self.timeouts.answer;
         let sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
@@ -491,12 +500,65 @@ impl Relay<'_, '_> {
                 Step::Read(Err(e)) => return Err(self.failed(observed(&e, self.place, None))),
                 Step::Read(Ok(Some(piece))) if body.len() + piece.len() <= ANSWER_BYTES_MAX => {
                     body.extend_from_slice(&piece);
+                    if !self.api.form().has_output && body.len() > HEAD_MAX {
+                        return Ok(Body::Large(body.freeze()));
+                    }
                 }
                 Step::Read(Ok(Some(_))) => return Err(self.failed(Observed::OwnBound(OwnBound::AnswerBytes))),
-                Step::Read(Ok(None)) => return Ok(body.freeze()),
+                Step::Read(Ok(None)) => return Ok(Body::Whole(body.freeze())),
             }
         }
     }
+
+    /// Passes a large answer of a route without output through, piece by piece: only its beginning was held.
+    async fn through(mut self, head: Bytes) -> Result<(), Broken> {
+        let mut passage = Passage::new(self.stamp);
+        let first = passage.push(head);
+        if passage.is_unreadable() {
+            return Err(self.failed(Observed::Unreadable("the answer is no JSON object")));
+        }
+        if let Some(error) = passage.error() {
+            return Err(self.failed(Observed::Told(error)));
+        }
+        self.begin(clock::now(), &mut || {});
+        self.client.begin_whole().await?;
+        self.client.write(first, false).await?;
+        let end = self.dispatched + self.timeouts.answer;
+        let sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut alarm = Alarm::on(sleep);
+        loop {
+            match self.step(&mut alarm, end).await {
+                Step::Gone => return Err(Stop::Gone.into()),
+                Step::Withdrawn(receiver) => return Err(Broken::Withdrawn(receiver)),
+                Step::Timer => return Err(self.failed(observed(&ExchangeError::Timeout, self.place, None))),
+                Step::Read(Err(e)) => return Err(self.failed(observed(&e, self.place, None))),
+                Step::Read(Ok(Some(piece))) => {
+                    let piece = passage.push(piece);
+                    if !piece.is_empty() {
+                        self.client.write(piece, false).await?;
+                    }
+                }
+                Step::Read(Ok(None)) => break,
+            }
+        }
+        let (rest, ending) = passage.finish();
+        self.answered.usage = passage.usage();
+        if !rest.is_empty() {
+            self.client.write(rest, false).await?;
+        }
+        if ending != Ending::Complete {
+            return Err(self.failed(Observed::Unreadable("the answer broke off")));
+        }
+        self.client.write(Bytes::new(), true).await?;
+        Ok(())
+    }
+}
+
+/// The body of a whole answer.
+enum Body {
+    Whole(Bytes),
+    /// The beginning of one that is passed through.
+    Large(Bytes),
 }
 
 /// When something last happened to a stream.

@@ -32,6 +32,7 @@ pub fn answered(
     if let Some(usage) = answered.usage {
         learn(request, deployment, usage.prompt, usage.generated, answered.chunks);
         prompt_is_cached(request, deployment, &place, Some(usage.prompt).filter(|&tokens| tokens > 0));
+        deployment.bytes_per_token.learn(answered.text_bytes, usage.generated);
         let replica = place.permit().replica.0;
         deployment.prefixes.record_answer(&request.weight, replica, usage.generated, usage.cached);
     }
@@ -115,7 +116,7 @@ fn weighed_now(request: &Request<'_>) -> Prompt {
 fn charge(request: &Request<'_>, answered: &Answered, finished: bool, record: &mut Record) -> Used {
     let weighed = request.live.ledger().prompt();
     let hit = weighed.tokens.saturating_sub(weighed.uncached);
-    let counted = counted(request, answered, weighed.tokens_per_chunk);
+    let counted = counted(answered, weighed.tokens_per_chunk);
     let used = match answered.usage {
         Some(usage) => {
             // There is no prompt without a token.
@@ -139,23 +140,16 @@ fn charge(request: &Request<'_>, answered: &Answered, finished: bool, record: &m
 }
 
 /// Generated tokens as counted here: what the engine told while it generated, else its chunks, or the text of a whole answer
-/// by as many bytes per token as the prompt has.
-fn counted(request: &Request<'_>, answered: &Answered, tokens_per_chunk: f64) -> u64 {
+/// by the bytes that a token of this deployment usually has.
+fn counted(answered: &Answered, tokens_per_chunk: f64) -> u64 {
     if let Some(running) = answered.running {
         return running;
     }
     if answered.text_bytes > 0 {
-        let prompt = request.call.prompt_bytes() as f64 / f64::from(request.weight.prompt.max(1));
-        return text::estimated_tokens(
-            answered.text_bytes,
-            prompt.clamp(BYTES_PER_TOKEN.0, BYTES_PER_TOKEN.1),
-        );
+        return text::estimated_tokens(answered.text_bytes, answered.bytes_per_token);
     }
     (f64::from(answered.chunks) * tokens_per_chunk).round() as u64
 }
-
-/// Bounds of the bytes that a token of an answer is taken to have.
-const BYTES_PER_TOKEN: (f64, f64) = (2.0, 6.0);
 
 /// Generated tokens: what the engine says, where it says it of the whole answer or of each chunk. Some tell in the middle
 /// of a stream only what the prompt cost, with a zero for the rest: then what was counted counts, and an answer with

@@ -198,6 +198,12 @@ impl Record {
         self.upstream_failures.iter().any(|(_, _, kind)| matches!(*kind, "unexplained" | "reset"))
     }
 
+    /// Whether an engine refused it as too much.
+    #[must_use]
+    pub fn was_busy(&self) -> bool {
+        self.upstream_failures.last().is_some_and(|(_, _, kind)| *kind == "busy")
+    }
+
     /// It is sent to an engine; how often it was sent before.
     pub fn sent(&mut self) -> u32 {
         self.sendings += 1;

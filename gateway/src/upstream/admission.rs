@@ -225,6 +225,7 @@ fn lost() -> Rejection {
         ceiling: 1.0,
         queued: 0,
         absent: false,
+        short: None,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::upstream::replicas::Replicas;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use weighing::averages::TokensPerChunk;
+use weighing::averages::{BytesPerToken, TokensPerChunk};
 use weighing::weigh::Prefixes;
 
 /// One deployment.
@@ -37,6 +37,8 @@ pub struct Deployment {
     pub prefixes: Arc<Prefixes>,
     /// Tokens that one content chunk usually carries.
     pub tokens_per_chunk: Arc<TokensPerChunk>,
+    /// Bytes of text that a generated token usually has.
+    pub bytes_per_token: Arc<BytesPerToken>,
     /// What was admitted and shed in the last minute.
     pub last_minute: Arc<LastMinute>,
     /// What operators did to it.
@@ -130,6 +132,7 @@ impl Deployment {
             timeouts,
             prefixes: Arc::clone(&self.prefixes),
             tokens_per_chunk: Arc::clone(&self.tokens_per_chunk),
+            bytes_per_token: Arc::clone(&self.bytes_per_token),
             last_minute: Arc::clone(&self.last_minute),
             operated: Arc::clone(&self.operated),
             deaths: Arc::clone(&self.deaths),
@@ -152,6 +155,7 @@ impl Deployment {
             timeouts,
             prefixes: Arc::new(Prefixes::new(config.shared_prefixes, entropy::key())),
             tokens_per_chunk: Arc::default(),
+            bytes_per_token: Arc::default(),
             last_minute: Arc::default(),
             operated: Arc::default(),
             deaths: Arc::default(),

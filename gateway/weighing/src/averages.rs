@@ -10,6 +10,32 @@ pub struct UsualAnswer(AtomicF64);
 #[derive(Debug)]
 pub struct TokensPerChunk(AtomicF64);
 
+/// Bytes of text per generated token, moved by finished whole answers. Starts at 4, as English has with common
+/// vocabularies.
+#[derive(Debug)]
+pub struct BytesPerToken(AtomicF64);
+
+impl Default for BytesPerToken {
+    fn default() -> Self {
+        BytesPerToken(AtomicF64::new(4.0))
+    }
+}
+
+impl BytesPerToken {
+    /// Bytes per token.
+    #[must_use]
+    pub fn value(&self) -> f64 {
+        self.0.load()
+    }
+
+    /// An answer with so many bytes of text had so many tokens, by the engine's usage.
+    pub fn learn(&self, bytes: u64, tokens: u64) {
+        if bytes > 0 && tokens > 0 {
+            self.0.move_towards((bytes as f64 / tokens as f64).clamp(0.5, 16.0), GAIN);
+        }
+    }
+}
+
 /// Share of a new sample in these averages.
 const GAIN: f64 = 0.1;
 

@@ -48,6 +48,7 @@ impl Shedder {
             }
             Err(block) => block,
         };
+        self.turned_by = Some(block);
         if let Some((reason, wait)) = self.too_late(now, &request, block) {
             return Decision::Shed(self.reject(now, &offer, reason, Duration::ZERO, wait));
         }

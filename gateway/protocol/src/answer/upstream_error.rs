@@ -55,6 +55,8 @@ pub struct UpstreamError {
     pub param: Option<Box<str>>,
     /// Members that are numbers, such as `n_prompt_tokens` and `n_ctx`.
     pub numbers: Vec<(Box<str>, u64)>,
+    /// Where in the body the fault is, as FastAPI lists it: names and indices.
+    pub loc: Option<Value>,
     /// The form in which it came.
     pub shape: Shape,
 }
@@ -131,6 +133,7 @@ impl UpstreamError {
             code: text("code").filter(|code| code.parse::<u64>().is_err()).map(word),
             param: text("param").map(word),
             numbers: numbers(value),
+            loc: value.get("loc").and_then(loc_of),
             shape: Shape::Json,
         })
     }
@@ -144,24 +147,32 @@ impl UpstreamError {
 
 /// FastAPI's errors: a sentence, or a list of what is wrong where.
 fn from_detail(detail: &Value) -> Option<UpstreamError> {
-    let (mut message, mut param) = (String::new(), None);
+    let (mut message, mut loc) = (String::new(), None);
     match detail {
         Value::String(text) => message = bounded(text, MESSAGE_CHARS_MAX),
         Value::Array(list) => {
             for entry in list.iter().take(DETAILS_MAX) {
                 let what = entry.get("msg").and_then(Value::as_str).unwrap_or("is not valid");
                 let place = place_of(entry.get("loc"));
-                param = param.or_else(|| place.clone());
                 let separator = if message.is_empty() { "" } else { "; " };
                 let _ = write!(message, "{separator}{}: {what}", place.as_deref().unwrap_or("body"));
+                loc = loc.or_else(|| entry.get("loc").and_then(loc_of));
             }
             message = bounded(&message, MESSAGE_CHARS_MAX);
         }
         Value::Object(_) => return UpstreamError::from_value(detail, 1),
         _ => return None,
     }
-    let param = param.map(|param| word(&param));
-    Some(UpstreamError { message, param, shape: Shape::Json, ..UpstreamError::default() })
+    let param = place_of(loc.as_ref()).map(|place| word(&place));
+    Some(UpstreamError { message, param, loc, shape: Shape::Json, ..UpstreamError::default() })
+}
+
+/// A place that is short enough to be passed on.
+fn loc_of(loc: &Value) -> Option<Value> {
+    let parts = loc.as_array()?.iter().take(DETAILS_MAX);
+    let short =
+        parts.filter(|part| part.is_u64() || part.as_str().is_some_and(|text| text.len() <= WORD_CHARS_MAX));
+    Some(Value::Array(short.cloned().collect()))
 }
 
 /// `["body", "messages", 0, "role"]` as `messages.0.role`.

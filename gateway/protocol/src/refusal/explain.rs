@@ -2,7 +2,7 @@
 
 use super::{RETRY_AFTER_MAX, Reason, Refusal};
 use limits::{Meter, RequestRefusal, RequestRefusalKind};
-use shedder::Rejection;
+use shedder::{Rejection, Short};
 use std::time::Duration;
 
 /// The facts behind a refusal, for operators.
@@ -96,34 +96,33 @@ pub fn out_of_time() -> Refusal {
     .retry(Some(ELSEWHERE_AFTER))
 }
 
+/// No replica has the model: the config has it, so that clients are told by its public name.
+#[must_use]
+pub fn absent(model: &str, rejection: &Rejection) -> Refusal {
+    let message = format!("No model server has the model `{model}` at the moment.");
+    Refusal::new(Reason::ModelNotFound, message).param("model").why(Why::Load(*rejection))
+}
+
 /// The deployment is too busy: 503.
 #[must_use]
 pub fn shed(rejection: &Rejection) -> Refusal {
-    if rejection.absent {
-        let message =
-            "No model server has this model at the moment, though the gateway is configured with it.";
-        return Refusal::new(Reason::ModelNotFound, message).param("model").why(Why::Load(*rejection));
-    }
-    let tier = rejection.tier.name();
     let (reason, why) = match rejection.reason {
         shedder::Reason::Predicted => (Reason::ShedPredicted, predicted(rejection)),
-        shedder::Reason::Saturated => (
-            Reason::ShedSaturated,
-            format!(
-                "{} % full, {tier} requests are let in up to {} %",
-                percent(rejection.saturation),
-                percent(rejection.ceiling)
-            ),
-        ),
+        shedder::Reason::Saturated => (Reason::ShedSaturated, short_of(rejection)),
         shedder::Reason::QueueFull => {
             (Reason::QueueFull, format!("the queue is full ({} waiting)", rejection.queued))
         }
         shedder::Reason::Displaced => {
             (Reason::Displaced, "a request that ranks higher took this one's place in the queue".to_owned())
         }
-        shedder::Reason::QueueTimeout => {
-            (Reason::QueueTimeout, format!("no place came free in {} ms", rejection.waited.as_millis()))
-        }
+        shedder::Reason::QueueTimeout => (
+            Reason::QueueTimeout,
+            format!(
+                "within {} ms it did not change that {}",
+                rejection.waited.as_millis(),
+                short_of(rejection)
+            ),
+        ),
         shedder::Reason::Deadline => {
             (Reason::Deadline, "the request's own deadline cannot be met".to_owned())
         }
@@ -132,6 +131,21 @@ pub fn shed(rejection: &Rejection) -> Refusal {
     };
     let message = format!("Service Overloaded: {why}. This is the service's load, not your limit.");
     Refusal::new(reason, message).retry(rejection.retry_after).why(Why::Load(*rejection))
+}
+
+/// What the model servers are short of for a tier.
+fn short_of(rejection: &Rejection) -> String {
+    let tier = rejection.tier.name();
+    match rejection.short {
+        Some(Short::Prompts) => {
+            format!("the model servers still compute as many prompts as {tier} requests may wait for")
+        }
+        Some(Short::Memory) => "the model servers' memory for running answers is full".to_owned(),
+        Some(Short::Engine) => "the model servers refuse more requests".to_owned(),
+        Some(Short::Places) | None => {
+            format!("every place for {tier} requests on the model servers is taken")
+        }
+    }
 }
 
 /// A share as whole per cents; numbers with a fraction are several times as dear to write.

@@ -222,6 +222,8 @@ pub struct EngineWords {
     pub code: Option<Box<str>>,
     /// The parameter at fault.
     pub param: Option<Box<str>>,
+    /// Where in the body the fault is, as FastAPI lists it.
+    pub loc: Option<serde_json::Value>,
     /// Numbers, such as the tokens that were counted.
     pub numbers: Vec<(Box<str>, u64)>,
 }

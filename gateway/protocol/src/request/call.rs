@@ -10,6 +10,7 @@ use crate::api::{Api, Family, Form};
 use crate::engine::{Engine, RunningUsage};
 use crate::json::depth::nests_at_most;
 use crate::json::members::{Member, Members, Parameter};
+use crate::refusal::context::ContextOverflow;
 use crate::refusal::{Reason, Refusal};
 use crate::request::policy::Edits;
 use crate::request::prompt_text::PromptText;
@@ -402,11 +403,8 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(
 /// The refusal of a prompt that certainly exceeds the window.
 #[must_use]
 pub fn context_too_long(api: Api, tokens: u32, context: u32) -> Refusal {
-    Refusal::new(
-        Reason::ContextTooLong,
-        format!("The prompt has at least {tokens} tokens, the model's context window {context}. Shorten the prompt."),
-    )
-    .param(api.form().asked.name())
+    let overflow = ContextOverflow::counted(tokens, context);
+    Refusal::new(Reason::ContextTooLong, overflow.openai()).too_long(overflow).param(api.form().asked.name())
 }
 
 #[cfg(test)]

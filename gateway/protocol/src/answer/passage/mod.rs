@@ -20,7 +20,7 @@
 //! use protocol::answer::passage::{Ending, Passage};
 //! use shedder::Tier;
 //!
-//! let mut passage = Passage::new(Stamp { tier: Tier::Regular, model: None, usage_asked: false });
+//! let mut passage = Passage::new(Stamp::of(Tier::Regular));
 //! let mut sent = Vec::new();
 //! for piece in [r#"{"data":[[0.5,"#, r#"0.25]],"usage":{"total_to"#, r#"kens":7}}"#] {
 //!     sent.extend_from_slice(&passage.push(Bytes::from_static(piece.as_bytes())));
@@ -535,7 +535,7 @@ mod tests {
     use super::*;
     use shedder::Tier;
 
-    pub(super) const STAMP: Stamp<'static> = Stamp { tier: Tier::Regular, model: None, usage_asked: false };
+    pub(super) const STAMP: Stamp<'static> = Stamp::of(Tier::Regular);
     pub(super) const NAMED: Stamp<'static> = Stamp { model: Some("\"llama\""), ..STAMP };
 
     /// `body` in pieces that end at `cuts`, and all that was learnt.

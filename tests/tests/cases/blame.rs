@@ -306,15 +306,21 @@ async fn case_f02_a_replica_that_alone_fails_is_out_and_nobody_notices() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_f02_repeating_one_body_makes_no_outlier() {
     let script = |asked: &Asked| if asked.has("POISON") { frobnicated(asked) } else { ordinary(asked) };
-    let engines = vec![Hostile::start(script).await, Hostile::start(ordinary).await];
-    let fleet = fleet_of(engines, json!({})).await;
-
-    for _ in 0..30 {
-        let answer = fleet.call(Api::Chat, json!({ "user": "POISON", "prompt_cache_key": "pinned" })).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        assert_eq!(fleet.in_service().await, [true, true]);
+    let mut asked = 0;
+    // One of the two is where it is pinned.
+    for broken in [0, 1] {
+        let mut engines = vec![Hostile::start(ordinary).await];
+        engines.insert(broken, Hostile::start(script).await);
+        let fleet = fleet_of(engines, json!({})).await;
+        for _ in 0..30 {
+            let answer =
+                fleet.call(Api::Chat, json!({ "user": "POISON", "prompt_cache_key": "pinned" })).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            assert_eq!(fleet.in_service().await, [true, true]);
+        }
+        asked += fleet.engines[broken].count("POISON");
     }
-    assert!(fleet.engines[0].count("POISON") > 0, "it was never asked");
+    assert!(asked > 0, "the broken one was never asked");
 }
 
 /// Sentences with which engines answer 500 to a client's mistake.

@@ -6,7 +6,7 @@ use kit::hostile::{Act, Asked, Hostile, beginning, ordinary, word};
 use kit::shape::{POOLED, STREAMED, read};
 use kit::{KEY, eventually};
 use protocol::api::Api;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -140,18 +140,25 @@ async fn case_f01_a_page_of_html_is_never_quoted() {
     }
 }
 
-/// What `bad` requests of a regular account do to the priority requests of another: four replicas of four places, twelve
-/// priority requests at once beside two loops of bad ones. Gives back how many of each status the other account had.
-async fn beside(
-    bad: impl Fn() -> Vec<Act> + Clone + Send + Sync + 'static,
-    stream: bool,
-    key: Option<&'static str>,
-) -> (BTreeMap<u16, u32>, usize, Arc<Fleet>) {
+/// What bad requests of one account did to another.
+struct Beside {
+    fleet: Arc<Fleet>,
+    /// How many of the other account's requests ended with each status.
+    others: BTreeMap<u16, u32>,
+    /// Bad requests that clients sent.
+    bad: usize,
+    /// Most replicas that were out at once.
+    out: usize,
+}
+
+/// Two loops of `bad` requests beside twelve loops of another account's priority requests, before four replicas of four
+/// places.
+async fn beside(bad: impl Fn() -> Vec<Act> + Clone + Send + Sync + 'static, more: Value) -> Beside {
     let script = move |asked: &Asked| {
         if asked.has("POISON") {
             return bad();
         }
-        let mut acts = vec![Act::Pause(Duration::from_millis(100))];
+        let mut acts = vec![Act::Pause(Duration::from_millis(300))];
         acts.extend(ordinary(asked));
         acts
     };
@@ -160,38 +167,41 @@ async fn beside(
     let over = Arc::new(AtomicBool::new(false));
     let mut poison = JoinSet::new();
     for nth in 0..2 {
-        let (fleet, over) = (Arc::clone(&fleet), Arc::clone(&over));
+        let (fleet, over, more) = (Arc::clone(&fleet), Arc::clone(&over), more.clone());
         poison.spawn(async move {
-            let mut sent = 0;
+            let (mut sent, mut out) = (0, 0);
             while !over.load(Ordering::Relaxed) {
-                let more =
-                    json!({ "user": format!("POISON-{nth}-{sent}"), "stream": stream, "prompt_cache_key": key });
+                let mut more = more.clone();
+                more["user"] = json!(format!("POISON-{nth}-{sent}-"));
                 fleet.call_as(PLAIN_KEY, Api::Chat, more).await;
                 sent += 1;
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                out = out.max(fleet.in_service().await.iter().filter(|up| !**up).count());
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            sent
+            (sent, out)
         });
     }
-    let mut others = JoinSet::new();
+    let mut loops = JoinSet::new();
     for _ in 0..12 {
         let fleet = Arc::clone(&fleet);
-        others.spawn(async move {
-            let ask = async || fleet.call(Api::Chat, json!({ "service_tier": "priority" })).await.status;
+        loops.spawn(async move {
             let mut statuses = Vec::new();
-            for _ in 0..12 {
-                statuses.push(ask().await);
+            for _ in 0..6 {
+                let priority = json!({ "service_tier": "priority", "stream": true });
+                statuses.push(fleet.call(Api::Chat, priority).await.status);
             }
             statuses
         });
     }
-    let mut statuses = BTreeMap::new();
-    for status in others.join_all().await.into_iter().flatten() {
-        *statuses.entry(status).or_insert(0) += 1;
+    let mut others = BTreeMap::new();
+    for status in loops.join_all().await.into_iter().flatten() {
+        *others.entry(status).or_insert(0) += 1;
     }
     over.store(true, Ordering::Relaxed);
-    let bad = poison.join_all().await.into_iter().sum();
-    (statuses, bad, fleet)
+    let poison = poison.join_all().await;
+    let bad = poison.iter().map(|(sent, _)| sent).sum();
+    let out = poison.iter().map(|(_, out)| *out).max().unwrap_or(0);
+    Beside { fleet, others, bad, out }
 }
 
 /// Bad requests of one account cost another account's priority requests nothing.
@@ -199,12 +209,12 @@ async fn beside(
 async fn case_f01_requests_that_are_refused_in_the_first_event_cost_others_nothing() {
     let bad = || vec![Act::Sse, refusing_events(Api::Chat).remove(0), Act::End];
 
-    let (statuses, bad, fleet) = beside(bad, true, None).await;
+    let beside = beside(bad, json!({ "stream": true })).await;
 
-    assert_eq!(statuses, BTreeMap::from([(200, 144)]));
-    assert!(bad > 10, "{bad} bad ones");
-    assert_eq!(fleet.sent("POISON"), bad, "each is sent once");
-    fleet.assert_nobody_blamed("beside").await;
+    assert_eq!((beside.out, beside.others), (0, BTreeMap::from([(200, 72)])));
+    assert!(beside.bad > 10, "{} bad ones", beside.bad);
+    assert!(beside.fleet.sent("POISON") <= beside.bad, "each is sent once");
+    beside.fleet.assert_nobody_blamed("beside").await;
 }
 
 /// A 500 with an error body, in words that nobody has listed.
@@ -214,18 +224,27 @@ fn frobnicated(_: &Asked) -> Vec<Act> {
     vec![Act::Json(500, json!({ "error": error }))]
 }
 
-/// Requests that make every engine answer 500 cost others nothing either, also when all of them go to one replica first.
+/// Asserts that bodies which every engine answers with 500 cost others nothing.
+async fn assert_failing_costs_nothing(more: Value) {
+    let error = json!({ "error": { "code": 500, "message": "Frobnication failed", "type": "server_error" } });
+
+    let beside = beside(move || vec![Act::Json(500, error.clone())], more).await;
+
+    assert_eq!((beside.out, beside.others), (0, BTreeMap::from([(200, 72)])));
+    let sent = beside.fleet.sent("POISON");
+    assert!(beside.bad > 10 && sent <= 2 * beside.bad, "{} became {sent}", beside.bad);
+}
+
+/// Requests that make every engine answer 500 cost others nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_f02_requests_that_fail_everywhere_cost_others_nothing() {
-    for key in [None, Some("pinned")] {
-        let error =
-            json!({ "error": { "code": 500, "message": "Frobnication failed", "type": "server_error" } });
-        let (statuses, bad, fleet) = beside(move || vec![Act::Json(500, error.clone())], false, key).await;
+    assert_failing_costs_nothing(json!({})).await;
+}
 
-        assert_eq!(statuses, BTreeMap::from([(200, 144)]), "{key:?}");
-        assert!(bad > 10 && fleet.sent("POISON") <= 2 * bad, "{bad} became {}", fleet.sent("POISON"));
-        assert!(fleet.in_service().await.iter().all(|up| *up), "{key:?}: a replica is out");
-    }
+/// Nor do they where all of them go to one replica first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_f02_requests_that_fail_everywhere_and_are_pinned_cost_others_nothing() {
+    assert_failing_costs_nothing(json!({ "prompt_cache_key": "pinned", "stream": true })).await;
 }
 
 /// What fails on two replicas is the request's own or nobody's: sent twice, told in a fixed sentence, blamed on nobody.
@@ -287,14 +306,21 @@ async fn case_f02_a_replica_that_alone_fails_is_out_and_nobody_notices() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_f02_repeating_one_body_makes_no_outlier() {
     let script = |asked: &Asked| if asked.has("POISON") { frobnicated(asked) } else { ordinary(asked) };
-    let engines = vec![Hostile::start(script).await, Hostile::start(ordinary).await];
-    let fleet = fleet_of(engines, json!({})).await;
-
-    for _ in 0..30 {
-        let answer = fleet.call(Api::Chat, json!({ "user": "POISON", "prompt_cache_key": "pinned" })).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
+    let mut asked = 0;
+    // One of the two is where it is pinned.
+    for broken in [0, 1] {
+        let mut engines = vec![Hostile::start(ordinary).await];
+        engines.insert(broken, Hostile::start(script).await);
+        let fleet = fleet_of(engines, json!({})).await;
+        for _ in 0..30 {
+            let answer =
+                fleet.call(Api::Chat, json!({ "user": "POISON", "prompt_cache_key": "pinned" })).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            assert_eq!(fleet.in_service().await, [true, true]);
+        }
+        asked += fleet.engines[broken].count("POISON");
     }
-    assert_eq!(fleet.in_service().await, [true, true]);
+    assert!(asked > 0, "the broken one was never asked");
 }
 
 /// Sentences with which engines answer 500 to a client's mistake.

@@ -160,8 +160,14 @@ async fn case_f07_already_running_is_not_the_clients() {
         for nth in 0..6 {
             let user = format!("one-{replicas}-{nth}");
             let answer = fleet.call(Api::Chat, json!({ "user": user, "stream": nth % 2 == 0 })).await;
-            assert_eq!(answer.status, 200, "{replicas} replicas: {}", answer.text());
+            // With one replica there may be nowhere to send it; it is a fixed sentence then.
+            let right = answer.status == 200 || (replicas == 1 && answer.status == 502);
+            assert!(
+                right && !answer.text().contains("already running"),
+                "{replicas} replicas: {}",
+                answer.text()
+            );
         }
-        fleet.assert_nobody_blamed("already running").await;
+        assert!(fleet.in_service().await.iter().all(|up| *up), "{replicas} replicas: one is out");
     }
 }

@@ -112,9 +112,8 @@ async fn case_r01_running_usage_is_asked_of_those_who_have_it_and_stays_inside()
 
             let sent = fleet.engines[0].asked().pop().unwrap().json();
             assert_eq!(sent["stream_options"]["continuous_usage_stats"] == true, has_it, "{engine}: {sent}");
-            // SGLang writes an empty `usage` into each chunk by itself.
-            let shown = answer.text().replace("\"usage\":null", "");
-            assert!(!shown.contains("usage"), "{engine}, {api:?}: {}", answer.text());
+            let shown = values(&answer).iter().any(|value| !value["usage"].is_null());
+            assert!(!shown, "{engine}, {api:?}: {}", answer.text());
             // Its bytes are those of a stream without it.
             let empty =
                 values(&answer).into_iter().filter(|value| value["choices"][0]["finish_reason"].is_null());
@@ -123,15 +122,17 @@ async fn case_r01_running_usage_is_asked_of_those_who_have_it_and_stays_inside()
     }
 }
 
-/// `stop` is bounded.
+/// `stop` is bounded, far beyond what anybody needs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn case_r01_stop_is_bounded() {
+async fn case_r01_stops_beyond_any_use_are_refused() {
     let fleet = fleet(1, json!({}), ordinary).await;
     for (api, name) in [(Api::Chat, "stop"), (Api::Completions, "stop"), (Api::Messages, "stop_sequences")] {
-        let answer = fleet.call(api, json!({ name: ["x".repeat(200_000)] })).await;
-        assert_eq!(answer.verdict(), (400, "bad-request"), "{api:?}: {}", answer.text());
-        let answer = fleet.call(api, json!({ name: ["x".repeat(50_000)] })).await;
-        assert_eq!(answer.status, 200, "{api:?}: {}", answer.text());
+        for beyond in
+            [json!(["x".repeat(1_000_000)]), json!(vec!["x"; 1_000]), json!(vec!["x".repeat(10_000); 100])]
+        {
+            let answer = fleet.call(api, json!({ name: beyond })).await;
+            assert_eq!(answer.verdict(), (400, "bad-request"), "{api:?}: {}", answer.text());
+        }
         let answer = fleet.call(api, json!({ name: ["\n\nHuman:", "###", "</s>", "END"] })).await;
         assert_eq!(answer.status, 200, "{api:?}: {}", answer.text());
     }
@@ -286,11 +287,8 @@ async fn case_r07_comments_keep_no_answer_alive() {
                 let answer = fleet.call_within(KEY, api, more, LONG).await;
                 let answer: Answer = answer.unwrap_or_else(|| panic!("{what}: it never ends"));
                 let read = read(api, &answer);
-                assert!(
-                    !read.whole && (answer.status == 504 || read.error.is_some()),
-                    "{what}: {}",
-                    answer.text()
-                );
+                let told = answer.status == 504 || (!read.whole && read.error.is_some());
+                assert!(told, "{what}: {}", answer.text());
             }
         }
         fleet.gateway.invariants().await;
@@ -316,7 +314,7 @@ async fn case_r12_a_stream_past_max_tokens_is_cut() {
             (fleet.engines[0].left() == 1).then_some(())
         })
         .await;
-        assert!(fleet.engines[0].pieces() > 0, "{api:?}");
+        assert!(fleet.engines[0].pieces() > 0, "{api:?}: it did not go on");
         eventually("it is the engine's fault", || async { (fleet.failures().await >= 1.0).then_some(()) })
             .await;
         let line = fleet.gateway.log(1).await.remove(0);

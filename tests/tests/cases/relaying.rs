@@ -179,7 +179,7 @@ async fn case_r08_a_whole_answer_without_usable_usage_is_charged() {
             asked += 1;
             let line = fleet.gateway.log(asked).await.remove(asked - 1);
             let charged = line["generated_tokens"].as_u64().unwrap_or(0);
-            assert!((180..=300).contains(&charged), "{api:?}, {usage}: {charged} of about 200: {line}");
+            assert!((100..=400).contains(&charged), "{api:?}, {usage}: {charged} of about 200: {line}");
             assert!(
                 line["prompt_tokens"].as_u64().is_some_and(|tokens| tokens > 0),
                 "{api:?}, {usage}: {line}"

@@ -159,7 +159,7 @@ async fn a_mistake_that_only_the_engine_sees_is_told_in_its_words() {
 
     let refused = connection.send(post(&impossible, Some(KEY))).await;
 
-    assert_eq!(refused.verdict(), (400, "bad-request"));
+    assert_eq!(refused.verdict(), (400, "context-too-long"));
     assert!(refused.message().contains("maximum context length"), "{}", refused.message());
     assert_eq!(refused.json()["error"]["type"], "invalid_request_error");
     let next: Value = connection.send(post(&ask(json!({})), Some(KEY))).await.json();

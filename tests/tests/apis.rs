@@ -179,7 +179,7 @@ fn assert_shape(what: &str, family: Family, answer: &Answer, status: u16, anthro
 async fn refusals_have_the_apis_own_shape() {
     let engine = engine().await;
     let mut config = config([engine.url()]);
-    merge(&mut config["models"][0], json!({ "context": 60 }));
+    merge(&mut config["models"][0], json!({ "context": 60, "vocabulary": "cl100k_base" }));
     let tiny = json!({ "limits": [budget(1_000_000, 1_000_000, 1)], "on_forbidden_tier": "refuse", "models": ["sim"] });
     config["accounts"][2] = account("strict", STRICT_KEY, tiny);
     let gateway = Gateway::start(PROGRAM, &config).await;
@@ -205,7 +205,8 @@ async fn refusals_have_the_apis_own_shape() {
         assert_shape("method", family, &answer, 405, "invalid_request_error", "method_not_allowed");
         let answer = send(gateway.address, post_to(&format!("{path}/more"), &body, Some(KEY))).await;
         assert_shape("path", family, &answer, 404, "not_found_error", "not_found");
-        if family == Family::OpenAi {
+        // Without an exact count it is the engine that says so.
+        if family == Family::OpenAi && !matches!(api, Api::Rerank | Api::Score) {
             let asked = api.form().asked.name();
             let long = request(api, 8, json!({ asked: long_prompt(api) }));
             let answer = ask(Some(KEY), long).await;
@@ -227,7 +228,7 @@ fn long_prompt(api: Api) -> Value {
     let text = "The tide comes in and goes out again. ".repeat(40);
     match api {
         Api::Chat => json!([{ "role": "user", "content": text }]),
-        Api::Rerank | Api::Score => json!([text]),
+        Api::Completions | Api::Embeddings => json!((0..400).collect::<Vec<u32>>()),
         _ => json!(text),
     }
 }
@@ -358,15 +359,12 @@ async fn texts_of_a_list_have_a_context_window_each() {
     let mut config = config([engine.url()]);
     merge(&mut config["models"][0], json!({ "context": 400 }));
     let gateway = Gateway::start(PROGRAM, &config).await;
-    let text = "The tide is in. ".repeat(40);
-    let texts = vec![text.as_str(); 20];
-    let whole = json!(texts.concat());
+    let (text, whole) = ((0..200).collect::<Vec<u32>>(), (0..4_000).collect::<Vec<u32>>());
+    let texts = vec![text; 20];
 
     for (api, list, one) in [
         (Api::Embeddings, json!({ "input": texts }), json!({ "input": whole })),
         (Api::Completions, json!({ "prompt": texts }), json!({ "prompt": whole })),
-        (Api::Rerank, json!({ "documents": texts }), json!({ "documents": [whole] })),
-        (Api::Score, json!({ "text_2": texts }), json!({ "text_2": [whole] })),
     ] {
         let fits = call(&gateway, api, &request(api, 4, list)).await;
         assert_eq!(fits.status, 200, "{api:?}: {}", fits.text());

@@ -147,7 +147,7 @@ async fn the_largest_maximum_overflows_nothing() {
         send_text(&gateway, 0, "\"max_tokens\":4294967295,\"max_completion_tokens\":4294967295,\"n\":128")
             .await;
 
-    assert_eq!(answer.verdict(), (400, "bad-request"), "{}", answer.text());
+    assert_eq!(answer.verdict(), (400, "context-too-long"), "{}", answer.text());
     assert!(answer.text().contains("maximum context length"), "the engine's own words: {}", answer.text());
     gateway.invariants().await;
     assert_eq!(charged(&gateway, "h0").await, [0; 3], "what the engine refused costs nothing");

@@ -155,7 +155,7 @@ async fn gateway_with_a_short_model() -> (Gateway, engine::server::EngineServer)
     let engine = engine().await;
     let mut config = config([engine.url()]);
     let models = config["models"].as_array_mut().unwrap();
-    models.push(json!({ "name": "short", "deployments": ["sim"], "size_class": "small", "context": 1000 }));
+    models.push(json!({ "name": "short", "deployments": ["sim"], "size_class": "small", "context": 1000, "vocabulary": "cl100k_base" }));
     (Gateway::start(PROGRAM, &config).await, engine)
 }
 
@@ -211,12 +211,13 @@ async fn limits_are_told_as_soon_as_account_and_model_are_known() {
     let generated = account("small", "tg-small", json!({ "limits": [budget(1_000_000, 1_000_000, 7)] }));
     config["accounts"].as_array_mut().unwrap().push(generated);
     config["models"][0]["context"] = json!(64);
+    config["models"][0]["vocabulary"] = json!("cl100k_base");
     let gateway = Gateway::start(PROGRAM, &config).await;
 
     let served = gateway.chat_as("tg-small", &ask(json!({ "max_tokens": 1 }))).await;
     let over_budget = gateway.chat_as("tg-small", &ask(json!({ "max_tokens": 100 }))).await;
     let long = json!([{ "role": "user", "content": "The tide is high. ".repeat(100) }]);
-    let too_long = gateway.chat_as("tg-small", &ask(json!({ "messages": long }))).await;
+    let too_long = gateway.chat_as("tg-small", &ask(json!({ "messages": long, "max_tokens": 1 }))).await;
     let no_tier = gateway.chat_as(STRICT_KEY, &ask(json!({ "service_tier": "priority" }))).await;
     let no_model = gateway.chat(&ask(json!({ "model": "nobody" }))).await;
     let no_key = gateway.chat_as("tg-nobody", &ask(json!({}))).await;

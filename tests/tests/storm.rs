@@ -143,7 +143,7 @@ fn body(rng: &mut SmallRng) -> Value {
         21..=28 => format!("reset={n}"),
         29..=36 => format!("stream-error={}", n + 1),
         37..=44 => "no-usage".to_owned(),
-        45..=52 => "no-done".to_owned(),
+        45..=52 => "ends=2".to_owned(),
         53..=60 => "garbage".to_owned(),
         61..=68 => "wrong-usage=-1:999:7".to_owned(),
         69..=76 => "wrong-length=9".to_owned(),

@@ -95,7 +95,7 @@ async fn t6_a_stream_that_breaks_over_http2_is_reset() {
     let gateway = Gateway::start(PROGRAM, &files.config([engine.url()])).await;
     let mut h2 = H2::open(gateway.address, &tls::FIRST).await;
 
-    for fault in ["cut=3", "reset=3", "stream-error=3", "no-done"] {
+    for fault in ["cut=3", "reset=3", "stream-error=3", "ends=3"] {
         let body = ask(json!({ "stream": true, "user": format!("sim:{fault}"), "max_tokens": 20 }));
 
         let answer = h2.send(post(&body, Some(KEY))).await;

@@ -208,10 +208,10 @@ async fn t6_report_l1_pin_p11_every_broken_stream_is_visibly_broken() {
     let engine = engine().await;
     let timeouts = json!({ "between_tokens_ms": 300 });
     let gateway = gateway_with([engine.url()], json!({ "timeouts": timeouts })).await;
-    let ways = ["cut", "reset", "stream-error", "hang", "no-done"];
+    let ways = ["cut", "reset", "stream-error", "hang", "ends"];
     let bodies = (0..500_usize).map(|nth| {
         let (way, after) = (ways[nth % ways.len()], 1 + nth / ways.len() % 20);
-        let fault = if way == "no-done" { "sim:no-done".to_owned() } else { format!("sim:{way}={after}") };
+        let fault = format!("sim:{way}={after}");
         ask(json!({ "stream": true, "user": fault, "max_tokens": 30, "seed": nth }))
     });
 

@@ -16,6 +16,7 @@
 //! | `gap=20ms` | at least that long between two chunks |
 //! | `cut=N` | the connection ends (FIN, framing unfinished) after `N` chunks; not streaming: after `N` body bytes |
 //! | `reset=N` | the same with RST |
+//! | `ends=N` | a stream that ends cleanly after `N` chunks, in the middle of its answer |
 //! | `stream-error=N` | an error event after `N` content chunks, then `[DONE]`; `0`: instead of the first, in a 200; `error-code=429` sets its code |
 //! | `no-usage` | no usage, also when it was asked for |
 //! | `wrong-usage=P:C[:H]` | usage of `P` prompt, `C` completion and `H` cached tokens |
@@ -52,6 +53,8 @@ pub struct Fault {
     pub cut: Option<u32>,
     /// RST after this many chunks (bytes, when not streaming).
     pub reset: Option<u32>,
+    /// A clean end after this many chunks.
+    pub ends: Option<u32>,
     /// Error event after this many chunks.
     pub stream_error: Option<u32>,
     /// Code in the error event, 503 if not set.
@@ -133,6 +136,7 @@ impl Fault {
             "gap" => self.gap = Some(duration(value).ok_or_else(wrong)?),
             "cut" => self.cut = Some(number(value).ok_or_else(wrong)?),
             "reset" => self.reset = Some(number(value).ok_or_else(wrong)?),
+            "ends" => self.ends = Some(number(value).ok_or_else(wrong)?),
             "stream-error" => self.stream_error = Some(number(value).ok_or_else(wrong)?),
             "error-code" => self.error_code = Some(number(value).ok_or_else(wrong)?),
             "no-usage" => self.no_usage = flag()?,

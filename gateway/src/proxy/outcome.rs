@@ -16,6 +16,8 @@ use protocol::refusal::{Reason, Refusal, Retry};
 use shedder::Failure;
 use std::time::Duration;
 
+/// How soon it is looked a second time.
+const DEATH_LOOK_AGAIN: Duration = Duration::from_millis(30);
 /// How long it is looked whether somebody still listens where a connection broke.
 const DEATH_LOOK_MAX: Duration = Duration::from_millis(250);
 
@@ -23,8 +25,8 @@ impl Attempt<'_, '_, '_> {
     /// The attempt ended before the client had a byte of the answer.
     pub(super) fn after(&mut self, place: Place, observed: &Observed) -> Ended {
         let verdict = Verdict::on(observed);
-        let refusal = self.refusal(&verdict, observed);
-        let is_second = self.record.has_failed_before();
+        let refusal = self.refusal(&place, &verdict, observed);
+        let is_second = self.record.has_failed_elsewhere(self.deployment, place.permit());
         let Some(failure) = verdict.failure(|| self.body_key()) else {
             self.note(&place, &verdict, observed);
             place.finish(&shedder::Finished::default());
@@ -62,7 +64,7 @@ impl Attempt<'_, '_, '_> {
     /// The attempt ended when the client had a part of the answer: it is told inside it.
     pub(super) fn after_late(&mut self, place: Place, observed: &Observed) -> Ended {
         let verdict = Verdict::on(observed);
-        let mut refusal = self.refusal(&verdict, observed);
+        let mut refusal = self.refusal(&place, &verdict, observed);
         if matches!(verdict, Verdict::Load { .. }) {
             refusal =
                 Refusal::new(Reason::UpstreamError, "The model server broke the answer off: it is too busy.");
@@ -76,14 +78,14 @@ impl Attempt<'_, '_, '_> {
         Ended::Stopped(Stop::Refused(refusal))
     }
 
-    fn refusal(&self, verdict: &Verdict, observed: &Observed) -> Refusal {
+    fn refusal(&self, place: &Place, verdict: &Verdict, observed: &Observed) -> Refusal {
         let model = &self.request.model.config;
         let served = &model.served_model;
         let telling = Telling {
             model: ModelNames { served, public: &self.request.call.model },
             context: model.context.or_else(|| self.deployment.learned.context(served)),
             path: self.request.call.api.path(),
-            failed_twice: self.record.has_failed_before(),
+            failed_twice: self.record.has_failed_elsewhere(self.deployment, place.permit()),
         };
         telling.refusal(verdict, observed)
     }
@@ -167,6 +169,12 @@ impl Attempt<'_, '_, '_> {
             return;
         }
         if !broke || !replica.is_listening(DEATH_LOOK_MAX).await {
+            self.deployment.deaths.lock().on_refused(clock::now(), id);
+            return;
+        }
+        // A process that dies closes its sockets one after the other.
+        tokio::time::sleep(DEATH_LOOK_AGAIN).await;
+        if !replica.is_listening(DEATH_LOOK_MAX).await {
             self.deployment.deaths.lock().on_refused(clock::now(), id);
         }
     }

@@ -26,7 +26,7 @@ pub fn answered(
     record: &mut Record,
 ) {
     let told = answered.usage.map(|usage| of_all(request, deployment, usage, answered));
-    let answered = &Answered { usage: believed(request, told, record), ..*answered };
+    let answered = &Answered { usage: believed(request, told, answered, record), ..*answered };
     let used = charge(request, answered, true, record);
     let cached = answered.usage.and_then(|usage| usage.cached);
     if let Some(usage) = answered.usage {
@@ -64,14 +64,21 @@ fn of_all(request: &Request<'_>, deployment: &Deployment, usage: Usage, answered
 /// The answer broke off after its first token: the budget is settled by what was proven. The place is the
 /// caller's to end.
 pub fn broken_off(request: &Request<'_>, answered: &Answered, record: &mut Record) {
-    let answered = &Answered { usage: believed(request, answered.usage, record), ..*answered };
+    let answered = &Answered { usage: believed(request, answered.usage, answered, record), ..*answered };
     charge(request, answered, false, record);
 }
 
 /// What the engine told, if it can be; the record is marked where something in it cannot.
-fn believed(request: &Request<'_>, told: Option<Usage>, record: &mut Record) -> Option<Usage> {
-    let believed =
-        told.map(|usage| possible(request, usage)).filter(|usage| usage.prompt > 0 || usage.generated > 0);
+fn believed(
+    request: &Request<'_>,
+    told: Option<Usage>,
+    answered: &Answered,
+    record: &mut Record,
+) -> Option<Usage> {
+    let counted = counted(answered, request.live.ledger().prompt().tokens_per_chunk);
+    let believed = told
+        .map(|usage| possible(request, usage, counted))
+        .filter(|usage| usage.prompt > 0 || usage.generated > 0);
     record.usage_anomalous =
         told.is_some_and(|usage| usage.anomalous || usage.prompt == 0) || believed != told;
     believed
@@ -162,17 +169,21 @@ fn generated(answered: &Answered, usage: &Usage, counted: u64, finished: bool) -
 /// Template and tools that an engine adds to a prompt, tokens; generous.
 const TEMPLATE_TOKENS_MAX: u64 = 16_384;
 
+/// Tokens that one answer may have where the request names no maximum: more than any model's context today.
+const GENERATED_MAX: u64 = 1 << 20;
+
 /// The engine's numbers as far as they can be: a token has a byte at least, or an image behind it. One absurd report
-/// must not put an account days into debt.
-/// A number that cannot be does not throw the others away: it counts as untold, which is 0.
-fn possible(request: &Request<'_>, usage: Usage) -> Usage {
+/// must not put an account days into debt. A number that cannot be does not throw the others away: it counts as untold,
+/// which is 0. Beside a prompt that cannot be, the answer's number is believed only if it is near the `counted` one.
+fn possible(request: &Request<'_>, usage: Usage, counted: u64) -> Usage {
     let call = request.call;
     let images = request.weight.features.as_ref().map_or(0, |features| u64::from(features.images));
     let prompt_max = call.prompt_tokens_max() + TEMPLATE_TOKENS_MAX * (1 + images);
-    let generated_max = call
-        .max_tokens
-        .map_or(u64::MAX, |max| u64::from(max) * u64::from(call.choices) + TEMPLATE_TOKENS_MAX);
     let is_prompt = usage.prompt <= prompt_max;
+    let each = call.max_tokens.map_or(GENERATED_MAX, u64::from);
+    let near = if is_prompt { u64::MAX } else { counted.saturating_mul(4).saturating_add(1_024) };
+    let generated_max =
+        each.saturating_mul(call.choices.into()).saturating_add(TEMPLATE_TOKENS_MAX).min(near);
     Usage {
         prompt: if is_prompt { usage.prompt } else { 0 },
         cached: usage.cached.filter(|_| is_prompt),

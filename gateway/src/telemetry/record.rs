@@ -192,10 +192,13 @@ impl Record {
         self.upstream_failures.push((Arc::clone(&deployment.config.name), permit.replica.0, kind));
     }
 
-    /// Whether an earlier replica failed on it after it had it.
+    /// Whether another replica than this one failed on it after it had it.
     #[must_use]
-    pub fn has_failed_before(&self) -> bool {
-        self.upstream_failures.iter().any(|(_, _, kind)| matches!(*kind, "unexplained" | "reset"))
+    pub fn has_failed_elsewhere(&self, deployment: &Deployment, permit: Permit) -> bool {
+        self.upstream_failures.iter().any(|(name, replica, kind)| {
+            let is_other = *replica != permit.replica.0 || *name != deployment.config.name;
+            is_other && matches!(*kind, "unexplained" | "reset")
+        })
     }
 
     /// Whether an engine refused it as too much.

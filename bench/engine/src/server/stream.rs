@@ -141,6 +141,10 @@ impl Play {
             }
             return break_off(tx).await;
         }
+        if self.fault.ends == Some(chunks) {
+            self.end_gzip(tx).await?;
+            return Err(Stopped::Broken);
+        }
         if chunks > 0 && self.fault.stream_error == Some(chunks) {
             return self.error_event(tx).await;
         }

@@ -44,7 +44,7 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
                 0 => ("reset", format!("reset={at}")),
                 1 => ("cut", format!("cut={at}")),
                 2 => ("in-stream error", format!("stream-error={at}")),
-                _ => ("no end", "no-done".to_owned()),
+                _ => ("no end", format!("ends={at}")),
             };
             let shape = SHAPES.get(number as usize / 4 % SHAPES.len()).copied().unwrap_or_default();
             let look = look(&gateway, shape, &fault).await?;

@@ -23,7 +23,7 @@ const FAULTS: [&str; 18] = [
     "stream-error=3",
     "no-usage",
     "wrong-usage=-5:99999999:7",
-    "no-done",
+    "ends=2",
     "after-done",
     "garbage",
     "huge-line=300000",

@@ -65,12 +65,15 @@ impl Attempt<'_, '_, '_> {
     pub(super) fn after_late(&mut self, place: Place, observed: &Observed) -> Ended {
         let verdict = Verdict::on(observed);
         let mut refusal = self.refusal(&place, &verdict, observed);
+        let mut failure = verdict.failure(|| self.body_key());
         if matches!(verdict, Verdict::Load { .. }) {
             refusal =
                 Refusal::new(Reason::UpstreamError, "The model server broke the answer off: it is too busy.");
+            // It gave one answer up that it had begun; that is no refusal of others, for which it would be left alone.
+            failure = Some(Failure::Ours);
         }
         self.note(&place, &verdict, observed);
-        match verdict.failure(|| self.body_key()) {
+        match failure {
             // A part of the answer is out, so that the shedder sends nothing again.
             Some(failure) => drop(place.failed(failure)),
             None => drop(place),

@@ -274,7 +274,7 @@ impl Attempt<'_, '_, '_> {
     ) -> Result<(), Broken> {
         let request = self.request;
         let streams = is_stream(exchange, request.call.stream)
-            .map_err(|e| Broken::Upstream(Observed::Unreadable(e)))?;
+            .map_err(|e| Broken::Upstream(Observed::Unreadable(e).into()))?;
         let (deployment, record, memory) = (self.deployment, &mut *self.record, &mut *self.memory);
         let relay = Relay {
             client: self.client,

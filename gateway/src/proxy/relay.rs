@@ -57,9 +57,9 @@ pub enum Broken {
     /// The client is gone or was told; nothing more can be done.
     Stopped(Stop),
     /// The engine failed, and nothing of its answer has gone out.
-    Upstream(Observed),
+    Upstream(Box<Observed>),
     /// The engine failed when a part of its answer was out.
-    Late(Observed),
+    Late(Box<Observed>),
     /// The shedder took the place back before the first token.
     Withdrawn(oneshot::Receiver<crate::upstream::admission::Outcome>),
 }
@@ -248,7 +248,7 @@ impl Relay<'_, '_> {
         let most = self.max_tokens.map(|most| most.saturating_mul(factor).saturating_add(more));
         match most {
             Some(most) if reader.steps_of_longest() > most => {
-                Err(Broken::Late(Observed::Unreadable("the answer goes on far beyond its maximum")))
+                Err(Broken::Late(Observed::Unreadable("the answer goes on far beyond its maximum").into()))
             }
             _ => Ok(()),
         }
@@ -441,8 +441,8 @@ impl Relay<'_, '_> {
 
     fn failed(&self, observed: Observed) -> Broken {
         match self.answered.first_token {
-            None => Broken::Upstream(observed),
-            Some(_) => Broken::Late(observed),
+            None => Broken::Upstream(observed.into()),
+            Some(_) => Broken::Late(observed.into()),
         }
     }
 

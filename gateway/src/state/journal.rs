@@ -180,7 +180,7 @@ impl Journal {
     /// Budgets that are known, in memory or not.
     #[must_use]
     pub fn known(&self) -> usize {
-        self.log.len()
+        self.log.budgets()
     }
 }
 

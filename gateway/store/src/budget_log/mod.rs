@@ -109,7 +109,7 @@ impl LogFile {
         let sentence = format!(
             "{}: {damage}; {} budgets were read, the file was kept as {}",
             path.display(),
-            log.len(),
+            log.budgets(),
             aside.display()
         );
         Ok((log, Some(sentence)))
@@ -136,7 +136,7 @@ impl LogFile {
     }
 
     /// Budgets that are known.
-    pub fn len(&self) -> usize {
+    pub fn budgets(&self) -> usize {
         self.places.read().index.len()
     }
 
@@ -335,7 +335,7 @@ mod tests {
         drop(log);
         let (again, damage) = open(&path);
         assert_eq!(
-            (again.find("a", "m"), again.len(), damage),
+            (again.find("a", "m"), again.budgets(), damage),
             (Some(record("a", (5999 % 251) as u8)), 2, None)
         );
     }
@@ -403,7 +403,7 @@ mod tests {
         let (log, damage) = open(&path);
 
         assert!(damage.unwrap().contains("damaged in the middle"));
-        assert_eq!((log.find("a", "m"), log.len()), (Some(record("a", 1)), 1));
+        assert_eq!((log.find("a", "m"), log.budgets()), (Some(record("a", 1)), 1));
     }
 
     /// The file is written in pieces and rewritten many times while others look names up.
@@ -432,7 +432,7 @@ mod tests {
         assert!(fs::metadata(&path).unwrap().len() < 3 << 20, "it was rewritten");
         drop(log);
         let (again, damage) = open(&path);
-        assert_eq!((again.len(), damage), (names.len(), None));
+        assert_eq!((again.budgets(), damage), (names.len(), None));
         assert_eq!(again.find("a1999", "m"), Some(record("a1999", 40)));
     }
 }

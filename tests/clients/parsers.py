@@ -1,4 +1,4 @@
-"""How Python's json, Node's JSON.parse and Go's encoding/json read the bodies of gateway/src/request/bodies.jsonl.
+"""How Python's json, Node's JSON.parse and Go's encoding/json read gateway/protocol/src/request/bodies.jsonl.
 
 Each line of the table is one body and what an engine built on each parser would serve: model, stream, n and max tokens,
 or "error" where it would refuse. The gateway's own test asserts that it refuses a body or reads what they read. This
@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 
-TABLE = pathlib.Path(__file__).resolve().parents[2] / "gateway/src/request/bodies.jsonl"
+TABLE = pathlib.Path(__file__).resolve().parents[2] / "gateway/protocol/src/request/bodies.jsonl"
 KEYS = ["model", "stream", "n", "max_tokens", "max_completion_tokens"]
 
 NODE = """

@@ -13,7 +13,7 @@
 # target/console.
 set -euo pipefail
 
-RUN_SECONDS_MAX=150
+RUN_SECONDS_MAX=300
 PLAYWRIGHT_VERSION=1.65.1
 AXE_VERSION=4.14.1
 

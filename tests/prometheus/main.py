@@ -33,8 +33,10 @@ MADE = {
     "TidegateRegularShed": "four regular clients beside them",
     "TidegateFirstTokenSlow": "an engine that is silent for four seconds",
     "TidegateReplicaSlow": "one of two engines of `uneven` lets three times as long pass between tokens as is promised",
-    "TidegateUpstreamErrors": "an engine that answers 500",
-    "TidegateAnswersBroken": "the same, and no other replica",
+    "TidegateUpstreamErrors": "an engine that breaks connections off",
+    "TidegateUnexplainedErrors": "an engine that answers 500",
+    "TidegateModelMissing": "one of two engines of `partial` was started with another model",
+    "TidegateAnswersBroken": "an engine that answers 500, and no other replica",
     "TidegateScrapeStale": "an engine whose metrics are elsewhere",
     "TidegateUsageMissing": "an engine that reports no usage",
     "TidegateRetryStorm": "clients that say that they retry",
@@ -47,9 +49,13 @@ ENGINES = {
     "steady-0": (), "steady-1": (), "gone": (), "narrow": (),
     "slow": ("--fault", "delay=4s"),
     "broken": ("--fault", "status=500,share=0.5"),
+    "resets": ("--fault", "reset=0,share=0.5"),
+    "partial-0": (), "partial-1": (),
     "mute": ("--fault", "no-usage"),
     "uneven-0": (), "uneven-1": ("--fault", "gap=300ms"),
 }
+# An engine serves the model of its deployment's name, but for this one.
+OTHER_MODEL = {"partial-1": "another"}
 
 
 def config_text(urls):
@@ -62,7 +68,7 @@ def config_text(urls):
         "deployments:",
     ]
     more = {"narrow": "limit: 1, queue: { requests: 0 },", "mute": "scrape: { path: /elsewhere },", "uneven": "slo: { tpot_ms: 100 },"}
-    names = ["steady", "gone", "narrow", "slow", "broken", "mute", "uneven"]
+    names = ["steady", "gone", "narrow", "slow", "broken", "resets", "partial", "mute", "uneven"]
     for name in names:
         replicas = [url for engine, url in urls.items() if engine.split("-")[0] == name]
         lines.append(f"  - {{ name: {name}, engine: vllm, {more.get(name, '')} replicas: {json.dumps(replicas)} }}")
@@ -135,6 +141,8 @@ def go_wrong(url, engines):
         Traffic(url, "acme", slow_answer, threads=4),
         Traffic(url, "acme", chat("slow", max_tokens=4, service_tier="priority", stream=True), threads=4),
         Traffic(url, "acme", chat("broken", max_tokens=4), threads=2),
+        Traffic(url, "acme", chat("resets", max_tokens=4), threads=2),
+        Traffic(url, "acme", chat("partial", max_tokens=4), threads=2),
         Traffic(url, "acme", chat("mute", max_tokens=4)),
         Traffic(url, "acme", chat("uneven", max_tokens=20, stream=True), threads=12),
         Traffic(url, "acme", chat("steady", max_tokens=4), threads=4, headers={"x-stainless-retry-count": "1"}),
@@ -153,7 +161,10 @@ def break_config(programs):
 
 
 def drill(programs, house, tally):
-    started = {name: programs.engine(name, name.split("-")[0], "--profile", "instant", *options) for name, options in ENGINES.items()}
+    started = {
+        name: programs.engine(name, OTHER_MODEL.get(name, name.split("-")[0]), "--profile", "instant", *options)
+        for name, options in ENGINES.items()
+    }
     engines = {name: program for name, (program, _) in started.items()}
     gateway, url, admin = programs.gateway(config_text({name: address for name, (_, address) in started.items()}))
     prometheus = Prometheus(programs, house, admin)

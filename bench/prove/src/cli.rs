@@ -79,7 +79,7 @@ fn prove(arguments: Arguments) -> io::Result<ExitCode> {
     let mut all_ok = true;
     for proof in wanted {
         process::unpin()?;
-        setting.binaries().choose(registry::profile(proof));
+        setting.binaries().choose(registry::profile(proof, setting.quick));
         let began = clock::now();
         let result = (proof.run)(&setting);
         let took_s = (clock::now() - began).as_secs_f64();

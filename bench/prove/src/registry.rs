@@ -1,5 +1,6 @@
 //! The table of all proofs, in the order in which they run.
 
+use crate::blame::{b1, b2, b3, b4, b6};
 use crate::budgets::{p11, p12, report_a1, reserve, t3, week};
 use crate::cost::{c1, c2, c3, c5, c6, c7, c7_p99, c8, c9, waiting};
 use crate::harness::binaries::Profile;
@@ -57,7 +58,12 @@ pub(super) const PROOFS: &[Proof] = &[
     agree::PROOF,
     cached::PROOF,
     estimate::PROOF,
+    b1::PROOF,
+    b2::PROOF,
+    b3::PROOF,
+    b4::PROOF,
     b5::PROOF,
+    b6::PROOF,
     report_a1::PROOF,
     reserve::PROOF,
     week::PROOF,

@@ -239,8 +239,8 @@ fn broken_body(form: &forms::Form, at: usize, number: u64, pinned: bool) -> Stri
 /// Priority and regular in turn, and of each a stream and a whole answer in turn.
 fn other_body(at: usize, number: u64) -> String {
     joined([json!({
-        "model": MODEL, "user": format!("other-{at}-{number}"), "stream": number / 2 % 2 == 0, "max_tokens": 16,
-        "service_tier": if number % 2 == 0 { "priority" } else { "default" },
+        "model": MODEL, "user": format!("other-{at}-{number}"), "stream": (number / 2).is_multiple_of(2), "max_tokens": 16,
+        "service_tier": if number.is_multiple_of(2) { "priority" } else { "default" },
         "messages": [{ "role": "user", "content": format!("{number}: is it out in the other harbour?") }],
     })])
 }

@@ -203,7 +203,7 @@ async fn play(setting: &Setting, fault: &Fault) -> Result<Outcome, Trouble> {
 
 fn body(model: &str, number: u64) -> String {
     json!({
-        "model": model, "user": format!("{model}-{number}"), "stream": number % 2 == 0, "max_tokens": 16,
+        "model": model, "user": format!("{model}-{number}"), "stream": number.is_multiple_of(2), "max_tokens": 16,
         "messages": [{ "role": "user", "content": format!("{number}: is the tide in?") }],
     })
     .to_string()

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::fleet::ask;
+use super::fleet::{ask, set};
 use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 use crate::harness::tidegate::{Admin, Config, MODEL, Tidegate};
 use engine::profile::LLAMA_8B_A100;
@@ -202,11 +202,11 @@ impl Side {
 
     fn body(&self, number: usize, round: u64) -> String {
         let mut body = json!({
-            "model": MODEL, "stream": true, "max_tokens": 4_000, "ignore_eos": true,
+            "model": MODEL, "stream": true, "max_tokens": 4_000, "ignore_eos": true, "service_tier": "default",
             "messages": [{ "role": "user", "content": format!("{number}, {round}: tell of all tides") }],
         });
         if self.stop {
-            body["stop"] = json!(["never said ".repeat(STOP / 11)]);
+            set(&mut body, "stop", json!(["never said ".repeat(STOP / 11)]));
         }
         body.to_string()
     }

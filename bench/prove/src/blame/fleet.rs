@@ -128,6 +128,13 @@ pub(super) async fn replicas_out(admin: &mut Admin) -> Result<Vec<usize>, Troubl
     Ok(replicas.iter().enumerate().filter(|(_, replica)| is_out(replica)).map(|(number, _)| number).collect())
 }
 
+/// Sets a member of a body.
+pub(super) fn set(body: &mut Value, name: &str, value: Value) {
+    if let Some(members) = body.as_object_mut() {
+        members.insert(name.to_owned(), value);
+    }
+}
+
 /// What a client got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Got {

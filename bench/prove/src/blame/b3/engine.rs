@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tiktoken_rs::CoreBPE;
 
+use super::super::fleet::set;
 use super::kinds::{KINDS, Kind, Told, Way, drawn, of_user};
 use crate::weights::estimate::texts::{Kind as TextKind, halves};
 use kit::hostile::{Act, Asked, chunk, event, named};
@@ -179,7 +180,7 @@ impl Work<'_> {
             chunk(json!({ name: piece }), Value::Null)
         };
         if self.option("continuous_usage_stats") {
-            value["usage"] = self.usage(number);
+            set(&mut value, "usage", self.usage(number));
         }
         event(&value)
     }
@@ -208,7 +209,7 @@ impl Work<'_> {
         let mut acts = vec![Act::Event(chunk(json!([choice])))];
         if self.option("include_usage") {
             let mut last = chunk(json!([]));
-            last["usage"] = self.usage(tokens);
+            set(&mut last, "usage", self.usage(tokens));
             acts.push(Act::Event(last));
         }
         acts.push(Act::Text("data: [DONE]\n\n".to_owned()));
@@ -251,7 +252,7 @@ impl Work<'_> {
             _ => Some(self.usage(u64::from(tokens))),
         };
         if let Some(usage) = usage {
-            answer["usage"] = usage;
+            set(&mut answer, "usage", usage);
         }
         acts.push(Act::Json(200, answer));
         acts

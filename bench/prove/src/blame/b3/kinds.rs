@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
 
+use super::super::fleet::set;
 use crate::harness::tidegate::MODEL;
 
 /// What the engine does.
@@ -152,12 +153,12 @@ impl Kind {
             "model": MODEL, "user": format!("{at}-{seed}"), "stream": self.streams(), "max_tokens": most,
         });
         if self.path == COMPLETIONS {
-            body["prompt"] = json!(text);
+            set(&mut body, "prompt", json!(text));
         } else {
-            body["messages"] = json!([{ "role": "user", "content": text }]);
+            set(&mut body, "messages", json!([{ "role": "user", "content": text }]));
         }
         if self.way == Way::HeldBack {
-            body["stop"] = json!(["never said".repeat(100)]);
+            set(&mut body, "stop", json!(["never said".repeat(100)]));
         }
         body.to_string()
     }

@@ -30,7 +30,7 @@ const PER_S: f64 = 100.0;
 /// The small size is denser, so that it is shorter.
 const PER_S_QUICK: f64 = 150.0;
 const OTHER_MODEL_PER_S: f64 = 20.0;
-const OTHER: &str = "other";
+const OTHER: &str = "sim-too";
 const CHAT: &str = "/v1/chat/completions";
 /// What an answer takes.
 const TAKES: Duration = Duration::from_millis(30);

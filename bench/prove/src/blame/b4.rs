@@ -26,7 +26,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "B4",
     what: "others in time beside ten streams held back by a long `stop`, against the same streams without it",
     goal: "±0.1 points priority, ±1 regular",
-    quick_s: 5,
+    quick_s: 4,
     full_s: 360,
     needs: "",
     run,

@@ -14,10 +14,9 @@ use kit::hostile::{Act, Asked, chunk, event, named};
 
 /// Until the first token.
 const PREFILL: Duration = Duration::from_millis(20);
-/// A token each. What a departure costs until the engine sees it is a small part of one.
-const STEP: Duration = Duration::from_millis(6);
-/// Of an answer without an end, so that it is over sooner.
-const RUNAWAY_STEP: Duration = Duration::from_millis(1);
+/// A token each, for all kinds alike, as in an engine's batch: the pace of streams tells what a whole answer has generated
+/// that nobody waits for. What a departure costs until the engine sees it is a part of one.
+const STEP: Duration = Duration::from_millis(3);
 /// It ends after so many after all.
 const RUNAWAY_TOKENS: u32 = 4_000;
 /// What an engine's template adds to a prompt.
@@ -49,9 +48,11 @@ impl Engine {
     /// The repository, whose prose it says, cannot be read.
     pub(super) fn new(seed: u64) -> std::io::Result<Self> {
         let [mut half, _] = halves(TextKind::Prose, &[], seed)?;
-        let mut text = half.excerpt(TEXT);
-        // Then every token is text by itself.
-        text.retain(|character| character.is_ascii() && character != '"');
+        // Tables and headings are no prose, and without other characters every token is text by itself.
+        let is_prose =
+            |line: &&str| line.starts_with(|first: char| first.is_ascii_alphabetic()) && !line.contains('|');
+        let mut text = half.excerpt(TEXT).lines().filter(is_prose).collect::<Vec<_>>().join(" ");
+        text.retain(|character| character.is_ascii());
         let vocabulary = tiktoken_rs::o200k_base_singleton();
         let tokens = vocabulary.encode_ordinary(&text);
         let pieces = tokens.iter().filter_map(|token| vocabulary.decode(&[*token]).ok()).collect();
@@ -117,15 +118,15 @@ impl Work<'_> {
     }
 
     fn stream(&self) -> Vec<Act> {
-        let (step, tokens) = match self.kind.way {
-            Way::Runaway => (RUNAWAY_STEP, RUNAWAY_TOKENS),
-            _ => (STEP, self.kind.tokens_of(self.seed)),
+        let tokens = match self.kind.way {
+            Way::Runaway => RUNAWAY_TOKENS,
+            _ => self.kind.tokens_of(self.seed),
         };
         let mut acts = vec![Act::Sse, Act::Pause(PREFILL)];
         acts.extend(self.beginning());
         for (number, piece) in (1..).zip(self.engine.said(self.seed, tokens)) {
             let said = if self.kind.way == Way::HeldBack { "" } else { piece };
-            acts.extend([Act::Pause(step), Act::Count(Arc::clone(self.generated))]);
+            acts.extend([Act::Pause(STEP), Act::Count(Arc::clone(self.generated))]);
             acts.push(Act::Text(self.token(said, number)));
         }
         if self.kind.way == Way::HeldBack {

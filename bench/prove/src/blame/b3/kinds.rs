@@ -52,12 +52,12 @@ impl Bounds {
         }
     }
 
-    /// What a small round may be off by before it is news.
+    /// What a small round, of eight requests a kind, is judged by.
     pub(super) fn in_small(self) -> RangeInclusive<f64> {
         match self {
             Self::Close => 0.95..=1.05,
-            Self::Estimated => 0.8..=1.15,
-            Self::Left => 0.85..=1.15,
+            Self::Estimated => 0.75..=1.3,
+            Self::Left => 0.8..=1.25,
         }
     }
 }
@@ -97,7 +97,7 @@ const fn left(name: &'static str, path: &'static str, way: Way) -> Kind {
 }
 
 const fn estimated(name: &'static str, path: &'static str, told: Told) -> Kind {
-    Kind { tokens: 80, within: Bounds::Estimated, ..whole(name, path, Way::Whole(told)) }
+    Kind { tokens: 160, within: Bounds::Estimated, ..whole(name, path, Way::Whole(told)) }
 }
 
 /// Two honest ones, from which a gateway learns what tokens cost, and the others.

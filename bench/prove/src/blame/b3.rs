@@ -29,7 +29,7 @@ pub(crate) const PROOF: Proof = Proof {
 };
 
 fn run(setting: &Setting) -> Result<Finding, Trouble> {
-    let (rounds, requests) = setting.size((1, 8 * KINDS.len()), (20, 64 * KINDS.len()));
+    let (rounds, requests) = setting.size((1, 8 * KINDS.len()), (32, 40 * KINDS.len()));
     let mut sums: BTreeMap<&'static str, Sums> = BTreeMap::new();
     setting.block_on(async {
         for number in 0..rounds {

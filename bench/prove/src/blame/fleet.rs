@@ -159,18 +159,20 @@ pub(super) async fn ask(target: SocketAddr, path: &'static str, key: String, bod
 }
 
 /// Starts `request` with 0, 1, 2 …, so many a second, so many in all, whatever becomes of those before; what came of
-/// each, in any order.
+/// each, in any order. When the machine stood still, what was due meanwhile comes later instead of all at once: a burst of
+/// a second's requests is load that a gateway may refuse, and is not what is asked here.
 pub(super) async fn paced<T, F>(per_s: f64, count: u64, request: impl Fn(u64) -> F) -> Vec<T>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
 {
-    let began = clock::now();
+    let gap = Duration::from_secs_f64(1.0 / per_s);
+    let mut due = clock::now();
     let mut running = JoinSet::new();
     for number in 0..count {
-        let due = began + Duration::from_secs_f64(number as f64 / per_s);
         tokio::time::sleep(due.saturating_sub(clock::now())).await;
         running.spawn(request(number));
+        due = (due + gap).max(clock::now().saturating_sub(gap));
     }
     let mut all = Vec::new();
     while let Some(ended) = running.join_next().await {

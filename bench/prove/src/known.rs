@@ -89,6 +89,13 @@ pub(crate) const SHORTFALLS: &[Shortfall] = &[
         next: "tell a step from a burst by how many accounts send more",
     },
     Shortfall {
+        id: "B2",
+        reason: "full size: no alert for a replica that lacks one model. It is up, so TidegateReplicaDown does not fire, and it is \
+                 tried again every 30 s only, 0.04 failures a second, where TidegateUpstreamErrors wants more than 0.1. Metric \
+                 and log tell",
+        next: "a gauge of what each replica lacks, and an alert on it",
+    },
+    Shortfall {
         id: "T2",
         reason: "full size: 27 of 29 kinds, all together prompt 0.998, generated 0.999. Short are the generated tokens of a whole \
                  answer that nobody waits for, which the streams' pace tells: 0.981, because each is rounded down (1.012 \

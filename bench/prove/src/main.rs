@@ -20,6 +20,7 @@ mod registry;
 
 mod harness;
 
+mod blame;
 mod budgets;
 mod cost;
 mod operation;

@@ -53,6 +53,8 @@ pub enum Act {
     Forever(String, Duration),
     /// The process dies: nothing listens any more, and all connections are reset.
     Die,
+    /// Adds one to this counter: what stands before it was done, and the other side was there still.
+    Count(Arc<AtomicU64>),
 }
 
 /// A request as it came.
@@ -136,6 +138,11 @@ impl Hostile {
         });
         tokio::spawn(accept(listener, Arc::clone(&shared)));
         Hostile { address, shared }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Its address as a replica.
@@ -301,6 +308,10 @@ impl Connection {
             Act::Die => {
                 shared.die();
                 return Then::Reset;
+            }
+            Act::Count(counter) => {
+                counter.fetch_add(1, Ordering::Relaxed);
+                true
             }
         };
         if sent {

@@ -92,6 +92,8 @@ pub(crate) struct Config {
     pub(crate) listen: String,
     /// The name under which the replicas know the model.
     pub(crate) served_model: String,
+    /// Further models of the deployment, known to the replicas by the same names.
+    pub(crate) more_models: Vec<&'static str>,
 }
 
 impl Config {
@@ -114,6 +116,7 @@ impl Config {
             state: None,
             listen: String::new(),
             served_model: MODEL.to_owned(),
+            more_models: Vec::new(),
         }
     }
 
@@ -123,11 +126,16 @@ impl Config {
             self.keepalive_requests.map_or_else(String::new, |most| format!(", keepalive_requests: {most}"));
         let replicas: Vec<String> =
             self.replicas.iter().map(|replica| format!("\"http://{replica}\"")).collect();
+        let more_models: Vec<String> = self
+            .more_models
+            .iter()
+            .map(|name| format!(", {{ name: {name}, deployments: [d], size_class: small }}"))
+            .collect();
         let mut text = format!(
             "listen: {{ address: \"{listen}\", threads: {}, limits: {{ connections_per_address: 100000{keepalive} }}{} }}\n\
              admin: {{ address: \"{admin}\", token_sha256: \"{}\" }}\n\
              deployments: [{{ name: d, engine: vllm, replicas: [{}]{} }}]\n\
-             models: [{{ name: {MODEL}, deployments: [d], size_class: small, served_model: {} }}]\n\
+             models: [{{ name: {MODEL}, deployments: [d], size_class: small, served_model: {} }}{}]\n\
              limits: {{ policy: {} }}\n\
              log: {{ access: {access}, level: warn }}\n",
             self.threads,
@@ -136,6 +144,7 @@ impl Config {
             replicas.join(", "),
             self.deployment,
             self.served_model,
+            more_models.concat(),
             self.policy,
         );
         if let Some(folder) = &self.state {

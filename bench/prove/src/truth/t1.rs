@@ -126,6 +126,7 @@ fn config(steady: SocketAddr, mortal: SocketAddr) -> Config {
         state: None,
         listen: String::new(),
         served_model: "sim".to_owned(),
+        more_models: Vec::new(),
     }
 }
 

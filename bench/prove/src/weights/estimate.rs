@@ -5,7 +5,7 @@
 //! usage, so what is booked is the gateway's own estimate, and nothing more is learnt; the engine's books have what it
 //! counted. Some requests without usage go first and show what was known before.
 
-mod texts;
+pub(crate) mod texts;
 
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 
 /// What is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Prose,
     Code,
     Json,
@@ -53,7 +53,7 @@ impl Kind {
 
 /// One half of the documents of a kind.
 #[derive(Debug)]
-pub(super) struct Half {
+pub(crate) struct Half {
     documents: Vec<String>,
     random: SmallRng,
 }
@@ -62,7 +62,7 @@ pub(super) struct Half {
 ///
 /// # Errors
 /// The repository cannot be read.
-pub(super) fn halves(kind: Kind, more: &[String], seed: u64) -> io::Result<[Half; 2]> {
+pub(crate) fn halves(kind: Kind, more: &[String], seed: u64) -> io::Result<[Half; 2]> {
     let documents = documents(kind, more)?;
     let half = |odd: usize| Half {
         documents: documents.iter().skip(odd).step_by(2).cloned().collect(),
@@ -73,7 +73,7 @@ pub(super) fn halves(kind: Kind, more: &[String], seed: u64) -> io::Result<[Half
 
 impl Half {
     /// So many bytes, or some more, of whole lines: from anywhere in a document, and then from another one.
-    pub(super) fn excerpt(&mut self, bytes: usize) -> String {
+    pub(crate) fn excerpt(&mut self, bytes: usize) -> String {
         let mut text = String::new();
         while text.len() < bytes {
             let at = self.random.random_range(0..self.documents.len().max(1));

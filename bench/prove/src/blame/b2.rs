@@ -41,7 +41,8 @@ const REPLICAS: usize = 4;
 const WINDOW: Duration = Duration::from_secs(1);
 const SHARE_MAX: f64 = 0.05;
 const QUIET_MAX: Duration = Duration::from_secs(2);
-/// Failures a second above which the alert `TidegateUpstreamErrors` fires, when that holds for minutes.
+/// Failures a second above which the alert `TidegateUpstreamErrors` fires, when that holds for minutes. `TidegateModelMissing`
+/// fires at any failure of the kind `absent` that comes again.
 const ALERT_PER_S: f64 = 0.1;
 
 /// A way to be at fault.
@@ -172,7 +173,12 @@ async fn play(setting: &Setting, fault: &Fault) -> Result<Outcome, Trouble> {
     let of_bad = |failures: &BTreeMap<(String, String), u64>| -> u64 {
         failures.iter().filter(|((replica, _), _)| *replica == BAD.to_string()).map(|(_, count)| count).sum()
     };
-    let per_s_late = (of_bad(&after) - of_bad(&half?)) as f64 / (seconds / 2.0);
+    let half = half?;
+    let per_s_late = (of_bad(&after) - of_bad(&half)) as f64 / (seconds / 2.0);
+    let absent = |failures: &BTreeMap<(String, String), u64>| {
+        failures.get(&(BAD.to_string(), "absent".to_owned())).copied().unwrap_or(0)
+    };
+    let is_absent_late = absent(&after) > absent(&half);
     let out = replicas_out(&mut Admin::open(fleet.gateway.admin).await?).await?;
     let said = fleet.gateway.program.output()?;
     let lost = |all: &[Got]| all.iter().filter(|got| **got != Got::Served).count() as u64;
@@ -187,7 +193,7 @@ async fn play(setting: &Setting, fault: &Fault) -> Result<Outcome, Trouble> {
         quiet,
         metric: of_bad(&after) > 0,
         log: said.contains("a model server answered with an error"),
-        alert: (!setting.quick).then_some(out.contains(&BAD) || per_s_late > ALERT_PER_S),
+        alert: (!setting.quick).then_some(out.contains(&BAD) || per_s_late > ALERT_PER_S || is_absent_late),
         others: fault.serves_others.then(|| (lost(&others), share_of_bad(&of_other))),
         details: json!({
             "fault": fault.name, "requests": requests.len(), "lost": lost(&requests), "per_s": per_s,

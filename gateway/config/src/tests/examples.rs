@@ -3,16 +3,16 @@
 use super::*;
 
 const EXAMPLES: [(&str, &str); 7] = [
-    ("engines.yaml", include_str!("../../../../../deploy/examples/engines.yaml")),
-    ("fleet.yaml", include_str!("../../../../../deploy/examples/fleet.yaml")),
-    ("llamacpp-laptop.yaml", include_str!("../../../../../deploy/examples/llamacpp-laptop.yaml")),
-    ("mixed-priority-pool.yaml", include_str!("../../../../../deploy/examples/mixed-priority-pool.yaml")),
-    ("one-gpu.yaml", include_str!("../../../../../deploy/examples/one-gpu.yaml")),
+    ("engines.yaml", include_str!("../../../../deploy/examples/engines.yaml")),
+    ("fleet.yaml", include_str!("../../../../deploy/examples/fleet.yaml")),
+    ("llamacpp-laptop.yaml", include_str!("../../../../deploy/examples/llamacpp-laptop.yaml")),
+    ("mixed-priority-pool.yaml", include_str!("../../../../deploy/examples/mixed-priority-pool.yaml")),
+    ("one-gpu.yaml", include_str!("../../../../deploy/examples/one-gpu.yaml")),
     ("reference.yaml", REFERENCE),
     ("smallest.yaml", SMALLEST),
 ];
-const REFERENCE: &str = include_str!("../../../../../deploy/examples/reference.yaml");
-const SMALLEST: &str = include_str!("../../../../../deploy/examples/smallest.yaml");
+const REFERENCE: &str = include_str!("../../../../deploy/examples/reference.yaml");
+const SMALLEST: &str = include_str!("../../../../deploy/examples/smallest.yaml");
 
 #[test]
 fn every_example_is_in_order() {

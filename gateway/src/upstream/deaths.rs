@@ -9,7 +9,7 @@
 //!
 //! # Bounds
 //!
-//! At most [`DEATHS_MAX`] deaths are kept, with at most [`BODIES_MAX`] bodies each, for [`KEPT`]. A death with more bodies in
+//! At most `DEATHS_MAX` deaths are kept, with at most `BODIES_MAX` bodies each, for `KEPT`. A death with more bodies in
 //! flight accuses nobody, as none of them stands out. A success clears a body.
 
 use shedder::ReplicaId;

@@ -17,7 +17,7 @@ pub fn load(path: &Path) -> Result<Drill, Faults> {
 /// The same of a text; `origin` is its name in messages, `folder` where its traces are.
 ///
 /// # Errors
-/// As [`load`].
+/// As [`load()`].
 pub fn parse(text: &str, origin: &str, folder: &Path) -> Result<Drill, Faults> {
     resolved(&Document::<DrillFile>::parse(text.to_owned(), origin)?, folder)
 }

@@ -5,7 +5,8 @@
 //! | 400, 413, 422 by status, by the code in an event or a body, or by a type that means it | the request's |
 //! | a 5xx whose words are known to blame the body (an image for a model without eyes, a grammar that does not parse) | the request's |
 //! | 409 and other refusals of the 4xx | the request's, in a sentence of ours |
-//! | 404 or 400 in words about the model; 404, 405, 501 otherwise | the replica's, for this model and route alone |
+//! | 400 in a sentence that begins with the model and says that it is missing; 404, 405, 501 | the replica's, for this model and route alone |
+//! | 404 that names another parameter than the model | the request's, in a sentence of ours |
 //! | 401, 403, 407; "request id already running"; any other answered 5xx; a body or event that nobody can read | not known |
 //! | 502 or 504 as a page or without words: a proxy that has lost its engine; a connection that fails; silence while nothing else of the replica flows | the replica's |
 //! | 429, 503, 529, or an engine's words for "too busy" | the engine's load |
@@ -153,7 +154,8 @@ fn told(error: &UpstreamError) -> Verdict {
     let status = error.status.or_else(|| status_of_kind(error));
     match status {
         _ if is_id_in_use(&error.message) => Verdict::Unknown,
-        Some(400 | 404) if is_about_the_model(error) => Verdict::Replica(ReplicaFault::Absent),
+        Some(400) if lacks_the_model(error) => Verdict::Replica(ReplicaFault::Absent),
+        Some(404) if is_about_another_parameter(error) => Verdict::Request(Fault::RefusedInOurWords),
         Some(400 | 413 | 422) => Verdict::Request(fault_of(error)),
         Some(404 | 405 | 501) => Verdict::Replica(ReplicaFault::Absent),
         Some(401 | 403 | 407 | 408 | 425) => Verdict::Unknown,
@@ -215,25 +217,48 @@ fn blames_a_part(code: &str) -> bool {
     part && wrong.iter().any(|wrong| code.contains(wrong))
 }
 
-/// The config has the model, so a replica that does not know it is the one that lacks something.
+/// Words that say of what they stand behind that it is not there.
+const MISSING: [&str; 6] =
+    ["does not exist", "not found", "not loaded", "not available", "not registered", "not served"];
+
+/// Whether a 404 is about the model, and not the route.
 fn is_about_the_model(error: &UpstreamError) -> bool {
     if error.code.as_deref() == Some("model_not_found") {
         return true;
     }
     let message = error.message.to_ascii_lowercase();
-    let missing = [
-        "does not exist",
-        "not found",
-        "not loaded",
-        "no such model",
-        "unknown model",
-        "not available",
-        "not registered",
-        "no lora",
-        "is not served",
-    ];
-    (message.contains("model") || message.contains("adapter") || message.contains("lora"))
-        && missing.iter().any(|words| message.contains(words))
+    let missing = MISSING.iter().chain(&["no such model", "unknown model", "no lora"]);
+    ["model", "adapter", "lora"].iter().any(|noun| message.contains(noun))
+        && missing.into_iter().any(|words| message.contains(words))
+}
+
+/// Whether a 400 says that the model is missing. The config has it, so the replica lacks it, and that is held against the
+/// replica for everybody. Refusals quote what a client wrote, so only a sentence that begins so and has nothing but a name
+/// between the noun and the verb counts.
+fn lacks_the_model(error: &UpstreamError) -> bool {
+    if error.code.as_deref() == Some("model_not_found") {
+        return true;
+    }
+    let message = error.message.to_ascii_lowercase();
+    let message = message.strip_prefix("the ").unwrap_or(&message);
+    if ["no such model", "unknown model", "no lora"].iter().any(|words| message.starts_with(words)) {
+        return true;
+    }
+    let nouns = ["model", "lora adapter", "adapter", "lora"];
+    let Some(rest) = nouns.iter().find_map(|noun| message.strip_prefix(noun)) else { return false };
+    let is_missing = |rest: &str| {
+        let rest = rest.trim_start();
+        let verb = rest.strip_prefix("is ").or_else(|| rest.strip_prefix("was ")).unwrap_or(rest);
+        MISSING.iter().any(|words| verb.starts_with(words))
+    };
+    // With a name or without one.
+    is_missing(rest) || rest.trim_start().split_once(' ').is_some_and(|(_, rest)| is_missing(rest))
+}
+
+/// A 404 about something that the client named, such as a file: other requests do not miss it.
+fn is_about_another_parameter(error: &UpstreamError) -> bool {
+    error.code.as_deref() != Some("model_not_found")
+        && error.param.as_deref().is_some_and(|param| !param.is_empty() && param != "model")
 }
 
 /// An engine that still has our earlier sending of the same request (vLLM).
@@ -474,6 +499,29 @@ mod tests {
             assert_eq!(of(status, body), ABSENT, "{status} {body}");
         }
         assert_eq!(inside(r#"{"error":{"message":"The model `x` does not exist.","code":404}}"#), ABSENT);
+    }
+
+    /// What a client wrote comes back in an engine's refusal: it must not take the model from everybody.
+    #[test]
+    fn words_that_a_refusal_quotes_make_no_replica_lack_the_model() {
+        for message in [
+            "1 validation error: {'type': 'json', 'input': 'the model `llama` does not exist'}",
+            "Invalid grammar: \"model not found\"",
+            "Model does not support tools called 'x not found'",
+            "The model `llama` cannot read `a.png`: file does not exist",
+        ] {
+            let body = serde_json::json!({ "error": { "message": message, "code": 400 } }).to_string();
+            assert_eq!(of(400, &body), REFUSED, "{message}");
+            assert_eq!(inside(&body), REFUSED, "{message}");
+        }
+        let file = r#"{"error":{"message":"No such File object: f","type":"invalid_request_error","param":"file_id"}}"#;
+        assert_eq!(of(404, file), Verdict::Request(Fault::RefusedInOurWords));
+        for message in
+            ["Model 'x' not found.", "The model `a/b` is not available", "LoRA adapter x does not exist"]
+        {
+            let body = serde_json::json!({ "error": { "message": message, "code": 400 } }).to_string();
+            assert_eq!(of(400, &body), ABSENT, "{message}");
+        }
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl UpstreamError {
         if let Value::String(message) = value {
             return Some(UpstreamError {
                 message: bounded(message, MESSAGE_CHARS_MAX),
-                busy: is_busy_kind(message) || is_busy_sentence(message),
+                busy: (message.len() <= BUSY_WORDS_MAX && is_busy_kind(message)) || is_busy_sentence(message),
                 shape: Shape::Json,
                 ..UpstreamError::default()
             });
@@ -105,7 +105,8 @@ impl UpstreamError {
         let text = |key: &str| value.get(key).and_then(Value::as_str);
         if let Some(inner) = value.get("error").filter(|e| !e.is_null() && depth < 2) {
             let mut error = Self::from_value(inner, depth + 1)?;
-            error.busy |= text("error_type").is_some_and(is_busy_kind);
+            // A type counts more than words, which may quote the client.
+            error.busy = text("error_type").map_or(error.busy, is_busy_kind);
             error.kind = error.kind.or(text("error_type").map(word));
             return Some(error);
         }
@@ -204,6 +205,9 @@ fn shape_of(text: &str) -> Shape {
     }
 }
 
+/// Longer words are more than "too busy", and may quote a client; bytes.
+const BUSY_WORDS_MAX: usize = 64;
+
 /// Statuses with which engines say "too busy".
 #[must_use]
 pub fn is_busy_status(status: u16) -> bool {
@@ -243,6 +247,17 @@ fn bounded(message: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a client wrote comes back in an engine's refusal: it must not close the replica for everybody.
+    #[test]
+    fn words_that_a_refusal_quotes_are_no_overload() {
+        for json in [
+            r#"{"error":"Input validation error: grammar is not valid: overloaded","error_type":"validation"}"#,
+            r#"{"error":"invalid value in the member `note` of the request's tool: 'service unavailable, overloaded'"}"#,
+        ] {
+            assert!(!UpstreamError::from_json(json).unwrap().busy, "{json}");
+        }
+    }
 
     /// The overload answers of the engines, as recorded or as their sources write them.
     #[test]

@@ -1,6 +1,7 @@
 """Runs all checks against each kind of engine at hand and counts them.
 
-    python main.py --tidegate PROGRAM --node SCRIPT --logs FOLDER [--llama-server PROGRAM --llama-model FILE] [--only NAME]
+    python main.py --tidegate PROGRAM --node SCRIPT --logs FOLDER
+        [--llama-server PROGRAM --llama-model FILE --llama-wide-model FILE] [--only NAME]
 
 One line per check, then `N passed, N failed`; exit 0 if none failed.
 """
@@ -15,6 +16,7 @@ import answers
 import breaks
 import checks
 import ending
+import llama_cases
 import matrix
 import programs
 import ramp
@@ -24,6 +26,7 @@ import routes
 import said
 import servers
 import speakers
+import too_long
 
 
 def arguments():
@@ -33,7 +36,8 @@ def arguments():
     parser.add_argument("--logs", required=True, type=pathlib.Path, help="written anew on each run")
     parser.add_argument("--llama-server", type=pathlib.Path)
     parser.add_argument("--llama-model", type=pathlib.Path)
-    parser.add_argument("--only", help="one check by the name of its function, such as `ramp`")
+    parser.add_argument("--llama-wide-model", type=pathlib.Path)
+    parser.add_argument("--only", help="the checks of one function or module, such as `ramp` or `too_long`")
     return parser.parse_args()
 
 
@@ -47,9 +51,9 @@ def main():
     kinds = [servers.Simulated(given.tidegate)]
     if given.llama_server:
         kinds.append(servers.Llama(given.llama_server, given.llama_model))
-        kinds.append(servers.LlamaEmbeddings(given.llama_server, given.llama_model))
+        kinds.append(servers.LlamaEmbeddings(given.llama_server, given.llama_wide_model))
     else:
-        print("skip  llama-server: there is none; tests/clients/llama/build.sh makes one", flush=True)
+        print("skip  llama-server: there is none; tests/clients/llama/install.sh brings one", flush=True)
 
     versions = report.versions(given.node)
     print(", ".join(f"{name} {version}" for name, version in versions.items()), flush=True)
@@ -81,9 +85,9 @@ def run(given, kind, clients, tally):
             rest = [check for check in grid[1:] if check not in waits]
             # Who waits for a minute to pass does so right after it was spent: first one account, then those of all clients.
             to_run = refusals.FIRST + refusals.ALL + grid[:1] + waits
-            to_run += answers.ALL + said.ALL + rest + routes.ALL + ramp.ALL + breaks.ALL + ending.ALL
+            to_run += answers.ALL + said.ALL + rest + routes.ALL + too_long.ALL + llama_cases.ALL + ramp.ALL + breaks.ALL + ending.ALL
             for check in to_run:
-                if kind.can(check.needs) and given.only in (None, check.function.__name__):
+                if kind.can(check.needs) and given.only in (None, check.function.__name__, check.function.__module__):
                     tally.run(check, house)
             return matrix.table(house), house.cells
     except programs.StartError as fault:

@@ -11,7 +11,7 @@ import json
 import pathlib
 import sys
 
-PYTHON_PACKAGES = ("openai", "anthropic", "litellm")
+PYTHON_PACKAGES = ("openai", "anthropic", "litellm", "langchain-openai", "langchain-anthropic")
 NODE_PACKAGES = ("openai", "@anthropic-ai/sdk", "ai", "@ai-sdk/openai-compatible")
 BEGIN, END = "<!-- what was run: begin -->", "<!-- what was run: end -->"
 # Routes without a row in the matrix: the checks that try them, by the beginning of their sentences.
@@ -20,6 +20,8 @@ ROUTES = {
     "`/v1/rerank`": ("plain HTTP", ("Rerank",)),
     "`/v1/score`": ("plain HTTP", ("Score",)),
     "`/v1/messages/count_tokens`": ("anthropic-python", ("Anthropic's SDK counts",)),
+    "prompts that are too long": ("openai, anthropic, litellm, langchain (Python)", ("A prompt that is too long",)),
+    "what llama.cpp does its own way": ("openai-python, plain HTTP", ("llama.cpp",)),
     "`/v1/models`": ("openai-python, anthropic-python", ("The models are listed",)),
 }
 # In the order in which README.md explains them.

@@ -5,7 +5,7 @@ import time
 
 import openai
 
-from programs import Program, digest, free_port, wait_for
+from programs import Program, digest, free_port, read, wait_for
 
 CALL_SECONDS_MAX = 45
 
@@ -13,6 +13,8 @@ MODEL = "tiny"
 # The same model on an engine of its own with four places, of which regular requests may hold three: easy to overload.
 NARROW_MODEL = "tiny-narrow"
 NARROW_PLACES = 4
+# Its engine has less room than the others, where it can be told so; tokens.
+NARROW_CONTEXT = 4096
 # Whoever crowds it is to meet its load, however fast the engine is, and not the own budget.
 NARROW_GENERATED = 10_000_000
 NARROW_LIMITS = f"start: {{ generated: {NARROW_GENERATED} }}, ceiling: {{ generated: {NARROW_GENERATED} }}"
@@ -52,6 +54,11 @@ def key_of(account):
     return f"tg-test-{account}"
 
 
+# What a check needs of the engine: what only llama.cpp says, and vectors that are large.
+LLAMA = "llama.cpp"
+WIDE = "llama.cpp with wide vectors"
+
+
 class Simulated:
     """`tidegate engine`: answers of a given length and pace, and faults on demand."""
 
@@ -68,7 +75,7 @@ class Simulated:
     is_exact = True
 
     def can(self, needs):
-        return True
+        return needs not in (LLAMA, WIDE)
 
     def speaks(self, api):
         return True
@@ -79,6 +86,8 @@ class Simulated:
 
     def start(self, folder, number):
         command = [self.tidegate, "engine", "--address", "127.0.0.1:0", "--profile", "instant", "--model", MODEL]
+        if number > OPEN_REPLICAS:
+            command += ["--context", NARROW_CONTEXT]
         program = Program(command, folder / f"engine-{number}.log", folder)
         return program, lambda: program.said(r"\bon (http://[0-9.:]+)")
 
@@ -108,7 +117,7 @@ class Llama:
     is_exact = False
 
     def can(self, needs):
-        return not needs
+        return needs in ("", LLAMA)
 
     def speaks(self, api):
         return api in ("chat", "completions", "responses", "messages")
@@ -141,14 +150,14 @@ class Llama:
 
 
 class LlamaEmbeddings(Llama):
-    """The same, started for embeddings: it answers nothing else then."""
+    """The same, started for embeddings: it answers nothing else then. Its vectors are wide."""
 
     name = "llama-embeddings"
     # A text has to fit into one batch.
     options = ["-c", 16384, "-np", 2, "-b", 8192, "-ub", 8192, "--embeddings", "--pooling", "mean"]
 
     def can(self, needs):
-        return needs == "embeddings"
+        return needs in ("embeddings", WIDE)
 
     def speaks(self, api):
         return False
@@ -214,6 +223,10 @@ class House:
         """All chunks of one streamed chat completion."""
         messages = [{"role": "user", "content": "Say something."}]
         return list(self.client(account).chat.completions.create(model=MODEL, messages=messages, stream=True, **more))
+
+    def metrics(self):
+        """The lines of the gateway's metrics."""
+        return read(f"{self.admin}/metrics").splitlines()
 
     def last(self):
         """The last HTTP answer that came by."""

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 400, 413, 422 by status, by the code in an event or a body, or by a type that means it | the request's |
 //! | a 5xx whose words are known to blame the body (an image for a model without eyes, a grammar that does not parse) | the request's |
+//! | words of validation inside a success, where nothing else tells a status or a type | the request's |
 //! | 409 and other refusals of the 4xx | the request's, in a sentence of ours |
 //! | 400 in a sentence that begins with the model and says that it is missing; 404, 405, 501 | the replica's, for this model and route alone |
 //! | 404 that names another parameter than the model | the request's, in a sentence of ours |
@@ -162,6 +163,9 @@ fn told(error: &UpstreamError) -> Verdict {
         Some(402..=499) => Verdict::Request(Fault::RefusedInOurWords),
         Some(502 | 504) if error.shape != Shape::Json => Verdict::Replica(ReplicaFault::Reset),
         _ if blames_the_body(&error.message) => Verdict::Request(fault_of(error)),
+        None if error.kind.is_none() && error.code.is_none() && is_validation(&error.message) => {
+            Verdict::Request(fault_of(error))
+        }
         _ => Verdict::Unknown,
     }
 }
@@ -326,6 +330,25 @@ fn blames_the_body(message: &str) -> bool {
     .any(|words| message.contains(words))
 }
 
+/// Words with which validation refuses. They are believed only inside a success: an engine whose processing failed answers
+/// with a 5xx, and its words may be anything.
+fn is_validation(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["invalid ", "unsupported ", "unknown parameter", "missing required", "validation error"]
+        .iter()
+        .any(|words| message.starts_with(words))
+        || [
+            " must be ",
+            " is required",
+            " is not supported",
+            " is invalid",
+            " are not supported",
+            " field required",
+        ]
+        .iter()
+        .any(|words| message.contains(words))
+}
+
 /// The names of a model, inside and outside: an engine's words tell the one, clients know the other.
 #[derive(Debug, Clone, Copy)]
 pub struct ModelNames<'a> {
@@ -465,6 +488,21 @@ mod tests {
             assert_eq!(of(400, json), REFUSED, "{json}");
         }
         assert_eq!(of(422, r#"{"detail":[{"loc":["body","n"],"msg":"too small"}]}"#), REFUSED);
+        for json in [
+            r#"{"detail":[{"loc":["body","n"],"msg":"too small"}]}"#,
+            r#"{"detail":"n must be at least 1"}"#,
+            r#"{"detail":"Bad Request"}"#,
+            r#"{"error":"Invalid value for n"}"#,
+        ] {
+            assert_eq!(inside(json), REFUSED, "{json}");
+        }
+        for json in [r#"{"detail":"Internal Server Error"}"#, r#"{"detail":"the engine is gone"}"#] {
+            assert_eq!(inside(json), Verdict::Unknown, "{json}");
+        }
+        let failed = r#"{"error":{"message":"index must be smaller","type":"server_error"}}"#;
+        assert_eq!(inside(failed), Verdict::Unknown);
+        assert_eq!(of(500, r#"{"detail":"pointer must be valid"}"#), Verdict::Unknown);
+        assert!(matches!(inside(r#"{"detail":"Service Unavailable"}"#), Verdict::Load { .. }));
     }
 
     #[test]

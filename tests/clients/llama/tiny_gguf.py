@@ -1,14 +1,14 @@
 """Writes a tiny Llama with random weights as a GGUF file: an engine's whole way of working, without its sense.
 
-    python tiny_gguf.py FILE
+    python tiny_gguf.py FILE [--hidden N] [--layers N]
 
-Two layers of 64, a byte-level vocabulary of 4,096 trained on the standard library of this Python, so that a token is
+Two layers of 64 unless told otherwise, a byte-level vocabulary of 4,096 trained on the standard library of this Python, so that a token is
 about as long as elsewhere. The same seed gives the same weights.
 """
 
+import argparse
 import json
 import pathlib
-import sys
 import sysconfig
 
 import gguf
@@ -59,44 +59,49 @@ def write_vocabulary(writer, made):
     return len(tokens)
 
 
-def write_shape(writer):
+def write_shape(writer, hidden, layers):
     writer.add_name("tiny-random")
     writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_block_count(LAYERS)
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(layers)
     writer.add_feed_forward_length(FEED_FORWARD)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(HIDDEN // HEADS)
+    writer.add_rope_dimension_count(hidden // HEADS)
     writer.add_file_type(0)
 
 
-def write_weights(writer, vocabulary):
+def write_weights(writer, vocabulary, hidden, layers):
     random = numpy.random.default_rng(0)
 
     def noise(*shape):
         return (random.standard_normal(shape) * 0.02).astype(numpy.float32)
 
-    writer.add_tensor("token_embd.weight", noise(vocabulary, HIDDEN))
-    writer.add_tensor("output.weight", noise(vocabulary, HIDDEN))
-    writer.add_tensor("output_norm.weight", numpy.ones(HIDDEN, numpy.float32))
-    for layer in range(LAYERS):
+    writer.add_tensor("token_embd.weight", noise(vocabulary, hidden))
+    writer.add_tensor("output.weight", noise(vocabulary, hidden))
+    writer.add_tensor("output_norm.weight", numpy.ones(hidden, numpy.float32))
+    for layer in range(layers):
         block = f"blk.{layer}."
         for name in ("attn_norm", "ffn_norm"):
-            writer.add_tensor(block + name + ".weight", numpy.ones(HIDDEN, numpy.float32))
+            writer.add_tensor(block + name + ".weight", numpy.ones(hidden, numpy.float32))
         for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            writer.add_tensor(block + name + ".weight", noise(HIDDEN, HIDDEN))
-        writer.add_tensor(block + "ffn_gate.weight", noise(FEED_FORWARD, HIDDEN))
-        writer.add_tensor(block + "ffn_up.weight", noise(FEED_FORWARD, HIDDEN))
-        writer.add_tensor(block + "ffn_down.weight", noise(HIDDEN, FEED_FORWARD))
+            writer.add_tensor(block + name + ".weight", noise(hidden, hidden))
+        writer.add_tensor(block + "ffn_gate.weight", noise(FEED_FORWARD, hidden))
+        writer.add_tensor(block + "ffn_up.weight", noise(FEED_FORWARD, hidden))
+        writer.add_tensor(block + "ffn_down.weight", noise(hidden, FEED_FORWARD))
 
 
-def main(path):
-    writer = gguf.GGUFWriter(path, "llama")
-    write_shape(writer)
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file")
+    parser.add_argument("--hidden", type=int, default=HIDDEN)
+    parser.add_argument("--layers", type=int, default=LAYERS)
+    given = parser.parse_args()
+    writer = gguf.GGUFWriter(given.file, "llama")
+    write_shape(writer, given.hidden, given.layers)
     vocabulary = write_vocabulary(writer, tokenizer())
-    write_weights(writer, vocabulary)
+    write_weights(writer, vocabulary, given.hidden, given.layers)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -104,6 +109,4 @@ def main(path):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    main(sys.argv[1])
+    main()

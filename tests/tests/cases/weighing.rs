@@ -93,7 +93,7 @@ async fn case_w02_of_a_picture_the_engine_says_that_it_is_too_long() {
 
     assert_eq!(served.status, 200, "{}", served.text());
     assert_eq!(refused.status, 400, "{}", refused.text());
-    assert_eq!(words(&refused), too_long);
+    assert!(words(&refused).starts_with(too_long), "{}", words(&refused));
 }
 
 /// What each request weighed, by the access log. An engine says `tokens` of each of them.

@@ -19,6 +19,8 @@ pub const MESSAGE_CHARS_MAX: usize = 8_192;
 const WORD_CHARS_MAX: usize = 128;
 /// Most further members that are kept.
 pub const NUMBERS_MAX: usize = 16;
+/// The status of what validation refuses.
+const UNPROCESSABLE: u16 = 422;
 /// Most entries of a validation error's list that are kept.
 const DETAILS_MAX: usize = 8;
 
@@ -148,10 +150,15 @@ impl UpstreamError {
 
 /// FastAPI's errors: a sentence, or a list of what is wrong where.
 fn from_detail(detail: &Value) -> Option<UpstreamError> {
-    let (mut message, mut loc) = (String::new(), None);
+    let (mut message, mut loc, mut status) = (String::new(), None, None);
     match detail {
-        Value::String(text) => message = bounded(text, MESSAGE_CHARS_MAX),
+        Value::String(text) => {
+            message = bounded(text, MESSAGE_CHARS_MAX);
+            status = status_of_phrase(&message);
+        }
+        // A list is what validation finds in a body, and nothing else.
         Value::Array(list) => {
+            status = Some(UNPROCESSABLE);
             for entry in list.iter().take(DETAILS_MAX) {
                 let what = entry.get("msg").and_then(Value::as_str).unwrap_or("is not valid");
                 let place = place_of(entry.get("loc"));
@@ -165,7 +172,27 @@ fn from_detail(detail: &Value) -> Option<UpstreamError> {
         _ => return None,
     }
     let param = place_of(loc.as_ref()).map(|place| word(&place));
-    Some(UpstreamError { message, param, loc, shape: Shape::Json, ..UpstreamError::default() })
+    let busy = status.is_some_and(is_busy_status) || is_busy_sentence(&message);
+    Some(UpstreamError { status, message, busy, param, loc, shape: Shape::Json, ..UpstreamError::default() })
+}
+
+/// The status that FastAPI and Starlette mean where their sentence is only its name.
+fn status_of_phrase(sentence: &str) -> Option<u16> {
+    let phrases = [
+        (400, "Bad Request"),
+        (401, "Unauthorized"),
+        (403, "Forbidden"),
+        (404, "Not Found"),
+        (405, "Method Not Allowed"),
+        (413, "Request Entity Too Large"),
+        (422, "Unprocessable Entity"),
+        (429, "Too Many Requests"),
+        (500, "Internal Server Error"),
+        (502, "Bad Gateway"),
+        (503, "Service Unavailable"),
+        (504, "Gateway Timeout"),
+    ];
+    phrases.iter().find(|(_, phrase)| phrase.eq_ignore_ascii_case(sentence)).map(|(status, _)| *status)
 }
 
 /// A place that is short enough to be passed on.

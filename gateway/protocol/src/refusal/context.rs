@@ -2,13 +2,15 @@
 //!
 //! Clients shorten their conversation, or choose another model, when they find certain words: LiteLLM, aider and others
 //! look for "This model's maximum context length is", LangChain's Anthropic client for "prompt is too long:", and many
-//! for the code `context_length_exceeded`. An engine says it in its own words, so these are put in front where they are
-//! missing.
+//! for the code `context_length_exceeded`: LangChain's OpenAI client in the sentence, since the SDK beneath it no longer
+//! shows the rest of the body. An engine says it in its own words, so these are put around them where they are missing.
 
 use std::fmt::Write as _;
 
 /// What OpenAI's clients look for.
 const OPENAI_WORDS: &str = "This model's maximum context length is";
+/// The code of it, and what LangChain's client of OpenAI's APIs looks for in the sentence.
+const OPENAI_CODE: &str = "context_length_exceeded";
 /// What Anthropic's clients look for.
 const ANTHROPIC_WORDS: &str = "prompt is too long";
 /// Members in which engines tell the length of the prompt.
@@ -54,6 +56,14 @@ impl ContextOverflow {
     /// The sentence for clients of OpenAI's APIs.
     #[must_use]
     pub fn openai(&self) -> String {
+        let mut text = self.sentence();
+        if !text.contains(OPENAI_CODE) {
+            let _ = write!(text, " ({OPENAI_CODE})");
+        }
+        text
+    }
+
+    fn sentence(&self) -> String {
         if let Some(words) = self.words.as_ref().filter(|words| words.contains(OPENAI_WORDS)) {
             return words.clone();
         }
@@ -119,7 +129,7 @@ mod tests {
         let vllm = "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens (8000 in the messages, 1000 in the completion).";
         let of = ContextOverflow::read(vllm, &[], None);
         assert_eq!((of.asked, of.window), (Some(9000), Some(8192)));
-        assert_eq!(of.openai(), vllm);
+        assert_eq!(of.openai(), format!("{vllm} (context_length_exceeded)"));
         assert_eq!(of.anthropic(), "prompt is too long: 9000 tokens > 8192 maximum");
 
         let llama = ContextOverflow::read(

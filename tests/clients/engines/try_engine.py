@@ -1,6 +1,6 @@
 """Tries the gateway before one real engine, route by route, and prints a transcript: what was asked, what came.
 
-    python3 try.py --gateway http://127.0.0.1:8080 --admin http://127.0.0.1:9090 --engine http://127.0.0.1:18000 --kind vllm
+    python3 try_engine.py --gateway http://127.0.0.1:8080 --admin http://127.0.0.1:9090 --engine http://127.0.0.1:18000 --kind vllm
 
 It needs nothing but Python. What is printed is what was seen; nothing is judged here but whether it was an answer.
 """

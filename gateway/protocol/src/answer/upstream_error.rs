@@ -150,7 +150,8 @@ impl UpstreamError {
 
 /// FastAPI's errors: a sentence, or a list of what is wrong where.
 fn from_detail(detail: &Value) -> Option<UpstreamError> {
-    let (mut message, mut loc, mut status) = (String::new(), None, None);
+    let (mut message, mut loc) = (String::new(), None);
+    let status;
     match detail {
         Value::String(text) => {
             message = bounded(text, MESSAGE_CHARS_MAX);

@@ -88,6 +88,9 @@ pub struct Shedder {
     counters: Counters,
 }
 
+/// The part of the TTFT target that is left for waiting, however long the lag is.
+const LEFT_BY_LAG: f64 = 0.2;
+
 impl Shedder {
     /// A deployment with these replicas, with nothing running and nothing waiting. Allocates.
     #[must_use]
@@ -149,7 +152,15 @@ impl Shedder {
             Tier::Priority => (0.75, 0.85),
             Tier::Regular => (0.50, self.regular_waits()),
         };
-        (self.ttft_target().mul_f64(predicted), self.ttft_target().mul_f64(real))
+        // What every first token takes besides comes out of the target first.
+        let left = self.ttft_target().saturating_sub(self.lag()).max(self.ttft_target().mul_f64(LEFT_BY_LAG));
+        (left.mul_f64(predicted), left.mul_f64(real))
+    }
+
+    /// What a first token takes besides waiting and computing, on the replica where that is least.
+    fn lag(&self) -> Duration {
+        let lags = self.replicas.iter().map(Replica::lag);
+        admit::seconds(lags.min_by(f64::total_cmp).unwrap_or(0.0))
     }
 
     /// The part of the TTFT target that a regular request may really wait: all but the longest pace and a little, because

@@ -18,10 +18,12 @@ pub(crate) mod evidence;
 pub(crate) mod gap;
 mod ghosts;
 pub(crate) mod health;
+mod lag;
 mod memory;
 mod prefill;
 mod whole;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::absent::{Absent, Supply};
@@ -34,13 +36,17 @@ use self::prefill::PrefillRate;
 use self::whole::{WholeAnswer, WholeAnswers};
 use crate::config::{Config, ReplicaConfig};
 use crate::decision::Short;
-use crate::offer::{ReplicaId, Scrape};
+use crate::offer::{ReplicaId, RequestId, Scrape};
 use crate::requests::Active;
 use crate::tier::{PerTier, Tier};
 
 const STEP_BUDGET_DEFAULT: u32 = 2_048;
 /// Late first tokens of two accounts within it have one cause.
 const LATE_SPAN: Duration = Duration::from_secs(10);
+/// All streams of a replica are silent for longer than this: it stands still. More than the 250 ms between two looks.
+const PAUSE_MIN: Duration = Duration::from_millis(600);
+/// Requests without a first token that are remembered in the order in which they were sent.
+const OUTSTANDING_MAX: usize = 1_024;
 /// Before any gap was seen.
 const GAP_GUESS_S: f64 = 0.05;
 
@@ -109,6 +115,17 @@ pub(crate) struct Replica {
     pub(crate) active: u32,
     pub(crate) with_token: u32,
     pub(crate) backlog: u64,
+    /// When the prompts that were started are computed, at the rate that was learnt: the theoretical arrival time of the
+    /// next one.
+    next_start: Duration,
+    /// When the request that was answered last of all was sent: whoever was sent before and still waits is no queue.
+    answered_sent: Duration,
+    /// Requests that were sent, in that order, without a first token for all that is known here; some are over. At most as
+    /// many as were sent since the last answer.
+    outstanding: VecDeque<(Duration, RequestId)>,
+    /// Time in which no token came although streams ran, since the beginning.
+    silent: Duration,
+    heard: Duration,
     pub(crate) memory: Memory,
     pub(crate) booked: Vec<Booked>,
     pub(crate) limit: GapLimit,
@@ -150,6 +167,11 @@ impl Replica {
             active: 0,
             with_token: 0,
             backlog: 0,
+            next_start: now,
+            answered_sent: Duration::ZERO,
+            outstanding: VecDeque::new(),
+            silent: Duration::ZERO,
+            heard: now,
             memory: Memory::new(now, config),
             booked: Vec::new(),
             limit: GapLimit::new(now, config),
@@ -283,8 +305,41 @@ impl Replica {
         Some(self.limit.tpot()? * tokens_per_chunk)
     }
 
+    /// Seconds in which prompts are on their way, or behind something that is no computing: what was sent and has no token
+    /// is not waiting for the engine then.
+    pub(crate) fn lag(&self) -> f64 {
+        self.prefill.lag()
+    }
+
+    /// Prompt tokens that may be under way without being a queue: those that the engine computes meanwhile.
+    pub(crate) fn under_way(&self) -> f64 {
+        let lag = self.lag();
+        if lag > 0.0 { self.prefill.learnt().map_or(0.0, |rate| rate * lag) } else { 0.0 }
+    }
+
+    /// Prompt tokens that wait for the engine: those that are not only under way.
+    pub(crate) fn queued(&self) -> f64 {
+        (self.backlog as f64 - self.under_way()).max(0.0)
+    }
+
+    /// Whether a prompt that is sent at `now` finds no other before it: none is there, or all that are under way will have
+    /// been computed when it arrives.
+    pub(crate) fn is_free(&self, now: Duration) -> bool {
+        self.backlog == 0 || (self.lag() > 0.0 && self.next_start <= now)
+    }
+
+    /// Whether the start of another prompt at `now` would let more reach the engine at once than `pace_s` seconds are
+    /// enough for. Starts are spread only where several are under way (GCRA, ITU-T I.371).
+    pub(crate) fn bursts(&self, now: Duration, pace_s: f64) -> bool {
+        self.lag() > 0.0 && self.next_start.saturating_sub(now).as_secs_f64() > pace_s
+    }
+
     /// Takes a request on.
-    pub(crate) fn start(&mut self, backlog: u32, kv: u64) {
+    pub(crate) fn start(&mut self, now: Duration, backlog: u32, kv: u64) {
+        if let Some(rate) = self.prefill.learnt() {
+            let takes = Duration::try_from_secs_f64(f64::from(backlog) / rate).unwrap_or(Duration::MAX);
+            self.next_start = self.next_start.max(now).saturating_add(takes);
+        }
         self.active += 1;
         self.backlog += u64::from(backlog);
         self.started_tokens += u64::from(backlog);
@@ -344,6 +399,11 @@ impl Replica {
     }
 
     pub(crate) fn on_token(&mut self, now: Duration) {
+        // Before the first stream nothing was to be heard.
+        if self.with_token == 0 {
+            self.heard = now;
+        }
+        self.on_flow(now);
         self.with_token += 1;
         if now.saturating_sub(self.peak_since) >= Duration::from_secs(5) {
             self.tokens_peak = (self.tokens_peak.1, 0);
@@ -364,8 +424,42 @@ impl Replica {
         }
     }
 
+    /// Tokens came. A silence of all streams before it was a pause of the engine, and nobody's queue.
+    pub(crate) fn on_flow(&mut self, now: Duration) {
+        let quiet = now.saturating_sub(self.heard);
+        if quiet > PAUSE_MIN {
+            self.silent += quiet;
+        }
+        self.heard = now;
+    }
+
+    /// How long it has been silent with streams running, until now.
+    pub(crate) fn silent_until(&self, now: Duration) -> Duration {
+        let quiet = if self.with_token > 0 { now.saturating_sub(self.heard) } else { Duration::ZERO };
+        self.silent + if quiet > PAUSE_MIN { quiet } else { Duration::ZERO }
+    }
+
+    /// A request whose first token will be seen was sent.
+    pub(crate) fn on_sent(&mut self, now: Duration, id: RequestId) {
+        if self.outstanding.len() < OUTSTANDING_MAX {
+            self.outstanding.push_back((now, id));
+        }
+    }
+
+    /// The next of those that were sent before `sent`, who has its first token now.
+    pub(crate) fn next_overtaken(&mut self, sent: Duration) -> Option<RequestId> {
+        self.outstanding.pop_front_if(|(before, _)| *before < sent).map(|(_, id)| id)
+    }
+
+    /// Whether a request that was sent after `sent` has its first token already: an engine that keeps a queue would have
+    /// begun with the earlier one.
+    pub(crate) fn overtook(&self, sent: Duration) -> bool {
+        self.answered_sent > sent
+    }
+
     /// A request that was sent at `sent` was answered.
     pub(crate) fn on_answered(&mut self, now: Duration, sent: Duration, needs: u64) {
+        self.answered_sent = self.answered_sent.max(sent);
         if self.health.on_success(now, sent) {
             self.evidence.forgive();
         }
@@ -428,7 +522,8 @@ impl Replica {
     }
 
     /// One step of the control loop; `answer`: tokens that an answer holds when it has grown.
-    pub(crate) fn step(&mut self, now: Duration, answer: f64) {
+    pub(crate) fn step(&mut self, now: Duration, answer: f64, tokens_per_step: f64) {
+        self.prefill.on_step(self.usual_gap() * tokens_per_step);
         if self.memory.is_short(now) {
             self.limit.on_loss();
         }

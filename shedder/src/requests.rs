@@ -76,6 +76,8 @@ pub(crate) struct Active {
     pub(crate) beside_before: u32,
     /// Nothing was being computed there when it was sent.
     pub(crate) alone: bool,
+    /// How long its replica had been silent by then.
+    pub(crate) silent_before: Duration,
     /// Predicted time from dispatch to first token; `None` while the prefill rate is unknown.
     pub(crate) ttft: Option<Duration>,
     /// When an unseen prefill is taken to have ended.

@@ -1,6 +1,7 @@
 //! Tests of the whole state machine, in virtual time: what they share.
 
 mod cases;
+mod delays;
 mod engine;
 mod fleet;
 mod foresight;

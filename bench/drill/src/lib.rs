@@ -13,7 +13,7 @@
 //! What people write and read is around it: [`mod@file`] has the keys of a scenario file, [`script`] what becomes of them,
 //! [`judge`] whether it held; [`live`] plays the same in real time, [`sizing`] searches the smallest fleet.
 //!
-//! [`settings`] names the fleets and workloads that are judged, [`goals`] says what has to be reached on them, with a
+//! [`settings`] names the fleets and workloads that are judged, those that behave otherwise too; [`goals`] says what has to be reached on them, with a
 //! [`table`](goals::table) that sets the shipped policy beside the rules of others. [`report`] shows what came out.
 //!
 //! [`command`] is `tidegate drill`: a scenario read from its file, played on engines and a gateway that are started for

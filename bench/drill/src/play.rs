@@ -9,7 +9,7 @@
 //! seed gives, and no map is walked whose order is not defined: the same scenario gives the same [`Run`], to the bit.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use protocol::attribution::{Observed, Verdict};
@@ -23,14 +23,14 @@ use crate::scenario::traffic::{Ask, Stream};
 use crate::scenario::{Incident, Retry, Scenario};
 use engine::model::{EngineRequest, Event, Usage};
 use fleet::{Fleet, Unsent};
+use network::Network;
+use starts::RegularStarts;
 
 /// The rhythm of the gateway's control.
 const TICK: Duration = Duration::from_millis(250);
 /// What an answer is expected to be before any came.
 const USUAL_FIRST: f64 = 256.0;
 const USUAL_SMOOTHING: f64 = 0.1;
-/// Dispatches are remembered so long for the count of inversions: longer than anything waits.
-const REMEMBERED: Duration = Duration::from_secs(10);
 /// Accounts whose service is recorded second by second.
 const WATCHED_ACCOUNTS: usize = 64;
 
@@ -103,6 +103,8 @@ struct Try {
     tokens: u32,
     /// Of them, shown to the gate so far.
     harvested: u32,
+    /// Regular requests that had been started when it came.
+    starts_before: u64,
     chunks_all: u32,
     chunks: u32,
     gaps: u32,
@@ -126,6 +128,7 @@ struct Play<'a> {
     returning: usize,
     dirty: Vec<u32>,
     usual: f64,
+    network: Network,
     /// No gateway listens.
     down: bool,
     /// The gateway was told to end and has not.
@@ -136,7 +139,7 @@ struct Play<'a> {
     seen: BTreeMap<u64, Vec<(u16, u32)>>,
     frozen: bool,
     rng: SmallRng,
-    regular_starts: VecDeque<(Duration, u32)>,
+    regular_starts: RegularStarts,
     run: Run,
 }
 
@@ -177,13 +180,14 @@ impl<'a> Play<'a> {
             returning: 0,
             dirty: Vec::new(),
             usual: USUAL_FIRST,
+            network: Network::new(scenario.network, scenario.jitter),
             seen: BTreeMap::new(),
             frozen: false,
             down: false,
             leaving: None,
             second_over: false,
             rng: SmallRng::seed_from_u64(!scenario.seed),
-            regular_starts: VecDeque::new(),
+            regular_starts: RegularStarts::default(),
             run: Run::new(scenario, policy.name()),
         };
         for (at, incident) in &scenario.incidents {
@@ -203,6 +207,12 @@ impl<'a> Play<'a> {
         self.due.push(Reverse(Due { at, made: self.made, what }));
     }
 
+    /// Happens when it has come over the network.
+    fn over_network(&mut self, now: Duration, what: What) {
+        let at = self.network.arrival(now, &mut self.rng);
+        self.later(at, what);
+    }
+
     fn until_over(mut self, watch: &mut dyn FnMut(Duration, &Run) -> bool) -> Run {
         let cut = self.scenario.end + self.scenario.drain;
         let mut now = Duration::ZERO;
@@ -212,7 +222,8 @@ impl<'a> Play<'a> {
             if let Some((at, replica)) = step {
                 now = at;
                 if let Some(life) = self.fleet.step(now, replica) {
-                    self.later(now + self.scenario.network, What::Hear(replica, life));
+                    let at = self.network.heard_at(now, replica, &mut self.rng);
+                    self.later(at, What::Hear(replica, life));
                 }
             } else if let Some(Reverse(Due { at, what, .. })) = self.due.pop() {
                 now = at;
@@ -314,6 +325,7 @@ impl<'a> Play<'a> {
             last: now,
             tokens: 0,
             harvested: 0,
+            starts_before: self.regular_starts.count(),
             chunks_all: 0,
             chunks: 0,
             gaps: 0,
@@ -375,7 +387,7 @@ impl<'a> Play<'a> {
                     && let Stage::Active(replica) = std::mem::replace(&mut attempt.stage, Stage::Waiting)
                 {
                     let abort = What::Abort(ticket, attempt.sent_times, replica);
-                    self.later(now + self.scenario.network, abort);
+                    self.over_network(now, abort);
                 }
             }
         }
@@ -389,19 +401,18 @@ impl<'a> Play<'a> {
         let (times, account) = (attempt.sent_times, attempt.ask.account);
         let uncached = attempt.uncached.on(ReplicaId(replica));
         if attempt.ask.tier == Tier::Regular {
-            self.regular_starts.push_back((now, uncached));
+            self.regular_starts.push(now, uncached);
         }
         self.run.serve(now, account as usize, WATCHED_ACCOUNTS, u64::from(uncached));
         self.gate.dispatched(now, ticket);
-        self.later(now + self.scenario.network, What::Submit(ticket, times));
+        self.over_network(now, What::Submit(ticket, times));
     }
 
     fn shed(&mut self, now: Duration, ticket: u32, reason: Reason, retry_after: Option<Duration>) {
         let Some(attempt) = self.tries.get(ticket as usize) else { return };
         let for_load = !matches!(reason, Reason::Deadline | Reason::Draining | Reason::NoReplica);
         if attempt.ask.tier == Tier::Priority && for_load {
-            let (since, own) = (attempt.at, attempt.uncached.least());
-            let overtaken = self.regular_starts.iter().any(|(at, tokens)| *at >= since && *tokens >= own);
+            let overtaken = self.regular_starts.overtook(attempt.starts_before, attempt.uncached.least());
             self.run.inversions += u64::from(overtaken);
         }
         self.end(now, ticket, Outcome::Shed(reason), None);
@@ -444,7 +455,7 @@ impl<'a> Play<'a> {
         match self.fleet.submit(now, replica, request) {
             Ok(()) => {}
             Err(Unsent::Dead) => {
-                self.later(now + self.scenario.network, What::Failed(ticket, times, Why::Connect));
+                self.over_network(now, What::Failed(ticket, times, Why::Connect));
             }
             Err(Unsent::Refused) => {
                 self.gate.finish(now, ticket, &Finished::default());
@@ -602,7 +613,8 @@ impl<'a> Play<'a> {
             return;
         }
         if let Stage::Active(replica) = attempt.stage {
-            self.later(now + self.scenario.network, What::Abort(ticket, attempt.sent_times, replica));
+            let times = attempt.sent_times;
+            self.over_network(now, What::Abort(ticket, times, replica));
         }
         self.gate.cancel(now, ticket);
         self.end(now, ticket, Outcome::Left, None);
@@ -652,9 +664,7 @@ impl<'a> Play<'a> {
             self.run.inside.push(self.gate.inside(now));
             self.second_over = true;
         }
-        while self.regular_starts.front().is_some_and(|(at, _)| now.saturating_sub(*at) > REMEMBERED) {
-            self.regular_starts.pop_front();
-        }
+        self.regular_starts.forget(now);
         self.later(now + TICK, What::Tick);
     }
 
@@ -682,6 +692,8 @@ fn mix(value: u64) -> u64 {
 
 mod fleet;
 mod incidents;
+mod network;
+mod starts;
 
 #[cfg(test)]
 mod tests;

@@ -136,6 +136,9 @@ pub enum Incident {
     GatewayRestarted(u64),
 }
 
+/// One way between gateway and engine where nothing else is said: two machines of one region.
+pub const NETWORK: Duration = Duration::from_micros(500);
+
 /// A drill without its policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
@@ -163,6 +166,8 @@ pub struct Scenario {
     pub scrape: Option<Duration>,
     /// One way between gateway and engine.
     pub network: Duration,
+    /// Mean of what comes on top of that, exponentially distributed, each way.
+    pub jitter: Duration,
     /// Plays the requests of this tier only, the same that they would be among all.
     pub only: Option<Tier>,
     /// Whether the engines report prompt tokens that they had cached.

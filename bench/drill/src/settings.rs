@@ -5,11 +5,14 @@
 //! still meet the service level, over three seeds. Past it there is no middle: the queue grows without end. The knees
 //! below were found by [`knee`], that of `chat` is the published one of a single replica, four times (found: 26.2).
 
+pub mod families;
+
 use std::time::Duration;
 
 use crate::play::play;
 use crate::policy::Policy;
-use crate::scenario::{Accounts, Client, Prefixes, Scenario, Slo, Source};
+use crate::scenario::{Accounts, Client, Incident, Prefixes, Scenario, Slo, Source};
+use engine::behaviour::Behaviour;
 use engine::profile::{LLAMA_8B_A100, PROFILES, Profile};
 use engine::workload::{Size, Workload};
 
@@ -40,6 +43,16 @@ pub struct Setting {
     pub tells_slots: bool,
     /// KV tokens, where they differ from the profile's.
     pub kv_tokens: Option<u32>,
+    /// What its engines do besides computing steps.
+    pub behaviour: Behaviour,
+    /// One way between gateway and engines, and the mean of what comes on top; milliseconds.
+    pub network_ms: (f64, f64),
+    /// Percent of the profile's speed, replica by replica, over and over; empty: all at 100.
+    pub speeds: &'static [u16],
+    /// Whether the gateway reads engine metrics.
+    pub scraped: bool,
+    /// Most tokens computed in one step, where they differ from the profile's.
+    pub step_tokens: Option<u32>,
 }
 
 impl Setting {
@@ -57,6 +70,11 @@ impl Setting {
         accounts: 40,
         tells_slots: true,
         kv_tokens: None,
+        behaviour: Behaviour::PLAIN,
+        network_ms: (0.5, 0.0),
+        speeds: &[],
+        scraped: true,
+        step_tokens: None,
     };
 
     /// The others.
@@ -123,7 +141,19 @@ impl Setting {
         let profile = Profile::named(self.profile).unwrap_or(LLAMA_8B_A100);
         let kv_tokens = self.kv_tokens.unwrap_or(profile.kv_tokens);
         let tells_slots = profile.tells_slots && self.tells_slots;
-        Profile { decode_tokens: self.decode_tokens, kv_tokens, tells_slots, ..profile }
+        Profile {
+            decode_tokens: self.decode_tokens,
+            kv_tokens,
+            tells_slots,
+            step_tokens_max: self.step_tokens.unwrap_or(profile.step_tokens_max),
+            behaviour: self.behaviour,
+            ..profile
+        }
+    }
+
+    fn paces(&self) -> Vec<(Duration, Incident)> {
+        let speeds = self.speeds.iter().cycle().zip(0..self.replicas);
+        speeds.map(|(percent, replica)| (Duration::ZERO, Incident::Pace(replica, *percent))).collect()
     }
 
     /// Its traffic at `load` times the knee: Poisson arrivals, 30 % priority, everything streams.
@@ -154,12 +184,13 @@ impl Setting {
             slo: Slo::default(),
             sources: vec![Source { cv, ..self.source(load) }],
             budgets: Vec::new(),
-            incidents: Vec::new(),
+            incidents: self.paces(),
             warm_up: Duration::from_secs(self.warm_up_s),
             end: Duration::from_secs(self.end_s),
             drain: Duration::from_secs(self.end_s.max(120)),
-            scrape: Some(Duration::from_secs(1)),
-            network: Duration::from_micros(500),
+            scrape: self.scraped.then_some(Duration::from_secs(1)),
+            network: Duration::from_secs_f64(self.network_ms.0 / 1e3),
+            jitter: Duration::from_secs_f64(self.network_ms.1 / 1e3),
             only: None,
             reports_cached: true,
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::behaviour::Behaviour;
 use crate::fault::StandingFault;
 use crate::profile::{PROFILES, Profile};
 use crate::server::{EngineServer, EngineServerConfig};
@@ -53,6 +54,9 @@ pub struct EngineArgs {
     /// Tokens that a sequence gains per step, as with speculative decoding; default: 1
     #[arg(long, value_name = "TOKENS")]
     pub decode_tokens: Option<u32>,
+    /// How it differs from a plain engine, as a list such as 'speed=0.3,lag=300ms' or 'pause=1s/30s'; a wrong name lists all
+    #[arg(long, value_name = "LIST", default_value = "", value_parser = behaviour)]
+    pub behaviour: Behaviour,
     /// What goes wrong, as a list such as 'status=503,share=0.1' or 'cut=3,times=5'
     #[arg(long, value_name = "LIST", default_value = "", value_parser = standing)]
     pub fault: StandingFault,
@@ -69,6 +73,10 @@ fn positive(text: &str) -> Result<f64, String> {
     }
 }
 
+fn behaviour(text: &str) -> Result<Behaviour, String> {
+    text.parse().map_err(|error: crate::behaviour::BehaviourError| error.to_string())
+}
+
 fn standing(text: &str) -> Result<StandingFault, String> {
     text.parse().map_err(|error: crate::fault::FaultError| error.to_string())
 }
@@ -77,6 +85,7 @@ impl From<EngineArgs> for EngineServerConfig {
     fn from(args: EngineArgs) -> Self {
         let mut profile =
             Profile::named(&args.profile).unwrap_or_else(|| crate::profile::LLAMA_8B_A100.clone());
+        profile.behaviour = args.behaviour;
         profile.decode_tokens = args.decode_tokens.unwrap_or(profile.decode_tokens).max(1);
         Self {
             address: args.address,
@@ -132,12 +141,15 @@ mod tests {
             "4096",
             "--fault",
             "status=503,share=0.5",
+            "--behaviour",
+            "speed=0.3,lag=300ms",
         ]);
 
         let config = EngineServerConfig::from(program.map_err(|e| e.to_string()).expect("good options").args);
 
         assert_eq!(config.profile.name, "70b-h100-tp8");
         assert_eq!(config.context(), 4096);
+        assert!((config.profile.behaviour.speed - 0.3).abs() < f64::EPSILON);
         assert_eq!(config.fault.fault.status, Some(503));
         assert!((config.time_scale - 4.0).abs() < f64::EPSILON);
     }

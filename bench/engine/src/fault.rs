@@ -171,7 +171,7 @@ fn number<T: FromStr>(value: &str) -> Option<T> {
     value.parse().ok()
 }
 
-fn duration(value: &str) -> Option<Duration> {
+pub(crate) fn duration(value: &str) -> Option<Duration> {
     let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
     let (count, unit) = value.split_at(digits);
     let count: u64 = count.parse().ok()?;

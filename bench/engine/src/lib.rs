@@ -1,7 +1,7 @@
 //! A model server without a GPU.
 //!
 //! [`model`] decides which tokens exist at which moment: a pure state machine in virtual time, with the costs of
-//! [`profile`]. The drills drive it directly, hours in seconds. [`server`] is the same machine behind an
+//! [`profile`] and the oddities of [`behaviour`]. The drills drive it directly, hours in seconds. [`server`] is the same machine behind an
 //! OpenAI-compatible HTTP server in real time, for `tidegate engine`, the end-to-end tests and the demo.
 //!
 //! What makes it useful as a witness:
@@ -17,6 +17,8 @@
 
 pub mod clock;
 pub mod workload;
+
+pub mod behaviour;
 
 pub mod profile;
 

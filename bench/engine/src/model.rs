@@ -14,7 +14,10 @@
 //! it happen. Same calls, same events.
 //!
 //! Simplified: blocks of generated tokens are not kept for later prompts; two equal prompts that are prefilled in the
-//! same step do not share; each drafted token is accepted.
+//! same step do not share.
+//!
+//! What engines do besides (lag, pauses, another order, several tokens at a time) is [`behaviour`](crate::behaviour)'s, and
+//! nothing of it happens unless the profile says so.
 //!
 //! # Guarantees
 //!
@@ -30,6 +33,7 @@ mod knee;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::behaviour::{Order, mix};
 use crate::profile::{Profile, StepWork};
 use blocks::BlockPool;
 
@@ -150,13 +154,30 @@ pub struct EngineModel {
     pace: f64,
     requests_max: u32,
     pool: BlockPool,
-    /// In the API server, before the scheduler knows of them; in order of arrival.
+    /// In the API server, before the scheduler knows of them; in the order in which they will be ready.
     arriving: VecDeque<(Duration, Request)>,
+    /// When the API server's thread has done what it has to do.
+    api_free: Duration,
+    /// What has happened and is not told yet; in the order in which it will be.
+    untold: VecDeque<(Duration, Event)>,
+    /// Prompt tokens of whom the events of the ended step are; kept for its memory.
+    prompts: Vec<u32>,
     waiting: VecDeque<Request>,
     running: Vec<Request>,
     /// Start and end of the step that is being computed.
     step: Option<(Duration, Duration)>,
     counters: Counters,
+}
+
+/// Which running requests a step is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    All,
+    Prompts,
+}
+
+fn micros(us: f64) -> Duration {
+    Duration::from_nanos((us.max(0.0) * 1e3) as u64)
 }
 
 #[derive(Debug, Clone)]
@@ -175,6 +196,8 @@ struct Request {
     admitted_before: bool,
     cached: u32,
     prefill_computed: u64,
+    /// Tokens and steps since its last event.
+    unsaid: (u32, u32),
     private_blocks: u32,
     published: u32,
     shared_blocks: Vec<u32>,
@@ -201,6 +224,9 @@ impl EngineModel {
             requests_max,
             pool,
             arriving: VecDeque::new(),
+            api_free: Duration::ZERO,
+            untold: VecDeque::new(),
+            prompts: Vec::new(),
             waiting: VecDeque::new(),
             running: Vec::new(),
             step: None,
@@ -236,14 +262,29 @@ impl EngineModel {
             admitted_before: false,
             cached: 0,
             prefill_computed: 0,
+            unsaid: (0, 0),
             private_blocks: 0,
             published: 0,
             shared_blocks: Vec::with_capacity(hashes.len()),
             hashes,
         };
-        let api = Duration::from_nanos((self.profile.api_ms * 1e6) as u64);
-        self.arriving.push_back((now + api, request));
+        let ready = self.ready_at(now, &request);
+        let place = self.arriving.partition_point(|(at, _)| *at <= ready);
+        self.arriving.insert(place, (ready, request));
         Ok(())
+    }
+
+    /// When the scheduler will know of a request that has just come.
+    fn ready_at(&mut self, now: Duration, request: &Request) -> Duration {
+        let behaviour = &self.profile.behaviour;
+        let mut at = now;
+        if behaviour.api_us_per_token > 0.0 {
+            let thread = micros(behaviour.api_us_per_token * f64::from(request.prompt));
+            self.api_free = self.api_free.max(now) + thread;
+            at = self.api_free;
+        }
+        at + micros((self.profile.api_ms + behaviour.way_ms) * 1e3)
+            + behaviour.lag_of(mix(request.id) ^ u64::from(request.prompt))
     }
 
     /// Forgets a request; what was computed for it so far, or `None` if it is not here. One that is in the batch
@@ -273,15 +314,18 @@ impl EngineModel {
     /// `submit`. O(1).
     #[must_use]
     pub fn next_step_at(&self) -> Option<Duration> {
-        match self.step {
+        let work = match self.step {
             Some((_, end)) => Some(end),
             None => self.arriving.front().map(|(ready, _)| *ready),
-        }
+        };
+        let told = self.untold.front().map(|(at, _)| *at);
+        [work, told].into_iter().flatten().min()
     }
 
     /// Ends the step that is due at `now`, if any, and begins the next one at `now`. Before it is due: nothing.
     /// Appends to `events`, in the order of the batch.
     pub fn step(&mut self, now: Duration, events: &mut Vec<Event>) {
+        self.tell(now, events);
         if let Some((start, end)) = self.step {
             if now < end {
                 return;
@@ -289,20 +333,57 @@ impl EngineModel {
             self.counters.steps += 1;
             self.counters.busy += end - start;
             self.step = None;
+            let first = events.len();
             self.complete(events);
+            self.delay(now, first, events);
         }
         while self.arriving.front().is_some_and(|(ready, _)| *ready <= now) {
             self.waiting.extend(self.arriving.pop_front().map(|(_, request)| request));
         }
         let mut work = StepWork::default();
-        let preempted = self.continue_running(&mut work, events);
-        if !preempted {
-            self.admit_waiting(&mut work);
+        if self.profile.behaviour.prefill_first {
+            self.schedule(&mut work, events, Which::Prompts);
+        }
+        if work.tokens == 0 {
+            self.schedule(&mut work, events, Which::All);
         }
         if work.tokens > 0 {
-            self.step = Some((now, now + self.profile.step_time(&work).div_f64(self.pace)));
+            let stall = self.profile.behaviour.stall_of(self.counters.steps);
+            let takes = self.profile.step_time(&work).div_f64(self.pace) + stall;
+            self.step = Some((now, self.profile.behaviour.end_of(now, takes)));
         }
         self.invariants();
+    }
+
+    fn schedule(&mut self, work: &mut StepWork, events: &mut Vec<Event>, which: Which) {
+        if !self.continue_running(work, events, which) {
+            self.admit_waiting(work);
+        }
+    }
+
+    /// Tells what is due.
+    fn tell(&mut self, now: Duration, events: &mut Vec<Event>) {
+        while self.untold.front().is_some_and(|(at, _)| *at <= now) {
+            events.extend(self.untold.pop_front().map(|(_, event)| event));
+        }
+    }
+
+    /// Keeps the events from `first` on back for as long as they are on their way out of the engine.
+    fn delay(&mut self, now: Duration, first: usize, events: &mut Vec<Event>) {
+        let behaviour = self.profile.behaviour;
+        if !behaviour.delays_events() {
+            return self.prompts.clear();
+        }
+        for (event, prompt) in events.drain(first..).zip(self.prompts.drain(..)) {
+            let mut at = now + micros(behaviour.transfer_us_per_token * f64::from(prompt));
+            if behaviour.api_us_per_event > 0.0 {
+                self.api_free = self.api_free.max(now) + micros(behaviour.api_us_per_event);
+                at = at.max(self.api_free);
+            }
+            at += micros(behaviour.way_ms * 1e3);
+            let place = self.untold.partition_point(|(before, _)| *before <= at);
+            self.untold.insert(place, (at, event));
+        }
     }
 
     /// Works at this share of its speed from the next step on: hardware that throttles, a neighbour on the same card.
@@ -338,14 +419,17 @@ impl EngineModel {
 
     /// Turns the tokens of the ended step into facts.
     fn complete(&mut self, events: &mut Vec<Event>) {
-        let Self { profile, pool, running, counters, .. } = self;
+        let Self { profile, pool, running, counters, prompts, .. } = self;
         running.retain_mut(|request| {
             if request.scheduled > 0 {
                 let n = request.advance(profile, pool, counters);
                 if n > 0 && !request.aborted {
                     counters.generated_tokens += u64::from(n);
                     request.generated += n;
-                    events.push(Event::Token { id: request.id, n });
+                    if let Some(n) = request.say(n, profile.behaviour.steps_per_event) {
+                        events.push(Event::Token { id: request.id, n });
+                        prompts.push(request.prompt);
+                    }
                 }
             }
             if request.aborted {
@@ -358,15 +442,20 @@ impl EngineModel {
             request.free(pool);
             counters.finished += 1;
             events.push(Event::Finished { id: request.id, usage: request.usage() });
+            prompts.push(request.prompt);
             false
         });
     }
 
     /// Rules 1 and 2. Whether something was preempted.
-    fn continue_running(&mut self, work: &mut StepWork, events: &mut Vec<Event>) -> bool {
+    fn continue_running(&mut self, work: &mut StepWork, events: &mut Vec<Event>, which: Which) -> bool {
         let mut preempted = false;
         let mut at = 0;
         while let Some(request) = self.running.get(at) {
+            if which == Which::Prompts && request.decoding {
+                at += 1;
+                continue;
+            }
             let budget = self.profile.step_tokens_max - work.tokens;
             let chunk = request.next_chunk(&self.profile).min(budget);
             if chunk == 0 {
@@ -398,7 +487,8 @@ impl EngineModel {
         while (self.running.len() as u32) < self.profile.sequences_max
             && work.tokens < self.profile.step_tokens_max
         {
-            let Some(request) = self.waiting.front() else { break };
+            let next = self.next_waiting();
+            let Some(request) = self.waiting.get(next) else { break };
             // At least the last token is computed, since its output is what the first answer token comes from.
             let cacheable = ((request.prompt - 1) / self.profile.block_tokens) as usize;
             let prefix = request.hashes.get(..cacheable.min(request.hashes.len())).unwrap_or_default();
@@ -407,7 +497,7 @@ impl EngineModel {
             if whole - hits.blocks > self.pool.room() - hits.idle {
                 break;
             }
-            let Some(mut request) = self.waiting.pop_front() else { break };
+            let Some(mut request) = self.waiting.remove(next) else { break };
             for hash in request.hashes.iter().take(hits.blocks as usize) {
                 request.shared_blocks.extend(self.pool.hold(*hash));
             }
@@ -426,6 +516,21 @@ impl EngineModel {
             request.private_blocks += blocks;
             request.schedule(chunk, work);
             self.running.push(request);
+        }
+    }
+
+    /// The place of the waiting request that is next. One that was preempted goes on first, whatever the order.
+    fn next_waiting(&self) -> usize {
+        if self.waiting.front().is_some_and(|request| request.admitted_before) {
+            return 0;
+        }
+        match self.profile.behaviour.order {
+            Order::FirstCome => 0,
+            Order::LastCome => self.waiting.len().saturating_sub(1),
+            Order::Random => {
+                let draw = mix(self.counters.steps ^ self.counters.admitted << 32);
+                (draw % self.waiting.len().max(1) as u64) as usize
+            }
         }
     }
 
@@ -462,6 +567,7 @@ impl Request {
         work.tokens += chunk;
         work.sequences += 1;
         if self.decoding {
+            work.decoding += 1;
             work.context_tokens += u64::from(self.computed + chunk);
         } else {
             work.attention_pairs += f64::from(chunk) * (f64::from(self.computed) + f64::from(chunk) / 2.0);
@@ -471,10 +577,13 @@ impl Request {
     /// Books the scheduled tokens as computed, publishes full prompt blocks, and says how many answer tokens came.
     fn advance(&mut self, profile: &Profile, pool: &mut BlockPool, counters: &mut Counters) -> u32 {
         let chunk = std::mem::take(&mut self.scheduled);
-        self.computed += chunk;
         if self.decoding {
-            return chunk;
+            let drawn = mix(self.id) ^ u64::from(self.generated) << 32;
+            let accepted = profile.behaviour.accepted(chunk, drawn);
+            self.computed += accepted;
+            return accepted;
         }
+        self.computed += chunk;
         self.prefill_computed += u64::from(chunk);
         counters.prefill_tokens += u64::from(chunk);
         if self.aborted {
@@ -487,6 +596,19 @@ impl Request {
         }
         // An engine that costs nothing has no steps to tell apart: everything comes at once.
         if profile.is_instant() { self.output - self.generated } else { 1 }
+    }
+
+    /// What is told of `n` more tokens now: nothing, or all that was not told yet.
+    fn say(&mut self, n: u32, steps_per_event: u32) -> Option<u32> {
+        let (unsaid, steps) = self.unsaid;
+        let first = self.generated == n;
+        let last = self.generated >= self.output;
+        self.unsaid = (unsaid + n, steps + 1);
+        if !(first || last || self.unsaid.1 >= steps_per_event) {
+            return None;
+        }
+        let (all, _) = std::mem::take(&mut self.unsaid);
+        Some(all)
     }
 
     fn publish(&mut self, profile: &Profile, pool: &mut BlockPool) {

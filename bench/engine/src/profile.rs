@@ -22,6 +22,8 @@
 
 use std::time::Duration;
 
+use crate::behaviour::Behaviour;
+
 /// Tokens of one step, added up while it is scheduled.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct StepWork {
@@ -29,6 +31,8 @@ pub struct StepWork {
     pub tokens: u32,
     /// Sequences taking part.
     pub sequences: u32,
+    /// Of them, those that decode.
+    pub decoding: u32,
     /// Context tokens of the decoding sequences.
     pub context_tokens: u64,
     /// Sum over prefill chunks of `c·(past + c/2)`.
@@ -72,6 +76,8 @@ pub struct Profile {
     pub prefix_cache: bool,
     /// Default context window, tokens.
     pub context: u32,
+    /// What it does besides computing steps.
+    pub behaviour: Behaviour,
 }
 
 const A100_70B_ALLREDUCE: [f64; 4] = [0.026 * 160.0, 0.064 * 160.0, 0.155 * 160.0, 0.41 * 160.0];
@@ -96,6 +102,7 @@ pub const LLAMA_8B_A100: Profile = Profile {
     decode_tokens: 1,
     prefix_cache: true,
     context: 131_072,
+    behaviour: Behaviour::PLAIN,
 };
 
 /// Answers at once: what a gateway costs shows best in front of an engine that costs nothing.
@@ -225,17 +232,19 @@ impl Profile {
         self.kv_tokens / self.block_tokens.max(1)
     }
 
-    /// How long a step with this work takes. O(1).
+    /// How long a step with this work takes, pauses and stalls apart. O(1).
     #[must_use]
     pub fn step_time(&self, work: &StepWork) -> Duration {
-        let arithmetic_ms = self.token_ms * f64::from(work.tokens);
+        let padding = self.behaviour.padded(work.decoding) - work.decoding;
+        let arithmetic_ms = self.token_ms * f64::from(work.tokens + padding);
         let ms = self.weights_ms.hypot(arithmetic_ms)
             + self.context_us * 1e-3 * work.context_tokens as f64
             + self.pair_ms * work.attention_pairs
             + self.step_ms
             + self.sequence_ms * f64::from(work.sequences)
-            + self.allreduce(f64::from(work.tokens));
-        Duration::from_nanos((ms * 1e6) as u64)
+            + self.allreduce(f64::from(work.tokens + padding));
+        let slower = self.behaviour.eager_factor(work.sequences) / self.behaviour.speed.max(0.01);
+        Duration::from_nanos((ms * slower * 1e6) as u64)
     }
 
     /// The smallest time to the first token of a prompt on this engine when it is idle.
@@ -249,6 +258,7 @@ impl Profile {
             total += self.step_time(&StepWork {
                 tokens: chunk,
                 sequences: 1,
+                decoding: 0,
                 context_tokens: 0,
                 attention_pairs: pairs,
             });
@@ -279,7 +289,13 @@ mod tests {
 
     #[test]
     fn an_8b_decode_step_of_64_sequences_costs_what_the_fit_says() {
-        let work = StepWork { tokens: 64, sequences: 64, context_tokens: 64 * 1000, attention_pairs: 0.0 };
+        let work = StepWork {
+            tokens: 64,
+            sequences: 64,
+            decoding: 64,
+            context_tokens: 64 * 1000,
+            attention_pairs: 0.0,
+        };
 
         let ms = LLAMA_8B_A100.step_time(&work).as_secs_f64() * 1e3;
 

@@ -25,6 +25,7 @@ pub(super) const PROOFS: &[Proof] = &[
     load::proof::<9>(),
     load::proof::<10>(),
     load::proof::<11>(),
+    load::proof::<12>(),
     table::PROOF,
     p11::PROOF,
     p12::PROOF,

@@ -269,7 +269,7 @@ impl Shedder {
         let kv = u64::from(placed.uncached) + u64::from(output);
         // What was learnt, not what it has drifted to: a hope is not a measure of lateness.
         let ttft = replica.prefill.learnt().map(|rate| {
-            let tokens = replica.backlog as f64 + f64::from(placed.uncached);
+            let tokens = replica.queued() + f64::from(placed.uncached);
             seconds(replica.prefill.overhead() + tokens / rate)
         });
         let unseen_until = now
@@ -287,14 +287,15 @@ impl Shedder {
             kv,
             computed_before: replica.computed_tokens(),
             beside_before: replica.active,
-            alone: replica.backlog == 0,
+            alone: replica.is_free(now),
+            silent_before: replica.silent_until(now),
             ttft,
             unseen_until,
             token: false,
             generated: 0.0,
             charged: 0,
         });
-        replica.start(placed.uncached, kv);
+        replica.start(now, placed.uncached, kv);
         replica.absent.on_start(id, offer.needs);
         let first = !std::mem::replace(&mut request.admitted_before, true);
         if is_unseen {

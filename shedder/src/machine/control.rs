@@ -30,7 +30,8 @@ impl Shedder {
         self.replicas.iter_mut().for_each(Replica::begin_harvest);
         harvest.iter().for_each(|progress| self.harvest(now, progress));
         let answer = self.answers.held();
-        self.replicas.iter_mut().for_each(|replica| replica.step(now, answer));
+        let per_step = self.tokens_per_chunk;
+        self.replicas.iter_mut().for_each(|replica| replica.step(now, answer, per_step));
         self.share_what_fits(now);
         self.replicas.retain(|replica| !replica.retired || replica.active > 0);
         if now.saturating_sub(self.forgot) >= FORGET_EVERY {
@@ -77,9 +78,10 @@ impl Shedder {
             if active.token || !fresh {
                 continue;
             }
-            match self.late_at(active) {
+            match self.late_at(now, active) {
                 // The replica turned out slower meanwhile, or the request was sent a second time.
                 Some(at) if at >= now => self.late.push(at + LATE_AGAIN, id, &self.requests),
+                Some(_) if self.is_overtaken(active) => {}
                 Some(_) => {
                     let alone = self.lone_account.is_one(now);
                     if let Some(replica) = self.replica_mut(active.replica) {
@@ -110,6 +112,9 @@ impl Shedder {
         let on = active.replica;
         if let Some(replica) = self.replica_mut(on) {
             replica.memory.grow(more);
+            if progress.chunks > 0 {
+                replica.on_flow(now);
+            }
             replica.health.on_progress(now);
             if progress.gaps > 0 {
                 let (seconds, tokens) =

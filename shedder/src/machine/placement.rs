@@ -10,7 +10,7 @@
 //! computed it first: once that replica is fuller by what the prompt is worth, another one learns it too.
 //!
 //! Prompts are paced: while one is being computed, another starts there only if both together take the replica no
-//! longer than one token may take. An engine computes prompts in the very steps that give running answers their next
+//! longer than one token may take, beside those that are only under way (`replica::lag`). An engine computes prompts in the very steps that give running answers their next
 //! token, and a short answer has no later steps to make up for two long ones. What waits here instead loses little: the
 //! engine would compute it in the same order, and here it can still be moved, overtaken or refused. Long prompts, which
 //! no pace fits, go one at a time. See `TRIED.md`: this is worth a tenth more goodput at twice the load, and five of six
@@ -112,7 +112,8 @@ impl Shedder {
     ) -> f64 {
         let target = self.ttft_target().as_secs_f64();
         let rate = replica.prefill.rate(now).unwrap_or(guess);
-        let ttft = (replica.backlog_compared() as f64 + f64::from(uncached)) / rate;
+        let queued = (replica.backlog_compared() as f64 - replica.under_way()).max(0.0);
+        let ttft = replica.lag() + (queued + f64::from(uncached)) / rate;
         let here = offer.affinity == Some(replica.id);
         ttft + SATURATION_WEIGHT * target * replica.saturation_compared(now, terms)
             - if here { AFFINITY_WEIGHT * target } else { 0.0 }
@@ -161,7 +162,10 @@ impl Shedder {
         replica.room(now, terms, tier)?;
         let own = u64::from(uncached);
         let pace = replica.pace(self.tokens_per_chunk);
-        if replica.backlog > 0 && pace.is_some_and(|pace| (replica.backlog + own) as f64 > pace) {
+        if !replica.is_free(now) && pace.is_some_and(|pace| replica.queued() + own as f64 > pace) {
+            return Err(Block::Backlog);
+        }
+        if replica.pace_s(self.tokens_per_chunk).is_some_and(|pace_s| replica.bursts(now, pace_s)) {
             return Err(Block::Backlog);
         }
         if tier == Tier::Regular
@@ -170,7 +174,7 @@ impl Shedder {
         {
             return Err(Block::Backlog);
         }
-        let cap = replica.backlog_cap(tier);
+        let cap = replica.backlog_cap(tier) + replica.under_way() as u64;
         let fits = if own <= cap {
             replica.backlog + own <= cap
         } else {
@@ -183,7 +187,7 @@ impl Shedder {
     fn keeps_prefill_room(&self, now: Duration, replica: &Replica) -> bool {
         let serving = || self.replicas.iter().filter(|other| other.service(now) == Service::In);
         let kept = self.prefill_room.kept(serving().count());
-        kept == 0 || serving().filter(|other| other.id != replica.id && other.backlog == 0).count() >= kept
+        kept == 0 || serving().filter(|other| other.id != replica.id && other.is_free(now)).count() >= kept
     }
 
     fn leaves_room_for_priority(&self, now: Duration, replica: &Replica) -> bool {

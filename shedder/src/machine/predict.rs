@@ -115,7 +115,7 @@ impl Shedder {
         let serving = self.replicas.iter().filter(|replica| self.serves(replica, now));
         let rates = serving.map(|replica| {
             let rate = capacity * replica.prefill.rate(now).unwrap_or(mean);
-            (rate, replica.backlog as f64 / rate)
+            (rate, replica.queued() / rate)
         });
         Some(rates.fold((0.0, f64::INFINITY), |(sum, least), (rate, wait)| (sum + rate, wait.min(least))))
     }

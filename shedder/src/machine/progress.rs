@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Shedder;
 use super::admit::seconds;
-use crate::offer::{Finished, RequestId};
+use crate::offer::{Finished, ReplicaId, RequestId};
 use crate::queue::OUTPUT_PRICE;
 use crate::requests::{Active, Request, Stage};
 
@@ -34,8 +34,9 @@ impl Shedder {
         let (sent, streaming) = (*active, request.offer.streaming);
         if let Some(replica) = self.replica_mut(sent.replica).filter(|_| first && visible) {
             replica.prefill.on_sent(now, sent.uncached);
+            replica.on_sent(now, id);
         }
-        if let Some(at) = self.late_at(&sent).filter(|_| first && streaming) {
+        if let Some(at) = self.late_at(now, &sent).filter(|_| first && streaming) {
             self.late.push(at, id, &self.requests);
         }
     }
@@ -53,6 +54,7 @@ impl Shedder {
         let (account, needs) = (request.offer.account, request.offer.needs);
         let alone = self.lone_account.is_one(now);
         let late = self.is_late(&seen, now);
+        let overtaken = self.is_overtaken(&seen);
         if let Some(replica) = self.replica_mut(seen.replica) {
             replica.release_backlog(seen.backlog);
             replica.on_token(now);
@@ -61,21 +63,43 @@ impl Shedder {
             if let Some(sent) = seen.sent.filter(|_| visible) {
                 replica.prefill.on_first_token(now, seen.uncached, now.saturating_sub(sent), seen.alone);
             }
-            if late && seen.since >= replica.queue_seen {
+            if late && seen.since >= replica.queue_seen && !overtaken {
                 replica.on_late(now, account, alone);
             }
         }
+        self.release_overtaken(seen.replica, seen.sent.unwrap_or(seen.since));
         self.on_served(now, id, seen.replica);
         self.pump(now);
     }
 
+    /// Whoever was sent to `on` before `sent`, and has no token yet, is kept by something of its own, such as a picture or
+    /// an adapter: an engine computes prompts in the order in which they come. It waits for nobody, and nobody for it.
+    fn release_overtaken(&mut self, on: ReplicaId, sent: Duration) {
+        while let Some(id) = self.replica_mut(on).and_then(|replica| replica.next_overtaken(sent)) {
+            let Some(active) = self.requests.get_mut(id).and_then(Request::active_mut) else { continue };
+            if active.replica != on || active.token || active.sent.is_none_or(|at| at >= sent) {
+                continue;
+            }
+            let backlog = std::mem::take(&mut active.backlog);
+            if let Some(replica) = self.replica_mut(on).filter(|_| backlog > 0) {
+                replica.release_backlog(backlog);
+            }
+        }
+    }
+
     /// Whether a first token at `now` means that the engine kept the request in a queue of its own.
     fn is_late(&self, active: &Active, now: Duration) -> bool {
-        self.late_at(active).is_some_and(|at| now > at)
+        self.late_at(now, active).is_some_and(|at| now > at)
+    }
+
+    /// Whether somebody who was sent later to the same replica has its first token already.
+    pub(super) fn is_overtaken(&self, active: &Active) -> bool {
+        let sent = active.sent.unwrap_or(active.since);
+        self.replica(active.replica).is_some_and(|replica| replica.overtook(sent))
     }
 
     /// After that a first token is late; `None` if it never is.
-    pub(super) fn late_at(&self, active: &Active) -> Option<Duration> {
+    pub(super) fn late_at(&self, now: Duration, active: &Active) -> Option<Duration> {
         let (sent, replica) = (active.sent?, self.replica(active.replica)?);
         let budget = replica.step_budget();
         // A long prompt on an engine of unknown speed may take any time.
@@ -85,7 +109,9 @@ impl Shedder {
         let predicted = active.ttft.unwrap_or(self.ttft_target().mul_f64(TTFT_OF_TARGET));
         // It may have come in the middle of a full step, and shared the next with others.
         let step = replica.prefill.learnt().map_or(0.0, |rate| f64::from(budget) / rate);
-        Some(sent + 2 * predicted + seconds(step) + LATE_BEYOND)
+        // While the whole replica stood still it computed nobody's.
+        let paused = replica.silent_until(now).saturating_sub(active.silent_before);
+        Some(sent + 2 * predicted + seconds(step) + LATE_BEYOND + paused)
     }
 
     /// The request was answered, well or badly: its place is free. O(log n + replicas).

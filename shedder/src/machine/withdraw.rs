@@ -54,7 +54,7 @@ impl Shedder {
     fn take_back(&mut self, now: Duration, id: RequestId, active: &Active, until: Duration) {
         self.vacate(now, id, active);
         if let Some(replica) = self.replica_mut(active.replica) {
-            replica.start(active.uncached, 0);
+            replica.start(now, active.uncached, 0);
             replica.booked.push(Booked { until, backlog: active.uncached });
         }
         let fresh = now + self.waits_max(Tier::Regular).1;

@@ -11,6 +11,10 @@
 //! no sample for 30 s:  rate in force = rate · 2^((age − 30 s) / 30 s)
 //! ```
 //!
+//! Where a first token has a delay beside its prompt (`lag`), prompts may be too few at a time to fill the engine, and tokens
+//! over time say too little. The slope of times over tokens of prompts that were alone has no delay in it: it is the least
+//! that the rate is.
+//!
 //! Answers that come whole tell a rate too (see `whole`): the only one where nothing streams.
 //!
 //! The drift is the way back: a rate learnt too low would otherwise refuse the very prompts that could
@@ -19,6 +23,8 @@
 //! Cost: O(1), nothing allocates.
 
 use std::time::Duration;
+
+use super::lag::LagFit;
 
 /// A prompt with fewer uncached tokens does not open an interval.
 const TEACHES_MIN: u32 = 256;
@@ -30,6 +36,10 @@ const DRIFT_AFTER: f64 = 30.0;
 const DRIFT_DOUBLINGS_MAX: f64 = 5.0;
 /// What a first token takes beside the prompt while nothing else is known: network and one engine step.
 const OVERHEAD: f64 = 0.05;
+/// Less is how exactly a line can be fitted, seconds.
+const LAG_MIN: f64 = 0.005;
+/// A sample is at most so many times off the slope: beyond, it has met prompts that something of their own had delayed.
+const SAMPLE_OFF_MAX: f64 = 2.0;
 
 /// The prefill rate of one replica.
 #[derive(Debug, Clone)]
@@ -45,6 +55,8 @@ pub(crate) struct PrefillRate {
     from_idle: bool,
     drained: u64,
     tiny: Option<f64>,
+    fit: LagFit,
+    step: f64,
 }
 
 impl PrefillRate {
@@ -59,20 +71,41 @@ impl PrefillRate {
             from_idle: false,
             drained: 0,
             tiny: None,
+            fit: LagFit::default(),
+            step: 0.0,
         }
+    }
+
+    /// A step of the engine takes so many seconds, by what running answers show.
+    pub(crate) fn on_step(&mut self, seconds: f64) {
+        self.step = seconds;
+    }
+
+    /// Seconds of a first token that no computing explains: what is beyond the step that was under way and its own. Zero
+    /// where it is not known.
+    pub(crate) fn lag(&self) -> f64 {
+        let lag = self.fit.line().map_or(0.0, |line| line.lag + line.extra - 2.0 * self.step);
+        if lag < LAG_MIN { 0.0 } else { lag }
+    }
+
+    /// The slope of times over tokens: a rate that no delay touches.
+    fn slope(&self) -> Option<f64> {
+        self.fit.line().map(|line| line.rate)
     }
 
     /// Tokens per second in force at `now`.
     pub(crate) fn rate(&self, now: Duration) -> Option<f64> {
         let age = now.saturating_sub(self.learnt).as_secs_f64();
         let doublings = ((age - DRIFT_AFTER) / DRIFT_AFTER).clamp(0.0, DRIFT_DOUBLINGS_MAX);
-        self.rate.map(|rate| rate * doublings.exp2()).or(self.whole)
+        let rate = self.rate.map(|rate| rate * doublings.exp2()).or(self.whole)?;
+        Some(self.slope().map_or(rate, |slope| rate.max(slope)))
     }
 
     /// Tokens per second as last learnt, however long ago; the lower one where both first
     /// tokens and whole answers tell it, because among prompts that nobody sees a pace too long is felt by all.
     pub(crate) fn learnt(&self) -> Option<f64> {
-        match (self.rate, self.whole) {
+        let seen = self.rate.map(|rate| self.slope().map_or(rate, |slope| rate.max(slope)));
+        match (seen, self.whole) {
             (Some(rate), Some(whole)) => Some(rate.min(whole)),
             (rate, whole) => rate.or(whole),
         }
@@ -86,7 +119,7 @@ impl PrefillRate {
 
     /// Seconds to first token beside the prompt itself.
     pub(crate) fn overhead(&self) -> f64 {
-        self.tiny.unwrap_or(OVERHEAD)
+        self.fit.line().map(|line| line.lag + line.extra).or(self.tiny).unwrap_or(OVERHEAD)
     }
 
     /// A prompt with `uncached` tokens was sent, whose first token will be seen.
@@ -104,6 +137,9 @@ impl PrefillRate {
 
     /// Its first token came after `ttft`; `alone` when nothing else was being computed.
     pub(crate) fn on_first_token(&mut self, now: Duration, uncached: u32, ttft: Duration, alone: bool) {
+        if alone {
+            self.fit.on_alone(uncached, ttft.as_secs_f64());
+        }
         if uncached <= TINY_MAX && alone {
             let seconds = ttft.as_secs_f64();
             self.tiny = Some(self.tiny.map_or(seconds, |tiny| tiny + 0.2 * (seconds - tiny)));
@@ -146,6 +182,9 @@ impl PrefillRate {
         let seconds = now.saturating_sub(self.since).as_secs_f64() - overhead;
         if seconds >= 0.001 {
             let sample = self.drained as f64 / seconds;
+            let sample = self
+                .slope()
+                .map_or(sample, |slope| sample.clamp(slope / SAMPLE_OFF_MAX, slope * SAMPLE_OFF_MAX));
             let before = self.rate.and_then(|_| self.rate(now));
             self.rate = Some(before.map_or(sample, |rate| rate + 0.2 * (sample - rate)));
             self.learnt = now;

@@ -4,6 +4,8 @@
 //! `Drill` that can be played, or into a list of faults, each with the path of its key. Reading YAML, and turning a
 //! path into a line, is the business of who has the text. The JSON Schema is made from the same types.
 
+mod behaviour;
+
 mod events;
 
 mod passes;
@@ -14,6 +16,8 @@ mod traffic;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use behaviour::{BehaviourFile, EagerFile, LagFile, OrderFile, PauseFile, StallFile};
 
 pub use traffic::offered;
 
@@ -84,6 +88,19 @@ pub struct Fleet {
     /// How often the gateway reads engine metrics, seconds. Default 1; 0: never.
     #[schemars(range(min = 0, max = 60))]
     pub scrape_s: Option<f64>,
+    /// One way between the gateway and the engines, ms: 0.1 in a rack, 0.5 in a region (the default), 50 to the next
+    /// continent.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub network_ms: Option<f64>,
+    /// Mean of what comes on top of that, ms, exponentially distributed, each way. Default 0.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub jitter_ms: Option<f64>,
+    /// The share of the profile's speed at which each replica works, in turn: `[1, 1, 0.5]` of three replicas slows down
+    /// the last. Default: all alike.
+    #[schemars(length(max = 1000), inner(range(min = 0.01, max = 100)))]
+    pub speeds: Vec<f64>,
+    /// What the engines do besides computing steps.
+    pub behaviour: Option<BehaviourFile>,
 }
 
 /// What counts as served.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use limits::{AdaptiveRule, Bounds, BudgetConfig, PerMeter, Policy, START, TOKENS_PER_MINUTE_MAX};
 
-use super::{AccountFile, DrillFile, Fleet, GrowthFile, LimitsFile, events, passes, traffic};
+use super::{AccountFile, DrillFile, Fleet, GrowthFile, LimitsFile, behaviour, events, passes, traffic};
 use crate::judge;
-use crate::scenario::{Scenario, Slo};
+use crate::scenario::{Incident, NETWORK, Scenario, Slo};
 use crate::script::{Drill, Group};
 use engine::profile::{LLAMA_8B_A100, PROFILES, Profile};
 
@@ -88,7 +88,8 @@ pub fn resolve(file: &DrillFile, text: &str, read: ReadTrace<'_>) -> Result<Dril
     let mut budgets = Vec::new();
     accounts(file.accounts.as_deref().unwrap_or_default(), &mut budgets, &mut resolver);
     let mut sources = traffic::sources(file, profile.context, &mut resolver);
-    let (incidents, marks) = events::incidents(file, replicas, &mut sources, &mut resolver);
+    let (mut incidents, marks) = events::incidents(file, replicas, &mut sources, &mut resolver);
+    incidents.splice(..0, paces(&file.fleet, replicas, &mut resolver));
     let checks = passes::checks(file, &mut resolver);
     let slo = Slo {
         ttft: Duration::from_secs_f64(file.slo.ttft_ms.unwrap_or(2000.0) / 1e3),
@@ -107,7 +108,8 @@ pub fn resolve(file: &DrillFile, text: &str, read: ReadTrace<'_>) -> Result<Dril
         end,
         drain: seconds(file.drain_s, 60.0),
         scrape: (scrape_s > 0.0).then(|| Duration::from_secs_f64(scrape_s.max(0.1))),
-        network: Duration::from_micros(500),
+        network: file.fleet.network_ms.map_or(NETWORK, |ms| Duration::from_secs_f64(ms.max(0.0) / 1e3)),
+        jitter: Duration::from_secs_f64(file.fleet.jitter_ms.unwrap_or_default().max(0.0) / 1e3),
         only: None,
         reports_cached: true,
     };
@@ -142,7 +144,24 @@ fn profile(fleet: &Fleet, resolver: &mut Resolver<'_>) -> Profile {
     });
     profile.kv_tokens = fleet.kv_tokens.unwrap_or(profile.kv_tokens);
     profile.context = fleet.context.unwrap_or(profile.context).min(profile.kv_tokens);
+    if let Some(file) = &fleet.behaviour {
+        behaviour::apply(file, &mut profile, resolver);
+    }
     profile
+}
+
+/// The speeds of the replicas, as what happens to them in the first moment.
+fn paces(fleet: &Fleet, replicas: u16, resolver: &mut Resolver<'_>) -> Vec<(Duration, Incident)> {
+    if fleet.speeds.len() > usize::from(replicas) {
+        let message = format!(
+            "has {} speeds for {replicas} replicas; leave some out or raise replicas",
+            fleet.speeds.len()
+        );
+        resolver.fault(&[Step::Key("fleet"), Step::Key("speeds")], message);
+    }
+    let percent = |speed: f64| (speed * 100.0).round().clamp(1.0, 10_000.0) as u16;
+    let speeds = fleet.speeds.iter().cycle().zip(0..replicas);
+    speeds.map(|(speed, replica)| (Duration::ZERO, Incident::Pace(replica, percent(*speed)))).collect()
 }
 
 fn accounts(files: &[AccountFile], budgets: &mut Vec<(u32, BudgetConfig)>, resolver: &mut Resolver<'_>) {

@@ -50,7 +50,7 @@ impl Play<'_> {
             if attempt.stage == Stage::Active(replica) {
                 let times = attempt.sent_times;
                 self.abort_upstream(now, ticket);
-                self.later(now + self.scenario.network, What::Failed(ticket, times, Why::Reset));
+                self.over_network(now, What::Failed(ticket, times, Why::Reset));
             }
         }
         self.fleet.lose(replica);
@@ -81,7 +81,7 @@ impl Play<'_> {
             }
             if let Stage::Active(replica) = attempt.stage {
                 let abort = What::Abort(ticket, attempt.sent_times, replica);
-                self.later(now + self.scenario.network, abort);
+                self.over_network(now, abort);
             }
             self.refused_connection(now, ticket);
         }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::behaviour::{Behaviour, Lag, Pause};
 use crate::profile::{INSTANT, LLAMA_8B_A100};
 
 /// 16-token blocks, 40 of them, 64 tokens and 4 sequences per step, no time in the API server.
@@ -331,4 +332,162 @@ fn play(acts: &[Act]) -> Result<(Vec<Event>, Counters), TestCaseError> {
     prop_assert_eq!(counters.prefill_tokens, expected.prefill_tokens + counters.aborted_prefill_tokens);
     prop_assert_eq!(engine.gauges(), Gauges::default(), "everything came back");
     Ok((events, counters))
+}
+
+/// The moments at which somebody hears of `of`, in ms, and how many tokens each time.
+fn heard(engine: &mut EngineModel, of: u64) -> Vec<(f64, u32)> {
+    let mut heard = Vec::new();
+    let mut events = Vec::new();
+    while let Some(at) = engine.next_step_at() {
+        engine.step(at, &mut events);
+        for event in events.drain(..) {
+            if let Event::Token { id, n } = event
+                && id == of
+            {
+                heard.push((at.as_secs_f64() * 1e3, n));
+            }
+        }
+    }
+    heard
+}
+
+fn behaving(behaviour: Behaviour) -> EngineModel {
+    EngineModel::new(Profile { behaviour, ..LLAMA_8B_A100 })
+}
+
+/// The first token of a lone request, ms.
+fn first_of(behaviour: Behaviour, prompt: u32) -> f64 {
+    let mut engine = behaving(behaviour);
+    engine.submit(Duration::ZERO, request(1, prompt, 3)).expect("it fits");
+    heard(&mut engine, 1)[0].0
+}
+
+#[test]
+fn lag_transfer_and_way_delay_a_first_token_and_speed_stretches_it() {
+    let plain = first_of(Behaviour::PLAIN, 1_000);
+    let lag = Lag { mean_ms: 300.0, cv: 0.0 };
+    let close = |found: f64, expected: f64| assert!((found - expected).abs() < 0.01, "{found}, {expected}");
+
+    close(first_of(Behaviour { lag, ..Behaviour::PLAIN }, 1_000), plain + 300.0);
+    close(first_of(Behaviour { transfer_us_per_token: 50.0, ..Behaviour::PLAIN }, 1_000), plain + 50.0);
+    close(first_of(Behaviour { way_ms: 100.0, ..Behaviour::PLAIN }, 1_000), plain + 200.0);
+    close(first_of(Behaviour { api_us_per_token: 20.0, ..Behaviour::PLAIN }, 1_000), plain + 20.0);
+    let api = LLAMA_8B_A100.api_ms;
+    close(first_of(Behaviour { speed: 0.5, ..Behaviour::PLAIN }, 1_000) - api, 2.0 * (plain - api));
+}
+
+/// Later events of a request stay as far behind as the first: nothing overtakes.
+#[test]
+fn delayed_events_keep_their_order_and_their_gaps() {
+    let gaps = |behaviour| {
+        let mut engine = behaving(behaviour);
+        engine.submit(Duration::ZERO, request(1, 1_000, 20)).expect("it fits");
+        engine.submit(Duration::ZERO, request(2, 10, 20)).expect("it fits");
+        let heard = heard(&mut engine, 1);
+        heard.windows(2).map(|pair| pair[1].0 - pair[0].0).collect::<Vec<_>>()
+    };
+    let plain = gaps(Behaviour::PLAIN);
+    let delayed = gaps(Behaviour { transfer_us_per_token: 200.0, way_ms: 30.0, ..Behaviour::PLAIN });
+    assert_eq!(plain.len(), 19);
+    assert!(plain.iter().zip(&delayed).all(|(a, b)| (a - b).abs() < 0.01), "{plain:?} {delayed:?}");
+}
+
+#[test]
+fn tokens_of_several_steps_come_at_once_but_for_the_first_and_the_last() {
+    let mut engine = behaving(Behaviour { steps_per_event: 4, ..Behaviour::PLAIN });
+    engine.submit(Duration::ZERO, request(1, 10, 10)).expect("it fits");
+    let tokens: Vec<u32> = heard(&mut engine, 1).into_iter().map(|(_, n)| n).collect();
+    assert_eq!(tokens, [1, 4, 4, 1]);
+}
+
+#[test]
+fn with_prompts_first_no_answer_goes_on_while_one_is_computed() {
+    let run = |prefill_first| {
+        let behaviour = Behaviour { prefill_first, ..Behaviour::PLAIN };
+        let mut engine = EngineModel::new(Profile { behaviour, ..small() });
+        engine.submit(Duration::ZERO, request(1, 10, 20)).expect("it fits");
+        step(&mut engine);
+        step(&mut engine); // 1 has its first token
+        engine.submit(engine.next_step_at().expect("a step"), request(2, 150, 1)).expect("it fits");
+        step(&mut engine); // what was begun before
+        tokens_of(&[step(&mut engine), step(&mut engine)].concat(), 1)
+    };
+    assert_eq!((run(false), run(true)), (2, 0));
+}
+
+#[test]
+fn the_order_inside_is_the_one_that_was_asked_for() {
+    let order_of = |order| {
+        let behaviour = Behaviour { order, ..Behaviour::PLAIN };
+        let mut engine = EngineModel::new(Profile { behaviour, sequences_max: 1, ..small() });
+        for id in 1..=8 {
+            engine.submit(Duration::ZERO, request(id, 10, 2)).expect("it fits");
+        }
+        let ended = drain(&mut engine).into_iter();
+        ended
+            .filter_map(|event| if let Event::Finished { id, .. } = event { Some(id) } else { None })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(order_of(Order::FirstCome), (1..=8).collect::<Vec<_>>());
+    assert_eq!(order_of(Order::LastCome), (1..=8).rev().collect::<Vec<_>>());
+    let random = order_of(Order::Random);
+    assert_eq!(random.len(), 8, "everybody is served");
+    assert!(random != order_of(Order::FirstCome) && random != order_of(Order::LastCome), "{random:?}");
+}
+
+#[test]
+fn a_draft_that_is_wrong_is_computed_and_not_told() {
+    let behaviour = Behaviour { acceptance: 0.5, ..Behaviour::PLAIN };
+    let mut engine = EngineModel::new(Profile { behaviour, decode_tokens: 4, ..LLAMA_8B_A100 });
+    engine.submit(Duration::ZERO, request(1, 10, 400)).expect("it fits");
+    let heard = heard(&mut engine, 1);
+    assert_eq!(heard.iter().map(|(_, n)| n).sum::<u32>(), 400);
+    // 1 + 0.5 + 0.25 + 0.125 tokens a step.
+    let per_step = 400.0 / heard.len() as f64;
+    assert!((1.7..2.05).contains(&per_step), "{per_step}");
+}
+
+proptest! {
+    /// Whatever an engine does besides, everybody is told all tokens, once, and in order of their own.
+    #[test]
+    fn oddities_lose_nothing(
+        requests in prop::collection::vec((1u32..300, 1u32..60, 0u64..400), 1..20),
+        (speed, lag, share, order) in (0.1f64..3.0, 0.0f64..500.0, 0.0f64..1.0, 0u8..3),
+        (pause, stall, graph, eager) in (0.0f64..400.0, 0.0f64..0.5, 0u32..9, 1u32..6),
+        (prefill_first, acceptance, steps, transfer) in (any::<bool>(), 0.0f64..1.0, 1u32..6, 0.0f64..100.0),
+    ) {
+        let behaviour = Behaviour {
+            speed,
+            lag: Lag { mean_ms: lag, cv: 0.7 },
+            some_lag: (share, Lag { mean_ms: 200.0, cv: 0.0 }),
+            api_us_per_token: 30.0,
+            api_us_per_event: 40.0,
+            transfer_us_per_token: transfer,
+            way_ms: 20.0,
+            pause: Some(Pause { every_ms: 500.0, ms: pause }),
+            stall: (stall, 50.0),
+            graph_sequences: graph,
+            eager: Some((eager, 1.5)),
+            order: [Order::FirstCome, Order::LastCome, Order::Random][usize::from(order)],
+            prefill_first,
+            acceptance,
+            steps_per_event: steps,
+        };
+        let mut engine = EngineModel::new(Profile { behaviour, decode_tokens: 3, ..small() });
+        let mut events = Vec::new();
+        for (id, (prompt, output, after)) in (1u64..).zip(&requests) {
+            let at = Duration::from_millis(*after);
+            while let Some(due) = engine.next_step_at().filter(|due| *due < at) {
+                engine.step(due, &mut events);
+            }
+            let _ = engine.submit(at, request(id, *prompt, *output));
+        }
+        events.extend(drain(&mut engine));
+        let finished = events.iter().filter(|event| matches!(event, Event::Finished { .. })).count() as u64;
+        prop_assert_eq!(finished, engine.counters().finished);
+        for (id, (prompt, output, _)) in (1u64..).zip(&requests) {
+            let fits = (prompt + output).div_ceil(16) <= 40;
+            prop_assert_eq!(tokens_of(&events, id), if fits { *output } else { 0 });
+        }
+    }
 }

@@ -1,0 +1,105 @@
+//! The open world: fleets that behave as real ones do and the engine model by itself does not.
+//!
+//! Each family is the conversations of [`Setting::CHAT`] on engines, or behind a network, with one thing that is different.
+//! None of this is told to the policy. Load 1 of each is what it bears without any control, found by [`knee`](super::knee) as that of
+//! the other settings.
+//!
+//! | family | what is different |
+//! |---|---|
+//! | `plain` | nothing |
+//! | `network-50`, `network-100` | the engines are 50 or 100 ms away, another region |
+//! | `jitter` | 10 ms away, and 20 more on average each time |
+//! | `lag-300`, `lag-600` | so long before the scheduler knows of a request, whatever its size |
+//! | `lag-spread` | 200 ms on average, with a coefficient of variation of 1 |
+//! | `pictures` | 40 % of the requests take half a second more before they are computed |
+//! | `tail` | 5 % of them 1.5 s more: adapters, grammars |
+//! | `api-thread` | 30 µs of one thread for each prompt token, 20 µs for each event |
+//! | `transfer` | 100 µs between prompt and first token for each token: KV that travels |
+//! | `pauses` | the engine stands still for a second every 30 s |
+//! | `stalls` | 2 % of the steps take 200 ms more |
+//! | `graphs` | batches padded up to a multiple of 16, larger ones than 48 half as fast |
+//! | `slow-card`, `slower-card` | 0.3 and 0.15 of an A100 |
+//! | `mixed` | two replicas at half speed beside two at full |
+//! | `prefill-first` | no answer goes on while a prompt is computed |
+//! | `last-come`, `any-order` | another order inside the engine |
+//! | `speculative` | four tokens drafted, 70 % of them right |
+//! | `several-steps` | tokens of four steps come at once |
+//! | `no-metrics` | nobody reads engine metrics |
+//! | `small-steps`, `large-steps` | 512 or 8,192 tokens in a step |
+//! | `sixteen` | sixteen replicas |
+
+use engine::behaviour::{Behaviour, Lag, Order, Pause};
+
+use super::Setting;
+
+const fn fixed(mean_ms: f64) -> Lag {
+    Lag { mean_ms, cv: 0.0 }
+}
+
+const fn behaving(name: &'static str, knee_per_s: f64, behaviour: Behaviour) -> Setting {
+    Setting { name, knee_per_s, behaviour, ..Setting::CHAT }
+}
+
+const PLAIN: Behaviour = Behaviour::PLAIN;
+
+/// All of them, the plain one first.
+pub const FAMILIES: [Setting; 26] = [
+    Setting { name: "plain", ..Setting::CHAT },
+    Setting { name: "network-50", knee_per_s: 26.2, network_ms: (50.0, 0.0), ..Setting::CHAT },
+    Setting { name: "network-100", knee_per_s: 25.7, network_ms: (100.0, 0.0), ..Setting::CHAT },
+    Setting { name: "jitter", knee_per_s: 25.7, network_ms: (10.0, 20.0), ..Setting::CHAT },
+    behaving("lag-300", 25.4, Behaviour { lag: fixed(300.0), ..PLAIN }),
+    behaving("lag-600", 24.2, Behaviour { lag: fixed(600.0), ..PLAIN }),
+    behaving("lag-spread", 25.4, Behaviour { lag: Lag { mean_ms: 200.0, cv: 1.0 }, ..PLAIN }),
+    behaving("pictures", 25.7, Behaviour { some_lag: (0.4, fixed(500.0)), ..PLAIN }),
+    behaving("tail", 25.7, Behaviour { some_lag: (0.05, fixed(1_500.0)), ..PLAIN }),
+    behaving("api-thread", 26.2, Behaviour { api_us_per_token: 30.0, api_us_per_event: 20.0, ..PLAIN }),
+    behaving("transfer", 26.2, Behaviour { transfer_us_per_token: 100.0, ..PLAIN }),
+    behaving("pauses", 23.8, Behaviour { pause: Some(Pause { every_ms: 30_000.0, ms: 1_000.0 }), ..PLAIN }),
+    behaving("stalls", 23.4, Behaviour { stall: (0.02, 200.0), ..PLAIN }),
+    behaving("graphs", 19.4, Behaviour { graph_sequences: 16, eager: Some((48, 2.0)), ..PLAIN }),
+    behaving("slow-card", 3.07, Behaviour { speed: 0.3, ..PLAIN }),
+    behaving("slower-card", 0.45, Behaviour { speed: 0.15, ..PLAIN }),
+    Setting { name: "mixed", knee_per_s: 15.9, speeds: &[100, 100, 50, 50], ..Setting::CHAT },
+    behaving("prefill-first", 24.0, Behaviour { prefill_first: true, ..PLAIN }),
+    behaving("last-come", 25.9, Behaviour { order: Order::LastCome, ..PLAIN }),
+    behaving("any-order", 26.2, Behaviour { order: Order::Random, ..PLAIN }),
+    Setting {
+        name: "speculative",
+        knee_per_s: 31.5,
+        decode_tokens: 4,
+        behaviour: Behaviour { acceptance: 0.7, ..PLAIN },
+        ..Setting::CHAT
+    },
+    behaving("several-steps", 26.2, Behaviour { steps_per_event: 4, ..PLAIN }),
+    Setting { name: "no-metrics", knee_per_s: 26.2, scraped: false, ..Setting::CHAT },
+    Setting { name: "small-steps", knee_per_s: 26.2, step_tokens: Some(512), ..Setting::CHAT },
+    Setting { name: "large-steps", knee_per_s: 25.4, step_tokens: Some(8_192), ..Setting::CHAT },
+    Setting { name: "sixteen", replicas: 16, knee_per_s: 108.5, ..Setting::CHAT },
+];
+
+/// The one of that name.
+#[must_use]
+pub fn named(name: &str) -> Option<Setting> {
+    FAMILIES.into_iter().find(|family| family.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_each_but_the_first_is_different() {
+        for family in &FAMILIES {
+            assert_eq!(
+                FAMILIES.iter().filter(|other| other.name == family.name).count(),
+                1,
+                "{}",
+                family.name
+            );
+            let plain = Setting { name: family.name, knee_per_s: family.knee_per_s, ..Setting::CHAT };
+            assert_eq!(*family == plain, family.name == "plain", "{}", family.name);
+            assert_eq!(named(family.name), Some(*family));
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Delays that are no load: a network, a busy API server, pictures, adapters, an engine that stands still.
+
+use super::*;
+
+/// Sends a prompt of account `of` at `at`; its first token comes at `token`.
+fn answered(shedder: &mut Shedder, of: u64, tokens: u32, at: u64, token: u64) {
+    let permit = permit(shedder.offer(ms(at), of_account(of, sized(tokens, offer(ms(at), REGULAR)))));
+    shedder.dispatched(ms(at), permit.id);
+    shedder.first_token(ms(token), permit.id);
+    shedder.finish(ms(token), permit.id, &done(1));
+}
+
+/// A replica that computes 5,000 prompt tokens per second, behind a delay of `lag` ms.
+fn behind(lag: u64) -> Shedder {
+    let mut shedder = shedder(fixed(200), 1);
+    for n in 0..60u64 {
+        let tokens = 100 + 250 * (n * 7 % 11);
+        let at = 1_000 + n * 2_000;
+        answered(&mut shedder, 1, tokens as u32, at, at + lag + tokens / 5);
+    }
+    shedder
+}
+
+/// Half of what a replica can compute, for two seconds: who is not started at once.
+fn waiting_at_half_load(shedder: &mut Shedder) -> usize {
+    let mut waits = 0;
+    for n in 0..20u64 {
+        let now = ms(200_000 + 100 * n);
+        match shedder.offer(now, of_account(n % 5, sized(250, offer(now, REGULAR)))) {
+            Decision::Admit(permit) => shedder.dispatched(now, permit.id),
+            Decision::Wait(_) => waits += 1,
+            Decision::Shed(rejection) => panic!("refused at half load: {rejection:?}"),
+        }
+    }
+    waits
+}
+
+/// Two seconds of silence before every first token, and the replica is half idle all the time: nobody has to wait.
+#[test]
+fn what_is_under_way_is_not_waiting_to_be_computed() {
+    assert_eq!(waiting_at_half_load(&mut behind(2_000)), 0);
+    assert!(waiting_at_half_load(&mut behind(0)) > 10, "without a delay such a silence is a queue");
+}
+
+#[test]
+fn a_delay_does_not_make_the_replica_slow() {
+    for lag in [0, 100, 600] {
+        let rate = behind(lag).snapshot(ms(130_000)).replicas[0].prefill_rate.unwrap();
+        assert!((4_500.0..6_000.0).contains(&rate), "{lag} ms: {rate}");
+    }
+}
+
+/// What is under way reaches the engine at once if it is sent at once.
+#[test]
+fn starts_are_spread_over_the_time_that_their_prompts_take() {
+    let mut shedder = behind(2_000);
+    let now = ms(200_000);
+    let burst = (0..20).filter(|n| {
+        let offer = of_account(*n, sized(250, offer(now, PRIORITY)));
+        matches!(shedder.offer(now, offer), Decision::Admit(_))
+    });
+    // 100 ms a token are 500 tokens; the last one may exceed them.
+    assert!((2..=4).contains(&burst.count()));
+}
+
+/// A request whose picture is decoded holds nobody up, once somebody who was sent later has a token.
+#[test]
+fn who_was_overtaken_is_no_queue() {
+    let mut shedder = taught(fixed(20), 1);
+    let now = ms(1_000);
+    let sent = |shedder: &mut Shedder, at: u64, tokens: u32| {
+        let permit = permit(shedder.offer(ms(at), sized(tokens, offer(ms(at), PRIORITY))));
+        shedder.dispatched(ms(at), permit.id);
+        permit
+    };
+    let _picture = sent(&mut shedder, 1_000, 400);
+    let small = sent(&mut shedder, 1_010, 50);
+    ticket(shedder.offer(now, sized(300, offer(now, PRIORITY))));
+    assert_eq!(shedder.snapshot(now).replicas[0].backlog_tokens, 450);
+
+    shedder.first_token(ms(1_100), small.id);
+
+    assert_eq!(verdicts(&mut shedder).len(), 1, "the next one starts");
+    assert_eq!(shedder.snapshot(ms(1_100)).replicas[0].backlog_tokens, 300);
+}
+
+/// Two accounts' first tokens are late because the whole engine stood still, or because it has a queue.
+#[test]
+fn a_pause_of_the_whole_engine_is_no_queue() {
+    let limit_after = |paused: bool| {
+        let mut shedder = taught(Config { limit_start: 64.0, ..chat_slo() }, 1);
+        let running = run_many(&mut shedder, ms(1_000), REGULAR, 8);
+        let tokens: Vec<StreamProgress> = running
+            .iter()
+            .map(|permit| StreamProgress { id: permit.id, chunks: 5, gap_sum: ms(200), gaps: 5 })
+            .collect();
+        shedder.tick(ms(1_250), &tokens);
+        let late: Vec<Permit> = (0..2)
+            .map(|of| {
+                let small = of_account(of, sized(20, offer(ms(1_300), REGULAR)));
+                let permit = permit(shedder.offer(ms(1_300), small));
+                shedder.dispatched(ms(1_300), permit.id);
+                permit
+            })
+            .collect();
+        for tick in 0..8 {
+            let flows = !paused || tick == 7;
+            shedder.tick(ms(1_500 + 250 * tick), if flows { &tokens } else { &[] });
+        }
+        late.iter().for_each(|permit| shedder.first_token(ms(3_300), permit.id));
+        shedder.tick(ms(3_500), &tokens);
+        shedder.snapshot(ms(3_500)).replicas[0].limit
+    };
+    let (paused, queued) = (limit_after(true), limit_after(false));
+    assert!(queued < 20.0, "{queued}");
+    assert!(paused > 50.0, "{paused}");
+}

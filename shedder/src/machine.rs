@@ -157,9 +157,10 @@ impl Shedder {
         (left.mul_f64(predicted), left.mul_f64(real))
     }
 
-    /// What a first token takes besides waiting and computing, on the replica where that is least.
+    /// What every first token takes besides waiting and computing, on the replica where that is least. What only some take,
+    /// such as pictures, is theirs: nobody else is refused sooner for it.
     fn lag(&self) -> Duration {
-        let lags = self.replicas.iter().map(Replica::lag);
+        let lags = self.replicas.iter().map(|replica| replica.prefill.common_lag());
         admit::seconds(lags.min_by(f64::total_cmp).unwrap_or(0.0))
     }
 

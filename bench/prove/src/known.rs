@@ -93,10 +93,10 @@ pub(crate) const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "open",
-        reason: "small size: 46 of 58 lines hold, none is far; 46 and 47 with the seeds 101 and 150. Slow cards: at 2× priority is 1.6 \
+        reason: "small size: 47 of 58 lines hold, none is far; 47 and 49 with the seeds 101 and 150. Slow cards: at 2× priority is 1.6 \
                  points behind priority alone, since fewer streams do not help where each step of a prompt is long, and the limit \
                  shrinks all the same. Batches that are suddenly twice as slow: 1.1 points, the limit swings over the edge. \
-                 Pictures and adapters at 2×: 1.5 to 2.3 % in vain, whose own delay nobody can know. Transfer by the token \
+                 Pictures and adapters at 2×: 1.4 to 3 % in vain, whose own delay nobody can know. Transfer by the token \
                  (not among the small size's cells) is taken for computing: 22 % refused at 0.8×. The full size was not run",
         next: "fit gaps to streams and to prompt tokens per step, and shrink the limit only as far as streams explain them; tell \
                transfer from computing by the spacing of first tokens of two prompts that are under way together",

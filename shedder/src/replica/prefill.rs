@@ -24,7 +24,7 @@
 
 use std::time::Duration;
 
-use super::lag::LagFit;
+use super::lag::{LagFit, Line};
 
 /// A prompt with fewer uncached tokens does not open an interval.
 const TEACHES_MIN: u32 = 256;
@@ -81,10 +81,19 @@ impl PrefillRate {
         self.step = seconds;
     }
 
-    /// Seconds of a first token that no computing explains: what is beyond the step that was under way and its own. Zero
-    /// where it is not known.
+    /// Seconds of a first token that no computing explains, on average: what is beyond the step that was under way and its
+    /// own. Zero where it is not known.
     pub(crate) fn lag(&self) -> f64 {
-        let lag = self.fit.line().map_or(0.0, |line| line.lag + line.extra - 2.0 * self.step);
+        self.beyond_steps(|line| line.lag + line.extra)
+    }
+
+    /// The part of it that every prompt has, whoever sends it.
+    pub(crate) fn common_lag(&self) -> f64 {
+        self.beyond_steps(|line| line.lag)
+    }
+
+    fn beyond_steps(&self, of: impl Fn(Line) -> f64) -> f64 {
+        let lag = self.fit.line().map_or(0.0, |line| of(line) - 2.0 * self.step);
         if lag < LAG_MIN { 0.0 } else { lag }
     }
 
@@ -119,7 +128,7 @@ impl PrefillRate {
 
     /// Seconds to first token beside the prompt itself.
     pub(crate) fn overhead(&self) -> f64 {
-        self.fit.line().map(|line| line.lag + line.extra).or(self.tiny).unwrap_or(OVERHEAD)
+        self.fit.line().map(|line| line.lag).or(self.tiny).unwrap_or(OVERHEAD)
     }
 
     /// A prompt with `uncached` tokens was sent, whose first token will be seen.

@@ -487,6 +487,7 @@ impl Replica {
     fn on_engine_queue(&mut self, now: Duration) {
         let peak = self.tokens_peak.0.max(self.tokens_peak.1).max(self.with_token);
         self.limit.on_engine_queue(now, peak);
+        self.prefill.on_engine_queue();
         self.queue_seen = now;
     }
 

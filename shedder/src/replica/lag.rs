@@ -82,6 +82,12 @@ impl LagFit {
         self.line = self.fitted().or(self.line);
     }
 
+    /// What prompts took beyond the line was a queue inside the engine.
+    pub(crate) fn on_engine_queue(&mut self) {
+        self.extra = 0.0;
+        self.line = self.line.map(|line| Line { extra: 0.0, ..line });
+    }
+
     /// The line, once enough prompts of different lengths were seen.
     pub(crate) fn line(&self) -> Option<Line> {
         self.line

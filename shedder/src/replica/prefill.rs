@@ -76,6 +76,11 @@ impl PrefillRate {
         }
     }
 
+    /// The engine was seen to keep a queue of its own.
+    pub(crate) fn on_engine_queue(&mut self) {
+        self.fit.on_engine_queue();
+    }
+
     /// A step of the engine takes so many seconds, by what running answers show.
     pub(crate) fn on_step(&mut self, seconds: f64) {
         self.step = seconds;

@@ -10,7 +10,7 @@ use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 use crate::known::WORSE;
 
 /// Lines that are short of the goal in the small size, where some are.
-const KNOWN: &[(&str, usize)] = &[("P4", 1), ("P8", 27), ("P14", 1), ("open", 11)];
+const KNOWN: &[(&str, usize)] = &[("P4", 1), ("P8", 27), ("P14", 1), ("open", 13)];
 
 /// The goal at `N` in [`GOALS`] as a proof.
 #[expect(

@@ -181,7 +181,7 @@ async fn descriptors_idle(pid: u32) -> Result<usize, Trouble> {
 }
 
 /// Descriptors once idle connections to engines were given up, or what they are when patience ends.
-async fn descriptors_at_rest(pid: u32, at_start: usize) -> Result<usize, Trouble> {
+pub(super) async fn descriptors_at_rest(pid: u32, at_start: usize) -> Result<usize, Trouble> {
     let end = clock::now() + REST_PATIENCE;
     loop {
         let now = process::descriptors(pid)?;

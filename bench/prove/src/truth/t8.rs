@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::task::LocalSet;
 
+use super::t1::descriptors_at_rest;
 use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 use crate::harness::raw::Connection;
 use crate::harness::tidegate::{Admin, Config, MODEL, Tidegate, chat};
@@ -100,7 +101,8 @@ async fn reloads(setting: &Setting) -> Result<Finding, Trouble> {
         let _ = client.await;
     }
     let settled = gateway.settle(Duration::from_secs(5)).await?;
-    let descriptors = process::descriptors(pid)?;
+    // A reading of an engine's metrics may be under way.
+    let descriptors = descriptors_at_rest(pid, before.1).await?;
     let more = descriptors.saturating_sub(before.1);
     let (good, failed) = (served.good.get(), served.failed.get());
     Ok(Finding {

@@ -51,7 +51,8 @@ def main():
     kinds = [servers.Simulated(given.tidegate)]
     if given.llama_server:
         kinds.append(servers.Llama(given.llama_server, given.llama_model))
-        kinds.append(servers.LlamaEmbeddings(given.llama_server, given.llama_wide_model))
+        kinds.append(servers.LlamaEmbeddings(given.llama_server, given.llama_model))
+        kinds.append(servers.LlamaWide(given.llama_server, given.llama_wide_model))
     else:
         print("skip  llama-server: there is none; tests/clients/llama/install.sh brings one", flush=True)
 

@@ -150,17 +150,26 @@ class Llama:
 
 
 class LlamaEmbeddings(Llama):
-    """The same, started for embeddings: it answers nothing else then. Its vectors are wide."""
+    """The same, started for embeddings: it answers nothing else then."""
 
     name = "llama-embeddings"
     # A text has to fit into one batch.
     options = ["-c", 16384, "-np", 2, "-b", 8192, "-ub", 8192, "--embeddings", "--pooling", "mean"]
 
     def can(self, needs):
-        return needs in ("embeddings", WIDE)
+        return needs == "embeddings"
 
     def speaks(self, api):
         return False
+
+
+class LlamaWide(LlamaEmbeddings):
+    """The same with a model whose vectors are wide, and which is slower by as much."""
+
+    name = "llama-wide"
+
+    def can(self, needs):
+        return needs == WIDE
 
 
 class House:

@@ -25,6 +25,8 @@ FIRE_SECONDS_MAX = 60
 CALM_SECONDS = 8
 
 RECORDED_ONLY = {"TidegateOverhead", "TidegateLogDropped", "TidegateStateNotSaved"}
+# Tells that the machine lacks CPU, as one does that others use as well: nothing that was made to go wrong here.
+OF_THE_MACHINE = {"TidegateOverhead"}
 # What is made to fire here, by the situation; `TidegateDown` and `TidegateReloadFailed` come last.
 MADE = {
     "TidegateReplicaDown": "one of two engines of `steady` is stopped",
@@ -172,13 +174,13 @@ def drill(programs, house, tally):
     calm = Traffic(url, "acme", chat("steady", max_tokens=4))
     time.sleep(CALM_SECONDS)
     # The metrics of `mute` are wrong from the start.
-    tally.check("while nothing is wrong no alert fires", prometheus.firing() - {"TidegateScrapeStale"})
+    tally.check("while nothing is wrong no alert fires", prometheus.firing() - {"TidegateScrapeStale"} - OF_THE_MACHINE)
 
     trouble = go_wrong(url, engines)
     missing = prometheus.wait_until_firing(MADE)
     for alert, situation in MADE.items():
         tally.check(f"{alert} fires: {situation}", {alert} & missing)
-    tally.check("and no other", prometheus.firing() - set(MADE))
+    tally.check("and no other", prometheus.firing() - set(MADE) - OF_THE_MACHINE)
     dashboard.check(house, prometheus, tally)
 
     break_config(programs)

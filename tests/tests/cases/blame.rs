@@ -467,7 +467,8 @@ async fn mortals() -> Fleet {
             return vec![Act::Pause(Duration::from_millis(20)), Act::Die];
         }
         if asked.has("slow") {
-            let mut acts = vec![Act::Pause(Duration::from_millis(300))];
+            // Longer than a busy machine takes to send all of them.
+            let mut acts = vec![Act::Pause(Duration::from_millis(1_500))];
             acts.extend(ordinary(asked));
             return acts;
         }

@@ -24,7 +24,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "C6",
     what: "a decision (reserve + offer) with 10,000 accounts: p99, allocations",
     goal: "p99 ≤20 µs (quick: ×10), 0 allocations on the common path",
-    quick_s: 9,
+    quick_s: 5,
     full_s: 36,
     needs: "",
     run,

@@ -58,7 +58,7 @@ impl ContextOverflow {
     pub fn openai(&self) -> String {
         let mut text = self.sentence();
         if !text.contains(OPENAI_CODE) {
-            let _ = write!(text, " ({OPENAI_CODE})");
+            let _ = write!(text, " Code: {OPENAI_CODE}.");
         }
         text
     }
@@ -129,7 +129,7 @@ mod tests {
         let vllm = "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens (8000 in the messages, 1000 in the completion).";
         let of = ContextOverflow::read(vllm, &[], None);
         assert_eq!((of.asked, of.window), (Some(9000), Some(8192)));
-        assert_eq!(of.openai(), format!("{vllm} (context_length_exceeded)"));
+        assert_eq!(of.openai(), format!("{vllm} Code: context_length_exceeded."));
         assert_eq!(of.anthropic(), "prompt is too long: 9000 tokens > 8192 maximum");
 
         let llama = ContextOverflow::read(

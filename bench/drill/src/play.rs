@@ -22,6 +22,7 @@ use crate::run::{Ended, Outcome, Run, Second};
 use crate::scenario::traffic::{Ask, Stream};
 use crate::scenario::{Incident, Retry, Scenario};
 use engine::model::{EngineRequest, Event, Usage};
+use engine::text::mix;
 use fleet::{Fleet, Unsent};
 use network::Network;
 use starts::RegularStarts;
@@ -680,14 +681,6 @@ fn hashes(ask: &Ask, block_tokens: u32) -> Vec<u64> {
     let Some((family, tokens)) = ask.prefix else { return Vec::new() };
     let blocks = tokens.min(ask.size.prompt_tokens) / block_tokens.max(1);
     (0..u64::from(blocks)).map(|block| mix(family.wrapping_mul(0x1_0000_01B3) ^ mix(block))).collect()
-}
-
-/// The finaliser of SplitMix64.
-fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    value ^ (value >> 31)
 }
 
 mod fleet;

@@ -27,6 +27,8 @@ use std::time::Duration;
 
 pub use list::BehaviourError;
 
+use crate::text::mix;
+
 /// See the module. [`Behaviour::PLAIN`] is an engine that does nothing of all that.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Behaviour {
@@ -210,15 +212,6 @@ impl Behaviour {
 
 fn millis(ms: f64) -> Duration {
     Duration::from_nanos((ms.max(0.0) * 1e6) as u64)
-}
-
-/// The finaliser of SplitMix64: any key becomes a number that looks random.
-#[must_use]
-pub(crate) fn mix(key: u64) -> u64 {
-    let key = key.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let key = (key ^ (key >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let key = (key ^ (key >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    key ^ (key >> 31)
 }
 
 /// 0 ≤ x < 1.

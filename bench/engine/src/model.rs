@@ -33,8 +33,9 @@ mod knee;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::behaviour::{Order, mix};
+use crate::behaviour::Order;
 use crate::profile::{Profile, StepWork};
+use crate::text::mix;
 use blocks::BlockPool;
 
 /// A request as the engine sees it.

@@ -108,7 +108,7 @@ fn show(size: Size) -> Shown {
 }
 
 /// All lines of a family at a load. Without `search`, P2 is left out: it takes twenty plays.
-pub(super) fn cell(family: Setting, load: f64, seeds: &[u64], search: bool) -> Vec<Line> {
+fn cell(family: Setting, load: f64, seeds: &[u64], search: bool) -> Vec<Line> {
     let case = Case::new(family, load, 1.0);
     let name = case.name();
     let pool = case.play(&Policy::Shipped, seeds);

@@ -20,7 +20,9 @@ mod ghosts;
 pub(crate) mod health;
 mod lag;
 mod memory;
+mod plateau;
 mod prefill;
+mod slots;
 mod whole;
 
 use std::collections::VecDeque;
@@ -47,6 +49,8 @@ const LATE_SPAN: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(600);
 /// Requests without a first token that are remembered in the order in which they were sent.
 const OUTSTANDING_MAX: usize = 1_024;
+/// Prompts take so many times as long beside running answers as alone, where they are timed.
+const BESIDE_ANSWERS: f64 = 1.3;
 /// Before any gap was seen.
 const GAP_GUESS_S: f64 = 0.05;
 
@@ -151,6 +155,8 @@ pub(crate) struct Replica {
     very_long: u32,
     /// The account whose first token was late here last, and when.
     late: Option<(u64, Duration)>,
+    /// When a late first token was last seen whose request had been overtaken.
+    late_by_itself: Option<Duration>,
     /// Only requests sent after this can show again that the engine queues.
     pub(crate) queue_seen: Duration,
     step_budget_config: Option<u32>,
@@ -183,6 +189,7 @@ impl Replica {
             absent: Absent::default(),
             ghosts: Ghosts::default(),
             late: None,
+            late_by_itself: None,
             scrape: None,
             preemptions: None,
             open: PerTier { priority: true, regular: true },
@@ -233,6 +240,14 @@ impl Replica {
     pub(crate) fn limit_now(&self, now: Duration, terms: Terms) -> f64 {
         let limit = self.limit.limit().min(self.slots()).min(self.health.limit_max(now));
         (limit * terms.capacity).max(1.0)
+    }
+
+    /// Whether another request would still be within `times` the limit N, where nothing but token gaps bounds it: slots and
+    /// a replica that comes back are no matter of degree.
+    pub(crate) fn has_place_beyond(&self, now: Duration, terms: Terms, times: f64) -> bool {
+        let hard = self.slots().min(self.health.limit_max(now)) * terms.capacity;
+        let limit = self.limit_now(now, terms);
+        !self.limit.is_hard() && f64::from(self.active) < (times * limit).min(hard).max(limit)
     }
 
     /// Places that `tier` may fill, all requests counted.
@@ -337,7 +352,8 @@ impl Replica {
     /// Takes a request on.
     pub(crate) fn start(&mut self, now: Duration, backlog: u32, kv: u64) {
         if let Some(rate) = self.prefill.learnt() {
-            let takes = Duration::try_from_secs_f64(f64::from(backlog) / rate).unwrap_or(Duration::MAX);
+            let takes = Duration::try_from_secs_f64(BESIDE_ANSWERS * f64::from(backlog) / rate)
+                .unwrap_or(Duration::MAX);
             self.next_start = self.next_start.max(now).saturating_add(takes);
         }
         self.active += 1;
@@ -415,6 +431,9 @@ impl Replica {
     /// A first token of `account` is late. The engine queues if the last one, not long ago, was another account's, or
     /// `alone`: nobody else has asked for anything lately.
     pub(crate) fn on_late(&mut self, now: Duration, account: u64, alone: bool) {
+        if self.late_by_itself.is_some_and(|at| now.saturating_sub(at) < LATE_SPAN) {
+            return;
+        }
         let other = self.late.is_some_and(|(of, at)| of != account && now.saturating_sub(at) < LATE_SPAN);
         if other || alone {
             self.late = None;
@@ -422,6 +441,12 @@ impl Replica {
         } else {
             self.late = Some((account, now));
         }
+    }
+
+    /// A first token is late whose request was overtaken: some requests take long by themselves here, so for a while a
+    /// late one that nobody happened to overtake is no sign of a queue either.
+    pub(crate) fn on_late_by_itself(&mut self, now: Duration) {
+        self.late_by_itself = Some(now);
     }
 
     /// Tokens came. A silence of all streams before it was a pause of the engine, and nobody's queue.

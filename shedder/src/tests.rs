@@ -10,6 +10,7 @@ mod policy;
 mod queue;
 mod reports;
 mod sim;
+mod turns;
 
 use std::time::Duration;
 

@@ -20,6 +20,7 @@ impl Shedder {
     /// O(requests + harvest).
     pub fn tick(&mut self, now: Duration, harvest: &[StreamProgress]) {
         self.headroom.step(now);
+        self.doubt.step(now);
         self.prefill_room.step(now, self.pressed(now));
         let waits = |tier: Tier| !self.queues[tier].is_empty() && self.blocked[tier] == Some(Block::Backlog);
         self.drain.step(now, Tier::ALL.into_iter().any(waits));
@@ -81,7 +82,11 @@ impl Shedder {
             match self.late_at(now, active) {
                 // The replica turned out slower meanwhile, or the request was sent a second time.
                 Some(at) if at >= now => self.late.push(at + LATE_AGAIN, id, &self.requests),
-                Some(_) if self.is_overtaken(active) => {}
+                Some(_) if self.is_overtaken(active) => {
+                    if let Some(replica) = self.replica_mut(active.replica) {
+                        replica.on_late_by_itself(now);
+                    }
+                }
                 Some(_) => {
                     let alone = self.lone_account.is_one(now);
                     if let Some(replica) = self.replica_mut(active.replica) {

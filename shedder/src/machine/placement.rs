@@ -16,7 +16,8 @@
 //! no pace fits, go one at a time. See `TRIED.md`: this is worth a tenth more goodput at twice the load, and five of six
 //! priority answers that were slow.
 //!
-//! While priority waits for prompts, some replicas are kept free of large regular ones; see `prefill_room`.
+//! While priority waits for prompts, some replicas are kept free of large regular ones; see `prefill_room`. Whoever is next
+//! and has waited for long may do more; see `turn`.
 //!
 //! What failed quickly is counted as if it were still there (`replica::ghosts`), or the replica that fails fastest would
 //! get everything. A replica that lacks what a request needs gets one such request when it is due to be tried, and none
@@ -30,6 +31,8 @@
 use std::time::Duration;
 
 use super::Shedder;
+use super::predict::LARGE;
+use super::turn::Rights;
 use crate::offer::{Offer, ReplicaId};
 use crate::replica::absent::Supply;
 use crate::replica::health::Service;
@@ -70,6 +73,8 @@ impl Shedder {
     pub(super) fn place(&self, now: Duration, request: &Request, tier: Tier) -> Result<Placed, Block> {
         let terms = self.terms(now);
         let guess = self.mean_rate(now).unwrap_or(RATE_GUESS);
+        let kept = self.kept_from(now, request);
+        let rights = self.rights(now, request, tier);
         let mut best: Option<(f64, Placed)> = None;
         let (mut blocked, mut restricted) = (Block::NoReplica, false);
         for replica in &self.replicas {
@@ -84,8 +89,12 @@ impl Shedder {
             if !self.may_use(now, replica, request) {
                 continue;
             }
+            if kept == Some(replica.id) {
+                blocked = blocked.min(Block::Backlog);
+                continue;
+            }
             let uncached = request.offer.uncached.on(replica.id);
-            if let Err(block) = self.fits(now, terms, replica, tier, uncached) {
+            if let Err(block) = self.fits(now, terms, replica, (tier, rights), uncached) {
                 blocked = blocked.min(block);
                 continue;
             }
@@ -121,7 +130,7 @@ impl Shedder {
 
     /// Half-open replicas get one request, and none that must not fail; a request that failed somewhere
     /// goes elsewhere while there is an elsewhere.
-    fn may_use(&self, now: Duration, replica: &Replica, request: &Request) -> bool {
+    pub(super) fn may_use(&self, now: Duration, replica: &Replica, request: &Request) -> bool {
         let needs = request.offer.needs;
         let elsewhere = || {
             self.replicas.iter().any(|other| {
@@ -152,24 +161,32 @@ impl Shedder {
         now: Duration,
         terms: Terms,
         replica: &Replica,
-        tier: Tier,
+        (tier, rights): (Tier, Rights),
         uncached: u32,
     ) -> Result<(), Block> {
         let idle = self.active.iter().all(|(_, &active)| active == 0);
         if idle && !replica.health.is_busy(now) {
             return Ok(());
         }
-        replica.room(now, terms, tier)?;
+        match replica.room(now, terms, tier) {
+            Err(Block::Places)
+                if rights.places > 1.0 && replica.has_place_beyond(now, terms, rights.places) => {}
+            other => other?,
+        }
         let own = u64::from(uncached);
         let pace = replica.pace(self.tokens_per_chunk);
-        if !replica.is_free(now) && pace.is_some_and(|pace| replica.queued() + own as f64 > pace) {
+        if !replica.is_free(now)
+            && pace.is_some_and(|pace| replica.queued() + own as f64 > rights.paces * pace)
+        {
             return Err(Block::Backlog);
         }
-        if replica.pace_s(self.tokens_per_chunk).is_some_and(|pace_s| replica.bursts(now, pace_s)) {
+        let pace_s = replica.pace_s(self.tokens_per_chunk);
+        if pace_s.is_some_and(|pace_s| replica.bursts(now, rights.paces * pace_s)) {
             return Err(Block::Backlog);
         }
         if tier == Tier::Regular
-            && pace.is_some_and(|pace| own as f64 > 0.5 * pace)
+            && !rights.due
+            && pace.is_some_and(|pace| own as f64 > LARGE * pace)
             && !self.keeps_prefill_room(now, replica)
         {
             return Err(Block::Backlog);

@@ -7,7 +7,8 @@
 //!
 //! The sums are over the replicas in service. Ahead of a request is everything of a higher tier, what its
 //! own account has waiting, and of every other account of its tier no more than its fair share meanwhile:
-//! an account is not refused for a queue that another one filled. The request's own prefill is not waiting.
+//! an account is not refused for a queue that another one filled. The request's own prefill is not waiting. Both sums are
+//! multiplied by how much longer waits have turned out than predicted (`doubt`).
 //! Requests of higher tiers that come meanwhile are served first: half of the prompt tokens that they brought in the
 //! last second is taken off the rate, and at least a fifth of it is left. (All of it would be right in an overload that
 //! lasts, and refuse in every burst what can still be served; see `TRIED.md`.)
@@ -18,6 +19,7 @@
 use std::time::Duration;
 
 use super::admit::seconds;
+use super::doubt::Size;
 use super::{CAME_SPAN, Shedder};
 use crate::decision::Reason;
 use crate::offer::Offer;
@@ -29,6 +31,9 @@ use crate::tier::Tier;
 const HIGHER_COUNTS: f64 = 0.5;
 /// The part of the rate that is left to it at least.
 const LEFT_LEAST: f64 = 0.2;
+
+/// Prompts of more than this part of a pace are large: they do not fit beside others.
+pub(super) const LARGE: f64 = 0.5;
 
 /// The part of the prefill rate that running answers leave to prompts in an overload, about.
 const PRESSED: f64 = 0.6;
@@ -94,17 +99,20 @@ impl Shedder {
 
     fn prediction(&self, now: Duration, offer: &Offer, block: Option<Block>) -> Prediction {
         let (tokens, requests) = self.ahead_of(offer);
+        let doubt = self.doubt.factor(offer.tier, self.size_of(offer));
+        let tokens = doubt * tokens as f64;
         let mut serving = self.replicas.iter().filter(|replica| self.serves(replica, now));
         if requests == 0 && serving.any(|replica| replica.active == 0) {
             return Prediction { tokens: Some(0.0), places: None };
         }
         let short = matches!(block, Some(Block::Places | Block::Memory | Block::Restricted));
         let by_tokens = match self.rates(now) {
-            Some((sum, least)) => Some(tokens as f64 / self.left_by_higher(now, offer.tier, sum) + least),
+            Some((sum, least)) => Some(tokens / self.left_by_higher(now, offer.tier, sum) + least),
             None if short => None,
-            None => self.drain.rate().map(|rate| tokens as f64 / self.left_by_higher(now, offer.tier, rate)),
+            None => self.drain.rate().map(|rate| tokens / self.left_by_higher(now, offer.tier, rate)),
         };
-        let by_places = (short && requests > 0).then(|| requests as f64 / self.start_rate(now).max(1e-3));
+        let by_places =
+            (short && requests > 0).then(|| doubt * requests as f64 / self.start_rate(now).max(1e-3));
         Prediction { tokens: by_tokens, places: by_places }
     }
 
@@ -131,6 +139,14 @@ impl Shedder {
     fn left_by_higher(&self, now: Duration, tier: Tier, rate: f64) -> f64 {
         let came: f64 = tier.above().map(|above| f64::from(self.came[above].sum(now))).sum();
         (rate - HIGHER_COUNTS * came / CAME_SPAN.as_secs_f64()).max(LEFT_LEAST * rate)
+    }
+
+    /// Whether a prompt fits beside others on some replica. All are small while no rate is known.
+    pub(super) fn size_of(&self, offer: &Offer) -> Size {
+        let paces = self.replicas.iter().filter_map(|replica| replica.pace(self.tokens_per_chunk));
+        let longest = paces.max_by(f64::total_cmp);
+        let large = longest.is_some_and(|pace| f64::from(offer.uncached.least()) > LARGE * pace);
+        if large { Size::Large } else { Size::Small }
     }
 
     /// Tokens and requests that will be served before a newcomer.

@@ -63,7 +63,9 @@ impl Shedder {
             if let Some(sent) = seen.sent.filter(|_| visible) {
                 replica.prefill.on_first_token(now, seen.uncached, now.saturating_sub(sent), seen.alone);
             }
-            if late && seen.since >= replica.queue_seen && !overtaken {
+            if late && overtaken {
+                replica.on_late_by_itself(now);
+            } else if late && seen.since >= replica.queue_seen {
                 replica.on_late(now, account, alone);
             }
         }

@@ -55,6 +55,9 @@ impl Shedder {
         self.dequeue(now, id);
         if let Some(request) = self.requests.remove(id) {
             self.note_waited(request.offer.tier, self.ttft_target());
+            if reason == Reason::QueueTimeout {
+                self.doubt.on_waited_in_vain(request.offer.tier, self.size_of(&request.offer));
+            }
             let wait = (reason != Reason::Draining).then(|| self.predict_wait(now, &request.offer));
             let wait = wait.filter(|&wait| wait < Duration::MAX);
             let rejection = self.reject(now, &request.offer, reason, request.waited, wait);

@@ -5,13 +5,18 @@
 //! gaps are watched and the limit is moved by their ratio to the target:
 //!
 //! ```text
-//! r = gap / T           T = 0.75 × TPOT target, else 2.5 × the gap of a nearly idle replica
+//! r = gap / T           T = idle + 0.8 · (TPOT target − idle), at most 0.98 of it; idle: the gap of a nearly idle replica
+//!                       no target: T = 2.5 · idle, at least 75 ms
 //! m += 0.3 · (r − m)                                     every 500 ms, with at least 5 samples
-//! m > 1:  N ×= max(0.90, √(1 / m))                       0.98 while a very long prompt is computed
-//! else, if more than 70 % was used or something waited for want of N:  N = 1.01·N + 0.5
+//! m > 1:  N ×= max(0.90, √(1 / m))                       0.98 while a very long prompt is computed;
+//!         and N ≥ 0.9 · requests that run: N falls no faster than they end
+//! else, if more than 70 % was used or something waited for want of N:  N = 1.01·N + 0.5, slower near an edge (`plateau`)
 //! memory short (preemption, or KV over 0.95):  N ×= 0.9, at most every 2 s
-//! the engine queues (first tokens over twice their prediction, gaps in time):  N = requests with tokens
+//! the engine queues (first tokens over twice their prediction, gaps in time):  N = requests with tokens (`slots`)
 //! ```
+//!
+//! T is a part of what an idle engine leaves of the target, because N moves only that: on a card whose weights alone take
+//! 85 ms per token, a target of 75 ms would shrink N to 1 and gain nothing.
 //!
 //! Routes without tokens give the ratio of time to first byte to twice its prediction instead of a gap.
 //! Answers that do not stream show their gaps only at the end: when there are no others, a step waits for
@@ -34,6 +39,8 @@
 
 use std::time::Duration;
 
+use super::plateau::Plateau;
+use super::slots::Slots;
 use crate::config::Config;
 
 /// The limit of a replica never exceeds this many requests.
@@ -42,23 +49,26 @@ const STEP: Duration = Duration::from_millis(500);
 /// About 1.5 s. Slower overshoots (priority loses short answers), faster follows single long prompts.
 const SMOOTHING: f64 = 0.3;
 const SAMPLES_MIN: u32 = 5;
-/// Below the target, so that the mean of a short answer stays inside it too: an answer of ten tokens has seen few steps,
-/// and some of them were full of prompts. 0.85 gives 2 % more goodput and four times as many slow priority answers.
+/// The part of what an idle engine leaves of the target. Below all of it, so that the mean of a short answer stays in time
+/// too: an answer of ten tokens has seen few steps, and some of them were full of prompts.
+const TARGET_OF_REST: f64 = 0.8;
+const TARGET_OF_SLO_MAX: f64 = 0.98;
+/// While no gap is known.
 const TARGET_OF_SLO: f64 = 0.75;
 const TARGET_OF_IDLE_GAP: f64 = 2.5;
+/// Faster than anybody reads: without a target, tokens need not come faster than this, seconds.
+const TARGET_UNSET_MIN_S: f64 = 0.075;
 /// With so few streams the gap is that of the model and the hardware alone.
 const NEARLY_IDLE: u32 = 2;
 /// The least factor of a step down, and the least while a very long prompt is being computed.
 const SHRINK: f64 = 0.90;
 const SHRINK_STRETCHED: f64 = 0.98;
+/// Gaps are those of the requests that run; N is not lowered further for them before they are fewer.
+const SHRINK_OF_ACTIVE: f64 = 0.9;
 /// The part of the way back to the start that a replica goes in a step when its limit is not needed.
 const BACK: f64 = 0.05;
 const SILENCE: Duration = Duration::from_secs(10);
 const LOSS_EVERY: Duration = Duration::from_secs(2);
-/// After the engine was seen to queue, its number of slots is taken as known for so long; twice as long
-/// each time that trying one more showed the same again.
-const HOLD_MIN: Duration = Duration::from_secs(10);
-const HOLD_MAX: Duration = Duration::from_secs(320);
 
 /// Time over tokens.
 #[derive(Debug, Clone, Copy, Default)]
@@ -74,10 +84,9 @@ impl Samples {
     }
 }
 
-/// The wanted gap in seconds, as far as it is configured.
-fn target_of(config: &Config) -> Option<f64> {
-    let slo = config.slo.filter(|slo| !slo.tpot.is_zero());
-    slo.map(|slo| TARGET_OF_SLO * slo.tpot.as_secs_f64())
+/// The configured target in seconds per token.
+fn tpot_of(config: &Config) -> Option<f64> {
+    config.slo.map(|slo| slo.tpot.as_secs_f64()).filter(|&seconds| seconds > 0.0)
 }
 
 /// The limit of one replica.
@@ -86,7 +95,7 @@ pub(crate) struct GapLimit {
     limit: f64,
     start: f64,
     fixed: Option<f64>,
-    target_slo: Option<f64>,
+    tpot_slo: Option<f64>,
     gap_idle: Option<f64>,
     /// Smoothed ratio of gap to target.
     mean: f64,
@@ -105,9 +114,8 @@ pub(crate) struct GapLimit {
     stepped: Duration,
     sampled: Duration,
     shrank_for_loss: Duration,
-    grow_after: Duration,
-    hold: Duration,
-    queue_seen: bool,
+    slots: Slots,
+    plateau: Plateau,
 }
 
 impl GapLimit {
@@ -116,7 +124,7 @@ impl GapLimit {
             limit: config.fixed_limit.unwrap_or(config.limit_start),
             start: config.limit_start,
             fixed: config.fixed_limit,
-            target_slo: target_of(config),
+            tpot_slo: tpot_of(config),
             gap_idle: None,
             mean: 0.5,
             gap: None,
@@ -131,9 +139,8 @@ impl GapLimit {
             stepped: now,
             sampled: now,
             shrank_for_loss: now,
-            grow_after: now,
-            hold: HOLD_MIN,
-            queue_seen: false,
+            slots: Slots::new(now),
+            plateau: Plateau::default(),
         }
     }
 
@@ -141,7 +148,7 @@ impl GapLimit {
     /// new target.
     pub(crate) fn reconfigure(&mut self, config: &Config) {
         let before = self.target();
-        self.target_slo = target_of(config);
+        self.tpot_slo = tpot_of(config);
         if let (Some(before), Some(after)) = (before, self.target()) {
             self.mean *= before / after;
         }
@@ -162,7 +169,7 @@ impl GapLimit {
 
     /// Seconds that a token may take, as configured or learnt.
     pub(crate) fn tpot(&self) -> Option<f64> {
-        self.target_slo.map(|target| target / TARGET_OF_SLO).or_else(|| self.target())
+        self.tpot_slo.or_else(|| self.target())
     }
 
     /// Whether tokens come in time, as far as known.
@@ -216,12 +223,14 @@ impl GapLimit {
     /// The engine keeps requests waiting inside although gaps are in time: it has about `slots` slots.
     pub(crate) fn on_engine_queue(&mut self, now: Duration, slots: u32) {
         if self.fixed.is_none() && self.in_time() && f64::from(slots) < self.limit {
-            let again = self.queue_seen && now.saturating_sub(self.grow_after) < 2 * self.hold;
-            self.hold = if again { (2 * self.hold).min(HOLD_MAX) } else { HOLD_MIN };
-            self.queue_seen = true;
             self.limit = f64::from(slots.max(1));
-            self.grow_after = now + self.hold;
+            self.slots.on_engine_queue(now, self.limit);
         }
+    }
+
+    /// Whether N is as large as it may be for another reason than gaps: it is held, or the engine was seen to queue.
+    pub(crate) fn is_hard(&self) -> bool {
+        self.fixed.is_some() || self.slots.is_known()
     }
 
     /// One step of the loop, when one is due. `max`: the engine's slots, `active`: places in use.
@@ -239,6 +248,7 @@ impl GapLimit {
         } else {
             self.move_limit(now, sampled, active);
         }
+        self.limit = self.slots.bound(now, self.limit, self.start);
         self.used = active;
         self.wanted = false;
         self.loss = false;
@@ -260,11 +270,13 @@ impl GapLimit {
             self.shrank_for_loss = now;
         } else if sampled && self.mean > 1.0 {
             let most = if self.stretched { SHRINK_STRETCHED } else { SHRINK };
-            self.limit *= (1.0 / self.mean).sqrt().max(most);
-        } else if sampled && !self.loss && now >= self.grow_after {
+            self.plateau.on_too_long(now, self.limit);
+            let least = (SHRINK_OF_ACTIVE * f64::from(active)).min(self.limit);
+            self.limit = (self.limit * (1.0 / self.mean).sqrt().max(most)).max(least);
+        } else if sampled && !self.loss && self.slots.may_grow(now) {
             let busy = f64::from(self.used) > 0.7 * self.limit;
             if busy || self.wanted {
-                self.limit = 1.01 * self.limit + 0.5;
+                self.limit += self.plateau.slowed(now, self.limit, 0.01 * self.limit + 0.5);
             } else {
                 self.limit += BACK * (self.start - self.limit).max(0.0);
             }
@@ -272,7 +284,13 @@ impl GapLimit {
     }
 
     fn target(&self) -> Option<f64> {
-        self.target_slo.or_else(|| self.gap_idle.map(|gap| TARGET_OF_IDLE_GAP * gap))
+        match (self.tpot_slo, self.gap_idle) {
+            (Some(tpot), Some(idle)) => {
+                Some((idle + TARGET_OF_REST * (tpot - idle)).min(TARGET_OF_SLO_MAX * tpot))
+            }
+            (Some(tpot), None) => Some(TARGET_OF_SLO * tpot),
+            (None, idle) => idle.map(|idle| (TARGET_OF_IDLE_GAP * idle).max(TARGET_UNSET_MIN_S)),
+        }
     }
 
     /// Without a target the gap of a nearly idle replica is the measure; a replica that never was idle
@@ -388,13 +406,40 @@ mod tests {
     }
 
     #[test]
-    fn without_a_target_two_and_a_half_times_the_idle_gap_is_the_target() {
-        let mut limit = GapLimit::new(at(0), &Config::default());
-        for n in 1..20 {
-            limit.on_gaps(at(500 * n), 1.0, 100.0, 100, false);
-            limit.step(at(500 * n), LIMIT_MAX, 1);
+    fn without_a_target_the_idle_gap_makes_one_and_nobody_reads_faster_than_75_ms_a_token() {
+        for (idle_s, target_ms) in [(0.01, 75.0), (0.05, 125.0)] {
+            let mut limit = GapLimit::new(at(0), &Config::default());
+            for n in 1..20 {
+                limit.on_gaps(at(500 * n), 100.0 * idle_s, 100.0, 100, false);
+                limit.step(at(500 * n), LIMIT_MAX, 1);
+            }
+            assert_eq!(limit.target().map(|target| (target * 1e3).round()), Some(target_ms));
         }
-        assert_eq!(limit.target().map(|target| (target * 1e4).round()), Some(250.0));
+    }
+
+    /// Weights alone take 85 of 100 ms on this card: N shrinks only for what streams add.
+    #[test]
+    fn a_slow_card_is_left_the_gap_that_it_has_when_idle() {
+        let mut limit = limit(64.0);
+        for n in 1..200 {
+            let gap = 0.085 + 0.001 * limit.limit();
+            limit.on_used(limit.limit() as u32);
+            limit.on_gaps(at(500 * n), 100.0 * if n < 4 { 0.085 } else { gap }, 100.0, 100, false);
+            limit.step(at(500 * n), LIMIT_MAX, limit.limit() as u32);
+        }
+        assert!((8.0..16.0).contains(&limit.limit()), "{limit:?}");
+    }
+
+    /// A lower limit ends nobody's answer: for thirty seconds gaps stay those of the streams that run.
+    #[test]
+    fn the_limit_falls_no_faster_than_answers_end() {
+        let mut limit = limit(64.0);
+        for n in 1..=20 {
+            limit.on_used(60);
+            limit.on_gaps(at(500 * n), 15.0, 100.0, 100, false);
+            limit.step(at(500 * n), LIMIT_MAX, 60);
+        }
+        assert_eq!(limit.limit(), 54.0);
     }
 
     #[test]

@@ -12,8 +12,9 @@
 //! attention grows with the square and would bend the line. A delay-limited transport tells its round trip from its
 //! bottleneck's rate in the same way (BBR, Cardwell et al. 2016), by samples of either that the other does not disturb.
 //!
-//! Delays vary upward (a picture, an adapter, a grammar), so a prompt that takes far longer than the line says counts
-//! less: its weight is the square of the expected over the seen. What such prompts take beyond the line is kept as a mean:
+//! Delays vary upward (a picture, an adapter, a grammar), so a prompt that takes longer than the line says counts less: by
+//! the square of u / (u + what it took longer), u being 30 ms or 15 % of what was expected, whichever is more (a redescending
+//! weight, so that two of five that take half a second longer do not move the line). What such prompts take beyond the line is kept as a mean:
 //! by Little's law it says how many tokens are held up by something of their own at a time.
 //!
 //! Cost: O(1), nothing allocates.
@@ -22,6 +23,9 @@
 const MEMORY: f64 = 100.0;
 /// More than that of one prompt is an accident, seconds.
 const EXTRA_MAX: f64 = 5.0;
+/// So far beyond the line a prompt may be by chance: this, or this part of what was expected, seconds.
+const USUAL_S: f64 = 0.03;
+const USUAL_OF_EXPECTED: f64 = 0.15;
 /// Fewer say nothing.
 const PROMPTS_MIN: u32 = 12;
 /// Longer ones bend the line.
@@ -62,7 +66,8 @@ impl LagFit {
         }
         let tokens = f64::from(tokens);
         let expected = self.line.map_or(seconds, |line| line.lag + tokens / line.rate);
-        let weight = (expected / seconds).clamp(0.1, 1.0).powi(2);
+        let usual = USUAL_S.max(USUAL_OF_EXPECTED * expected);
+        let weight = (usual / (usual + (seconds - expected).max(0.0))).powi(2);
         let keep = 1.0 - 1.0 / MEMORY;
         let sums = [
             (&mut self.weight, 1.0),

@@ -115,3 +115,32 @@ fn a_pause_of_the_whole_engine_is_no_queue() {
     assert!(queued < 20.0, "{queued}");
     assert!(paused > 50.0, "{paused}");
 }
+
+/// Some requests take a second by themselves. Now and then nobody is sent after one of them, so that none overtakes it:
+/// that is no queue either, as long as others were overtaken a moment ago.
+#[test]
+fn late_ones_that_nobody_happened_to_overtake_are_no_queue_where_others_were() {
+    let limit_after = |overtaken: bool| {
+        let mut shedder = taught(Config { limit_start: 64.0, ..chat_slo() }, 1);
+        let sent = |shedder: &mut Shedder, of: u64, at: u64| {
+            let permit = permit(shedder.offer(ms(at), of_account(of, sized(20, offer(ms(at), REGULAR)))));
+            shedder.dispatched(ms(at), permit.id);
+            permit.id
+        };
+        let ended = |shedder: &mut Shedder, id: RequestId, at: u64| {
+            shedder.first_token(ms(at), id);
+            shedder.finish(ms(at), id, &done(1));
+        };
+        if overtaken {
+            let picture = sent(&mut shedder, 1, 1_000);
+            let quick = sent(&mut shedder, 2, 1_010);
+            ended(&mut shedder, quick, 1_100);
+            ended(&mut shedder, picture, 2_900);
+        }
+        let pictures = [3, 4].map(|of| sent(&mut shedder, of, 5_000));
+        pictures.into_iter().for_each(|picture| ended(&mut shedder, picture, 6_000));
+        shedder.snapshot(ms(7_000)).replicas[0].limit
+    };
+    assert!(limit_after(false) < 20.0);
+    assert_eq!(limit_after(true), 64.0);
+}

@@ -1,0 +1,154 @@
+//! How much longer waits turn out than predicted, so that who will not be served learns it at once.
+//!
+//! A wait is predicted from the tokens ahead and the rate at which they are computed. What comes meanwhile and goes first,
+//! smaller prompts that fit where a large one does not, places that running answers hold: all that makes the real wait
+//! longer, by a factor that nobody can compute and everybody can see. Whoever was let into the queue and refused at the end
+//! of its wait had better been refused at the door; so:
+//!
+//! ```text
+//! refused after its whole wait:   doubt · 1.2
+//! refused at arrival:             doubt · 1.2^(−1/15), at least 1
+//! no refusals:                    doubt → 1, by half in 14 s
+//! ```
+//!
+//! and the predicted wait of what is ahead is multiplied by it. At rest one of sixteen refusals comes after a wait, all
+//! others at once: the same balance of two steps that finds a quantile by stochastic approximation (Robbins and Monro 1951).
+//! Large prompts (over half a pace) and small ones have a factor of their own, and so has each tier below the highest;
+//! priority is never doubted.
+//!
+//! The factor multiplies what is ahead of a request and nothing else: in front of an empty queue nobody is refused by it.
+
+use std::time::Duration;
+
+use crate::tier::{PerTier, Tier};
+
+const UP: f64 = 1.2;
+/// Refusals at arrival for each that comes after the whole wait.
+const AT_ARRIVAL: f64 = 15.0;
+const MOST: f64 = 50.0;
+const STEP: Duration = Duration::from_millis(500);
+/// Without refusals it is forgotten, by the factor e in so many seconds.
+const FORGOTTEN_S: f64 = 20.0;
+
+/// The size of a prompt, compared with a pace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Size {
+    Small,
+    Large,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Factors {
+    small: f64,
+    large: f64,
+}
+
+impl Factors {
+    fn of(&mut self, size: Size) -> &mut f64 {
+        match size {
+            Size::Small => &mut self.small,
+            Size::Large => &mut self.large,
+        }
+    }
+}
+
+/// The factors of one deployment.
+#[derive(Debug, Clone)]
+pub(super) struct Doubt {
+    factors: PerTier<Factors>,
+    stepped: Duration,
+}
+
+impl Doubt {
+    pub(super) fn new(now: Duration) -> Self {
+        Self { factors: PerTier::from_fn(|_| Factors { small: 1.0, large: 1.0 }), stepped: now }
+    }
+
+    /// Times as long as predicted.
+    pub(super) fn factor(&self, tier: Tier, size: Size) -> f64 {
+        let factors = self.factors[tier];
+        match size {
+            Size::Small => factors.small,
+            Size::Large => factors.large,
+        }
+    }
+
+    /// A request was refused after its whole wait.
+    pub(super) fn on_waited_in_vain(&mut self, tier: Tier, size: Size) {
+        if tier != Tier::Priority {
+            let factor = self.factors[tier].of(size);
+            *factor = (*factor * UP).min(MOST);
+        }
+    }
+
+    /// A request was refused at arrival, by prediction.
+    pub(super) fn on_told_at_once(&mut self, tier: Tier, size: Size) {
+        let factor = self.factors[tier].of(size);
+        *factor = (*factor * UP.powf(-1.0 / AT_ARRIVAL)).max(1.0);
+    }
+
+    /// One step, when one is due.
+    pub(super) fn step(&mut self, now: Duration) {
+        if now.saturating_sub(self.stepped) < STEP {
+            return;
+        }
+        self.stepped = now;
+        let kept = (-STEP.as_secs_f64() / FORGOTTEN_S).exp();
+        for tier in Tier::ALL {
+            for size in [Size::Small, Size::Large] {
+                let factor = self.factors[tier].of(size);
+                *factor = 1.0 + kept * (*factor - 1.0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Requests are refused at once when the factor is at least this, and else after their wait.
+    fn late_of_a_thousand(needed: f64) -> u32 {
+        let mut doubt = Doubt::new(Duration::ZERO);
+        let mut late = 0;
+        for n in 0..2_000 {
+            if doubt.factor(Tier::Regular, Size::Small) >= needed {
+                doubt.on_told_at_once(Tier::Regular, Size::Small);
+            } else {
+                doubt.on_waited_in_vain(Tier::Regular, Size::Small);
+                late += u32::from(n >= 1_000);
+            }
+        }
+        late
+    }
+
+    #[test]
+    fn one_refusal_of_sixteen_comes_after_a_wait_whatever_the_factor_is() {
+        for needed in [1.5, 4.0, 20.0] {
+            let late = late_of_a_thousand(needed);
+            assert!((50..75).contains(&late), "{needed}: {late}");
+        }
+    }
+
+    #[test]
+    fn each_size_and_tier_has_its_own_and_priority_none() {
+        let mut doubt = Doubt::new(Duration::ZERO);
+        (0..5).for_each(|_| doubt.on_waited_in_vain(Tier::Regular, Size::Large));
+        (0..5).for_each(|_| doubt.on_waited_in_vain(Tier::Priority, Size::Large));
+
+        assert!(doubt.factor(Tier::Regular, Size::Large) > 2.0);
+        assert_eq!(doubt.factor(Tier::Regular, Size::Small), 1.0);
+        assert_eq!(doubt.factor(Tier::Priority, Size::Large), 1.0);
+    }
+
+    #[test]
+    fn it_is_forgotten_when_nobody_is_refused() {
+        let mut doubt = Doubt::new(Duration::ZERO);
+        (0..100).for_each(|_| doubt.on_waited_in_vain(Tier::Regular, Size::Small));
+        assert_eq!(doubt.factor(Tier::Regular, Size::Small), MOST);
+
+        (1..=400).for_each(|n| doubt.step(Duration::from_millis(500 * n)));
+
+        assert!(doubt.factor(Tier::Regular, Size::Small) < 1.01);
+    }
+}

@@ -80,9 +80,9 @@ pub struct Config {
     /// The largest part of the deployment's places that priority may hold or wait for, 0 … 1; beyond it
     /// priority requests are served as regular. `None`: no bound.
     pub share_max: Option<f64>,
-    /// The part of its longest wait, 0 … 1, for which the next request below the highest tier may be overtaken by smaller
-    /// ones of its tier. 1: for ever, which serves the most requests and hardly any with long prompts in an overload.
-    pub overtaken_for: f64,
+    /// What long prompts of tiers below the highest are to get at least, as a part (0 … 1) of the share of all requests that
+    /// is served. 0: nothing, which serves the most requests, and in an overload hardly any with a long prompt.
+    pub size_share_min: f64,
     /// The part of all starts that regular traffic keeps while priority waits, 0 … 0.5.
     pub regular_floor: f64,
 }
@@ -108,9 +108,9 @@ impl Default for Config {
             aborts_on_disconnect: false,
             withdraw: false,
             share_max: None,
-            // At three times the load a quarter of regular prompts by size gets a third of the mean or more; all together
+            // At three times the load the longest quarter of regular prompts gets a third of the mean or more; all together
             // lose about a twentieth of the requests that they could have.
-            overtaken_for: 0.1,
+            size_share_min: 0.4,
             // Strict priority unless the operator says otherwise.
             regular_floor: 0.0,
         }

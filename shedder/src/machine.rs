@@ -12,6 +12,7 @@ mod placement;
 mod predict;
 mod prefill_room;
 mod progress;
+mod size_share;
 mod turn;
 mod view;
 mod wait;
@@ -83,6 +84,7 @@ pub struct Shedder {
     prefill_room: prefill_room::PrefillRoom,
     drain: drain::Drain,
     doubt: doubt::Doubt,
+    size_share: size_share::SizeShare,
     /// Requests whose prefill nobody sees, by when it should be over.
     unseen: Due,
     /// Streams, by when their first token will be late.
@@ -127,6 +129,7 @@ impl Shedder {
             prefill_room: prefill_room::PrefillRoom::new(now),
             drain: drain::Drain::default(),
             doubt: doubt::Doubt::new(now),
+            size_share: size_share::SizeShare::new(now),
             unseen: Due::new(),
             late: Due::new(),
             closed: false,
@@ -262,7 +265,7 @@ fn sane(mut config: Config) -> Config {
     config.ceilings = sane_ceilings(config.ceilings);
     config.limit_start = finite_or(config.limit_start, 64.0).clamp(1.0, crate::replica::gap::LIMIT_MAX);
     config.fixed_limit = config.fixed_limit.filter(|limit| limit.is_finite()).map(|limit| limit.max(1.0));
-    config.overtaken_for = finite_or(config.overtaken_for, 1.0).clamp(0.0, 1.0);
+    config.size_share_min = finite_or(config.size_share_min, 0.0).clamp(0.0, 1.0);
     config.regular_floor = finite_or(config.regular_floor, 0.0).clamp(0.0, 0.5);
     config.share_max = config.share_max.filter(|share| share.is_finite()).map(|share| share.clamp(0.0, 1.0));
     for tier in Tier::ALL {

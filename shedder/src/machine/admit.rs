@@ -105,6 +105,9 @@ impl Shedder {
             self.counters.downgraded += 1;
         }
         self.offers += 1;
+        if offer.tier != Tier::Priority {
+            self.size_share.on_offer(self.goes_alone(&offer));
+        }
         self.lone_account.on_offer(now, offer.account);
         let mut request = Request {
             offer,
@@ -261,6 +264,9 @@ impl Shedder {
     /// Gives `id` a place.
     pub(super) fn start(&mut self, now: Duration, id: RequestId, placed: Placed) -> Permit {
         let unseen = self.ttft_target().mul_f64(UNSEEN_OF_TARGET);
+        if let Some(request) = self.requests.get(id).filter(|request| request.offer.tier != Tier::Priority) {
+            self.size_share.on_start(self.goes_alone(&request.offer));
+        }
         let mut permit = Permit { id, replica: placed.replica, tier: Tier::Regular };
         let Some(replica) = self.replicas.iter_mut().find(|replica| replica.id == placed.replica) else {
             return permit;

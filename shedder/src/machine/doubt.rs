@@ -7,12 +7,13 @@
 //!
 //! ```text
 //! refused after its whole wait:   doubt · 1.2
-//! refused at arrival:             doubt · 1.2^(−1/15), at least 1
-//! no refusals:                    doubt → 1, by half in 14 s
+//! refused at arrival:             doubt · 1.2^(−1/32), at least 1
+//! always:                         doubt → 1, by half in 21 s while somebody waits, in 0.7 s when nobody does
 //! ```
 //!
-//! and the predicted wait of what is ahead is multiplied by it. At rest one of sixteen refusals comes after a wait, all
-//! others at once: the same balance of two steps that finds a quantile by stochastic approximation (Robbins and Monro 1951).
+//! and the predicted wait of what is ahead is multiplied by it. At rest one of 33 refusals comes after a wait, one of about
+//! 20 with what is forgotten meanwhile, and all others at once: the same balance of two steps that finds a quantile by
+//! stochastic approximation (Robbins and Monro 1951).
 //! Large prompts (over half a pace) and small ones have a factor of their own, and so has each tier below the highest;
 //! priority is never doubted.
 //!
@@ -24,11 +25,12 @@ use crate::tier::{PerTier, Tier};
 
 const UP: f64 = 1.2;
 /// Refusals at arrival for each that comes after the whole wait.
-const AT_ARRIVAL: f64 = 15.0;
+const AT_ARRIVAL: f64 = 32.0;
 const MOST: f64 = 50.0;
 const STEP: Duration = Duration::from_millis(500);
-/// Without refusals it is forgotten, by the factor e in so many seconds.
-const FORGOTTEN_S: f64 = 20.0;
+/// It is forgotten by the factor e in so many seconds, while some have to wait, and otherwise.
+const FORGOTTEN_BUSY_S: f64 = 30.0;
+const FORGOTTEN_S: f64 = 1.0;
 
 /// The size of a prompt, compared with a pace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +58,18 @@ impl Factors {
 #[derive(Debug, Clone)]
 pub(super) struct Doubt {
     factors: PerTier<Factors>,
+    /// Since the last step somebody had to wait.
+    waited: bool,
     stepped: Duration,
 }
 
 impl Doubt {
     pub(super) fn new(now: Duration) -> Self {
-        Self { factors: PerTier::from_fn(|_| Factors { small: 1.0, large: 1.0 }), stepped: now }
+        Self {
+            factors: PerTier::from_fn(|_| Factors { small: 1.0, large: 1.0 }),
+            waited: false,
+            stepped: now,
+        }
     }
 
     /// Times as long as predicted.
@@ -87,13 +95,19 @@ impl Doubt {
         *factor = (*factor * UP.powf(-1.0 / AT_ARRIVAL)).max(1.0);
     }
 
+    /// A request has to wait.
+    pub(super) fn on_wait(&mut self, tier: Tier) {
+        self.waited |= tier != Tier::Priority;
+    }
+
     /// One step, when one is due.
     pub(super) fn step(&mut self, now: Duration) {
         if now.saturating_sub(self.stepped) < STEP {
             return;
         }
         self.stepped = now;
-        let kept = (-STEP.as_secs_f64() / FORGOTTEN_S).exp();
+        let forgotten_s = if std::mem::take(&mut self.waited) { FORGOTTEN_BUSY_S } else { FORGOTTEN_S };
+        let kept = (-STEP.as_secs_f64() / forgotten_s).exp();
         for tier in Tier::ALL {
             for size in [Size::Small, Size::Large] {
                 let factor = self.factors[tier].of(size);
@@ -123,10 +137,10 @@ mod tests {
     }
 
     #[test]
-    fn one_refusal_of_sixteen_comes_after_a_wait_whatever_the_factor_is() {
+    fn one_refusal_of_33_comes_after_a_wait_whatever_the_factor_is() {
         for needed in [1.5, 4.0, 20.0] {
             let late = late_of_a_thousand(needed);
-            assert!((50..75).contains(&late), "{needed}: {late}");
+            assert!((24..38).contains(&late), "{needed}: {late}");
         }
     }
 
@@ -142,13 +156,17 @@ mod tests {
     }
 
     #[test]
-    fn it_is_forgotten_when_nobody_is_refused() {
+    fn it_is_forgotten_when_the_load_is_over() {
         let mut doubt = Doubt::new(Duration::ZERO);
         (0..100).for_each(|_| doubt.on_waited_in_vain(Tier::Regular, Size::Small));
         assert_eq!(doubt.factor(Tier::Regular, Size::Small), MOST);
 
-        (1..=400).for_each(|n| doubt.step(Duration::from_millis(500 * n)));
-
-        assert!(doubt.factor(Tier::Regular, Size::Small) < 1.01);
+        for n in 1..=20 {
+            doubt.on_wait(Tier::Regular);
+            doubt.step(Duration::from_millis(500 * n));
+        }
+        assert!(doubt.factor(Tier::Regular, Size::Small) > 25.0);
+        (21..=80).for_each(|n| doubt.step(Duration::from_millis(500 * n)));
+        assert!(doubt.factor(Tier::Regular, Size::Small) < 1.05);
     }
 }

@@ -141,6 +141,12 @@ impl Shedder {
         (rate - HIGHER_COUNTS * came / CAME_SPAN.as_secs_f64()).max(LEFT_LEAST * rate)
     }
 
+    /// Whether a prompt takes longer than a pace on every replica, so that it is computed alone.
+    pub(super) fn goes_alone(&self, offer: &Offer) -> bool {
+        let paces = self.replicas.iter().filter_map(|replica| replica.pace(self.tokens_per_chunk));
+        paces.max_by(f64::total_cmp).is_some_and(|pace| f64::from(offer.uncached.least()) > pace)
+    }
+
     /// Whether a prompt fits beside others on some replica. All are small while no rate is known.
     pub(super) fn size_of(&self, offer: &Offer) -> Size {
         let paces = self.replicas.iter().filter_map(|replica| replica.pace(self.tokens_per_chunk));

@@ -11,8 +11,7 @@
 //!                                         N    · (1 + 0.2 · (waited / longest wait)^4)
 //! ```
 //!
-//! The part is 0.25 for priority. For all others it is [`Config::overtaken_for`](crate::Config::overtaken_for): a choice
-//! between fairness by size and requests per second, because small prompts are cheaper. Only the next request of a tier has
+//! The part is 0.25 for priority. For all others it follows what long prompts get (`size_share`). Only the next request of a tier has
 //! this right, so an account with many that wait has no more of it than another. Where one replica serves nothing is kept:
 //! keeping it would stop everybody.
 //!
@@ -88,7 +87,7 @@ impl Shedder {
     fn was_overtaken_long(&self, now: Duration, request: &Request) -> bool {
         let most = match request.offer.tier {
             Tier::Priority => PRIORITY_OVERTAKEN_FOR,
-            Tier::Regular => self.config.overtaken_for,
+            Tier::Regular => self.size_share.overtaken_for(),
         };
         most < 1.0 && self.part_waited(now, request) >= most
     }

@@ -36,6 +36,7 @@ impl Shedder {
         let request = *request;
         let tier = request.offer.tier;
         self.counters.waited[tier] += u64::from(first);
+        self.doubt.on_wait(tier);
         self.deadlines.insert((request.wait_until, id));
         self.queues[tier].push(request.place(), request.offer.weight, request.held(id));
     }

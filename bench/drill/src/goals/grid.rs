@@ -1,8 +1,9 @@
 //! One case over several seeds, pooled; and the oracle that goodput is compared with.
 //!
-//! C* is the best goodput that the same shedder reaches with its limit *held*: everything else is equal, so the ratio
-//! says what finding the limit costs, or gains. It is searched from the mean limit that the loop took, in steps of 8 %
-//! to whichever side is better, on the first seed; the best and its neighbours then play all seeds.
+//! C* is the best goodput that the same shedder reaches with its limit *held*, where asked only of limits that serve
+//! priority as well: everything else is equal, so the ratio says what finding the limit costs, or gains. It is searched
+//! from the mean limit that the loop took, in steps of 8 % to whichever side is better, on the first seed; the best and
+//! its neighbours then play all seeds.
 
 use serde_json::{Value, json};
 use shedder::Tier;
@@ -81,10 +82,12 @@ impl Case {
         Pool { runs: seeds.iter().map(|&seed| play(&self.scenario(seed), policy)).collect() }
     }
 
-    /// The best held limit, by requests and by tokens.
+    /// The best held limit, by requests and by tokens, of those that serve `least` (0 … 1) of priority in time.
     #[must_use]
-    pub fn best_held(&self, policy: &dyn Fn(f64) -> Policy, near: f64, seeds: &[u64]) -> Best {
+    pub fn best_held(&self, policy: &dyn Fn(f64) -> Policy, near: f64, least: f64, seeds: &[u64]) -> Best {
         let first = seeds.get(..1).unwrap_or_default();
+        let serves = |pool: &Pool| pool.attained(Tier::Priority) >= least;
+        let goodput = |pool: &Pool| if serves(pool) { pool.goodput() } else { 0.0 };
         let at = |limit: f64| (limit, self.play(&policy(limit.round().max(1.0)), first));
         let start = near.max(1.0);
         let mut best = at(start);
@@ -97,7 +100,7 @@ impl Case {
                 }
                 let tried = at(limit);
                 idle += 1;
-                if tried.1.goodput() > best.1.goodput() {
+                if goodput(&tried.1) > goodput(&best.1) {
                     (best, idle) = (tried, 0);
                 }
             }
@@ -106,6 +109,9 @@ impl Case {
         let pools = around.map(|limit| (limit, self.play(&policy(limit.round().max(1.0)), seeds)));
         let mut found = Best { limit: 0.0, goodput: 0.0, goodput_tokens: 0.0 };
         for (limit, pool) in pools {
+            if !serves(&pool) {
+                continue;
+            }
             if pool.goodput() > found.goodput {
                 (found.limit, found.goodput) = (limit.round(), pool.goodput());
             }

@@ -29,7 +29,7 @@ fn show(size: Size) -> Shown {
 fn line(cv: f64, seeds: &[u64]) -> Line {
     let case = Case { priority: 0.6, ..Case::new(Setting::CHAT, 2.0, cv) };
     let pool = case.play(&Policy::Shipped, seeds);
-    let best = case.priority_alone().best_held(&Policy::held_at, pool.limit_mean(), seeds);
+    let best = case.priority_alone().best_held(&Policy::held_at, pool.limit_mean(), 0.0, seeds);
     let met = |run: &Run| run.count(|ended| ended.tier == Tier::Priority).1 as f64;
     let judged_s = case.scenario(1).judged_s();
     let per_s = pool.runs.iter().map(met).sum::<f64>() / pool.runs.len().max(1) as f64 / judged_s;

@@ -35,7 +35,7 @@ fn show(size: Size) -> Shown {
 /// Both ratios of a case.
 pub(super) fn lines(case: &Case, policy: &Policy, seeds: &[u64]) -> [Line; 2] {
     let pool = case.play(policy, seeds);
-    let best = case.best_held(&Policy::held_at, pool.limit_mean(), seeds);
+    let best = case.best_held(&Policy::held_at, pool.limit_mean(), 0.0, seeds);
     let details = json!({
         "goodput_per_s": pool.goodput(), "goodput_tokens_per_s": pool.goodput_tokens(),
         "limit_mean": pool.limit_mean(), "best_held": best,

@@ -52,7 +52,7 @@ impl Default for QueueBounds {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The service level to keep. `None`: the target for token gaps is learnt (2.5 × the gap of a nearly
-    /// idle replica) and first tokens are wanted within 2 s.
+    /// idle replica, and no less than 75 ms) and first tokens are wanted within 2 s.
     pub slo: Option<Slo>,
     /// How full a replica may be, by tier, when it takes another request: a part of its concurrency limit
     /// and of its KV memory. A closed tier reopens 0.05 lower, the highest at once.
@@ -77,8 +77,9 @@ pub struct Config {
     /// Whether a regular request that has no token yet may be taken back for a waiting priority request.
     /// Needs `aborts_on_disconnect`.
     pub withdraw: bool,
-    /// The largest part of the deployment's places that priority may hold or wait for, 0 … 1; beyond it
-    /// priority requests are served as regular. `None`: no bound.
+    /// The largest part of the deployment's places that priority may hold or wait for, 0 … 1; beyond it priority requests
+    /// of accounts that have at least as much of it as each would have if all had the same are served as regular. Others
+    /// may exceed it, each by as much as that. `None`: no bound.
     pub share_max: Option<f64>,
     /// What long prompts of tiers below the highest are to get at least, as a part (0 … 1) of the share of all requests that
     /// is served. 0: nothing, which serves the most requests, and in an overload hardly any with a long prompt.

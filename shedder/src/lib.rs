@@ -55,7 +55,9 @@ pub use config::{Config, QueueBounds, ReplicaConfig, Slo};
 pub use decision::{Decision, Permit, Reason, Rejection, Short, Verdict};
 pub use machine::Shedder;
 pub use offer::{Failure, Finished, Offer, ReplicaId, RequestId, Scrape, StreamProgress, Uncached};
-pub use snapshot::{AtRest, Counters, QueueSnapshot, ReplicaSnapshot, ShedCounts, Snapshot};
+pub use snapshot::{
+    AtRest, Counters, LengthCounts, Lengths, QueueSnapshot, ReplicaSnapshot, ShedCounts, Snapshot,
+};
 #[cfg(test)]
 mod tests;
 

@@ -93,8 +93,16 @@ pub(crate) struct TierQueue {
     loads: BTreeSet<(u64, u64)>,
     totals: Totals,
     weight: u64,
+    /// Accounts that have something here, waiting or running.
+    present: u32,
     /// The counter that was served last: where accounts join when nothing waits.
     virtual_time: u64,
+}
+
+impl Flow {
+    fn held(&self) -> u32 {
+        self.waiting.requests + self.running
+    }
 }
 
 fn fixed(weight: f64) -> u64 {
@@ -119,6 +127,14 @@ impl TierQueue {
     /// Accounts that wait.
     pub(crate) fn accounts_waiting(&self) -> usize {
         self.turns.len()
+    }
+
+    /// What `account` has here, waiting and running, and what each account that has something here would have if all had as
+    /// much of `all`; the account itself counts in any case.
+    pub(crate) fn held_by(&self, account: u64, all: f64) -> (f64, f64) {
+        let held = self.flows.get(&account).map_or(0, Flow::held);
+        let accounts = self.present + u32::from(held == 0);
+        (f64::from(held), all / f64::from(accounts))
     }
 
     /// Whether something of `account` waits.
@@ -185,6 +201,7 @@ impl TierQueue {
         self.items.insert(place, held);
         self.totals.add(held);
         let Some(flow) = self.flows.get_mut(&place.account) else { return };
+        self.present += u32::from(flow.held() == 0);
         if flow.waiting.requests == 0 {
             self.weight += flow.weight;
         }
@@ -201,6 +218,7 @@ impl TierQueue {
             if flow.waiting.requests == 0 {
                 self.weight = self.weight.saturating_sub(flow.weight);
             }
+            self.present = self.present.saturating_sub(u32::from(flow.held() == 0));
         }
         self.index(place.account);
         Some(held)
@@ -211,6 +229,7 @@ impl TierQueue {
         self.join(account, weight);
         if let Some(flow) = self.flows.get_mut(&account) {
             self.virtual_time = self.virtual_time.max(flow.counter);
+            self.present += u32::from(flow.held() == 0);
             flow.running += 1;
         }
         self.charge(account, i64::from(uncached));
@@ -218,8 +237,9 @@ impl TierQueue {
 
     /// A dispatched request of `account` ended or came back.
     pub(crate) fn end(&mut self, account: u64) {
-        if let Some(flow) = self.flows.get_mut(&account) {
-            flow.running = flow.running.saturating_sub(1);
+        if let Some(flow) = self.flows.get_mut(&account).filter(|flow| flow.running > 0) {
+            flow.running -= 1;
+            self.present = self.present.saturating_sub(u32::from(flow.held() == 0));
         }
     }
 
@@ -384,6 +404,7 @@ mod tests {
 
         assert_eq!(queue.totals(), Totals::default());
         assert!(queue.turns.is_empty() && queue.loads.is_empty());
+        assert_eq!(queue.held_by(1, 10.0), (0.0, 10.0), "nobody is left");
         assert_eq!(queue.weight, 0);
     }
 }

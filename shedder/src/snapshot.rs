@@ -90,6 +90,8 @@ pub struct Counters {
     pub waited: PerTier<u64>,
     /// Requests shed, by tier and reason.
     pub shed: PerTier<ShedCounts>,
+    /// Requests of tiers below the highest by the length of their prompts.
+    pub lengths: Lengths,
     /// Active requests taken back before their first token.
     pub withdrawn: u64,
     /// Requests sent again after a failure, by the retry budget.
@@ -106,6 +108,31 @@ pub struct Counters {
     pub downgraded: u64,
     /// Calls about a request that is not, or no longer, known: 0 unless the caller has a fault.
     pub unknown_ids: u64,
+}
+
+/// Requests by the length of their prompts: long ones are computed alone, because they take longer than one token of a
+/// running answer may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lengths {
+    /// Those that fit beside others.
+    pub short: LengthCounts,
+    /// Those that do not.
+    pub long: LengthCounts,
+}
+
+/// Requests of one length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LengthCounts {
+    /// Came, each time that they came.
+    pub offered: u64,
+    /// Were started, each time.
+    pub started: u64,
+}
+
+impl Lengths {
+    pub(crate) fn of(&mut self, long: bool) -> &mut LengthCounts {
+        if long { &mut self.long } else { &mut self.short }
+    }
 }
 
 /// Shed requests by reason.

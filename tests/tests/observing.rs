@@ -201,6 +201,7 @@ const METRICS: &[(&str, &str)] = &[
     ("tidegate_concurrency_limit", "gauge"),
     ("tidegate_saturation_ratio", "gauge"),
     ("tidegate_shed_total", "counter"),
+    ("tidegate_regular_prompts_total", "counter"),
     ("tidegate_withdrawn_total", "counter"),
     ("tidegate_tokens_total", "counter"),
     ("tidegate_limit_tokens_per_minute", "gauge"),

@@ -69,6 +69,7 @@ fn deployment(one: &Deployment) -> Value {
         "ceilings": one.ceilings,
         "priority_share_max": one.priority_share_max,
         "regular_share_min": one.regular_share_min,
+        "long_prompt_share_min": one.long_prompt_share_min,
         "queue": one.queue,
         "scrape": {
             "interval_ms": millis(one.scrape.interval),

@@ -52,6 +52,20 @@ pub(super) fn read_gauges(gateway: &Gateway, now: Duration) {
                 .absolute(shed.of(reason));
             }
         }
+        let lengths = state.counters.lengths;
+        for (length, counts) in [("short", lengths.short), ("long", lengths.long)] {
+            for (what, count) in [("offered", counts.offered), ("started", counts.started)] {
+                counter!(
+                    "tidegate_regular_prompts_total",
+                    vec![
+                        label("deployment", name),
+                        Label::from_static_parts("length", length),
+                        Label::from_static_parts("what", what),
+                    ]
+                )
+                .absolute(count);
+            }
+        }
         for (tier, depth) in state.queue.iter() {
             gauge!(
                 "tidegate_queue_depth",

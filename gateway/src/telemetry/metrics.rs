@@ -58,6 +58,10 @@ fn describe() {
     describe_histogram!("tidegate_queue_seconds", "Time spent waiting for a place.");
     describe_histogram!("tidegate_gateway_overhead_seconds", "Arrival to dispatch, waiting left out.");
     describe_counter!("tidegate_shed_total", "Requests refused for load.");
+    describe_counter!(
+        "tidegate_regular_prompts_total",
+        "Regular requests offered and started, by length: long prompts take longer than one token may."
+    );
     describe_counter!("tidegate_withdrawn_total", "Requests taken back before their first token.");
     describe_counter!("tidegate_tokens_total", "Tokens as settled, by kind.");
     describe_counter!("tidegate_upstream_errors_total", "Failures of replicas before the first token.");

@@ -200,6 +200,7 @@ fn shedder_config(config: &config::Deployment) -> shedder::Config {
         withdraw: config.withdraw,
         share_max: config.priority_share_max,
         regular_floor: config.regular_share_min,
+        size_share_min: config.long_prompt_share_min,
         ..shedder::Config::default()
     }
 }

@@ -73,7 +73,7 @@ impl Shedder {
         if offer.tier == Tier::Priority {
             self.priority_seen = Some(now);
         }
-        let downgraded = self.counters.downgraded;
+        let before = (self.counters.downgraded, self.counters.lengths, self.size_share);
         let request = self.judge(now, offer);
         let in_time = !(request.until_client && request.wait_until <= now);
         if self.out_of_service(now, offer.needs).is_none() && in_time {
@@ -84,7 +84,7 @@ impl Shedder {
             }
         }
         // Asking is not being served as regular: the offer that follows counts.
-        self.counters.downgraded = downgraded;
+        (self.counters.downgraded, self.counters.lengths, self.size_share) = before;
         None
     }
 
@@ -100,13 +100,15 @@ impl Shedder {
     /// The request as it will be treated: its tier, and when its wait ends.
     fn judge(&mut self, now: Duration, mut offer: Offer) -> Request {
         offer.arrived = offer.arrived.min(now);
-        if offer.tier == Tier::Priority && self.priority_share_is_full(now) {
+        if offer.tier == Tier::Priority && self.exceeds_priority_share(now, offer.account) {
             offer.tier = Tier::Regular;
             self.counters.downgraded += 1;
         }
         self.offers += 1;
         if offer.tier != Tier::Priority {
-            self.size_share.on_offer(self.goes_alone(&offer));
+            let long = self.goes_alone(&offer);
+            self.size_share.on_offer(long);
+            self.counters.lengths.of(long).offered += 1;
         }
         self.lone_account.on_offer(now, offer.account);
         let mut request = Request {
@@ -138,13 +140,17 @@ impl Shedder {
         }
     }
 
-    fn priority_share_is_full(&self, now: Duration) -> bool {
+    /// Whether priority has its share and `account` as much of it as each account that asks for priority: who floods the
+    /// tier is served as regular, and not those beside it.
+    fn exceeds_priority_share(&self, now: Duration, account: u64) -> bool {
         let Some(share) = self.config.share_max else { return false };
         let terms = self.terms(now);
         let serving = self.replicas.iter().filter(|replica| self.serves(replica, now));
         let places: f64 = serving.map(|replica| replica.limit_now(now, terms)).sum();
         let held = self.active.priority + self.queues.priority.totals().requests;
-        f64::from(held) >= (share * places).floor().max(1.0)
+        let most = (share * places).floor().max(1.0);
+        let (own, each) = self.queues.priority.held_by(account, most);
+        f64::from(held) >= most && own >= each.max(1.0)
     }
 
     fn out_of_service(&self, now: Duration, needs: u64) -> Option<Reason> {
@@ -265,7 +271,9 @@ impl Shedder {
     pub(super) fn start(&mut self, now: Duration, id: RequestId, placed: Placed) -> Permit {
         let unseen = self.ttft_target().mul_f64(UNSEEN_OF_TARGET);
         if let Some(request) = self.requests.get(id).filter(|request| request.offer.tier != Tier::Priority) {
-            self.size_share.on_start(self.goes_alone(&request.offer));
+            let long = self.goes_alone(&request.offer);
+            self.size_share.on_start(long);
+            self.counters.lengths.of(long).started += 1;
         }
         let mut permit = Permit { id, replica: placed.replica, tier: Tier::Regular };
         let Some(replica) = self.replicas.iter_mut().find(|replica| replica.id == placed.replica) else {

@@ -44,7 +44,7 @@ impl Count {
 }
 
 /// The share of long prompts below the highest tier.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct SizeShare {
     offered: Count,
     started: Count,

@@ -294,6 +294,21 @@ fn priority_beyond_its_share_is_served_as_regular_and_says_so() {
     assert_eq!(shedder.snapshot(t0).counters.downgraded, 3);
 }
 
+/// One account fills priority's share; another one that asks for little is not served as regular for it.
+#[test]
+fn the_share_of_priority_hits_who_floods_it_and_not_those_beside() {
+    let t0 = ms(0);
+    let mut shedder = shedder(Config { share_max: Some(0.5), ..fixed(20) }, 1);
+    let tier =
+        |shedder: &mut Shedder, account: u64| run(shedder, t0, of_account(account, offer(t0, PRIORITY))).tier;
+
+    let flooder: Vec<_> = (0..12).map(|_| tier(&mut shedder, 1)).collect();
+    assert_eq!(flooder[..10], [PRIORITY; 10]);
+    assert_eq!(flooder[10..], [REGULAR; 2]);
+    assert_eq!([2, 3, 2].map(|account| tier(&mut shedder, account)), [PRIORITY; 3]);
+    assert_eq!(tier(&mut shedder, 1), REGULAR);
+}
+
 #[test]
 fn pressure_takes_capacity_away_and_gives_it_back() {
     let t0 = ms(0);

@@ -53,6 +53,8 @@ pub struct Deployment {
     pub priority_share_max: Option<f64>,
     /// Share of all starts that regular keeps while priority waits.
     pub regular_share_min: f64,
+    /// What long regular prompts get at least, as a part of what all regular requests get.
+    pub long_prompt_share_min: f64,
     /// Bounds of the queue.
     pub queue: Queue,
     /// How the servers' own metrics are read.
@@ -119,12 +121,16 @@ pub(crate) struct DeploymentFile {
     step_tokens: Option<u32>,
     /// Shares of a replica's limit that each tier may fill.
     ceilings: Ceilings,
-    /// Largest share of the limit for priority; above it priority is served, and billed, as regular. Default: none. A tier sold to everybody is worth nothing.
+    /// Largest share of the limit for priority; above it priority of accounts that have more than an equal part of it is served, and billed, as regular. Default: none. A tier sold to everybody is worth nothing.
     #[schemars(range(min = 0.01, max = 1.0))]
     priority_share_max: Option<f64>,
     /// Share of all starts that regular keeps while priority waits. Default 0: priority comes first.
     #[schemars(range(min = 0.0, max = 0.5))]
     regular_share_min: f64,
+    /// What long regular prompts get at least in an overload, as a part of the share of all regular requests that is served. Long is what takes an engine longer than one token may. Default 0.4. 0: short prompts first, which serves up to a tenth more requests at three times the load, and hardly any with a long prompt.
+    #[serde(default = "long_prompt_share_min")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    long_prompt_share_min: f64,
     /// Bounds of the queue.
     queue: Queue,
     /// How the servers' own metrics are read.
@@ -144,6 +150,10 @@ pub(crate) struct DeploymentFile {
     cache_salt: bool,
     /// Which parameters of requests the servers may see.
     parameters: ParametersFile,
+}
+
+fn long_prompt_share_min() -> f64 {
+    0.4
 }
 
 /// What is promised for requests within the capacity.
@@ -205,6 +215,7 @@ impl DeploymentFile {
             ceilings: self.ceilings,
             priority_share_max: self.priority_share_max,
             regular_share_min: self.regular_share_min,
+            long_prompt_share_min: self.long_prompt_share_min,
             queue: self.queue,
             scrape: self.scrape.resolve(self.engine, &at.key("scrape"), resolver),
             timeouts: self.timeouts,

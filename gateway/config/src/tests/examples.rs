@@ -62,6 +62,7 @@ fn the_reference_shows_the_defaults() {
         "queue",
         "timeouts",
         "regular_share_min",
+        "long_prompt_share_min",
         "withdraw",
         "shared_prefixes",
         "dns",

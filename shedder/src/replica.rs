@@ -118,6 +118,8 @@ pub(crate) struct Replica {
     pub(crate) retired: bool,
     pub(crate) active: u32,
     pub(crate) with_token: u32,
+    /// Active requests whose answers come whole.
+    unseen: u32,
     pub(crate) backlog: u64,
     /// When the prompts that were started are computed, at the rate that was learnt: the theoretical arrival time of the
     /// next one.
@@ -172,6 +174,7 @@ impl Replica {
             retired: false,
             active: 0,
             with_token: 0,
+            unseen: 0,
             backlog: 0,
             next_start: now,
             answered_sent: Duration::ZERO,
@@ -347,6 +350,17 @@ impl Replica {
     /// enough for. Starts are spread only where several are under way (GCRA, ITU-T I.371).
     pub(crate) fn bursts(&self, now: Duration, pace_s: f64) -> bool {
         self.lag() > 0.0 && self.next_start.saturating_sub(now).as_secs_f64() > pace_s
+    }
+
+    /// Whether answers run there, as far as known, so that prompts have to be paced for their sake: it makes no difference to
+    /// answers of one token, embeddings or scores how many prompts are computed together.
+    pub(crate) fn has_answers(&self) -> bool {
+        self.with_token + self.unseen > 0
+    }
+
+    /// An active request more, or less, whose answer comes whole.
+    pub(crate) fn on_unseen(&mut self, more: bool) {
+        self.unseen = if more { self.unseen + 1 } else { self.unseen.saturating_sub(1) };
     }
 
     /// Takes a request on.

@@ -316,6 +316,7 @@ impl Shedder {
         replica.absent.on_start(id, offer.needs);
         let first = !std::mem::replace(&mut request.admitted_before, true);
         if is_unseen {
+            replica.on_unseen(true);
             self.unseen.push(unseen_until, id, &self.requests);
         }
         self.counters.admitted[offer.tier] += u64::from(first);

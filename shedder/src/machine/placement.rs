@@ -13,7 +13,7 @@
 //! longer than one token may take, beside those that are only under way (`replica::lag`). An engine computes prompts in the very steps that give running answers their next
 //! token, and a short answer has no later steps to make up for two long ones. What waits here instead loses little: the
 //! engine would compute it in the same order, and here it can still be moved, overtaken or refused. Long prompts, which
-//! no pace fits, go one at a time. See `TRIED.md`: this is worth a tenth more goodput at twice the load, and five of six
+//! no pace fits, go one at a time. Where no answer runs nothing is paced. See `TRIED.md`: this is worth a tenth more goodput at twice the load, and five of six
 //! priority answers that were slow.
 //!
 //! While priority waits for prompts, some replicas are kept free of large regular ones; see `prefill_room`. Whoever is next
@@ -175,13 +175,15 @@ impl Shedder {
         }
         let own = u64::from(uncached);
         let pace = replica.pace(self.tokens_per_chunk);
-        if !replica.is_free(now)
+        let paced = replica.has_answers();
+        if paced
+            && !replica.is_free(now)
             && pace.is_some_and(|pace| replica.queued() + own as f64 > rights.paces * pace)
         {
             return Err(Block::Backlog);
         }
         let pace_s = replica.pace_s(self.tokens_per_chunk);
-        if pace_s.is_some_and(|pace_s| replica.bursts(now, rights.paces * pace_s)) {
+        if paced && pace_s.is_some_and(|pace_s| replica.bursts(now, rights.paces * pace_s)) {
             return Err(Block::Backlog);
         }
         if tier == Tier::Regular

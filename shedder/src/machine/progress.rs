@@ -212,6 +212,9 @@ impl Shedder {
         if let Some(replica) = self.replica_mut(active.replica) {
             replica.end(active.backlog, active.uncached, active.kv, active.token);
             replica.absent.on_end(id, offer.needs);
+            if request.is_unseen() {
+                replica.on_unseen(false);
+            }
             if active.sent.is_some() && visible && !active.token {
                 replica.prefill.on_gone(now, active.uncached);
             }

@@ -152,3 +152,18 @@ fn who_will_not_be_served_is_told_at_once() {
     assert!(at_once > 500, "{at_once} and {after_a_wait}");
     assert!(10 * after_a_wait <= at_once + after_a_wait, "{after_a_wait} of {}", at_once + after_a_wait);
 }
+
+/// Classification: the first token is the last, and no running answer is slowed by prompts that are computed together.
+#[test]
+fn nothing_is_paced_where_no_answer_runs() {
+    let now = ms(1_000);
+    let started = |answers: usize| {
+        let mut shedder = taught(fixed(400), 1);
+        run_many(&mut shedder, now, PRIORITY, answers);
+        (0..10)
+            .filter(|_| matches!(shedder.offer(now, sized(400, offer(now, PRIORITY))), Decision::Admit(_)))
+            .count()
+    };
+    assert_eq!(started(1), 1, "a pace is 500 tokens");
+    assert_eq!(started(0), 10, "four steps of the engine are 8,192");
+}

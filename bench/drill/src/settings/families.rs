@@ -1,6 +1,6 @@
 //! The open world: fleets that behave as real ones do and the engine model by itself does not.
 //!
-//! Each family is the conversations of [`Setting::CHAT`] on engines, or behind a network, with one thing that is different.
+//! Each family but the last is the conversations of [`Setting::CHAT`] on engines, or behind a network, with one thing that is different.
 //! None of this is told to the policy. Load 1 of each is what it bears without any control, found by [`knee`](super::knee) as that of
 //! the other settings.
 //!
@@ -27,10 +27,12 @@
 //! | `no-metrics` | nobody reads engine metrics |
 //! | `small-steps`, `large-steps` | 512 or 8,192 tokens in a step |
 //! | `sixteen` | sixteen replicas |
+//! | `one-token` | answers of one token after prompts of 800: classification |
 
 use engine::behaviour::{Behaviour, Lag, Order, Pause};
 
 use super::Setting;
+use engine::workload::{Size, Workload};
 
 const fn fixed(mean_ms: f64) -> Lag {
     Lag { mean_ms, cv: 0.0 }
@@ -43,7 +45,7 @@ const fn behaving(name: &'static str, knee_per_s: f64, behaviour: Behaviour) -> 
 const PLAIN: Behaviour = Behaviour::PLAIN;
 
 /// All of them, the plain one first.
-pub const FAMILIES: [Setting; 26] = [
+pub const FAMILIES: [Setting; 27] = [
     Setting { name: "plain", ..Setting::CHAT },
     Setting { name: "network-50", knee_per_s: 26.2, network_ms: (50.0, 0.0), ..Setting::CHAT },
     Setting { name: "network-100", knee_per_s: 25.7, network_ms: (100.0, 0.0), ..Setting::CHAT },
@@ -76,6 +78,12 @@ pub const FAMILIES: [Setting; 26] = [
     Setting { name: "small-steps", knee_per_s: 26.2, step_tokens: Some(512), ..Setting::CHAT },
     Setting { name: "large-steps", knee_per_s: 25.4, step_tokens: Some(8_192), ..Setting::CHAT },
     Setting { name: "sixteen", replicas: 16, knee_per_s: 108.5, ..Setting::CHAT },
+    Setting {
+        name: "one-token",
+        workload: Workload::Fixed(Size { prompt_tokens: 800, output_tokens: 1 }),
+        knee_per_s: 67.6,
+        ..Setting::CHAT
+    },
 ];
 
 /// The one of that name.

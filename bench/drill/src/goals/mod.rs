@@ -36,6 +36,7 @@ mod p7;
 mod p8;
 mod p9;
 
+pub mod matrix;
 pub mod table;
 
 pub use grid::{Case, Pool};

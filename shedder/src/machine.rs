@@ -1,9 +1,9 @@
 //! The state machine of one deployment: its state, and what all of its parts need.
 
 mod admit;
+mod aging;
 mod answers;
 mod control;
-mod doubt;
 mod drain;
 mod failures;
 mod headroom;
@@ -13,9 +13,9 @@ mod predict;
 mod prefill_room;
 mod progress;
 mod size_share;
-mod turn;
 mod view;
 mod wait;
+mod wait_correction;
 mod withdraw;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -83,7 +83,7 @@ pub struct Shedder {
     headroom: headroom::Headroom,
     prefill_room: prefill_room::PrefillRoom,
     drain: drain::Drain,
-    doubt: doubt::Doubt,
+    wait_correction: wait_correction::WaitCorrection,
     size_share: size_share::SizeShare,
     /// Requests whose prefill nobody sees, by when it should be over.
     unseen: Due,
@@ -128,7 +128,7 @@ impl Shedder {
             headroom: headroom::Headroom::new(now),
             prefill_room: prefill_room::PrefillRoom::new(now),
             drain: drain::Drain::default(),
-            doubt: doubt::Doubt::new(now),
+            wait_correction: wait_correction::WaitCorrection::new(now),
             size_share: size_share::SizeShare::new(now),
             unseen: Due::new(),
             late: Due::new(),

@@ -1,5 +1,6 @@
 //! Tests of the whole state machine, in virtual time: what they share.
 
+mod aging;
 mod cases;
 mod delays;
 mod engine;
@@ -10,7 +11,6 @@ mod policy;
 mod queue;
 mod reports;
 mod sim;
-mod turns;
 
 use std::time::Duration;
 
@@ -124,6 +124,14 @@ pub(crate) fn taught(config: Config, count: u16) -> Shedder {
         shedder.finish(ms(400), permit.id, &done(1));
     }
     assert!(shedder.snapshot(ms(400)).replicas.iter().all(|replica| replica.prefill_rate == Some(5_000.0)));
+    shedder
+}
+
+/// As [`taught`], with an answer running on each replica, so that prompts are paced.
+pub(crate) fn answering(config: Config, count: u16) -> Shedder {
+    let mut shedder = taught(config, count);
+    run_many(&mut shedder, ms(900), PRIORITY, count.into());
+    assert!(shedder.snapshot(ms(900)).replicas.iter().all(|replica| replica.with_token == 1));
     shedder
 }
 

@@ -51,7 +51,7 @@ impl Shedder {
         self.turned_by = Some(block);
         if let Some((reason, wait)) = self.too_late(now, &request, block) {
             if matches!(reason, Reason::Predicted | Reason::Saturated) {
-                self.doubt.on_told_at_once(offer.tier, self.size_of(&offer));
+                self.wait_correction.on_refused_at_arrival(offer.tier, self.size_of(&offer));
             }
             return Decision::Shed(self.reject(now, &offer, reason, Duration::ZERO, wait));
         }

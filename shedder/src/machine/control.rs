@@ -20,7 +20,7 @@ impl Shedder {
     /// O(requests + harvest).
     pub fn tick(&mut self, now: Duration, harvest: &[StreamProgress]) {
         self.headroom.step(now);
-        self.doubt.step(now);
+        self.wait_correction.step(now);
         self.size_share.step(now, self.config.size_share_min);
         self.prefill_room.step(now, self.pressed(now));
         let waits = |tier: Tier| !self.queues[tier].is_empty() && self.blocked[tier] == Some(Block::Backlog);

@@ -17,7 +17,7 @@
 //! priority answers that were slow.
 //!
 //! While priority waits for prompts, some replicas are kept free of large regular ones; see `prefill_room`. Whoever is next
-//! and has waited for long may do more; see `turn`.
+//! and has waited for long may do more; see `aging`.
 //!
 //! What failed quickly is counted as if it were still there (`replica::ghosts`), or the replica that fails fastest would
 //! get everything. A replica that lacks what a request needs gets one such request when it is due to be tried, and none
@@ -31,8 +31,8 @@
 use std::time::Duration;
 
 use super::Shedder;
+use super::aging::Rights;
 use super::predict::LARGE;
-use super::turn::Rights;
 use crate::offer::{Offer, ReplicaId};
 use crate::replica::absent::Supply;
 use crate::replica::health::Service;

@@ -8,7 +8,7 @@
 //! The sums are over the replicas in service. Ahead of a request is everything of a higher tier, what its
 //! own account has waiting, and of every other account of its tier no more than its fair share meanwhile:
 //! an account is not refused for a queue that another one filled. The request's own prefill is not waiting. Both sums are
-//! multiplied by how much longer waits have turned out than predicted (`doubt`).
+//! multiplied by how much longer waits have turned out than predicted (`wait_correction`).
 //! Requests of higher tiers that come meanwhile are served first: half of the prompt tokens that they brought in the
 //! last second is taken off the rate, and at least a fifth of it is left. (All of it would be right in an overload that
 //! lasts, and refuse in every burst what can still be served; see `TRIED.md`.)
@@ -19,7 +19,7 @@
 use std::time::Duration;
 
 use super::admit::seconds;
-use super::doubt::Size;
+use super::wait_correction::Size;
 use super::{CAME_SPAN, Shedder};
 use crate::decision::Reason;
 use crate::offer::Offer;
@@ -99,8 +99,8 @@ impl Shedder {
 
     fn prediction(&self, now: Duration, offer: &Offer, block: Option<Block>) -> Prediction {
         let (tokens, requests) = self.ahead_of(offer);
-        let doubt = self.doubt.factor(offer.tier, self.size_of(offer));
-        let tokens = doubt * tokens as f64;
+        let correction = self.wait_correction.factor(offer.tier, self.size_of(offer));
+        let tokens = correction * tokens as f64;
         let mut serving = self.replicas.iter().filter(|replica| self.serves(replica, now));
         if requests == 0 && serving.any(|replica| replica.active == 0) {
             return Prediction { tokens: Some(0.0), places: None };
@@ -112,7 +112,7 @@ impl Shedder {
             None => self.drain.rate().map(|rate| tokens / self.left_by_higher(now, offer.tier, rate)),
         };
         let by_places =
-            (short && requests > 0).then(|| doubt * requests as f64 / self.start_rate(now).max(1e-3));
+            (short && requests > 0).then(|| correction * requests as f64 / self.start_rate(now).max(1e-3));
         Prediction { tokens: by_tokens, places: by_places }
     }
 

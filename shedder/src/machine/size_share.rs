@@ -2,7 +2,7 @@
 //!
 //! Small prompts fit beside others and cost little, so serving them first serves the most requests, and in an overload
 //! hardly anybody with a long prompt. What long prompts get is measured, as the part of them that started against the part of
-//! all, and how long they may be overtaken (`turn`) follows it:
+//! all, and how long they may be overtaken (`aging`) follows it:
 //!
 //! ```text
 //! started long / offered long  <  share · (started / offered):   overtaken for · 0.9, every 500 ms

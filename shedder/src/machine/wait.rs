@@ -36,7 +36,7 @@ impl Shedder {
         let request = *request;
         let tier = request.offer.tier;
         self.counters.waited[tier] += u64::from(first);
-        self.doubt.on_wait(tier);
+        self.wait_correction.on_wait(tier);
         self.deadlines.insert((request.wait_until, id));
         self.queues[tier].push(request.place(), request.offer.weight, request.held(id));
     }
@@ -57,7 +57,7 @@ impl Shedder {
         if let Some(request) = self.requests.remove(id) {
             self.note_waited(request.offer.tier, self.ttft_target());
             if reason == Reason::QueueTimeout {
-                self.doubt.on_waited_in_vain(request.offer.tier, self.size_of(&request.offer));
+                self.wait_correction.on_queue_timeout(request.offer.tier, self.size_of(&request.offer));
             }
             let wait = (reason != Reason::Draining).then(|| self.predict_wait(now, &request.offer));
             let wait = wait.filter(|&wait| wait < Duration::MAX);

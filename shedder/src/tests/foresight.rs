@@ -8,7 +8,7 @@ use crate::Decision;
 fn a_regular_request_is_told_sooner_while_priority_keeps_coming() {
     let now = ms(2_000);
     let predicted = |busy: bool| {
-        let mut shedder = taught(fixed(50), 1);
+        let mut shedder = answering(fixed(50), 1);
         if busy {
             for _ in 0..40 {
                 run(&mut shedder, now, sized(100, offer(now, PRIORITY)));
@@ -64,7 +64,7 @@ fn without_a_prefill_rate_the_pace_of_the_queue_predicts() {
 #[test]
 fn after_long_waits_of_priority_a_replica_is_kept_free_of_large_regular_prompts() {
     let started = |waited: bool| {
-        let mut shedder = taught(fixed(50), 2);
+        let mut shedder = answering(fixed(50), 2);
         let mut now = ms(1_000);
         let blockers: Vec<Permit> =
             (0..2).map(|_| permit(shedder.offer(now, sized(4_000, offer(now, PRIORITY))))).collect();

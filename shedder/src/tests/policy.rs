@@ -174,8 +174,8 @@ fn regular_gives_way_further_while_priority_waits_for_places() {
 /// 5,000 tokens per second and 100 ms per token: 500 tokens at a time, and a longer prompt alone.
 #[test]
 fn prompts_are_paced_so_that_running_answers_get_their_tokens_in_time() {
-    let now = ms(500);
-    let mut shedder = taught(fixed(50), 1);
+    let now = ms(1_000);
+    let mut shedder = answering(fixed(50), 1);
     let first = permit(shedder.offer(now, sized(300, offer(now, REGULAR))));
     let second = permit(shedder.offer(now, sized(200, offer(now, REGULAR))));
 

@@ -6,16 +6,16 @@
 //! of its wait had better been refused at the door; so:
 //!
 //! ```text
-//! refused after its whole wait:   doubt · 1.2
-//! refused at arrival:             doubt · 1.2^(−1/32), at least 1
-//! always:                         doubt → 1, by half in 21 s while somebody waits, in 0.7 s when nobody does
+//! refused after its whole wait:   correction · 1.2
+//! refused at arrival:             correction · 1.2^(−1/32), at least 1
+//! always:                         correction → 1, by half in 21 s while somebody waits, in 0.7 s when nobody does
 //! ```
 //!
 //! and the predicted wait of what is ahead is multiplied by it. At rest one of 33 refusals comes after a wait, one of about
 //! 20 with what is forgotten meanwhile, and all others at once: the same balance of two steps that finds a quantile by
 //! stochastic approximation (Robbins and Monro 1951).
 //! Large prompts (over half a pace) and small ones have a factor of their own, and so has each tier below the highest;
-//! priority is never doubted.
+//! the wait of priority is never corrected.
 //!
 //! The factor multiplies what is ahead of a request and nothing else: in front of an empty queue nobody is refused by it.
 
@@ -56,14 +56,14 @@ impl Factors {
 
 /// The factors of one deployment.
 #[derive(Debug, Clone)]
-pub(super) struct Doubt {
+pub(super) struct WaitCorrection {
     factors: PerTier<Factors>,
     /// Since the last step somebody had to wait.
     waited: bool,
     stepped: Duration,
 }
 
-impl Doubt {
+impl WaitCorrection {
     pub(super) fn new(now: Duration) -> Self {
         Self {
             factors: PerTier::from_fn(|_| Factors { small: 1.0, large: 1.0 }),
@@ -82,7 +82,7 @@ impl Doubt {
     }
 
     /// A request was refused after its whole wait.
-    pub(super) fn on_waited_in_vain(&mut self, tier: Tier, size: Size) {
+    pub(super) fn on_queue_timeout(&mut self, tier: Tier, size: Size) {
         if tier != Tier::Priority {
             let factor = self.factors[tier].of(size);
             *factor = (*factor * UP).min(MOST);
@@ -90,7 +90,7 @@ impl Doubt {
     }
 
     /// A request was refused at arrival, by prediction.
-    pub(super) fn on_told_at_once(&mut self, tier: Tier, size: Size) {
+    pub(super) fn on_refused_at_arrival(&mut self, tier: Tier, size: Size) {
         let factor = self.factors[tier].of(size);
         *factor = (*factor * UP.powf(-1.0 / AT_ARRIVAL)).max(1.0);
     }
@@ -123,13 +123,13 @@ mod tests {
 
     /// Requests are refused at once when the factor is at least this, and else after their wait.
     fn late_of_a_thousand(needed: f64) -> u32 {
-        let mut doubt = Doubt::new(Duration::ZERO);
+        let mut correction = WaitCorrection::new(Duration::ZERO);
         let mut late = 0;
         for n in 0..2_000 {
-            if doubt.factor(Tier::Regular, Size::Small) >= needed {
-                doubt.on_told_at_once(Tier::Regular, Size::Small);
+            if correction.factor(Tier::Regular, Size::Small) >= needed {
+                correction.on_refused_at_arrival(Tier::Regular, Size::Small);
             } else {
-                doubt.on_waited_in_vain(Tier::Regular, Size::Small);
+                correction.on_queue_timeout(Tier::Regular, Size::Small);
                 late += u32::from(n >= 1_000);
             }
         }
@@ -146,27 +146,27 @@ mod tests {
 
     #[test]
     fn each_size_and_tier_has_its_own_and_priority_none() {
-        let mut doubt = Doubt::new(Duration::ZERO);
-        (0..5).for_each(|_| doubt.on_waited_in_vain(Tier::Regular, Size::Large));
-        (0..5).for_each(|_| doubt.on_waited_in_vain(Tier::Priority, Size::Large));
+        let mut correction = WaitCorrection::new(Duration::ZERO);
+        (0..5).for_each(|_| correction.on_queue_timeout(Tier::Regular, Size::Large));
+        (0..5).for_each(|_| correction.on_queue_timeout(Tier::Priority, Size::Large));
 
-        assert!(doubt.factor(Tier::Regular, Size::Large) > 2.0);
-        assert_eq!(doubt.factor(Tier::Regular, Size::Small), 1.0);
-        assert_eq!(doubt.factor(Tier::Priority, Size::Large), 1.0);
+        assert!(correction.factor(Tier::Regular, Size::Large) > 2.0);
+        assert_eq!(correction.factor(Tier::Regular, Size::Small), 1.0);
+        assert_eq!(correction.factor(Tier::Priority, Size::Large), 1.0);
     }
 
     #[test]
     fn it_is_forgotten_when_the_load_is_over() {
-        let mut doubt = Doubt::new(Duration::ZERO);
-        (0..100).for_each(|_| doubt.on_waited_in_vain(Tier::Regular, Size::Small));
-        assert_eq!(doubt.factor(Tier::Regular, Size::Small), MOST);
+        let mut correction = WaitCorrection::new(Duration::ZERO);
+        (0..100).for_each(|_| correction.on_queue_timeout(Tier::Regular, Size::Small));
+        assert_eq!(correction.factor(Tier::Regular, Size::Small), MOST);
 
         for n in 1..=20 {
-            doubt.on_wait(Tier::Regular);
-            doubt.step(Duration::from_millis(500 * n));
+            correction.on_wait(Tier::Regular);
+            correction.step(Duration::from_millis(500 * n));
         }
-        assert!(doubt.factor(Tier::Regular, Size::Small) > 25.0);
-        (21..=80).for_each(|n| doubt.step(Duration::from_millis(500 * n)));
-        assert!(doubt.factor(Tier::Regular, Size::Small) < 1.05);
+        assert!(correction.factor(Tier::Regular, Size::Small) > 25.0);
+        (21..=80).for_each(|n| correction.step(Duration::from_millis(500 * n)));
+        assert!(correction.factor(Tier::Regular, Size::Small) < 1.05);
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 /// Two replicas at 5,000 tokens per second with small prompts of many accounts going by, and a large one four times a
 /// second: how many of sixty large ones start.
 fn large_that_start(size_share_min: f64) -> usize {
-    let mut shedder = taught(Config { size_share_min, ..fixed(400) }, 2);
+    let mut shedder = answering(Config { size_share_min, ..fixed(400) }, 2);
     let (mut running, mut large, mut began) = (Vec::<(u64, Permit)>::new(), Vec::new(), 0);
     for at in (1_000..16_000).step_by(10) {
         let now = ms(at);
@@ -56,7 +56,7 @@ fn small_prompts_overtake_large_ones_only_as_far_as_those_get_their_share() {
 /// Only the next may keep a replica free: who has many large prompts waiting does not close the fleet to others.
 #[test]
 fn an_account_with_many_large_prompts_does_not_keep_others_out() {
-    let mut shedder = taught(fixed(400), 4);
+    let mut shedder = answering(fixed(400), 4);
     let now = ms(1_000);
     let running: Vec<Permit> = (0..4)
         .map(|_| {
@@ -86,7 +86,7 @@ fn an_account_with_many_large_prompts_does_not_keep_others_out() {
 /// At first a prompt that would make a pace longer waits; shortly before it would be refused it does not.
 #[test]
 fn priority_that_is_about_to_be_refused_may_make_answers_slower() {
-    let mut shedder = taught(fixed(400), 1);
+    let mut shedder = answering(fixed(400), 1);
     let now = ms(1_000);
     let long = permit(shedder.offer(now, sized(600, offer(now, PRIORITY))));
     shedder.dispatched(now, long.id);
@@ -116,7 +116,7 @@ fn priority_that_is_about_to_be_refused_may_exceed_n_but_not_slots() {
 /// Regular traffic of three times what the fleet computes, for a minute: refusals, and those of them that came late.
 #[test]
 fn who_will_not_be_served_is_told_at_once() {
-    let mut shedder = taught(fixed(4_000), 2);
+    let mut shedder = answering(fixed(4_000), 2);
     let mut running: Vec<(u64, Permit)> = Vec::new();
     let (mut at_once, mut after_a_wait) = (0, 0);
     for at in (1_000..61_000).step_by(10) {

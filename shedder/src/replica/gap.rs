@@ -49,6 +49,9 @@ const STEP: Duration = Duration::from_millis(500);
 /// About 1.5 s. Slower overshoots (priority loses short answers), faster follows single long prompts.
 const SMOOTHING: f64 = 0.3;
 const SAMPLES_MIN: u32 = 5;
+/// A step counts as so many times the target at most: what stops every stream for longer, a prompt or a pause, would not be
+/// shorter with fewer of them.
+const RATIO_MAX: f64 = 2.0;
 /// The part of what an idle engine leaves of the target. Below all of it, so that the mean of a short answer stays in time
 /// too: an answer of ten tokens has seen few steps, and some of them were full of prompts.
 const TARGET_OF_REST: f64 = 0.8;
@@ -65,7 +68,7 @@ const SHRINK: f64 = 0.90;
 const SHRINK_STRETCHED: f64 = 0.98;
 /// Gaps are those of the requests that run; N is not lowered further for them before they are fewer.
 const SHRINK_OF_ACTIVE: f64 = 0.9;
-/// The part of the way back to the start that a replica goes in a step when its limit is not needed.
+/// The part of the way back to the start that a replica goes in a step when nothing is heard of it.
 const BACK: f64 = 0.05;
 const SILENCE: Duration = Duration::from_secs(10);
 const LOSS_EVERY: Duration = Duration::from_secs(2);
@@ -277,8 +280,6 @@ impl GapLimit {
             let busy = f64::from(self.used) > 0.7 * self.limit;
             if busy || self.wanted {
                 self.limit += self.plateau.slowed(now, self.limit, 0.01 * self.limit + 0.5);
-            } else {
-                self.limit += BACK * (self.start - self.limit).max(0.0);
             }
         }
     }
@@ -312,7 +313,7 @@ impl GapLimit {
             let shown = self.gap.unwrap_or(gap);
             self.gap = Some(shown + 0.2 * (gap - shown));
             if let Some(target) = target {
-                self.mean += SMOOTHING * (gap / target - self.mean);
+                self.mean += SMOOTHING * ((gap / target).min(RATIO_MAX) - self.mean);
                 sampled = true;
             }
             self.gaps = Samples::default();

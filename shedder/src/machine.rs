@@ -225,7 +225,9 @@ impl Shedder {
         let refused = self.refused[tier].sum(now);
         self.refused[tier].count(now, 1);
         self.counters.shed[tier].count(reason);
-        let wait = predicted.unwrap_or(Duration::ZERO);
+        // By what makes waits longer than predicted a client need not wait longer for its next try.
+        let correction = self.wait_correction.factor(tier, self.size_of(offer));
+        let wait = predicted.unwrap_or(Duration::ZERO).div_f64(correction);
         let absent = reason == Reason::NoReplica && offer.needs != 0 && self.is_absent(now, offer.needs);
         let queued =
             Tier::ALL.iter().filter(|&&t| t <= tier).map(|&t| self.queues[t].totals().requests).sum();

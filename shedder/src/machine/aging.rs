@@ -11,9 +11,9 @@
 //!                                         N    · (1 + 0.2 · (waited / longest wait)^4)
 //! ```
 //!
-//! The part is 0.25 for priority. For all others it follows what long prompts get (`size_share`). Only the next request of a tier has
-//! this right, so an account with many that wait has no more of it than another. Where one replica serves nothing is kept:
-//! keeping it would stop everybody.
+//! The part is 0.25 for priority. For all others it follows what long prompts get (`size_share`). Only the next request of
+//! a tier has this right, so an account with many that wait has no more of it than another. Where one replica serves nothing
+//! is kept: keeping it would stop everybody.
 //!
 //! A priority request that is about to be refused makes some answers a little slower instead of going away: pace and N are
 //! set so that *short* answers stay in time, and a token that is late costs less than a request that is refused. Slots that
@@ -48,9 +48,10 @@ pub(super) struct Rights {
 }
 
 impl Shedder {
-    /// The rights of `request`, served by those of `tier`.
-    pub(super) fn rights(&self, now: Duration, request: &Request, tier: Tier) -> Rights {
-        let first = self.first_of(request.offer.tier).is_some_and(|first| first.seq == request.seq);
+    /// The rights of `request`.
+    pub(super) fn rights(&self, now: Duration, request: &Request) -> Rights {
+        let tier = request.offer.tier;
+        let first = self.first_of(tier).is_some_and(|first| first.seq == request.seq);
         let urgency =
             if tier == Tier::Priority { self.part_waited(now, request).powi(LATE_IN_THE_WAIT) } else { 0.0 };
         Rights {

@@ -10,11 +10,11 @@
 //! computed it first: once that replica is fuller by what the prompt is worth, another one learns it too.
 //!
 //! Prompts are paced: while one is being computed, another starts there only if both together take the replica no
-//! longer than one token may take, beside those that are only under way (`replica::lag`). An engine computes prompts in the very steps that give running answers their next
-//! token, and a short answer has no later steps to make up for two long ones. What waits here instead loses little: the
-//! engine would compute it in the same order, and here it can still be moved, overtaken or refused. Long prompts, which
-//! no pace fits, go one at a time. Where no answer runs nothing is paced. See `TRIED.md`: this is worth a tenth more goodput at twice the load, and five of six
-//! priority answers that were slow.
+//! longer than one token may take, beside those that are only under way (`replica::lag`). An engine computes prompts in the
+//! very steps that give running answers their next token, and a short answer has no later steps to make up for two long
+//! ones. What waits here instead loses little: the engine would compute it in the same order, and here it can still be
+//! moved, overtaken or refused. Long prompts, which no pace fits, go one at a time. Where no answer runs nothing is paced.
+//! See `TRIED.md`: this is worth a tenth more goodput at twice the load, and five of six priority answers that were slow.
 //!
 //! While priority waits for prompts, some replicas are kept free of large regular ones; see `prefill_room`. Whoever is next
 //! and has waited for long may do more; see `aging`.
@@ -74,7 +74,7 @@ impl Shedder {
         let terms = self.terms(now);
         let guess = self.mean_rate(now).unwrap_or(RATE_GUESS);
         let kept = self.kept_from(now, request);
-        let rights = self.rights(now, request, tier);
+        let rights = self.rights(now, request);
         let mut best: Option<(f64, Placed)> = None;
         let (mut blocked, mut restricted) = (Block::NoReplica, false);
         for replica in &self.replicas {

@@ -81,6 +81,16 @@ pub struct Client {
     pub patience: Option<Duration>,
 }
 
+/// Accounts that send by themselves: few of them make most of the load, and each has bursts and lengths of its own, as
+/// clients of real services do (ServeGen, arXiv 2505.09999).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Senders {
+    /// Coefficient of variation of the time between two requests of one account.
+    pub cv: f64,
+    /// How much the prompts of one account are longer than those of another: standard deviation of the logarithm.
+    pub length_spread: f64,
+}
+
 /// A stream of requests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
@@ -88,6 +98,8 @@ pub struct Source {
     pub rate_per_s: f64,
     /// Coefficient of variation of the time between two.
     pub cv: f64,
+    /// Each account sends by itself; `cv` says nothing then.
+    pub senders: Option<Senders>,
     /// From then on so many times the rate; in order of time.
     pub steps: Vec<(Duration, f64)>,
     /// Whose they are.
@@ -181,6 +193,23 @@ impl Source {
         let factor =
             self.steps.iter().rev().find(|(from, _)| *from <= now).map_or(1.0, |(_, factor)| *factor);
         self.rate_per_s * factor
+    }
+
+    /// The moment by which `ahead` of time at the source's own rate has passed since `from`: sooner while its rate is
+    /// raised, never while it is nothing for ever.
+    #[must_use]
+    pub fn after(&self, from: Duration, ahead: Duration) -> Option<Duration> {
+        let (mut at, mut left) = (from, ahead.as_secs_f64());
+        loop {
+            let factor = self.rate_at(at) / self.rate_per_s;
+            let until = self.steps.iter().map(|(step, _)| *step).find(|step| *step > at);
+            let passes = until.map_or(f64::INFINITY, |until| (until - at).as_secs_f64() * factor);
+            if passes >= left && factor > 0.0 {
+                return Duration::try_from_secs_f64(left / factor).ok().and_then(|more| at.checked_add(more));
+            }
+            left -= passes;
+            at = until?;
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::play::play;
 use crate::policy::Policy;
-use crate::scenario::{Accounts, Client, Incident, Prefixes, Scenario, Slo, Source};
+use crate::scenario::{Accounts, Client, Incident, Prefixes, Scenario, Senders, Slo, Source};
 use engine::behaviour::Behaviour;
 use engine::profile::{LLAMA_8B_A100, PROFILES, Profile};
 use engine::workload::{Size, Workload};
@@ -49,6 +49,8 @@ pub struct Setting {
     pub network_ms: (f64, f64),
     /// Percent of the profile's speed, replica by replica, over and over; empty: all at 100.
     pub speeds: &'static [u16],
+    /// Accounts that send by themselves.
+    pub senders: Option<Senders>,
     /// Whether the gateway reads engine metrics.
     pub scraped: bool,
     /// Most tokens computed in one step, where they differ from the profile's.
@@ -73,6 +75,7 @@ impl Setting {
         behaviour: Behaviour::PLAIN,
         network_ms: (0.5, 0.0),
         speeds: &[],
+        senders: None,
         scraped: true,
         step_tokens: None,
     };
@@ -162,6 +165,7 @@ impl Setting {
         Source {
             rate_per_s: load * self.knee_per_s,
             cv: 1.0,
+            senders: self.senders,
             steps: Vec::new(),
             accounts: Accounts { first: 0, count: self.accounts, zipf: 1.0 },
             priority: 0.3,

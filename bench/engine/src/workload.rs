@@ -112,6 +112,11 @@ fn quantile(points: &[(f64, f64)], u: f64) -> f64 {
     from.1
 }
 
+/// A factor whose logarithm has the mean 0 and this standard deviation.
+pub fn spread(rng: &mut impl Rng, sigma: f64) -> f64 {
+    lognormal(rng, 0.0, sigma, f64::INFINITY)
+}
+
 fn lognormal(rng: &mut impl Rng, mu: f64, sigma: f64, max: f64) -> f64 {
     (mu + sigma * normal(rng)).exp().min(max)
 }

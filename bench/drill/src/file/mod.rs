@@ -197,6 +197,8 @@ pub struct TrafficFile {
     /// Coefficient of variation of the time between two: 0 a metronome, 1 independent customers, 3 bursts. Default 1.
     #[schemars(range(min = 0, max = 20))]
     pub cv: Option<f64>,
+    /// Each account sends by itself, in bursts and lengths of its own; `zipf` of the accounts says how much of the load each makes. Not with `cv` or a trace.
+    pub each_account: Option<EachAccountFile>,
     /// How the rate moves, in order of time.
     #[schemars(length(max = 1000))]
     pub load: Vec<LoadFile>,
@@ -218,6 +220,18 @@ pub struct TrafficFile {
     /// Clients leave when no token came for so long, seconds. Default: they wait.
     #[schemars(range(min = 0.01, max = 3600))]
     pub patience_s: Option<f64>,
+}
+
+/// How accounts that send by themselves do so.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EachAccountFile {
+    /// Coefficient of variation of the time between two requests of one account. Default 4.
+    #[schemars(range(min = 0, max = 20))]
+    pub cv: Option<f64>,
+    /// How much the prompts of accounts differ in length: standard deviation of the logarithm of a factor of each account. Default 0.5: two of three accounts between 0.6 and 1.6 times as long.
+    #[schemars(range(min = 0, max = 3))]
+    pub length_spread: Option<f64>,
 }
 
 /// A change of rate: a step, a ramp (`over_s`) or a burst (`for_s`).

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::resolve::{Resolver, Step};
 use super::{DrillFile, FormatFile, LoadFile, PromptsFile, TraceFile, TrafficFile};
 use crate::scenario::trace::{self, Format, Trace};
-use crate::scenario::{Accounts, Client, Prefixes, Retry, Source};
+use crate::scenario::{Accounts, Client, Prefixes, Retry, Senders, Source};
 use crate::script::Group;
 use engine::workload::Workload;
 
@@ -77,6 +77,13 @@ fn source(file: &TrafficFile, at: &[Step; 2], context: u32, resolver: &mut Resol
     } else if file.rate_per_s.is_none() {
         resolver.fault(at, "needs rate_per_s (requests per second) or a trace");
     }
+    if file.each_account.is_some() {
+        for (name, given) in [("cv", file.cv.is_some()), ("trace", file.trace.is_some())] {
+            if given {
+                resolver.fault(&key(name), "`each_account` says when requests come; remove one of the two");
+            }
+        }
+    }
     let workload = file.workload.as_deref().unwrap_or("azure");
     let workload = workload.parse().unwrap_or_else(|error| {
         resolver.fault(&key("workload"), format!("{error}"));
@@ -92,6 +99,10 @@ fn source(file: &TrafficFile, at: &[Step; 2], context: u32, resolver: &mut Resol
     Source {
         rate_per_s: file.rate_per_s.unwrap_or(0.0),
         cv: file.cv.unwrap_or(1.0),
+        senders: file.each_account.as_ref().map(|each| Senders {
+            cv: each.cv.unwrap_or(4.0),
+            length_spread: each.length_spread.unwrap_or(0.5),
+        }),
         steps: steps(&file.load, at, resolver),
         accounts: group(file, trace.as_ref(), at, resolver),
         priority: file.priority.unwrap_or(0.0),

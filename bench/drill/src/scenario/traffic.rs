@@ -4,7 +4,8 @@
 //! request depends on what became of those before it (but for conversations, which continue what was *asked*, whether
 //! it was answered or not). Policies are therefore compared on the same requests.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -12,11 +13,43 @@ use rand::{Rng, SeedableRng};
 use shedder::Tier;
 
 use super::trace::Trace;
-use super::{Prefixes, Scenario, Source};
+use super::{Prefixes, Scenario, Senders, Source};
 use engine::workload::{Arrivals, Size, Workload};
 
 /// Conversations that an account may continue.
 const OPEN_CONVERSATIONS: usize = 8;
+
+/// When each account that sends by itself does so next, and how long its prompts are.
+#[derive(Debug)]
+struct Each {
+    senders: Senders,
+    /// Time in seconds at the source's rate without its steps, and the account's index.
+    next: BinaryHeap<Reverse<(Duration, usize)>>,
+    lengths: Vec<f64>,
+    /// How far the source's own time has gone at `at`.
+    gone: Duration,
+}
+
+impl Each {
+    /// The first requests come within a gap of the beginning.
+    fn new(senders: Senders, source: &Source, shares: &[f64], rng: &mut SmallRng) -> Self {
+        let next = (0..shares.len()).map(|index| {
+            let gap = arrivals(senders, source, shares, index).gap(rng);
+            Reverse((gap.mul_f64(rng.random::<f64>()), index))
+        });
+        let next = next.collect();
+        let lengths = shares.iter().map(|_| engine::workload::spread(rng, senders.length_spread)).collect();
+        Self { senders, next, lengths, gone: Duration::ZERO }
+    }
+}
+
+/// Those of one account at the source's rate.
+fn arrivals(senders: Senders, source: &Source, shares: &[f64], index: usize) -> Arrivals {
+    let before = index.checked_sub(1).and_then(|before| shares.get(before)).copied().unwrap_or(0.0);
+    let (own, all) =
+        (shares.get(index).copied().unwrap_or(0.0) - before, shares.last().copied().unwrap_or(1.0));
+    Arrivals { rate_per_s: (source.rate_per_s * own / all).max(1e-9), cv: senders.cv }
+}
 
 /// One request as its client sends it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,6 +80,7 @@ pub struct Stream {
     shares: Vec<f64>,
     pool: Vec<Size>,
     conversations: BTreeMap<u32, Vec<(u64, u32)>>,
+    each: Option<Each>,
     begun: u64,
     /// The next request of the trace.
     recorded: usize,
@@ -71,7 +105,8 @@ impl Stream {
             sum += f64::from(k).powf(-source.accounts.zipf);
             sum
         });
-        let shares = shares.collect();
+        let shares: Vec<f64> = shares.collect();
+        let each = source.senders.map(|senders| Each::new(senders, source, &shares, &mut rng));
         let prompts = if let Prefixes::Pool { prompts } = source.prefixes { prompts.max(1) } else { 0 };
         let pool = (0..prompts).map(|_| draw(source, &mut rng)).collect();
         Self {
@@ -81,6 +116,7 @@ impl Stream {
             shares,
             pool,
             conversations: BTreeMap::new(),
+            each,
             begun: 0,
             recorded: 0,
             at: Duration::ZERO,
@@ -100,6 +136,10 @@ impl Stream {
     fn prompt(&mut self, account: u32) -> (Size, Option<(u64, u32)>) {
         let family = |member: u64| u64::from(self.number) << 48 | member;
         let size = draw(&self.source, &mut self.rng);
+        let index = account.saturating_sub(self.source.accounts.first) as usize;
+        let longer = self.each.as_ref().and_then(|each| each.lengths.get(index)).copied().unwrap_or(1.0);
+        let prompt_tokens = (f64::from(size.prompt_tokens) * longer) as u32;
+        let size = fit(Size { prompt_tokens, ..size }, self.source.context);
         match self.source.prefixes {
             Prefixes::None => (size, None),
             Prefixes::System { groups, tokens } => {
@@ -115,6 +155,18 @@ impl Stream {
             }
             Prefixes::Conversations { continued } => self.turn(account, continued, size),
         }
+    }
+
+    /// When the next account that sends by itself does so, and which it is.
+    fn next_of_each(&mut self) -> Option<u32> {
+        let each = self.each.as_mut()?;
+        let Reverse((moment, index)) = each.next.pop()?;
+        let ahead = moment.saturating_sub(each.gone);
+        each.gone = moment;
+        let gap = arrivals(each.senders, &self.source, &self.shares, index).gap(&mut self.rng);
+        each.next.push(Reverse((moment.saturating_add(gap), index)));
+        self.at = self.source.after(self.at, ahead)?;
+        Some(index as u32)
     }
 
     /// The next request of the source's trace. What the trace does not say is drawn.
@@ -161,6 +213,10 @@ impl Iterator for Stream {
         if let Some(trace) = self.source.trace.clone() {
             return self.next_recorded(&trace);
         }
+        if self.each.is_some() {
+            let index = self.next_of_each().filter(|_| self.at < self.end)?;
+            return Some(self.ask(self.source.accounts.first + index));
+        }
         // A rate of nothing begins again with the next step of the source.
         while self.source.rate_at(self.at) <= 0.0 {
             self.at = self.source.steps.iter().map(|(from, _)| *from).find(|from| *from > self.at)?;
@@ -171,11 +227,18 @@ impl Iterator for Stream {
             return None;
         }
         let account = self.account();
+        Some(self.ask(account))
+    }
+}
+
+impl Stream {
+    /// A request of `account`, now.
+    fn ask(&mut self, account: u32) -> Ask {
         let tier =
             if self.rng.random::<f64>() < self.source.priority { Tier::Priority } else { Tier::Regular };
         let streaming = self.rng.random::<f64>() < self.source.streaming;
         let (size, prefix) = self.prompt(account);
-        Some(Ask { at: self.at, source: self.number, account, tier, streaming, size, prefix })
+        Ask { at: self.at, source: self.number, account, tier, streaming, size, prefix }
     }
 }
 
@@ -257,5 +320,49 @@ mod tests {
             continued += u32::from(before > 0);
         }
         assert!(f64::from(continued) > 0.6 * asks.len() as f64, "{continued} of {}", asks.len());
+    }
+
+    /// Ten accounts that send by themselves, twice as much in the second half.
+    fn sent_by_each() -> Vec<Ask> {
+        let senders = Some(Senders { cv: 4.0, length_spread: 1.0 });
+        let mut scenario =
+            Setting { senders, accounts: 10, end_s: 2_000, ..Setting::CHAT }.scenario(7, 0.4, 1.0);
+        scenario.sources.iter_mut().for_each(|source| {
+            source.steps = vec![(Duration::from_secs(1_000), 2.0)];
+        });
+        asks(&scenario)
+    }
+
+    #[test]
+    fn accounts_that_send_by_themselves_keep_the_rate_and_its_steps() {
+        let asks = sent_by_each();
+        let before = asks.iter().filter(|ask| ask.at < Duration::from_secs(1_000)).count() as f64;
+        let after = asks.len() as f64 - before;
+        assert!((0.8..1.2).contains(&(before / 10_240.0)), "{before}");
+        assert!((0.8..1.2).contains(&(after / 20_480.0)), "{after}");
+        assert!(asks.windows(2).all(|pair| pair[0].at <= pair[1].at));
+    }
+
+    #[test]
+    fn each_of_them_has_bursts_and_lengths_of_its_own() {
+        let asks = sent_by_each();
+        let of = |account: u32| asks.iter().filter(move |ask| ask.account == account);
+        let (first, last) = (of(0).count() as f64, of(9).count() as f64);
+        assert!(first > 5.0 * last, "by zipf ten times: {first} and {last}");
+
+        let times: Vec<f64> = of(0).map(|ask| ask.at.as_secs_f64()).collect();
+        let gaps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
+        assert!((3.0..5.0).contains(&(variance.sqrt() / mean)), "{}", variance.sqrt() / mean);
+
+        let mut lengths: Vec<f64> = (0..10)
+            .map(|account| {
+                of(account).map(|ask| f64::from(ask.size.prompt_tokens)).sum::<f64>()
+                    / of(account).count() as f64
+            })
+            .collect();
+        lengths.sort_by(f64::total_cmp);
+        assert!(lengths[9] > 2.5 * lengths[0], "{lengths:?}");
     }
 }

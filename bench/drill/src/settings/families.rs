@@ -27,11 +27,13 @@
 //! | `no-metrics` | nobody reads engine metrics |
 //! | `small-steps`, `large-steps` | 512 or 8,192 tokens in a step |
 //! | `sixteen` | sixteen replicas |
+//! | `bursty-clients` | each account sends by itself: bursts of its own (CV 4), prompts of its own length |
 //! | `one-token` | answers of one token after prompts of 800: classification |
 
 use engine::behaviour::{Behaviour, Lag, Order, Pause};
 
 use super::Setting;
+use crate::scenario::Senders;
 use engine::workload::{Size, Workload};
 
 const fn fixed(mean_ms: f64) -> Lag {
@@ -45,7 +47,7 @@ const fn behaving(name: &'static str, knee_per_s: f64, behaviour: Behaviour) -> 
 const PLAIN: Behaviour = Behaviour::PLAIN;
 
 /// All of them, the plain one first.
-pub const FAMILIES: [Setting; 27] = [
+pub const FAMILIES: [Setting; 28] = [
     Setting { name: "plain", ..Setting::CHAT },
     Setting { name: "network-50", knee_per_s: 26.2, network_ms: (50.0, 0.0), ..Setting::CHAT },
     Setting { name: "network-100", knee_per_s: 25.7, network_ms: (100.0, 0.0), ..Setting::CHAT },
@@ -78,6 +80,12 @@ pub const FAMILIES: [Setting; 27] = [
     Setting { name: "small-steps", knee_per_s: 26.2, step_tokens: Some(512), ..Setting::CHAT },
     Setting { name: "large-steps", knee_per_s: 25.4, step_tokens: Some(8_192), ..Setting::CHAT },
     Setting { name: "sixteen", replicas: 16, knee_per_s: 108.5, ..Setting::CHAT },
+    Setting {
+        name: "bursty-clients",
+        knee_per_s: 14.9,
+        senders: Some(Senders { cv: 4.0, length_spread: 0.5 }),
+        ..Setting::CHAT
+    },
     Setting {
         name: "one-token",
         workload: Workload::Fixed(Size { prompt_tokens: 800, output_tokens: 1 }),

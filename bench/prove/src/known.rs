@@ -83,7 +83,7 @@ pub(crate) const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "P2-real",
-        reason: "0.94 at 1.2×, where the best held limit is chosen after the fact; 0.96 to 0.97 from 1.5× on",
+        reason: "0.94 at 1.2× and 0.93 at 2×, where the best held limit is chosen after the fact; 0.97 and 1.01 at 1.5× and 3×",
         next: "a limit that follows gaps at once when they become shorter, as one that is held high does",
     },
     Shortfall {

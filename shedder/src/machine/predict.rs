@@ -143,16 +143,19 @@ impl Shedder {
 
     /// Whether a prompt takes longer than a pace on every replica, so that it is computed alone.
     pub(super) fn goes_alone(&self, offer: &Offer) -> bool {
-        let paces = self.replicas.iter().filter_map(|replica| replica.pace(self.tokens_per_chunk));
-        paces.max_by(f64::total_cmp).is_some_and(|pace| f64::from(offer.uncached.least()) > pace)
+        self.longest_pace().is_some_and(|pace| f64::from(offer.uncached.least()) > pace)
     }
 
     /// Whether a prompt fits beside others on some replica. All are small while no rate is known.
     pub(super) fn size_of(&self, offer: &Offer) -> Size {
-        let paces = self.replicas.iter().filter_map(|replica| replica.pace(self.tokens_per_chunk));
-        let longest = paces.max_by(f64::total_cmp);
-        let large = longest.is_some_and(|pace| f64::from(offer.uncached.least()) > LARGE * pace);
+        let large = self.longest_pace().is_some_and(|pace| f64::from(offer.uncached.least()) > LARGE * pace);
         if large { Size::Large } else { Size::Small }
+    }
+
+    /// Prompt tokens of the longest pace of all replicas; `None` while no rate is known.
+    fn longest_pace(&self) -> Option<f64> {
+        let paces = self.replicas.iter().filter_map(|replica| replica.pace(self.tokens_per_chunk));
+        paces.max_by(f64::total_cmp)
     }
 
     /// Tokens and requests that will be served before a newcomer.

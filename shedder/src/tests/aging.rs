@@ -2,6 +2,14 @@
 
 use super::*;
 
+/// Ends those of `running` whose time, in ms, has come: first token and end at once.
+fn end_due(shedder: &mut Shedder, running: &mut Vec<(u64, Permit)>, at: u64) {
+    for (_, permit) in running.extract_if(.., |(until, _)| *until <= at) {
+        shedder.first_token(ms(at), permit.id);
+        shedder.finish(ms(at), permit.id, &done(1));
+    }
+}
+
 /// Two replicas at 5,000 tokens per second with small prompts of many accounts going by, and a large one four times a
 /// second: how many of sixty large ones start.
 fn large_that_start(size_share_min: f64) -> usize {
@@ -12,11 +20,7 @@ fn large_that_start(size_share_min: f64) -> usize {
         if at % 250 == 0 {
             shedder.tick(now, &[]);
         }
-        let over: Vec<Permit> = running.extract_if(.., |(until, _)| *until <= at).map(|(_, p)| p).collect();
-        for permit in over {
-            shedder.first_token(now, permit.id);
-            shedder.finish(now, permit.id, &done(1));
-        }
+        end_due(&mut shedder, &mut running, at);
         let mut started: Vec<Permit> = Vec::new();
         let mut come = |tokens: u32, account: u64, shedder: &mut Shedder| {
             let decision = shedder.offer(now, of_account(account, sized(tokens, offer(now, REGULAR))));
@@ -124,11 +128,7 @@ fn who_will_not_be_served_is_told_at_once() {
         if at % 250 == 0 {
             shedder.tick(now, &[]);
         }
-        let over: Vec<Permit> = running.extract_if(.., |(until, _)| *until <= at).map(|(_, p)| p).collect();
-        for permit in over {
-            shedder.first_token(now, permit.id);
-            shedder.finish(now, permit.id, &done(1));
-        }
+        end_due(&mut shedder, &mut running, at);
         // Real prompts take twice as long as predicted: the rate is that of an idle engine.
         let mut begin = |shedder: &mut Shedder, permit: Permit| {
             shedder.dispatched(now, permit.id);

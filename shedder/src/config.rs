@@ -82,7 +82,7 @@ pub struct Config {
     /// may exceed it, each by as much as that. `None`: no bound.
     pub share_max: Option<f64>,
     /// What long prompts of tiers below the highest are to get at least, as a part (0 … 1) of the share of all requests that
-    /// is served. 0: nothing, which serves the most requests, and in an overload hardly any with a long prompt.
+    /// is served. Where higher tiers leave little it can be less. 0: nothing, which serves the most requests, and in an overload hardly any with a long prompt.
     pub size_share_min: f64,
     /// The part of all starts that regular traffic keeps while priority waits, 0 … 0.5.
     pub regular_floor: f64,
@@ -109,8 +109,8 @@ impl Default for Config {
             aborts_on_disconnect: false,
             withdraw: false,
             share_max: None,
-            // At three times the load the longest quarter of regular prompts gets a third of the mean or more; all together
-            // lose about a twentieth of the requests that they could have.
+            // At three times the load the longest quarter of regular prompts gets about a third of the mean or more, and all
+            // together lose up to a tenth of the requests that they could have; at twice the load nothing is lost.
             size_share_min: 0.4,
             // Strict priority unless the operator says otherwise.
             regular_floor: 0.0,

@@ -37,7 +37,7 @@ pub(crate) const SHORTFALLS: &[Shortfall] = &[
     Shortfall {
         id: "P2",
         reason: "full size: 15 of 48 lines, 0.90 to 0.95, from 2× on: a limit that is held at 150 to 290 serves 5 to 9 % more, and up to 0.002 \
-                 less of priority; beside limits that serve priority as well (`open`) conversations are short at 3× only, by 0.008. Small size: 2 of 4",
+                 less of priority; beside limits that serve priority as well (`open`) conversations are short nowhere. Small size: 2 of 4",
         next: "hold back regular prompts while a priority answer has fewer than twenty tokens: then N may grow",
     },
     Shortfall {

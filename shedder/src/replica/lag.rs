@@ -14,8 +14,8 @@
 //!
 //! Delays vary upward (a picture, an adapter, a grammar), so a prompt that takes longer than the line says counts less: by
 //! the square of u / (u + what it took longer), u being 30 ms or 15 % of what was expected, whichever is more (a redescending
-//! weight, so that two of five that take half a second longer do not move the line). What such prompts take beyond the line is kept as a mean:
-//! by Little's law it says how many tokens are held up by something of their own at a time.
+//! weight, so that two of five that take half a second longer do not move the line). What such prompts take beyond the line
+//! is kept as a mean: by Little's law it says how many tokens are held up by something of their own at a time.
 //!
 //! Cost: O(1), nothing allocates.
 

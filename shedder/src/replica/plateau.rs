@@ -83,7 +83,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// Grows from 30 until gaps are too long beyond 48, three times: how often that is in ten minutes.
+    /// Grows from 30, and gaps are too long beyond 48: how often that happens in ten minutes.
     #[test]
     fn an_edge_is_run_over_less_and_less_often() {
         let (mut plateau, mut limit) = (Plateau::default(), 30.0);

@@ -4,7 +4,7 @@
 //! as many slots then as requests had tokens. That is held for ten seconds, and twice as long each time when trying one
 //! more showed the same again. After it, N may grow, but by a quarter and one for each such time: an engine with four slots
 //! must not get sixty requests because its replica was idle for a moment, and a limit that was lowered by mistake is back
-//! where it was within a minute.
+//! where it was within two minutes.
 //!
 //! Cost: O(1), nothing allocates.
 

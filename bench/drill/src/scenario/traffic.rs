@@ -23,7 +23,7 @@ const OPEN_CONVERSATIONS: usize = 8;
 #[derive(Debug)]
 struct Each {
     senders: Senders,
-    /// Time in seconds at the source's rate without its steps, and the account's index.
+    /// When, in time that passes as the source's rate without its steps, and the account's index.
     next: BinaryHeap<Reverse<(Duration, usize)>>,
     lengths: Vec<f64>,
     /// How far the source's own time has gone at `at`.

@@ -1,8 +1,8 @@
 //! The open world: fleets that behave as real ones do and the engine model by itself does not.
 //!
-//! Each family but the last is the conversations of [`Setting::CHAT`] on engines, or behind a network, with one thing that is different.
-//! None of this is told to the policy. Load 1 of each is what it bears without any control, found by [`knee`](super::knee) as that of
-//! the other settings.
+//! Each family but the last is the conversations of [`Setting::CHAT`] on engines, or behind a network, with one thing that
+//! is different. None of this is told to the policy. Load 1 of each is what it bears without any control, found by
+//! [`knee`](super::knee) as that of the other settings.
 //!
 //! | family | what is different |
 //! |---|---|

@@ -53,7 +53,7 @@ pub struct Deployment {
     pub priority_share_max: Option<f64>,
     /// Share of all starts that regular keeps while priority waits.
     pub regular_share_min: f64,
-    /// What long regular prompts get at least, as a part of what all regular requests get.
+    /// What long regular prompts are to get at least, as a part of what all regular requests get.
     pub long_prompt_share_min: f64,
     /// Bounds of the queue.
     pub queue: Queue,
@@ -127,7 +127,7 @@ pub(crate) struct DeploymentFile {
     /// Share of all starts that regular keeps while priority waits. Default 0: priority comes first.
     #[schemars(range(min = 0.0, max = 0.5))]
     regular_share_min: f64,
-    /// What long regular prompts get at least in an overload, as a part of the share of all regular requests that is served. Long is what takes an engine longer than one token may. Default 0.4. 0: short prompts first, which serves up to a tenth more requests at three times the load, and hardly any with a long prompt.
+    /// What long regular prompts are to get at least in an overload, as a part of the share of all regular requests that is served; where priority leaves little it can be less. Long is what takes an engine longer than one token may. Default 0.4. 0: short prompts first, which serves up to a tenth more requests at three times the load, and hardly any with a long prompt.
     #[serde(default = "long_prompt_share_min")]
     #[schemars(range(min = 0.0, max = 1.0))]
     long_prompt_share_min: f64,

@@ -24,6 +24,7 @@ mod plateau;
 mod prefill;
 mod slots;
 mod whole;
+mod young;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -36,6 +37,7 @@ use self::health::{Health, Service};
 use self::memory::Memory;
 use self::prefill::PrefillRate;
 use self::whole::{WholeAnswer, WholeAnswers};
+use self::young::YoungAnswers;
 use crate::config::{Config, ReplicaConfig};
 use crate::decision::Short;
 use crate::offer::{ReplicaId, RequestId, Scrape};
@@ -137,6 +139,7 @@ pub(crate) struct Replica {
     pub(crate) limit: GapLimit,
     pub(crate) prefill: PrefillRate,
     whole: WholeAnswers,
+    pub(crate) young: YoungAnswers,
     /// Prompt tokens of everything that was started here.
     started_tokens: u64,
     pub(crate) health: Health,
@@ -186,6 +189,7 @@ impl Replica {
             limit: GapLimit::new(now, config),
             prefill: PrefillRate::new(now),
             whole: WholeAnswers::default(),
+            young: YoungAnswers::default(),
             started_tokens: 0,
             health: Health::new(),
             evidence: Evidence::default(),
@@ -350,6 +354,17 @@ impl Replica {
     /// enough for. Starts are spread only where several are under way (GCRA, ITU-T I.371).
     pub(crate) fn bursts(&self, now: Duration, pace_s: f64) -> bool {
         self.lag() > 0.0 && self.next_start.saturating_sub(now).as_secs_f64() > pace_s
+    }
+
+    /// Whether a prompt of `tokens` may start at `now` without making a priority answer slow that has only begun. `most`: for
+    /// how long it is kept from starting.
+    pub(crate) fn spares_young(&self, now: Duration, tokens: f64, per_chunk: f64, most: f64) -> bool {
+        let (Some(rate), Some(may_take)) = (self.prefill.learnt(), self.pace_s(per_chunk)) else {
+            return true;
+        };
+        let stall = tokens / rate;
+        stall <= may_take
+            || self.young.have_made_up_for(now, stall, may_take, self.usual_gap() * per_chunk, most)
     }
 
     /// Whether answers run there, as far as known, so that prompts have to be paced for their sake: it makes no difference to

@@ -19,6 +19,8 @@
 //! While priority waits for prompts, some replicas are kept free of large regular ones; see `prefill_room`. Whoever is next
 //! and has waited for long may do more; see `aging`.
 //!
+//! A long regular prompt does not start beside a priority answer that has only begun (`replica::young`).
+//!
 //! What failed quickly is counted as if it were still there (`replica::ghosts`), or the replica that fails fastest would
 //! get everything. A replica that lacks what a request needs gets one such request when it is due to be tried, and none
 //! otherwise.
@@ -45,6 +47,8 @@ use crate::tier::Tier;
 const RATE_GUESS: f64 = 5_000.0;
 const SATURATION_WEIGHT: f64 = 0.5;
 const AFFINITY_WEIGHT: f64 = 0.05;
+/// The part of the TTFT target for which a long regular prompt is held at most because a priority answer has only begun.
+const YOUNG_HELD_OF_TARGET: f64 = 0.5;
 const PRIORITY_ABSENT: Duration = Duration::from_secs(10);
 
 /// Where a request is to start.
@@ -190,6 +194,14 @@ impl Shedder {
             && !rights.due
             && pace.is_some_and(|pace| own as f64 > LARGE * pace)
             && !self.keeps_prefill_room(now, replica)
+        {
+            return Err(Block::Backlog);
+        }
+        let held_s = YOUNG_HELD_OF_TARGET * self.ttft_target().as_secs_f64();
+        if paced
+            && tier == Tier::Regular
+            && !rights.due
+            && !replica.spares_young(now, own as f64, self.tokens_per_chunk, held_s)
         {
             return Err(Block::Backlog);
         }

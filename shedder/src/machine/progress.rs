@@ -10,6 +10,7 @@ use super::admit::seconds;
 use crate::offer::{Finished, ReplicaId, RequestId};
 use crate::queue::OUTPUT_PRICE;
 use crate::requests::{Active, Request, Stage};
+use crate::tier::Tier;
 
 /// A first token is late when it takes twice its prediction and this, which is scheduling noise.
 const LATE_BEYOND: Duration = Duration::from_millis(250);
@@ -51,13 +52,16 @@ impl Shedder {
         }
         let seen = *active;
         active.backlog = 0;
-        let (account, needs) = (request.offer.account, request.offer.needs);
+        let (account, needs, tier) = (request.offer.account, request.offer.needs, request.offer.tier);
         let alone = self.lone_account.is_one(now);
         let late = self.is_late(&seen, now);
         let overtaken = self.is_overtaken(&seen);
         if let Some(replica) = self.replica_mut(seen.replica) {
             replica.release_backlog(seen.backlog);
             replica.on_token(now);
+            if tier == Tier::Priority {
+                replica.young.on_first_token(now, id);
+            }
             replica.memory.ceiling.on_token(seen.sent.unwrap_or(seen.since));
             replica.on_answered(now, seen.sent.unwrap_or(seen.since), needs);
             if let Some(sent) = seen.sent.filter(|_| visible) {
@@ -212,6 +216,7 @@ impl Shedder {
         if let Some(replica) = self.replica_mut(active.replica) {
             replica.end(active.backlog, active.uncached, active.kv, active.token);
             replica.absent.on_end(id, offer.needs);
+            replica.young.on_end(id);
             if request.is_unseen() {
                 replica.on_unseen(false);
             }

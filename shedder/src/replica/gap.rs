@@ -5,9 +5,9 @@
 //! gaps are watched and the limit is moved by their ratio to the target:
 //!
 //! ```text
-//! r = gap / T           T = idle + 0.8 · (TPOT target − idle), at most 0.98 of it; idle: the gap of a nearly idle replica
-//!                       no target: T = 2.5 · idle, at least 75 ms
-//! m += 0.3 · (r − m)                                     every 500 ms, with at least 5 samples
+//! T = idle + 0.72 · (TPOT target − idle), at most 0.98 of it; idle: the gap of a nearly idle replica
+//! no target: T = 2.5 · idle, at least 75 ms
+//! m = time / tokens / T            both smoothed, by tokens / 400, from 0.33 to 0.45, every 500 ms with at least 5 samples
 //! m > 1:  N ×= max(0.90, √(1 / m))                       0.98 while a very long prompt is computed;
 //!         and N ≥ 0.9 · requests that run: N falls no faster than they end
 //! else, if more than 70 % was used or something waited for want of N:  N = 1.01·N + 0.5, slower near an edge (`plateau`)
@@ -17,6 +17,10 @@
 //!
 //! T is a part of what an idle engine leaves of the target, because N moves only that: on a card whose weights alone take
 //! 85 ms per token, a target of 75 ms would shrink N to 1 and gain nothing.
+//!
+//! Time and tokens are smoothed each by itself, because an answer is in time by all of its time over all of its tokens: a
+//! step in which a prompt is computed is long and yields few tokens. The mean of the gaps of steps would count it as much as a
+//! step full of tokens, and a slow card, where one prompt fills a step, would be held at half of what it bears.
 //!
 //! Routes without tokens give the ratio of time to first byte to twice its prediction instead of a gap.
 //! Answers that do not stream show their gaps only at the end: when there are no others, a step waits for
@@ -46,15 +50,19 @@ use crate::config::Config;
 /// The limit of a replica never exceeds this many requests.
 pub(crate) const LIMIT_MAX: f64 = 1024.0;
 const STEP: Duration = Duration::from_millis(500);
-/// About 1.5 s. Slower overshoots (priority loses short answers), faster follows single long prompts.
-const SMOOTHING: f64 = 0.3;
+/// The weight of a step: about the last 400 tokens, and the last 1 to 1.5 s. Slower overshoots (priority loses short answers),
+/// faster follows single long prompts, the more so where steps have few tokens.
+const TOKENS_REMEMBERED: f64 = 400.0;
+const SMOOTHING: (f64, f64) = (0.33, 0.45);
+/// The same for routes without tokens.
+const SMOOTHING_OF_RATIOS: f64 = 0.3;
 const SAMPLES_MIN: u32 = 5;
 /// A step counts as so many times the target at most: what stops every stream for longer, a prompt or a pause, would not be
 /// shorter with fewer of them.
 const RATIO_MAX: f64 = 2.0;
 /// The part of what an idle engine leaves of the target. Below all of it, so that the mean of a short answer stays in time
 /// too: an answer of ten tokens has seen few steps, and some of them were full of prompts.
-const TARGET_OF_REST: f64 = 0.8;
+const TARGET_OF_REST: f64 = 0.72;
 const TARGET_OF_SLO_MAX: f64 = 0.98;
 /// While no gap is known.
 const TARGET_OF_SLO: f64 = 0.75;
@@ -102,6 +110,8 @@ pub(crate) struct GapLimit {
     gap_idle: Option<f64>,
     /// Smoothed ratio of gap to target.
     mean: f64,
+    /// Smoothed time and tokens of a step; zero before the first.
+    smoothed: (f64, f64),
     /// Smoothed gap in seconds, to be shown.
     gap: Option<f64>,
     gaps: Samples,
@@ -130,6 +140,7 @@ impl GapLimit {
             tpot_slo: tpot_of(config),
             gap_idle: None,
             mean: 0.5,
+            smoothed: (0.0, 0.0),
             gap: None,
             gaps: Samples::default(),
             stretched: false,
@@ -262,6 +273,7 @@ impl GapLimit {
     /// An idle hour proves nothing: forget what was measured and drift back.
     fn fall_back(&mut self) {
         self.mean = 0.5;
+        self.smoothed = (0.0, 0.0);
         self.limit += BACK * (self.start - self.limit);
     }
 
@@ -305,6 +317,16 @@ impl GapLimit {
         });
     }
 
+    /// Seconds per token, smoothed, after a step of such gaps.
+    fn smooth(&mut self, gap: f64) -> f64 {
+        let tokens = self.gaps.tokens;
+        let (least, most) = SMOOTHING;
+        let weight = (tokens / TOKENS_REMEMBERED).clamp(least, most);
+        self.smoothed.0 += weight * (tokens * gap - self.smoothed.0);
+        self.smoothed.1 += weight * (tokens - self.smoothed.1);
+        self.smoothed.0 / self.smoothed.1
+    }
+
     /// Folds what was collected into the means. Too few samples stay for the next step.
     fn take_samples(&mut self) -> bool {
         let target = self.target();
@@ -313,14 +335,14 @@ impl GapLimit {
             let shown = self.gap.unwrap_or(gap);
             self.gap = Some(shown + 0.2 * (gap - shown));
             if let Some(target) = target {
-                self.mean += SMOOTHING * ((gap / target).min(RATIO_MAX) - self.mean);
+                self.mean = self.smooth(gap.min(RATIO_MAX * target)) / target;
                 sampled = true;
             }
             self.gaps = Samples::default();
             self.streamed = false;
         }
         if let Some(ratio) = self.ratios.mean() {
-            self.mean += SMOOTHING * (ratio - self.mean);
+            self.mean += SMOOTHING_OF_RATIOS * (ratio - self.mean);
             self.ratios = Samples::default();
             sampled = true;
         }

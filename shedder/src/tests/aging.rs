@@ -61,7 +61,7 @@ fn small_prompts_overtake_large_ones_only_as_far_as_those_get_their_share() {
 #[test]
 fn an_account_with_many_large_prompts_does_not_keep_others_out() {
     let mut shedder = answering(fixed(400), 4);
-    let now = ms(1_000);
+    let now = ms(2_000);
     let running: Vec<Permit> = (0..4)
         .map(|_| {
             let permit = permit(shedder.offer(now, of_account(1, sized(2_000, offer(now, REGULAR)))));
@@ -72,12 +72,12 @@ fn an_account_with_many_large_prompts_does_not_keep_others_out() {
     let large: Vec<RequestId> = (0..6)
         .map(|_| ticket(shedder.offer(now, of_account(1, sized(1_900, offer(now, REGULAR))))))
         .collect();
-    shedder.tick(ms(1_300), &[]);
+    shedder.tick(ms(2_300), &[]);
     let small: Vec<RequestId> = (0..3)
-        .map(|_| ticket(shedder.offer(ms(1_300), of_account(2, sized(20, offer(ms(1_300), REGULAR))))))
+        .map(|_| ticket(shedder.offer(ms(2_300), of_account(2, sized(20, offer(ms(2_300), REGULAR))))))
         .collect();
 
-    running.iter().take(2).for_each(|permit| shedder.first_token(ms(1_400), permit.id));
+    running.iter().take(2).for_each(|permit| shedder.first_token(ms(2_400), permit.id));
     let begun: Vec<RequestId> = verdicts(&mut shedder)
         .iter()
         .filter_map(|verdict| if let Verdict::Admit(permit) = verdict { Some(permit.id) } else { None })

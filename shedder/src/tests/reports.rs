@@ -327,7 +327,8 @@ fn report_s16_a_request_without_a_token_is_taken_back_for_priority_and_served_la
     let now = ms(1_000);
     let config = Config { withdraw: true, aborts_on_disconnect: true, ..fixed(3) };
     let mut shedder = taught(config, 1);
-    let running = run(&mut shedder, now, offer(now, PRIORITY));
+    // It began long ago, so that a long prompt may start beside it.
+    let running = run(&mut shedder, ms(0), offer(ms(0), PRIORITY));
     let regular = permit(shedder.offer(now, sized(3_000, offer(now, REGULAR))));
     shedder.dispatched(now, regular.id);
 

@@ -62,8 +62,17 @@ pub const FAMILIES: [Setting; 28] = [
     behaving("pauses", 23.8, Behaviour { pause: Some(Pause { every_ms: 30_000.0, ms: 1_000.0 }), ..PLAIN }),
     behaving("stalls", 23.4, Behaviour { stall: (0.02, 200.0), ..PLAIN }),
     behaving("graphs", 19.4, Behaviour { graph_sequences: 16, eager: Some((48, 2.0)), ..PLAIN }),
-    behaving("slow-card", 3.07, Behaviour { speed: 0.3, ..PLAIN }),
-    behaving("slower-card", 0.45, Behaviour { speed: 0.15, ..PLAIN }),
+    // Few requests a second: long enough that one of them decides nothing.
+    Setting {
+        warm_up_s: 300,
+        end_s: 1_500,
+        ..behaving("slow-card", 3.07, Behaviour { speed: 0.3, ..PLAIN })
+    },
+    Setting {
+        warm_up_s: 600,
+        end_s: 6_000,
+        ..behaving("slower-card", 0.45, Behaviour { speed: 0.15, ..PLAIN })
+    },
     Setting { name: "mixed", knee_per_s: 15.9, speeds: &[100, 100, 50, 50], ..Setting::CHAT },
     behaving("prefill-first", 24.0, Behaviour { prefill_first: true, ..PLAIN }),
     behaving("last-come", 25.9, Behaviour { order: Order::LastCome, ..PLAIN }),

@@ -26,6 +26,7 @@ pub(super) const PROOFS: &[Proof] = &[
     load::proof::<10>(),
     load::proof::<11>(),
     load::proof::<12>(),
+    load::proof::<13>(),
     table::PROOF,
     p11::PROOF,
     p12::PROOF,

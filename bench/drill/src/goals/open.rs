@@ -86,17 +86,7 @@ fn show(size: Size) -> Shown {
         .flatten()
         .collect();
     let shown = Shown::of(lines);
-    let held = shown.lines.iter().filter(|line| line.ok).count() as f64 / shown.lines.len().max(1) as f64;
-    let far = |line: &&Line| {
-        let short = if line.at_most { line.figure - line.goal } else { line.goal - line.figure };
-        short
-            > match line.of {
-                "P1" => 0.03,
-                "P2" => 0.1,
-                _ => f64::INFINITY,
-            }
-    };
-    let far = shown.lines.iter().filter(far).count();
+    let (held, far) = held_and_far(&shown.lines);
     Shown {
         figure: format!(
             "{:.1} % of {} lines, {far} far; worst: {}",
@@ -109,8 +99,23 @@ fn show(size: Size) -> Shown {
     }
 }
 
+/// The part of the lines that hold, and how many are far off.
+pub(super) fn held_and_far(lines: &[Line]) -> (f64, usize) {
+    let far = |line: &&Line| {
+        let short = if line.at_most { line.figure - line.goal } else { line.goal - line.figure };
+        short
+            > match line.of {
+                "P1" => 0.03,
+                "P2" => 0.1,
+                _ => f64::INFINITY,
+            }
+    };
+    let held = lines.iter().filter(|line| line.ok).count() as f64 / lines.len().max(1) as f64;
+    (held, lines.iter().filter(far).count())
+}
+
 /// All lines of a family at a load. Without `search`, P2 is left out: it takes twenty plays.
-fn cell(family: Setting, load: f64, seeds: &[u64], search: bool) -> Vec<Line> {
+pub(super) fn cell(family: Setting, load: f64, seeds: &[u64], search: bool) -> Vec<Line> {
     let case = Case::new(family, load, 1.0);
     let name = case.name();
     let pool = case.play(&Policy::Shipped, seeds);

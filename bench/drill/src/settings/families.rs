@@ -109,6 +109,67 @@ pub fn named(name: &str) -> Option<Setting> {
     FAMILIES.into_iter().find(|family| family.name == name)
 }
 
+/// Two families at once: what either changes of [`Setting::CHAT`]. `None` where both change the same thing.
+///
+/// Its knee is nobody's yet; see [`knee`](super::knee). The name is that of the first.
+#[must_use]
+pub fn combined(one: &Setting, other: &Setting) -> Option<Setting> {
+    let plain = Setting::CHAT;
+    Some(Setting {
+        name: one.name,
+        profile: either(plain.profile, one.profile, other.profile)?,
+        replicas: either(plain.replicas, one.replicas, other.replicas)?,
+        workload: either(plain.workload, one.workload, other.workload)?,
+        knee_per_s: one.knee_per_s.min(other.knee_per_s),
+        warm_up_s: one.warm_up_s.max(other.warm_up_s),
+        end_s: one.end_s.max(other.end_s),
+        prefixes: either(plain.prefixes, one.prefixes, other.prefixes)?,
+        decode_tokens: either(plain.decode_tokens, one.decode_tokens, other.decode_tokens)?,
+        accounts: either(plain.accounts, one.accounts, other.accounts)?,
+        tells_slots: either(plain.tells_slots, one.tells_slots, other.tells_slots)?,
+        kv_tokens: either(plain.kv_tokens, one.kv_tokens, other.kv_tokens)?,
+        behaviour: both_behaviours(one.behaviour, other.behaviour)?,
+        network_ms: either(plain.network_ms, one.network_ms, other.network_ms)?,
+        speeds: either(plain.speeds, one.speeds, other.speeds)?,
+        senders: either(plain.senders, one.senders, other.senders)?,
+        scraped: either(plain.scraped, one.scraped, other.scraped)?,
+        step_tokens: either(plain.step_tokens, one.step_tokens, other.step_tokens)?,
+    })
+}
+
+fn both_behaviours(one: Behaviour, other: Behaviour) -> Option<Behaviour> {
+    Some(Behaviour {
+        speed: either(PLAIN.speed, one.speed, other.speed)?,
+        lag: either(PLAIN.lag, one.lag, other.lag)?,
+        some_lag: either(PLAIN.some_lag, one.some_lag, other.some_lag)?,
+        api_us_per_token: either(PLAIN.api_us_per_token, one.api_us_per_token, other.api_us_per_token)?,
+        api_us_per_event: either(PLAIN.api_us_per_event, one.api_us_per_event, other.api_us_per_event)?,
+        transfer_us_per_token: either(
+            PLAIN.transfer_us_per_token,
+            one.transfer_us_per_token,
+            other.transfer_us_per_token,
+        )?,
+        way_ms: either(PLAIN.way_ms, one.way_ms, other.way_ms)?,
+        pause: either(PLAIN.pause, one.pause, other.pause)?,
+        stall: either(PLAIN.stall, one.stall, other.stall)?,
+        graph_sequences: either(PLAIN.graph_sequences, one.graph_sequences, other.graph_sequences)?,
+        eager: either(PLAIN.eager, one.eager, other.eager)?,
+        order: either(PLAIN.order, one.order, other.order)?,
+        prefill_first: either(PLAIN.prefill_first, one.prefill_first, other.prefill_first)?,
+        acceptance: either(PLAIN.acceptance, one.acceptance, other.acceptance)?,
+        steps_per_event: either(PLAIN.steps_per_event, one.steps_per_event, other.steps_per_event)?,
+    })
+}
+
+/// The one that is not plain.
+fn either<T: PartialEq>(plain: T, one: T, other: T) -> Option<T> {
+    match (one == plain, other == plain) {
+        (_, true) => Some(one),
+        (true, false) => Some(other),
+        (false, false) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,5 +187,14 @@ mod tests {
             assert_eq!(*family == plain, family.name == "plain", "{}", family.name);
             assert_eq!(named(family.name), Some(*family));
         }
+    }
+
+    #[test]
+    fn two_families_are_combined_where_they_change_different_things() {
+        let family = |name| named(name).unwrap();
+        let both = combined(&family("network-100"), &family("slow-card")).unwrap();
+        assert_eq!((both.network_ms, both.behaviour.speed, both.end_s), ((100.0, 0.0), 0.3, 1_500));
+        assert_eq!(combined(&family("slow-card"), &family("slower-card")), None);
+        assert_eq!(combined(&family("network-50"), &family("jitter")), None);
     }
 }

@@ -28,13 +28,15 @@ fn run<const N: usize>(setting: &Setting) -> Result<Finding, Trouble> {
     let size = setting.size(Size::QUICK, Size::FULL);
     let size = size.from_seed(setting.seeds(1).start);
     let Shown { figure, ok, lines } = (goal.show)(size);
-    if goal.id == "open" {
+    let title = match goal.id {
+        "open" => Some("Goals on engines and networks that behave otherwise"),
+        "pairs" => Some("The same where two of them meet"),
+        _ => None,
+    };
+    if let Some(title) = title {
         let matrix = Matrix::of(&lines, &["P1", "P2", "P3", "P4", "P7", "P15"]);
-        std::fs::write(setting.out.join("open.txt"), matrix.text())?;
-        std::fs::write(
-            setting.out.join("open.svg"),
-            matrix.svg("Goals on engines and networks that behave otherwise"),
-        )?;
+        std::fs::write(setting.out.join(format!("{}.txt", goal.id)), matrix.text())?;
+        std::fs::write(setting.out.join(format!("{}.svg", goal.id)), matrix.svg(title))?;
     }
     let short = lines.iter().filter(|line| !line.ok).count();
     let known = KNOWN.iter().find(|(id, _)| *id == goal.id).map_or(0, |(_, lines)| *lines);

@@ -39,6 +39,8 @@ impl Role {
 pub(super) struct Caller {
     /// The first digits of its token's digest; empty without one.
     pub(super) token: String,
+    /// Whether the token is one of this gateway's.
+    pub(super) is_known: bool,
 }
 
 /// Judges a question for an entry that needs `role`.
@@ -47,7 +49,9 @@ pub(super) struct Caller {
 /// The answer that refuses it.
 pub(super) fn judge(admin: &config::Admin, headers: &HeaderMap, role: Role) -> Result<Caller, Refused> {
     let presented = bearer(headers).map(Digest::of);
-    let caller = Caller { token: presented.map(|token| token.short()).unwrap_or_default() };
+    let (operates, reads) = shown(admin, presented);
+    let token = presented.map(|token| token.short()).unwrap_or_default();
+    let caller = Caller { token, is_known: operates || reads };
     if role == Role::Open {
         return Ok(caller);
     }
@@ -63,20 +67,24 @@ pub(super) fn judge(admin: &config::Admin, headers: &HeaderMap, role: Role) -> R
     if role == Role::Read && admin.address.ip().is_loopback() {
         return Ok(caller);
     }
-    may(admin, presented, role).map(|()| caller)
+    may(admin, (operates, reads), role).map(|()| caller)
 }
 
-fn may(admin: &config::Admin, presented: Option<Digest>, role: Role) -> Result<(), Refused> {
-    if admin.token.is_none() && role == Role::Operate {
-        let message = "Changes need a token: set admin.token_file in the config.";
-        return Err(problem(StatusCode::FORBIDDEN, "no_token_configured", message));
-    }
+/// Whether what was presented is the token that operates, and the one that reads.
+fn shown(admin: &config::Admin, presented: Option<Digest>) -> (bool, bool) {
     let is = |token: &Option<Digest>| match (token, presented) {
         (Some(token), Some(presented)) => presented.same(token),
         _ => false,
     };
     // Both are compared, so the time says nothing about which one was nearly right.
-    let (operates, reads) = (is(&admin.token), is(&admin.read_token));
+    (is(&admin.token), is(&admin.read_token))
+}
+
+fn may(admin: &config::Admin, (operates, reads): (bool, bool), role: Role) -> Result<(), Refused> {
+    if admin.token.is_none() && role == Role::Operate {
+        let message = "Changes need a token: set admin.token_file in the config.";
+        return Err(problem(StatusCode::FORBIDDEN, "no_token_configured", message));
+    }
     match role {
         _ if operates => Ok(()),
         Role::Read if reads => Ok(()),

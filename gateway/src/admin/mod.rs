@@ -6,7 +6,7 @@
 //!
 //! | part | answers |
 //! |---|---|
-//! | `server` | How does a question come in, and within which bounds? |
+//! | `server`, `places`, `patient` | How does a question come in, and within which bounds? |
 //! | `guard` | Who may ask this? |
 //! | `entries`, `table`, `call` | What can be asked, and of whom? |
 //! | `read`, `change`, `accounts` | What is answered, and what is done? |
@@ -22,6 +22,8 @@ mod entries;
 mod gauges;
 mod guard;
 mod openapi;
+mod patient;
+mod places;
 mod read;
 mod server;
 mod table;

@@ -1,8 +1,19 @@
 //! The admin listener: hyper on one thread of its own, so that nothing asked here can slow a request.
+//!
+//! Probes are answered whatever else is asked: that thread reads heads, judges them and answers probes; everything that
+//! takes longer runs on a small pool beside it, for as many questions at once as there are turns. What a peer owes has a
+//! deadline: its head, its body, the reading of its answer. At the bound of connections the one gives way that waits
+//! longest (`places`).
 
-use crate::admin::{answer, table};
+use crate::admin::answer::{self, Answer};
+use crate::admin::console;
+use crate::admin::patient::Patient;
+use crate::admin::places::{Place, Places};
+use crate::admin::table::{self, Asked};
 use crate::state::gateway::Gateway;
-use http::{Method, Request, StatusCode};
+use crate::telemetry::seldom::Seldom;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header, request};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -11,17 +22,35 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-/// Connections at once. Operators and scrapers are few.
-const CONNECTIONS_MAX: usize = 64;
-/// Changes at once.
+/// Changes at once: one may wait for the disk or for DNS.
 const CHANGES_MAX: usize = 2;
+/// Questions that are worked on at once, changes left out: all metrics of a large config take a while.
+const READS_MAX: usize = 2;
 /// Longest time for a request's head.
 const HEADER_TIME: Duration = Duration::from_secs(5);
+/// Longest time for its body.
+const BODY_TIME: Duration = Duration::from_secs(5);
+/// Largest head, and how much of an answer is put together for one write, bytes.
+const HEAD_MAX: usize = 32 << 10;
+/// Connections that may wait to be taken: what comes in one moment of a crowd, before the thread looks again.
+const BACKLOG: i32 = 1024;
+/// The wait after a connection could not be taken.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// What the connections share.
+struct Desk {
+    gateway: Arc<Gateway>,
+    metrics: PrometheusHandle,
+    places: Arc<Places>,
+    changes: Semaphore,
+    reads: Semaphore,
+}
 
 /// Serves `listener` on a new thread.
 ///
@@ -29,12 +58,21 @@ const HEADER_TIME: Duration = Duration::from_secs(5);
 /// When the thread or its runtime is not to be had.
 pub fn start(listener: TcpListener, gateway: Arc<Gateway>, metrics: PrometheusHandle) -> io::Result<()> {
     listener.set_nonblocking(true)?;
+    // The standard library's is too short for a crowd, and what it drops comes again after a second.
+    rustix::net::listen(&listener, BACKLOG)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .max_blocking_threads(CHANGES_MAX)
+        .max_blocking_threads(CHANGES_MAX + READS_MAX)
         .enable_all()
         .build()?;
+    let desk = Desk {
+        gateway,
+        metrics,
+        places: Places::new(),
+        changes: Semaphore::new(CHANGES_MAX),
+        reads: Semaphore::new(READS_MAX),
+    };
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
-        runtime.block_on(accept(listener, gateway, metrics));
+        runtime.block_on(accept(listener, Arc::new(desk)));
     })?;
     Ok(())
 }
@@ -45,60 +83,150 @@ async fn never(listener: tokio::net::TcpListener) {
     std::future::pending::<()>().await;
 }
 
-async fn accept(listener: TcpListener, gateway: Arc<Gateway>, metrics: PrometheusHandle) {
+async fn accept(listener: TcpListener, desk: Arc<Desk>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             // Who asks from now on asks the new process.
-            () = gateway.handed_over() => return never(listener).await,
+            () = desk.gateway.handed_over() => return never(listener).await,
         };
         let Ok((stream, peer)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            // Usually descriptors ran out.
+            gave_way(desk.places.make_room());
+            tokio::time::sleep(ACCEPT_RETRY).await;
             continue;
         };
-        let (gateway, metrics) = (Arc::clone(&gateway), metrics.clone());
-        let closing = Arc::clone(&gateway);
-        tokio::spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let (gateway, metrics) = (Arc::clone(&gateway), metrics.clone());
-                async move {
-                    let (head, body) = request.into_parts();
-                    Ok::<_, Infallible>(match Limited::new(body, table::BODY_MAX).collect().await {
-                        Ok(body) if head.method == Method::GET || head.method == Method::HEAD => {
-                            table::answer(&gateway, &metrics, &head, &body.to_bytes(), peer)
-                        }
-                        // A change may wait for the disk or for DNS: not on the thread that answers the probes.
-                        Ok(body) => {
-                            let body = body.to_bytes();
-                            let work = move || table::answer(&gateway, &metrics, &head, &body, peer);
-                            tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-                                let message = "The change failed inside; the log says more.";
-                                answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "failed", message).answer()
-                            })
-                        }
-                        Err(_) => {
-                            let message = format!("A body has at most {} bytes here.", table::BODY_MAX);
-                            answer::problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message).answer()
-                        }
-                    })
-                }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIME)
-                .serve_connection(TokioIo::new(stream), service);
-            let mut connection = std::pin::pin!(connection);
-            tokio::select! {
-                _ = connection.as_mut() => {}
-                () = closing.handed_over() => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
-                }
+        let (place, others) = desk.places.take();
+        tokio::spawn(connection(Arc::clone(&desk), stream, peer, place));
+        if others {
+            gave_way(true);
+            // The one that gives way closes, and what the others have sent is seen, before the next one is taken.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+async fn connection(desk: Arc<Desk>, stream: TcpStream, peer: SocketAddr, place: Place) {
+    let line = Arc::clone(&place.line);
+    // An answer is written at once.
+    let _ = stream.set_nodelay(true);
+    let stream = Patient::new(stream, Arc::clone(&line), || refused("unread"));
+    let (of_service, of_line) = (Arc::clone(&desk), Arc::clone(&line));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (desk, line) = (Arc::clone(&of_service), Arc::clone(&of_line));
+        async move {
+            let (head, body) = request.into_parts();
+            if let Some(file) = console::file(&head) {
+                return Ok::<_, Infallible>(file);
             }
-            drop(place);
-        });
+            let asked = match table::judge(&desk.gateway, &head, peer) {
+                Ok(asked) if asked.is_probe() => {
+                    return Ok(asked.answer(&desk.gateway, &desk.metrics, &head, &Bytes::new(), peer));
+                }
+                Ok(asked) => asked,
+                Err(refused) => return Ok(*refused),
+            };
+            let Some(turn) = desk.places.turn(asked.caller.is_known).await else { return Ok(busy()) };
+            line.begins();
+            let answer = desk.answer(asked, head, body, peer).await;
+            line.writes(turn);
+            Ok(answer)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(HEAD_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = line.gives_way() => {}
+        () = desk.gateway.handed_over() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+    drop(place);
+}
+
+impl Desk {
+    /// Reads the body and answers, on another thread than the one that answers the probes.
+    async fn answer(
+        self: &Arc<Self>,
+        asked: Asked,
+        head: request::Parts,
+        body: Incoming,
+        peer: SocketAddr,
+    ) -> Answer {
+        let is_read = head.method == Method::GET || head.method == Method::HEAD;
+        // The body of a GET means nothing.
+        let body = if is_read { Ok(Bytes::new()) } else { read(body).await };
+        let body = match body {
+            Ok(body) => body,
+            Err(answer) => return *answer,
+        };
+        let pool = if is_read { &self.reads } else { &self.changes };
+        let _place = pool.acquire().await;
+        let desk = Arc::clone(self);
+        let work = move || asked.answer(&desk.gateway, &desk.metrics, &head, &body, peer);
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+            let message = "The change failed inside; the log says more.";
+            answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "failed", message).answer()
+        })
+    }
+}
+
+/// Reads a body within its time and size.
+async fn read(body: Incoming) -> Result<Bytes, Box<Answer>> {
+    let collected = Limited::new(body, table::BODY_MAX).collect();
+    let answer = match tokio::time::timeout(BODY_TIME, collected).await {
+        Ok(Ok(body)) => return Ok(body.to_bytes()),
+        Ok(Err(_)) => {
+            refused("body_size");
+            table::too_large()
+        }
+        Err(_) => {
+            refused("body_time");
+            let message = "The body came too slowly; send the request again.";
+            let late = answer::problem(StatusCode::REQUEST_TIMEOUT, "too_slow", message);
+            closing(late.answer())
+        }
+    };
+    Err(Box::new(answer))
+}
+
+/// Too much is asked at once.
+fn busy() -> Answer {
+    refused("busy");
+    let message = "Too many requests are worked on here; send it again in a second.";
+    let mut answer = closing(answer::problem(StatusCode::SERVICE_UNAVAILABLE, "busy", message).answer());
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}
+
+/// The connection ends with this answer.
+fn closing(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+fn gave_way(yes: bool) {
+    if yes {
+        refused("gave_way");
+    }
+}
+
+/// Counts what was given up here, and tells of it now and then.
+fn refused(reason: &'static str) {
+    static TOLD: Seldom = Seldom::new();
+    metrics::counter!("tidegate_admin_refused_total", "reason" => reason).increment(1);
+    if let Some(count) = TOLD.due() {
+        tracing::warn!(
+            reason,
+            count,
+            "the admin listener gave up connections or requests; who asks there so much?"
+        );
     }
 }

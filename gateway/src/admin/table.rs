@@ -1,6 +1,7 @@
 //! What an entry of the table is, and how a question finds its entry.
 //!
-//! A path that is in no entry does not exist, and an entry cannot be written without its role.
+//! A path that is in no entry does not exist, and an entry cannot be written without its role. A question is judged by its
+//! head, before any of its body is read.
 
 use super::answer::{Answer, problem};
 use super::call::{Call, decoded};
@@ -8,6 +9,7 @@ use super::entries::ENTRIES;
 use super::guard::{self, Caller, Role};
 use super::openapi::Schema;
 use super::read;
+use crate::state::Snapshot;
 use crate::state::gateway::Gateway;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header, request};
@@ -68,32 +70,42 @@ pub(super) enum Query {
     Number(usize),
 }
 
-/// Answers one request whose body, if it has one, was read.
-pub(super) fn answer(
-    gateway: &Arc<Gateway>,
-    metrics: &PrometheusHandle,
+/// A question that may be asked, by its head: its body was not read yet.
+pub(super) struct Asked {
+    snapshot: Arc<Snapshot>,
+    entry: &'static Entry,
+    parameters: Vec<String>,
+    pub(super) caller: Caller,
+}
+
+/// Judges a question by its head alone, so that nobody sends a body who may not: its path, its method, who asks, and how
+/// long the body says that it is.
+///
+/// # Errors
+/// The answer that refuses it.
+pub(super) fn judge(
+    gateway: &Gateway,
     head: &request::Parts,
-    body: &Bytes,
     peer: SocketAddr,
-) -> Answer {
-    if let Some(file) = crate::admin::console::file(head) {
-        return file;
-    }
-    let path = head.uri.path();
+) -> Result<Asked, Box<Answer>> {
     let snapshot = gateway.snapshot();
-    let found = find(&head.method, path);
+    let found = find(&head.method, head.uri.path());
     let role = found.as_ref().map_or(Role::Read, |(entry, _)| entry.role);
-    let judged = guard::judge(&snapshot.config.admin, &head.headers, role);
-    let (caller, (entry, parameters)) = match (judged, found) {
-        (Ok(caller), Ok(found)) => (caller, found),
-        (Err(refused), found) => {
-            let answer = refused.answer();
-            audit(head, peer, &answer, found.map_or("-", |(entry, _)| entry.name), "-");
-            return answer;
+    let name = found.as_ref().map_or("-", |(entry, _)| entry.name);
+    let judged =
+        guard::judge(&snapshot.config.admin, &head.headers, role).map_err(super::answer::Refused::answer);
+    let refused = match (judged, found) {
+        (Ok(caller), Ok((entry, parameters))) if is_short(head) => {
+            return Ok(Asked { snapshot, entry, parameters, caller });
+        }
+        (Ok(_), Ok(_)) => too_large(),
+        (Err(refused), _) => {
+            audit(head, peer, &refused, name, "-");
+            refused
         }
         (Ok(_), Err(Missing::Path)) => {
             let message = "There is no such path. `/api/v1/openapi.json` lists them.";
-            return problem(StatusCode::NOT_FOUND, "no_such_path", message).answer();
+            problem(StatusCode::NOT_FOUND, "no_such_path", message).answer()
         }
         (Ok(_), Err(Missing::Method(allowed))) => {
             let message = "This path does not take this method; `Allow` lists those that it takes.";
@@ -101,14 +113,46 @@ pub(super) fn answer(
             if let Ok(allowed) = HeaderValue::try_from(allowed) {
                 answer.headers_mut().insert(header::ALLOW, allowed);
             }
-            return answer;
+            answer
         }
     };
-    let caller: Caller = caller;
-    let call = Call { gateway, snapshot, metrics, head, parameters, body, caller: &caller };
-    let answer = (entry.run)(&call).unwrap_or_else(super::answer::Refused::answer);
-    audit(head, peer, &answer, entry.name, &caller.token);
-    answer
+    Err(Box::new(refused))
+}
+
+/// Whether the head announces no body that is larger than one may be. One of unknown length is counted while it is read.
+fn is_short(head: &request::Parts) -> bool {
+    let length =
+        head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    length.is_none_or(|length| length <= BODY_MAX)
+}
+
+/// The answer to a body that is too large.
+pub(super) fn too_large() -> Answer {
+    let message = format!("A body has at most {BODY_MAX} bytes here.");
+    problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message).answer()
+}
+
+impl Asked {
+    /// Whether it is a probe: it is answered at once and whatever else is asked.
+    pub(super) fn is_probe(&self) -> bool {
+        self.entry.role == Role::Open
+    }
+
+    /// Answers it.
+    pub(super) fn answer(
+        self,
+        gateway: &Arc<Gateway>,
+        metrics: &PrometheusHandle,
+        head: &request::Parts,
+        body: &Bytes,
+        peer: SocketAddr,
+    ) -> Answer {
+        let Asked { snapshot, entry, parameters, caller } = self;
+        let call = Call { gateway, snapshot, metrics, head, parameters, body, caller: &caller };
+        let answer = (entry.run)(&call).unwrap_or_else(super::answer::Refused::answer);
+        audit(head, peer, &answer, entry.name, &caller.token);
+        answer
+    }
 }
 
 /// A line for each change, done or refused.

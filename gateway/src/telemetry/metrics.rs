@@ -95,6 +95,10 @@ fn describe() {
         "tidegate_log_dropped_total",
         "Lines of the process's own log that nobody read in time."
     );
+    describe_counter!(
+        "tidegate_admin_refused_total",
+        "Connections and requests that the admin listener gave up, by reason."
+    );
     describe_gauge!("tidegate_build_info", "The version that runs; always 1.");
     describe_gauge!(
         "tidegate_config_last_reload_successful",

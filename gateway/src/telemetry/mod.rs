@@ -5,4 +5,5 @@ pub mod accounting;
 pub mod logging;
 pub mod metrics;
 pub mod record;
+pub mod seldom;
 pub mod shortage;

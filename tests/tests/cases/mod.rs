@@ -5,12 +5,14 @@
 //! | `blame` | F01–F04, F13: whose fault a failure is, and who pays for it |
 //! | `errors` | F08–F12: what a client is told |
 //! | `limits` | F05–F07: the gateway's own bounds and names |
+//! | `operators` | E05: the admin listener under load |
 //! | `progress`, `relaying` | R01–R12: what counts as progress, content and end |
 //! | `weighing` | W02, W03: what a request weighs before the engine has said it |
 
 mod blame;
 mod errors;
 mod limits;
+mod operators;
 mod progress;
 mod relaying;
 mod weighing;

@@ -1,0 +1,178 @@
+//! Which connections the admin listener holds, and which of them gives way to a new one.
+//!
+//! Who asks for a probe cannot be told from who means ill before its head is read, so every connection is taken, and
+//! at the bound the one gives way that has waited longest without a question in work: an idle one, one whose head or
+//! body does not come, one that does not read a short answer. A probe sends its head with its connection and is
+//! answered within one turn of the runtime, so it is never the one. Questions in work are fewer than places, so there
+//! is always one that can give way.
+//!
+//! Of the questions in work, a part is kept for who has shown a token, so that nobody on the machine can keep operators
+//! out with questions that need none.
+
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// Connections at once: operators and scrapers are few, and each costs a descriptor and at most one head.
+pub(super) const CONNECTIONS_MAX: usize = 256;
+/// Questions in work at once, the writing of their answers included, of who shows no token; the same again of who does.
+/// An answer may be as large as the page of all metrics.
+const TURNS_MAX: usize = 16;
+/// Longest wait for a turn. They take milliseconds each, unless their answers are not read.
+const TURN_WAIT: Duration = Duration::from_secs(1);
+
+/// The places and turns of the listener.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// In the order of arrival; at most [`CONNECTIONS_MAX`], and those that were told to give way and are not gone yet.
+    held: Mutex<Held>,
+    strangers: Arc<Semaphore>,
+    known: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    next: u64,
+    lines: BTreeMap<u64, Arc<Line>>,
+}
+
+/// One connection.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    /// Its question is in work, so it does not give way.
+    in_work: AtomicBool,
+    give_way: Notify,
+    /// The turn of an answer that is being written.
+    writing: Mutex<Option<Turn>>,
+}
+
+/// A question in work; over when it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// A connection's place; given back on drop.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    number: u64,
+    pub(super) line: Arc<Line>,
+}
+
+impl Places {
+    pub(super) fn new() -> Arc<Places> {
+        let turns = || Arc::new(Semaphore::new(TURNS_MAX));
+        Arc::new(Places { held: Mutex::default(), strangers: turns(), known: turns() })
+    }
+
+    /// A place for a new connection; whether another one was told to give way for it. O(connections) at the bound.
+    pub(super) fn take(self: &Arc<Self>) -> (Place, bool) {
+        let gave_way = self.held.lock().lines.len() >= CONNECTIONS_MAX && self.make_room();
+        let line = Arc::new(Line::default());
+        let mut held = self.held.lock();
+        let number = held.next;
+        held.next += 1;
+        held.lines.insert(number, Arc::clone(&line));
+        drop(held);
+        (Place { places: Arc::clone(self), number, line }, gave_way)
+    }
+
+    /// Tells the connection that has waited longest to give way. `false`: the questions of all are in work.
+    pub(super) fn make_room(&self) -> bool {
+        let mut held = self.held.lock();
+        let longest = held.lines.iter().find(|(_, line)| !line.in_work.load(Ordering::Relaxed));
+        let Some(number) = longest.map(|(number, _)| *number) else { return false };
+        if let Some(line) = held.lines.remove(&number) {
+            line.give_way.notify_one();
+        }
+        true
+    }
+
+    /// A turn for a question; `None`: there was none in time.
+    pub(super) async fn turn(&self, is_known: bool) -> Option<Turn> {
+        let turns = Arc::clone(if is_known { &self.known } else { &self.strangers });
+        tokio::time::timeout(TURN_WAIT, turns.acquire_owned()).await.ok()?.ok().map(Turn)
+    }
+
+    #[cfg(test)]
+    fn count(&self) -> usize {
+        self.held.lock().lines.len()
+    }
+}
+
+impl Line {
+    /// Waits until this connection is to give way.
+    pub(super) async fn gives_way(&self) {
+        self.give_way.notified().await;
+    }
+
+    /// A question is worked on from now on.
+    pub(super) fn begins(&self) {
+        self.in_work.store(true, Ordering::Relaxed);
+    }
+
+    /// Its answer is ready to be written, and has its turn until it is.
+    pub(super) fn writes(&self, turn: Turn) {
+        *self.writing.lock() = Some(turn);
+    }
+
+    /// All was written that there is to write.
+    pub(super) fn has_written(&self) {
+        if self.writing.lock().take().is_some() {
+            self.in_work.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.held.lock().lines.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(line: &Line) -> bool {
+        use std::future::Future as _;
+        let mut notified = std::pin::pin!(line.gives_way());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        notified.as_mut().poll(&mut context).is_ready()
+    }
+
+    #[test]
+    fn at_the_bound_the_connection_gives_way_that_waits_longest_without_a_question() {
+        let places = Places::new();
+        let mut held: Vec<Place> = (0..CONNECTIONS_MAX).map(|_| places.take().0).collect();
+        held[0].line.begins();
+
+        let (_new, gave_way) = places.take();
+
+        assert!(gave_way && !told(&held[0].line), "its question is in work");
+        assert!(told(&held[1].line) && !told(&held[2].line));
+        assert_eq!(places.count(), CONNECTIONS_MAX);
+        held.clear();
+        assert_eq!(places.count(), 1, "a place comes back once, given way or not");
+    }
+
+    #[tokio::test]
+    async fn strangers_leave_turns_to_who_shows_a_token_until_their_answers_are_written() {
+        let places = Places::new();
+        let line = Line::default();
+        let mut strangers = Vec::new();
+        for _ in 0..TURNS_MAX {
+            strangers.push(places.turn(false).await.unwrap());
+        }
+        assert!(places.turn(false).await.is_none(), "after a wait");
+        assert!(places.turn(true).await.is_some());
+
+        line.begins();
+        line.writes(strangers.pop().unwrap());
+        assert!(line.in_work.load(Ordering::Relaxed) && places.turn(false).await.is_none());
+        line.has_written();
+        assert!(!line.in_work.load(Ordering::Relaxed) && places.turn(false).await.is_some());
+    }
+}

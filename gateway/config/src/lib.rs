@@ -59,13 +59,13 @@ pub use redacted::redacted;
 pub use resolve::Secret;
 pub use tier::{Tier, Tiers};
 pub use yaml::{
-    CONFIG_BYTES_MAX, DEPTH_MAX, Document, FAULTS_MAX, Fault, Faults, NODES_MAX, Part, schema_of,
+    CONFIG_BYTES_MAX, DEPTH_MAX, Document, FAULTS_MAX, Fault, Faults, NODES_MAX, Part, read_file, schema_of,
 };
 
 use accounts::account;
 use resolve::{ReadFile, Resolver};
 use yaml::faults::{At, Report};
-use yaml::text::{read_at_most, read_text};
+use yaml::text::read_text;
 use yaml::{check, tree};
 
 /// A config in which everything that is named exists and every number is within its bounds.
@@ -89,6 +89,8 @@ pub struct Config {
     pub state: State,
     /// What is logged.
     pub log: Log,
+    /// What is allowed and was probably not meant, each with its place; at most [`FAULTS_MAX`].
+    pub hints: Vec<Fault>,
 }
 
 /// The config of Tidegate.
@@ -126,7 +128,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, Faults> {
         let origin = path.display().to_string();
         let text = read_text(path).map_err(|message| Faults::of_file(&origin, message))?;
-        parse(&text, &origin, &|name| std::env::var(name).ok(), Some(&read_at_most))
+        parse(&text, &origin, &|name| std::env::var(name).ok(), Some(&read_file))
     }
 
     /// Judges a text. Files that it names are neither read nor missed. `origin` is the file's name: faults
@@ -183,7 +185,8 @@ fn parse(
         };
     let folder = Path::new(origin).parent().unwrap_or(Path::new("")).to_owned();
     let mut resolver = Resolver { file: &tree, report, folder, env, read_file };
-    let config = file.resolve(&mut resolver);
+    let mut config = file.resolve(&mut resolver);
+    config.hints = resolver.report.take_hints();
     match resolver.report.into_faults(origin) {
         Some(faults) => Err(faults),
         None => Ok(config),
@@ -237,6 +240,7 @@ impl ConfigFile {
             limits: self.limits,
             state: self.state.resolve(resolver),
             log: self.log.resolve(resolver),
+            hints: Vec::new(),
         }
     }
 }

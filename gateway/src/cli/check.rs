@@ -1,14 +1,21 @@
 //! `tidegate check` and `tidegate schema`.
 
 use super::{USAGE, say};
+use crate::lifecycle::needs;
 use config::{self, Config, Faults};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Reports every fault of the file.
+/// Reports every fault of the file, and what `serve` would miss.
 pub(super) fn run(path: &Path) -> ExitCode {
     match Config::load(path) {
         Ok(config) => {
+            for hint in &config.hints {
+                say(&format!("{}{hint} (hint)", path.display()));
+            }
+            if let Some(missing) = needs::missing(&config, path) {
+                return refuse(&missing);
+            }
             say(&format!(
                 "{}: ok: {} deployments, {} models, {} accounts",
                 path.display(),

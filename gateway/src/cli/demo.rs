@@ -1,6 +1,7 @@
 //! `tidegate demo`: starts the gateway that the demo puts before its engines, in this process.
 
 use crate::clock;
+use crate::lifecycle::heard::Ears;
 use crate::lifecycle::serve;
 use config::Config;
 use drill::demo::{DemoArgs, DemoError, Started};
@@ -15,7 +16,8 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), DemoError> {
 }
 
 fn start(config: Config) -> Result<Started, DemoError> {
-    let prepared = serve::prepare(config, None).map_err(|e| DemoError::Serve(Box::new(e)))?;
+    let heard = Ears::open()?.listen()?;
+    let prepared = serve::prepare(config, None, heard).map_err(|e| DemoError::Serve(Box::new(e)))?;
     let (address, admin) = (prepared.address, prepared.admin_address);
     let (looked_at, stopped) = (Arc::clone(&prepared.gateway), Arc::clone(&prepared.gateway));
     let server = std::thread::Builder::new().name("gateway".to_owned()).spawn(|| prepared.run())?;

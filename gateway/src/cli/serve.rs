@@ -1,6 +1,8 @@
 //! `tidegate serve`.
 
 use super::{check, failed, say};
+use crate::lifecycle::heard::Ears;
+use crate::lifecycle::needs;
 use crate::lifecycle::serve;
 use crate::lifecycle::upgrade::Predecessor;
 use crate::telemetry::logging;
@@ -14,11 +16,21 @@ const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Runs the gateway; with `upgrade` in the place of one that runs already.
 pub(super) fn run(path: &Path, upgrade: bool) -> ExitCode {
+    let ears = match Ears::open() {
+        Ok(ears) => ears,
+        Err(e) => return failed(&format!("signals cannot be heard: {e}")),
+    };
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(faults) => return check::refuse(&faults),
     };
+    if let Some(missing) = needs::missing(&config, path) {
+        return check::refuse(&missing);
+    }
     logging::start(&config.log);
+    for hint in &config.hints {
+        tracing::warn!("{}{hint}", path.display());
+    }
     let waits = |socket: &Path| {
         say(&format!("waiting at {} for the process that runs: send it SIGQUIT", socket.display()))
     };
@@ -26,7 +38,11 @@ pub(super) fn run(path: &Path, upgrade: bool) -> ExitCode {
         Ok(predecessor) => predecessor,
         Err(e) => return failed(&e.to_string()),
     };
-    match serve::prepare(config, predecessor) {
+    let heard = match ears.listen() {
+        Ok(heard) => heard,
+        Err(e) => return failed(&format!("signals cannot be heard: {e}")),
+    };
+    match serve::prepare(config, predecessor, heard) {
         Ok(prepared) => {
             let scheme = if prepared.tls { "https" } else { "http" };
             say(&format!("listening on {scheme}://{}", prepared.address));

@@ -7,6 +7,7 @@
 
 use crate::admin;
 use crate::clock;
+use crate::lifecycle::heard::Heard;
 use crate::lifecycle::notify;
 use crate::lifecycle::signals::{FLUSH_PATIENCE, Signals};
 use crate::lifecycle::upgrade::{Listeners, Predecessor, Successor, UpgradeError};
@@ -41,6 +42,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::dynamic_accounts::Roster;
 use store::overrides::Overrides;
+use tokio::sync::mpsc;
 
 /// How often waits that are over are ended between two ticks: a client's deadline is in milliseconds.
 const DEADLINE_POLL: Duration = Duration::from_millis(25);
@@ -61,11 +63,14 @@ pub enum ServeError {
     /// A file or a thread was not to be had.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// The access log.
+    #[error("log.access: {0}")]
+    AccessLog(#[from] crate::telemetry::access_log::AccessLogError),
     /// The certificate.
-    #[error("{0}")]
+    #[error("{key}: {0}", key = .0.key())]
     Tls(#[from] crate::server::tls::TlsError),
     /// The state folder.
-    #[error("{0}")]
+    #[error("state.dir: {0}")]
     Journal(#[from] crate::state::journal::JournalError),
     /// The process that ran before did not hand over.
     #[error("{0}")]
@@ -97,11 +102,16 @@ impl std::fmt::Debug for Prepared {
 }
 
 /// Opens everything that `config` needs. Of a process that ran before, what it handed over: its listeners, and its state
-/// once all is done that needs none.
+/// once all is done that needs none. `heard`: signals since before this, for whatever shows that the process runs may
+/// bring one.
 ///
 /// # Errors
 /// When a port is taken, a file cannot be opened, or the process before broke off.
-pub fn prepare(config: Config, mut predecessor: Option<Predecessor>) -> Result<Prepared, ServeError> {
+pub fn prepare(
+    config: Config,
+    mut predecessor: Option<Predecessor>,
+    heard: mpsc::Receiver<Heard>,
+) -> Result<Prepared, ServeError> {
     let config = Arc::new(config);
     let rendered = metrics::install().map_err(|e| ServeError::Metrics(e.to_string()))?;
     let log = AccessLog::open(&config.log.access)?;
@@ -129,7 +139,7 @@ pub fn prepare(config: Config, mut predecessor: Option<Predecessor>) -> Result<P
     scrape::start(current.clone())?;
     discovery::start(current)?;
     let successor = Arc::default();
-    let signals = Signals::new(Arc::clone(&gateway), journal, listeners, Arc::clone(&successor));
+    let signals = Signals::new(Arc::clone(&gateway), journal, listeners, Arc::clone(&successor), heard);
     let ticker = Ticker {
         gateway: Arc::clone(&gateway),
         grace: config.listen.shutdown.grace,

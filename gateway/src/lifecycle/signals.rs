@@ -1,5 +1,6 @@
 //! Signals: `SIGTERM` drains, `SIGINT` ends, `SIGHUP` reads the config again, `SIGQUIT` hands over to a new process.
 
+use crate::lifecycle::heard::Heard;
 use crate::lifecycle::notify;
 use crate::lifecycle::upgrade::{self, Listeners, Successor, UpgradeError};
 use crate::state::gateway::Gateway;
@@ -11,7 +12,6 @@ use parking_lot::Mutex;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// How long the last lines of the log may take on the way out.
@@ -26,21 +26,25 @@ pub struct Signals {
     /// To be handed over; gone once the process goes down, or its port would stay open.
     listeners: Arc<Mutex<Option<Listeners>>>,
     successor: Arc<OnceLock<Successor>>,
+    /// What was heard since the start.
+    heard: tokio::sync::Mutex<mpsc::Receiver<Heard>>,
 }
 
 /// What became of an upgrade.
 type Outcome = Result<Successor, UpgradeError>;
 
 impl Signals {
-    /// The signals of `gateway`; who takes over is put into `successor`.
+    /// Acts for `gateway` on what was `heard`; who takes over is put into `successor`.
     #[must_use]
     pub fn new(
         gateway: Arc<Gateway>,
         journal: Option<Arc<Journal>>,
         listeners: Listeners,
         successor: Arc<OnceLock<Successor>>,
+        heard: mpsc::Receiver<Heard>,
     ) -> Self {
-        Signals { gateway, journal, listeners: Arc::new(Mutex::new(Some(listeners))), successor }
+        let (listeners, heard) = (Arc::new(Mutex::new(Some(listeners))), tokio::sync::Mutex::new(heard));
+        Signals { gateway, journal, listeners, successor, heard }
     }
 
     /// Offers everything to a new process, on a thread: it may take seconds, and requests go on.
@@ -100,32 +104,34 @@ impl Signals {
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hang_up), Ok(mut quit)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::hangup()),
-            signal(SignalKind::quit()),
-        ) else {
-            return std::future::pending().await;
-        };
+        let mut heard = self.heard.lock().await;
         let (sender, mut ended) = mpsc::channel(1);
         loop {
-            tokio::select! {
-                _ = hang_up.recv() => self.gateway.reloader.ask(Trigger::Signal),
-                _ = quit.recv() => self.upgrade(sender.clone()),
-                Some(outcome) = ended.recv() => match outcome {
-                    Ok(successor) => {
-                        self.handed_over(successor);
-                        return ShutdownSignal::GracefulTerminate;
+            let heard = tokio::select! {
+                Some(heard) = heard.recv() => heard,
+                Some(outcome) = ended.recv() => {
+                    match outcome {
+                        Ok(successor) => {
+                            self.handed_over(successor);
+                            return ShutdownSignal::GracefulTerminate;
+                        }
+                        Err(e) => tracing::error!("SIGQUIT: no upgrade, this process goes on: {e}"),
                     }
-                    Err(e) => tracing::error!("SIGQUIT: no upgrade, this process goes on: {e}"),
-                },
-                _ = interrupt.recv() => {
+                    continue;
+                }
+            };
+            match heard {
+                Heard::HangUp => self.gateway.reloader.ask(Trigger::Signal),
+                Heard::Quit => self.upgrade(sender.clone()),
+                Heard::User => {
+                    tracing::info!("SIGUSR1 and SIGUSR2 ask for nothing here; SIGHUP reads the config again")
+                }
+                Heard::Interrupt => {
                     self.gateway.accounts.flush(FLUSH_PATIENCE);
                     crate::telemetry::logging::flush(FLUSH_PATIENCE);
                     return ShutdownSignal::FastShutdown;
                 }
-                _ = terminate.recv() => {
+                Heard::Terminate => {
                     self.stop().await;
                     return ShutdownSignal::GracefulTerminate;
                 }

@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+/// Largest file of a certificate or key that is read: a chain has some KiB.
+const PEM_BYTES_MAX: usize = 1 << 20;
+
 /// Why a certificate cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -34,8 +37,26 @@ pub enum TlsError {
         cause: String,
     },
     /// Usually one of the two is from an older renewal.
-    #[error("certificate and private key do not fit together: {0}")]
-    Mismatch(String),
+    #[error("{key} is not the key of the certificate {certificate}: {cause}")]
+    Mismatch {
+        /// The file of the certificate.
+        certificate: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+        /// What is wrong with the two.
+        cause: String,
+    },
+}
+
+impl TlsError {
+    /// The key of the config that names the file.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            TlsError::Certificate { .. } => "listen.tls.cert_file",
+            TlsError::Key { .. } | TlsError::Mismatch { .. } => "listen.tls.key_file",
+        }
+    }
 }
 
 /// A certificate with its key, and the files they come from.
@@ -93,16 +114,26 @@ fn modified(cert_file: &Path, key_file: &Path) -> Option<SystemTime> {
 
 fn read(cert_file: &Path, key_file: &Path) -> Result<CertifiedKey, TlsError> {
     let bad_cert = |cause: String| TlsError::Certificate { path: cert_file.to_owned(), cause };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert_file)
-        .and_then(Iterator::collect)
-        .map_err(|e| bad_cert(e.to_string()))?;
+    let bad_key = |cause: String| TlsError::Key { path: key_file.to_owned(), cause };
+    let chain: Vec<CertificateDer<'static>> = pem(cert_file).map_err(bad_cert).and_then(|pem| {
+        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| bad_cert(e.to_string()))
+    })?;
     if chain.is_empty() {
         return Err(bad_cert("it holds no certificate".to_owned()));
     }
-    let key = PrivateKeyDer::from_pem_file(key_file)
-        .map_err(|e| TlsError::Key { path: key_file.to_owned(), cause: e.to_string() })?;
-    CertifiedKey::from_der(chain, key, &ring::default_provider())
-        .map_err(|e| TlsError::Mismatch(e.to_string()))
+    let key = pem(key_file)
+        .map_err(bad_key)
+        .and_then(|pem| PrivateKeyDer::from_pem_slice(&pem).map_err(|e| bad_key(e.to_string())))?;
+    CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|e| TlsError::Mismatch {
+        certificate: cert_file.to_owned(),
+        key: key_file.to_owned(),
+        cause: e.to_string(),
+    })
+}
+
+/// A file's content, of at most [`PEM_BYTES_MAX`] bytes. Pipes and devices are refused: they can be waited for in vain.
+fn pem(path: &Path) -> Result<Vec<u8>, String> {
+    config::read_file(path, PEM_BYTES_MAX).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]
@@ -112,7 +143,8 @@ mod tests {
     #[test]
     fn files_that_cannot_be_used_are_explained() {
         let missing = Certificates::load(Path::new("/nowhere.pem"), Path::new("/nowhere.key")).unwrap_err();
-        assert!(missing.to_string().starts_with("the certificate /nowhere.pem cannot be read"), "{missing}");
+        let told = "the certificate /nowhere.pem cannot be read";
+        assert!(missing.to_string().starts_with(told), "{missing}");
         let file = std::env::temp_dir().join(format!("tidegate-tls-{}.pem", std::process::id()));
         std::fs::write(&file, "no pem").unwrap();
         let empty = Certificates::load(&file, &file).unwrap_err();

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::budget_log::format::Record;
 use store::budget_log::{Appended, LogFile};
+use store::private;
 
 /// The longest rest that counts: after it nothing but the starting limit is left anyway.
 const ELAPSED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -35,9 +36,9 @@ pub enum JournalError {
     )]
     Locked(PathBuf),
     /// The folder or a file in it cannot be opened.
-    #[error("the state folder {path} cannot be used: {cause}")]
+    #[error("{path} cannot be used for state: {cause}")]
     Io {
-        /// The folder.
+        /// The folder, or the file in it.
         path: PathBuf,
         /// What the operating system said.
         cause: io::Error,
@@ -82,7 +83,7 @@ impl Journal {
     /// aside and said.
     pub fn open(folder: &Path) -> Result<Arc<Self>, JournalError> {
         let io = |cause| JournalError::Io { path: folder.to_owned(), cause };
-        fs::create_dir_all(folder).map_err(io)?;
+        private::make_folder(folder).map_err(io)?;
         let lock = lock(folder)?;
         let (log, damage) = LogFile::open(&folder.join("budgets.journal"), clock::wall()).map_err(io)?;
         if let Some(damage) = damage {
@@ -184,14 +185,47 @@ impl Journal {
     }
 }
 
+/// The files that may be in a state folder.
+const FILES: [&str; 4] = ["lock", "budgets.journal", "accounts.jsonl", "overrides.json"];
+
+/// Whether a folder can be used for state, or made: every file in it is one that can be read and written, and another one
+/// can be made. Leaves nothing behind, and does not ask whether another process has the folder: it may be the one whose
+/// place is to be taken.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn usable(folder: &Path) -> Result<(), JournalError> {
+    let io = |cause| JournalError::Io { path: folder.to_owned(), cause };
+    let missing: Vec<&Path> = folder.ancestors().take_while(|above| !above.exists()).collect();
+    let tried = private::make_folder(folder).and_then(|()| {
+        let probe = folder.join(format!(".check-{}", std::process::id()));
+        let written = private::write(&probe, b"tidegate check");
+        let removed = fs::remove_file(&probe);
+        written.and(removed)
+    });
+    // The innermost first; those that were not made are not there.
+    for made in missing {
+        let _ = fs::remove_dir(made);
+    }
+    tried.map_err(io)?;
+    for name in FILES {
+        let path = folder.join(name);
+        let Ok(found) = fs::metadata(&path) else { continue };
+        let opened = if found.is_file() {
+            OpenOptions::new().read(true).write(true).open(&path).map(drop)
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"))
+        };
+        opened.map_err(|cause| JournalError::Io { path, cause })?;
+    }
+    Ok(())
+}
+
 /// The lock of a folder, for as long as the file is open.
 fn lock(folder: &Path) -> Result<File, JournalError> {
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(folder.join("lock"))
-        .map_err(|cause| JournalError::Io { path: folder.to_owned(), cause })?;
+    let lock =
+        private::open(&folder.join("lock"), OpenOptions::new().create(true).truncate(false).write(true))
+            .map_err(|cause| JournalError::Io { path: folder.to_owned(), cause })?;
     lock.try_lock().map_err(|_| JournalError::Locked(folder.to_owned()))?;
     Ok(lock)
 }

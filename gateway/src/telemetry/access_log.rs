@@ -3,10 +3,21 @@
 use crate::clock;
 use crate::telemetry::record::Record;
 use config;
+use rustix::fs::OFlags;
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The log cannot be opened. Usually its folder is missing, or belongs to another user.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} cannot be opened for appending: {cause}")]
+pub struct AccessLogError {
+    path: PathBuf,
+    cause: io::Error,
+}
 
 /// Where lines go.
 #[derive(Debug)]
@@ -73,13 +84,14 @@ impl AccessLog {
     /// Opens the log as configured.
     ///
     /// # Errors
-    /// When the file cannot be opened for appending.
-    pub fn open(config: &config::AccessLog) -> io::Result<Self> {
+    /// When the file cannot be opened for appending; a pipe, when nobody reads it.
+    pub fn open(config: &config::AccessLog) -> Result<Self, AccessLogError> {
         let sink = match config {
             config::AccessLog::Off => None,
             config::AccessLog::Stdout => Some(Sink::Stdout(io::stdout())),
             config::AccessLog::File(path) => {
-                Some(Sink::File(OpenOptions::new().create(true).append(true).open(path)?))
+                let opened = append_to(path).map_err(|cause| AccessLogError { path: path.clone(), cause });
+                Some(Sink::File(opened?))
             }
         };
         Ok(AccessLog { sink: sink.map(|sink| BufWriter::with_capacity(64 << 10, sink)) })
@@ -99,6 +111,24 @@ impl AccessLog {
             let _ = sink.flush();
         }
     }
+}
+
+/// Opens a file for appending, without waiting: a pipe that nobody reads would keep the start from ever going on.
+fn append_to(path: &Path) -> io::Result<File> {
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = OpenOptions::new().create(true).append(true).custom_flags(nonblocking).open(path);
+    let kind = |path: &Path| std::fs::metadata(path).map(|found| found.file_type());
+    let file = opened.map_err(|e| match kind(path) {
+        Ok(kind) if kind.is_fifo() => io::Error::new(e.kind(), "it is a pipe that nobody reads"),
+        Ok(kind) if kind.is_socket() => io::Error::new(e.kind(), "it is a socket"),
+        _ => e,
+    })?;
+    if file.metadata()?.file_type().is_block_device() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a disk"));
+    }
+    // A reader that is slow is waited for, on the thread that does nothing else.
+    rustix::fs::fcntl_setfl(&file, rustix::fs::fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
 fn line(record: &Record) -> Line<'_> {

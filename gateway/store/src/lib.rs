@@ -6,3 +6,4 @@
 pub mod budget_log;
 pub mod dynamic_accounts;
 pub mod overrides;
+pub mod private;

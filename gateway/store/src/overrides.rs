@@ -1,15 +1,19 @@
 //! Limits that an operator set at run time: kept beside the journal, above the config until they are taken back.
 
+use crate::private;
 use config::{Bounds, Meters, MetersFile};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 
 /// Overrides that are kept; more are refused.
 pub const OVERRIDES_MAX: usize = 10_000;
+
+/// Largest file that is read: [`OVERRIDES_MAX`] with the longest names, several times over.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// What an operator set for one account on one model; what is absent stays as configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -58,7 +62,7 @@ impl Overrides {
     #[must_use]
     pub fn open(folder: Option<&std::path::Path>) -> Self {
         let path = folder.map(|folder| folder.join("overrides.json"));
-        let set = path.as_ref().and_then(|path| match fs::read(path) {
+        let set = path.as_ref().and_then(|path| match read(path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .inspect_err(|e| tracing::warn!(path = %path.display(), "overrides were not taken over: {e}"))
                 .ok(),
@@ -105,10 +109,17 @@ impl Overrides {
     fn save(&self, set: &BTreeMap<String, BTreeMap<String, Override>>) -> Result<(), OverrideError> {
         let Some(path) = &self.path else { return Ok(()) };
         let next = path.with_extension("next");
-        fs::write(&next, serde_json::to_vec_pretty(set).map_err(io::Error::other)?)?;
+        private::write(&next, &serde_json::to_vec_pretty(set).map_err(io::Error::other)?)?;
         fs::rename(&next, path)?;
         Ok(())
     }
+}
+
+/// Reads the file, which is private afterwards.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    private::open(path, OpenOptions::new().read(true))?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A start that was set moves the bounds that were not: a floor down to it, a ceiling up to it.

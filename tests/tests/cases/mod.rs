@@ -7,6 +7,7 @@
 //! | `limits` | F05–F07: the gateway's own bounds and names |
 //! | `operators` | E05: the admin listener under load |
 //! | `progress`, `relaying` | R01–R12: what counts as progress, content and end |
+//! | `starting` | E12, E14: the first moments of a process, and what `tidegate check` finds |
 //! | `weighing` | W02, W03: what a request weighs before the engine has said it |
 
 mod blame;
@@ -15,6 +16,7 @@ mod limits;
 mod operators;
 mod progress;
 mod relaying;
+mod starting;
 mod weighing;
 
 use crate::PROGRAM;

@@ -161,7 +161,7 @@ fn long_prompt_share_min() -> f64 {
 #[serde(default, deny_unknown_fields)]
 struct SloFile {
     /// Time to the first token, ms, beside the time that the prompt itself takes. Default: 2,000.
-    #[schemars(range(min = 1, max = 600_000))]
+    #[schemars(range(min = 1, max = 600_000), extend("x-usual" = 2000))]
     ttft_ms: Option<u64>,
     /// Mean time between tokens, ms. Default: learnt.
     #[schemars(range(min = 1, max = 60_000))]

@@ -210,3 +210,43 @@ fn what_an_engine_does_not_have_is_told() {
         assert!(said.contains(says), "{more}: {said}");
     }
 }
+
+/// What is meant is said, where it can be told.
+#[test]
+fn case_e14_a_value_that_is_nearly_right_is_told_what_was_meant() {
+    for (line, wanted) in [
+        ("engine: vLLM", "did you mean `vllm`?"),
+        ("engine: VLLM", "did you mean `vllm`?"),
+        ("engine: llama.cpp", "did you mean `llamacpp`?"),
+        ("engine: sg-lang", "did you mean `sglang`?"),
+        ("engine: tensorflow", "must be "),
+        ("withdraw: Yes", "did you mean `true`?"),
+        ("timeouts: { first_token_ms: 30 }", "write 30000 for 30 seconds"),
+        ("timeouts: { first_tokens_ms: 3000 }", "did you mean `first_token_ms`?"),
+    ] {
+        let said = told(&BASE.replace("{ name: gpu,", &format!("{{ name: gpu, {line},")));
+        assert!(said.contains(wanted), "{line}: {said}");
+        assert_eq!(said.contains("did you mean"), wanted.contains("did you mean"), "{line}: {said}");
+    }
+}
+
+/// A file that may be so is taken, and the hint stands beside it.
+#[test]
+fn case_e14_seconds_in_the_place_of_milliseconds_are_noticed() {
+    for (line, hint) in [
+        (
+            "slo: { ttft_ms: 2 }",
+            Some(" deployments[0].slo.ttft_ms: is 2 milliseconds; write 2000 if 2 seconds are meant"),
+        ),
+        ("slo: { ttft_ms: 300 }", None),
+        ("slo: { tpot_ms: 5 }", None),
+        ("timeouts: { between_tokens_ms: 300 }", Some("write 300000 if 300 seconds are meant")),
+        ("timeouts: { idle_ms: 0 }", None),
+    ] {
+        let text = BASE.replace("{ name: gpu,", &format!("{{ name: gpu, {line},"));
+        let config = Config::parse(&text, "t.yaml", &|_| None).map_err(|faults| faults.to_string()).unwrap();
+        let hints: Vec<String> = config.hints.iter().map(ToString::to_string).collect();
+        assert_eq!(hints.len(), usize::from(hint.is_some()), "{line}: {hints:?}");
+        assert!(hint.is_none_or(|hint| hints[0].contains(hint) && hints[0].starts_with(':')), "{hints:?}");
+    }
+}

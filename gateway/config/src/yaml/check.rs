@@ -3,12 +3,13 @@
 //! The schema is made from the types of the config, so a key, its bounds, its default and its description
 //! are written in one place, and what an editor underlines is what the loader refuses. Only the keywords
 //! that those types produce are known here: `type`, `enum`, `const`, `oneOf`/`anyOf`, `properties`,
-//! `required`, `items`, lengths and bounds, and three of our own:
+//! `required`, `items`, lengths and bounds, and four of our own:
 //!
 //! | keyword | meaning |
 //! |---|---|
 //! | `x-bytes` | a size: a number of bytes or a text such as `32MiB`; becomes the number |
 //! | `x-secret` | never repeat the value in a message |
+//! | `x-usual` | what is usual where there is no default, so that seconds in the place of milliseconds are noticed |
 //! | `x-required` | this key must be there; only its absence is reported, and the mapping is kept without it |
 //!
 //! # Guarantees
@@ -46,11 +47,59 @@ fn fitting(node: &Node, kind: &Kind, schema: &Value, at: &At<'_>, report: &mut R
         Kind::List(nodes) => return list(node, nodes, schema, at, report),
         Kind::Scalar(scalar) => self::scalar(scalar, schema),
     };
-    checked
-        .map_err(|wanted| {
-            report.at_place(node.place, at, format!("must be {wanted}, is {}", is(kind, schema)));
-        })
-        .ok()
+    match checked {
+        Ok(value) => {
+            if let Some(hint) = too_short(&value, schema, at) {
+                report.hint(node.place, at, hint);
+            }
+            Some(value)
+        }
+        Err(wanted) => {
+            let meant = meant(kind, schema, at).unwrap_or_default();
+            report.at_place(node.place, at, format!("must be {wanted}, is {}{meant}", is(kind, schema)));
+            None
+        }
+    }
+}
+
+/// How many times shorter than the usual time one is that was probably meant in seconds.
+const SHORTER: u64 = 100;
+/// Milliseconds that nobody means who means seconds: from here on they would be a quarter of an hour.
+const SECONDS_MAX: u64 = 1000;
+
+/// A hint at a time that is allowed and so short that seconds were probably meant: `ttft_ms: 2`.
+fn too_short(value: &Value, schema: &Value, at: &At<'_>) -> Option<String> {
+    let usual = schema.get("x-usual").or_else(|| schema.get("default")).and_then(Value::as_u64)?;
+    let number = value.as_u64().filter(|number| (1..SECONDS_MAX).contains(number))?;
+    let is_short = number.saturating_mul(SHORTER) <= usual;
+    let seconds = bounded(Value::from(number.saturating_mul(1000)), schema).is_ok();
+    (is_short && seconds && at.is_key_ending("_ms"))
+        .then(|| format!("is {number} milliseconds; write {number}000 if {number} seconds are meant"))
+}
+
+/// What was probably meant by a value that is refused: the word that is nearest, or seconds where milliseconds are wanted.
+fn meant(kind: &Kind, schema: &Value, at: &At<'_>) -> Option<String> {
+    let Kind::Scalar(Scalar { text, written: None, .. }) = kind else { return None };
+    if schema.get("x-secret").is_some() {
+        return None;
+    }
+    if let Some(words) = words(schema) {
+        let word = nearest(text, words.iter().filter_map(|word| word.as_str()))?;
+        return Some(format!("; did you mean `{word}`?"));
+    }
+    if has_type(schema, "boolean") {
+        let word = match text.to_ascii_lowercase().as_str() {
+            "yes" | "on" | "y" => "true",
+            "no" | "off" | "n" => "false",
+            _ => return None,
+        };
+        return Some(format!("; did you mean `{word}`?"));
+    }
+    let low = schema.get("minimum").and_then(Value::as_u64)?;
+    let number = text.parse::<u64>().ok().filter(|number| (1..low).contains(number))?;
+    let seconds = bounded(Value::from(number.saturating_mul(1000)), schema).is_ok();
+    (seconds && at.is_key_ending("_ms"))
+        .then(|| format!("; the unit is milliseconds, write {number}000 for {number} seconds"))
 }
 
 /// The part of a schema that describes a value of this kind, or what is wanted instead.

@@ -49,19 +49,25 @@ impl Faults {
 
 impl std::error::Error for Faults {}
 
+impl fmt::Display for Fault {
+    /// `:14:5 deployments[0].slo.ttft_ms: must be …`, to be written behind the file's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        let between = if self.path.is_empty() { ":" } else { " " };
+        let colon = if self.path.is_empty() { "" } else { ":" };
+        write!(f, "{between}{}{colon} {}", self.path, self.message)
+    }
+}
+
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (nth, fault) in self.list.iter().enumerate() {
             if nth > 0 {
                 f.write_str("\n")?;
             }
-            f.write_str(&self.origin)?;
-            if fault.line > 0 {
-                write!(f, ":{}:{}", fault.line, fault.column)?;
-            }
-            let between = if fault.path.is_empty() { ":" } else { " " };
-            let colon = if fault.path.is_empty() { "" } else { ":" };
-            write!(f, "{between}{}{colon} {}", fault.path, fault.message)?;
+            write!(f, "{}{fault}", self.origin)?;
         }
         if self.more > 0 {
             write!(f, "\n{}: and {} more", self.origin, self.more)?;
@@ -96,6 +102,11 @@ impl<'a> At<'a> {
     /// An entry of the list here, from 0.
     pub(crate) fn item(&'a self, nth: usize) -> At<'a> {
         At { above: Some(self), step: Step::Item(nth) }
+    }
+
+    /// Whether this is a key that ends so.
+    pub(crate) fn is_key_ending(&self, end: &str) -> bool {
+        matches!(self.step, Step::Key(key) if key.ends_with(end))
     }
 
     /// The place of this path in a file, or of the nearest thing above it that is there.
@@ -164,6 +175,8 @@ impl fmt::Display for Shown<'_> {
 pub(crate) struct Report {
     list: Vec<Fault>,
     more: usize,
+    /// What is allowed and was probably not meant; at most [`FAULTS_MAX`].
+    hints: Vec<Fault>,
 }
 
 impl Report {
@@ -175,6 +188,22 @@ impl Report {
         }
         let (line, column) = (place.line, place.column);
         self.list.push(Fault { line, column, path: at.to_string(), message: message.into() });
+    }
+
+    /// Notes something that is allowed and probably not meant.
+    pub(crate) fn hint(&mut self, place: Place, at: &At<'_>, message: String) {
+        if self.hints.len() < FAULTS_MAX {
+            let (line, column) = (place.line, place.column);
+            self.hints.push(Fault { line, column, path: at.to_string(), message });
+        }
+    }
+
+    /// What was noted as allowed and probably not meant, in the order of the file.
+    pub(crate) fn take_hints(&mut self) -> Vec<Fault> {
+        let mut hints = std::mem::take(&mut self.hints);
+        hints.sort_by_key(|hint| (hint.line, hint.column));
+        hints.dedup();
+        hints
     }
 
     /// Notes a fault at a path; the place is looked up in the file. O(width of the mappings on the way).

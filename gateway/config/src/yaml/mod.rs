@@ -14,5 +14,5 @@ pub(crate) mod tree;
 pub use document::{Document, Part};
 pub use faults::{FAULTS_MAX, Fault, Faults};
 pub use schema::schema_of;
-pub use text::CONFIG_BYTES_MAX;
+pub use text::{CONFIG_BYTES_MAX, read_file};
 pub use tree::{DEPTH_MAX, NODES_MAX};

@@ -9,17 +9,20 @@ const WORD_BYTES_MAX: usize = 48;
 
 /// The nearest of the known words, if any is near. O(words × length²), length at most [`WORD_BYTES_MAX`].
 pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let word = word.to_ascii_lowercase().replace('-', "_");
+    // `llama.cpp`, `llama-cpp` and `Llama_CPP` are one word to whoever writes it.
+    let plain = |word: &str| word.to_ascii_lowercase().replace(['-', '.', ' '], "_");
+    let word = plain(word);
     if word.len() > WORD_BYTES_MAX {
         return None;
     }
     known
         .filter(|candidate| candidate.len() <= WORD_BYTES_MAX)
         .filter_map(|candidate| {
-            let steps = distance(word.as_bytes(), candidate.to_ascii_lowercase().as_bytes());
-            let near = steps * 3 <= word.len().max(candidate.len());
+            let known = plain(candidate);
+            let steps = distance(word.as_bytes(), known.as_bytes());
+            let near = steps * 3 <= word.len().max(known.len());
             let begins =
-                word.len() >= 3 && (candidate.starts_with(word.as_str()) || word.starts_with(candidate));
+                word.len() >= 3 && (known.starts_with(word.as_str()) || word.starts_with(known.as_str()));
             (near || begins).then_some((if near { steps } else { WORD_BYTES_MAX }, candidate))
         })
         .min()

@@ -1,13 +1,33 @@
 //! Reading a file as bounded text.
 
 use std::io::Read as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 /// Largest config file, bytes: 10,000 accounts need about 2 MiB.
 pub const CONFIG_BYTES_MAX: usize = 4 << 20;
 
-/// Reads at most `bytes_max` bytes of a file.
-pub(crate) fn read_at_most(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
+/// Reads a file that the config names, at most `bytes_max` bytes of it.
+///
+/// # Errors
+/// What the operating system says. What is no file (a pipe, a device, a folder) is refused before it is opened: the
+/// opening of a pipe waits for a writer.
+pub fn read_file(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if !kind.is_file() {
+        let what = if kind.is_fifo() {
+            "it is a pipe; put its content into a file"
+        } else if kind.is_dir() {
+            "it is a folder"
+        } else {
+            "it is no file"
+        };
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, what));
+    }
+    read_at_most(path, bytes_max)
+}
+
+fn read_at_most(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(bytes_max as u64).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -14,6 +14,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use store::private;
 
 /// How long the running process is waited for: an operator or a script sends the signal next.
 const COMES_WITHIN: Duration = Duration::from_secs(60);
@@ -37,11 +38,12 @@ impl Predecessor {
         let path = socket(config)?;
         let made = |cause| UpgradeError::Socket { path: path.clone(), cause };
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(made)?;
+            private::make_folder(folder).map_err(made)?;
         }
         // What an earlier one left behind: a name that nobody listens to.
         let _ = fs::remove_file(&path);
         let listener = UnixListener::bind(&path).map_err(made)?;
+        private::close_off(&path).map_err(made)?;
         waits(&path);
         let accepted = set_socket_timeout(&listener, Timeout::Recv, Some(COMES_WITHIN))
             .map_err(io::Error::from)

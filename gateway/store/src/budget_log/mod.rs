@@ -13,6 +13,7 @@
 
 pub mod format;
 
+use crate::private;
 use format::{FRAME, HEADER, PAYLOAD_MAX, Record, decode, encode, frame, header};
 use parking_lot::{Mutex, RwLock};
 use protocol::stable_hash;
@@ -88,7 +89,8 @@ impl Place {
 impl LogFile {
     /// Opens or makes the file. The second value says what was wrong with it, in a sentence. O(size of the file).
     pub fn open(path: &Path, wall: Duration) -> io::Result<(Self, Option<String>)> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file =
+            private::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))?;
         if file.metadata()?.len() == 0 {
             file.write_all_at(&header(), 0)?;
             return Ok((LogFile::of(path, file, Vec::new(), HEADER), None));
@@ -102,7 +104,7 @@ impl LogFile {
             return Ok((LogFile::of(path, file, read, end), Some(sentence)));
         }
         let aside = path.with_extension(format!("damaged-{}", wall.as_secs()));
-        fs::copy(path, &aside)?;
+        private::copy(path, &aside)?;
         file.set_len(end)?;
         file.write_all_at(&header(), 0)?;
         let log = LogFile::of(path, file, read, end);
@@ -215,7 +217,8 @@ impl LogFile {
     /// Writes the last record of each name into a new file at `path` and puts it in place of the old one. Only the exchange
     /// at the end keeps look-ups waiting.
     fn rewrite(&self, writer: &mut Writer, file: &File, path: &Path) -> io::Result<()> {
-        let next = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let next =
+            private::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(true))?;
         let mut out = BufWriter::with_capacity(WRITE_SIZE, &next);
         out.write_all(&header())?;
         let mut kept: Vec<(Place, u64)> =

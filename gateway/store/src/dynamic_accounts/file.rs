@@ -10,12 +10,13 @@
 //! nothing is guessed about what it said; the file stays as it is for whoever repairs it, and no account in it is in
 //! force. Written anew at the start, and when most of its lines are old.
 
+use crate::private;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read as _, Write};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// What lines say of themselves; a later version may add fields, and then counts up.
@@ -85,7 +86,7 @@ impl RosterFile {
     pub(super) fn open(path: &Path) -> Result<Opened, String> {
         let (lines, count, torn) = read(path)?;
         let next = if count == lines.len() && !torn && path.exists() {
-            let file = OpenOptions::new().append(true).open(path);
+            let file = private::open(path, OpenOptions::new().append(true));
             file.and_then(|file| {
                 let end = file.metadata()?.len();
                 Ok(RosterFile { path: path.to_owned(), file, end, lines: count, torn: false })
@@ -199,7 +200,7 @@ fn read(path: &Path) -> Result<(BTreeMap<String, Line>, usize, bool), String> {
 fn write_anew<'l>(path: &Path, lines: impl Iterator<Item = &'l Line>) -> io::Result<RosterFile> {
     let next = path.with_extension("next");
     // For nobody else's eyes: who has which rights is the operator's business.
-    let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
+    let file = private::open(&next, OpenOptions::new().create(true).truncate(true).write(true))?;
     let mut out = BufWriter::new(file);
     let (mut end, mut count) = (0, 0);
     for line in lines {

@@ -203,16 +203,32 @@ async fn nothing_is_taken_that_could_not_be_kept_and_damage_opens_nothing() {
     let kept = keeping(base, &folder);
     let gateway = Gateway::start(PROGRAM, &kept).await;
     let key = made(&gateway, json!({ "id": "bolt" })).await;
+    let older = made(&gateway, json!({ "id": "nut" })).await;
     drop(gateway);
     let file = folder.join("accounts.jsonl");
     let good = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("nonsense\n{good}")).unwrap();
+    let (of_bolt, of_nut) = good.trim_end().split_once('\n').unwrap();
+    std::fs::write(&file, format!("{of_nut}\nnonsense\n{of_bolt}\n")).unwrap();
 
     let gateway = Gateway::start(PROGRAM, &kept).await;
-    assert_eq!((status(&gateway, &key).await, status(&gateway, kit::KEY).await), (401, 200));
-    let (status_then, told) = asked(&gateway, Method::POST, ACCOUNTS, json!({ "id": "nut" })).await;
-    assert_eq!((status_then, &told["error"]["code"]), (409, &json!("accounts_damaged")));
-    assert!(told["error"]["message"].as_str().unwrap().contains("line 1"), "{told}");
+    let now =
+        [status(&gateway, &key).await, status(&gateway, &older).await, status(&gateway, kit::KEY).await];
+    assert_eq!(now, [200, 401, 200], "only what the damaged line may have changed is out of force");
+    assert!(gateway.admin("/metrics").await.text().contains("\ntidegate_accounts_in_doubt 1\n"));
+    assert!(gateway.said().contains("line 2") && gateway.said().contains("nut"), "{}", gateway.said());
+    let rotated =
+        asked(&gateway, Method::POST, "/api/v1/accounts/nut/keys", json!({ "overlap_seconds": 9 })).await;
+    assert_eq!((rotated.0, &rotated.1["error"]["code"]), (409, &json!("account_in_doubt")), "{}", rotated.1);
+    assert_eq!(asked(&gateway, Method::DELETE, "/api/v1/accounts/nut", Value::Null).await.0, 200);
+    let anew = made(&gateway, json!({ "id": "nut" })).await;
+    assert_eq!((status(&gateway, &anew).await, status(&gateway, &older).await), (200, 401));
+    drop(gateway);
+    let gateway = Gateway::start(PROGRAM, &kept).await;
+    assert_eq!(
+        (status(&gateway, &anew).await, status(&gateway, &key).await),
+        (200, 200),
+        "after a restart too"
+    );
     drop(gateway);
     std::fs::write(&file, format!("{good}{{\"v\":1,\"id\":\"bo")).unwrap();
     let gateway = Gateway::start(PROGRAM, &kept).await;

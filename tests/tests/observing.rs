@@ -214,6 +214,8 @@ const METRICS: &[(&str, &str)] = &[
     ("tidegate_usage_anomalous_total", "counter"),
     ("tidegate_config_last_reload_successful", "gauge"),
     ("tidegate_build_info", "gauge"),
+    ("tidegate_accounts_in_doubt", "gauge"),
+    ("tidegate_inflight_bytes", "gauge"),
     ("tidegate_access_log_dropped_total", "counter"),
     ("tidegate_log_dropped_total", "counter"),
 ];

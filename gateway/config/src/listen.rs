@@ -120,7 +120,7 @@ pub struct ListenLimits {
     /// How deep the JSON of a body may be nested. Default 64: Python engines fail at about 1,000, real requests stay under 20.
     #[schemars(range(min = 8, max = 512))]
     pub json_depth: u32,
-    /// Bytes of all bodies held until their first token. Default 2GiB: the queue's memory, beyond it requests are refused as load.
+    /// Bytes held at once: bodies until their first token, whole answers until their clients have them, large events of streams. Default 2GiB: the queue's memory, beyond it requests are refused as load.
     #[schemars(with = "Bytes", range(min = 1_048_576, max = 1_099_511_627_776_u64))]
     pub inflight_bytes: u64,
     /// Share of `inflight_bytes` that one account may hold. Default 0.0625 (1/16), so that no account fills the memory alone.

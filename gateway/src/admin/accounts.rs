@@ -222,6 +222,7 @@ fn changed(call: &Call<'_>, id: &str, key: Option<String>) -> Answered {
 fn refused(e: RosterError) -> Refused {
     let (status, code) = match e {
         RosterError::NoFolder => (StatusCode::CONFLICT, "no_state_dir"),
+        RosterError::InDoubt => (StatusCode::CONFLICT, "account_in_doubt"),
         RosterError::Damaged(_) => (StatusCode::CONFLICT, "accounts_damaged"),
         RosterError::Declared => (StatusCode::CONFLICT, "declared_in_config"),
         RosterError::Exists => (StatusCode::CONFLICT, "account_exists"),

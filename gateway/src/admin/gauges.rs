@@ -85,6 +85,8 @@ pub(super) fn read_gauges(gateway: &Gateway, now: Duration) {
         }
     }
     read_budgets(gateway);
+    gauge!("tidegate_inflight_bytes").set(gateway.memory.held() as f64);
+    gauge!("tidegate_accounts_in_doubt").set(gateway.roster.in_doubt() as f64);
     gauge!("tidegate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let good = gateway.reloader.state().last.is_none_or(|last| last.faults.is_none());
     gauge!("tidegate_config_last_reload_successful").set(f64::from(u8::from(good)));

@@ -99,6 +99,14 @@ fn describe() {
         "tidegate_admin_refused_total",
         "Connections and requests that the admin listener gave up, by reason."
     );
+    describe_gauge!(
+        "tidegate_inflight_bytes",
+        "Bytes of requests and answers that are held, as `listen.limits.inflight_bytes` bounds them."
+    );
+    describe_gauge!(
+        "tidegate_accounts_in_doubt",
+        "Dynamic accounts out of force because a damaged line of their file may have changed them."
+    );
     describe_gauge!("tidegate_build_info", "The version that runs; always 1.");
     describe_gauge!(
         "tidegate_config_last_reload_successful",

@@ -6,14 +6,15 @@
 //! ```
 //!
 //! A line is on the disk before the change is acknowledged. A last line without its end is a change that nobody was
-//! told of, and is dropped. Any other line that cannot be read is damage: a line may have taken a right away, so
-//! nothing is guessed about what it said; the file stays as it is for whoever repairs it, and no account in it is in
-//! force. Written anew at the start, and when most of its lines are old.
+//! told of, and is dropped. Any other line that cannot be read is damage: it may have taken a right away from any account
+//! that has no readable line after it, so those are in doubt, and the others are not. Nothing is guessed about what it
+//! said. A damaged file stays as it is for whoever repairs it; changes are appended to it.
+//! Written anew at the start, and when most of its lines are old.
 
 use crate::private;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read as _, Write};
 use std::os::unix::fs::MetadataExt as _;
@@ -65,6 +66,8 @@ pub(super) struct RosterFile {
     lines: usize,
     /// A line was written by half and could not be taken back: whatever followed it would be damage.
     torn: bool,
+    /// A line cannot be read, so none may be cleared away.
+    damaged: bool,
 }
 
 /// A file that was read.
@@ -76,26 +79,56 @@ pub(super) struct Opened {
     pub(super) lines: BTreeMap<String, Line>,
     /// Whether a last line was dropped.
     pub(super) torn: bool,
+    /// What cannot be read, in a sentence.
+    pub(super) damage: Option<String>,
+    /// Those of `lines` that a line which cannot be read may have changed.
+    pub(super) in_doubt: BTreeSet<String>,
 }
 
+/// A file as it was read.
+#[derive(Debug, Default)]
+struct Content {
+    /// By id with the number of its line, removed ones left out.
+    lines: BTreeMap<String, (usize, Line)>,
+    /// Lines with an end.
+    count: usize,
+    /// Where the last of them ends.
+    end: u64,
+    torn: bool,
+    /// The lines that cannot be read, with the reason: the first few of them, and how many there are.
+    damaged: Vec<(usize, String)>,
+    damaged_count: usize,
+    damaged_last: usize,
+}
+
+/// Damaged lines that are told.
+const DAMAGE_TOLD_MAX: usize = 5;
+
 impl RosterFile {
-    /// Opens or makes the file, and leaves one line for each account in it.
+    /// Opens or makes the file, and leaves one line for each account in it, unless it is damaged.
     ///
     /// # Errors
-    /// What is wrong with it, in a sentence. Nothing was changed then.
+    /// Why it cannot be read or written, in a sentence. Nothing was changed then.
     pub(super) fn open(path: &Path) -> Result<Opened, String> {
-        let (lines, count, torn) = read(path)?;
-        let next = if count == lines.len() && !torn && path.exists() {
+        let content = read(path)?;
+        let (damage, in_doubt) = (content.damage(path), content.in_doubt());
+        let Content { lines, count, end, torn, .. } = content;
+        let lines: BTreeMap<String, Line> = lines.into_iter().map(|(id, (_, line))| (id, line)).collect();
+        let is_tidy = count == lines.len() && !torn && path.exists();
+        let next = if is_tidy || damage.is_some() {
             let file = private::open(path, OpenOptions::new().append(true));
             file.and_then(|file| {
-                let end = file.metadata()?.len();
-                Ok(RosterFile { path: path.to_owned(), file, end, lines: count, torn: false })
+                if torn {
+                    file.set_len(end)?;
+                }
+                let damaged = damage.is_some();
+                Ok(RosterFile { path: path.to_owned(), file, end, lines: count, torn: false, damaged })
             })
         } else {
             write_anew(path, lines.values())
         };
         let file = next.map_err(|e| format!("{} cannot be written: {e}", path.display()))?;
-        Ok(Opened { file, lines, torn })
+        Ok(Opened { file, lines, torn, damage, in_doubt })
     }
 
     /// Opens it again where another process has put one in its place, as a new process does before an upgrade fails.
@@ -146,7 +179,7 @@ impl RosterFile {
 
     /// Whether most lines are old, when so many count.
     pub(super) fn is_mostly_old(&self, count: usize) -> bool {
-        self.lines > REWRITE_LINES_MIN.max((1 + OLD_LINES_SHARE) * count)
+        !self.damaged && self.lines > REWRITE_LINES_MIN.max((1 + OLD_LINES_SHARE) * count)
     }
 
     /// Leaves these lines only.
@@ -159,8 +192,8 @@ impl RosterFile {
     }
 }
 
-/// The lines that count, how many there were, and whether the last one had no end.
-fn read(path: &Path) -> Result<(BTreeMap<String, Line>, usize, bool), String> {
+/// Reads the lines that count, and which cannot be read.
+fn read(path: &Path) -> Result<Content, String> {
     let shown = path.display();
     let mut bytes = Vec::new();
     match File::open(path) {
@@ -172,28 +205,59 @@ fn read(path: &Path) -> Result<(BTreeMap<String, Line>, usize, bool), String> {
     if bytes.len() as u64 == FILE_BYTES_MAX {
         return Err(format!("{shown} is larger than {FILE_BYTES_MAX} bytes"));
     }
-    let mut lines = BTreeMap::new();
-    let mut count = 0;
+    let mut content = Content::default();
     let mut rest = bytes.as_slice();
     while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
         let (text, after) = rest.split_at(end);
         rest = after.get(1..).unwrap_or_default();
-        count += 1;
-        let damaged = |why: String| {
-            format!(
-                "{shown}, line {count}: {why}; put the file right (without that line the others are good) and restart"
-            )
-        };
-        let line: Line = serde_json::from_slice(text).map_err(|e| damaged(format!("cannot be read: {e}")))?;
-        if line.v != VERSION {
-            return Err(damaged(format!("has version {}, this tidegate knows {VERSION}", line.v)));
-        }
-        match line.account {
-            Some(_) => lines.insert(line.id.clone(), line),
-            None => lines.remove(&line.id),
-        };
+        content.take(text);
     }
-    Ok((lines, count, !rest.is_empty()))
+    content.end = (bytes.len() - rest.len()) as u64;
+    content.torn = !rest.is_empty();
+    Ok(content)
+}
+
+impl Content {
+    /// Takes the next line in.
+    fn take(&mut self, text: &[u8]) {
+        self.count += 1;
+        let line = match serde_json::from_slice::<Line>(text) {
+            Ok(line) if line.v == VERSION => line,
+            Ok(line) => {
+                return self.damaged(format!("has version {}, this tidegate knows {VERSION}", line.v));
+            }
+            Err(e) => return self.damaged(format!("cannot be read: {e}")),
+        };
+        match line.account {
+            Some(_) => drop(self.lines.insert(line.id.clone(), (self.count, line))),
+            None => drop(self.lines.remove(&line.id)),
+        }
+    }
+
+    fn damaged(&mut self, why: String) {
+        self.damaged_count += 1;
+        self.damaged_last = self.count;
+        if self.damaged.len() < DAMAGE_TOLD_MAX {
+            self.damaged.push((self.count, why));
+        }
+    }
+
+    /// The accounts that a damaged line may have changed: those without a readable line after it.
+    fn in_doubt(&self) -> BTreeSet<String> {
+        let older = self.lines.iter().filter(|(_, (line, _))| *line < self.damaged_last);
+        older.map(|(id, _)| id.clone()).collect()
+    }
+
+    fn damage(&self, path: &Path) -> Option<String> {
+        let told: Vec<String> = self
+            .damaged
+            .iter()
+            .map(|(line, why)| format!("{}, line {line}: {why}", path.display()))
+            .collect();
+        let more = self.damaged_count - told.len();
+        let more = if more > 0 { format!("; and {more} more lines") } else { String::new() };
+        (!told.is_empty()).then(|| told.join("; ") + &more)
+    }
 }
 
 /// A file with these lines in the place of the old one: whole or not at all.
@@ -215,7 +279,7 @@ fn write_anew<'l>(path: &Path, lines: impl Iterator<Item = &'l Line>) -> io::Res
         File::open(folder)?.sync_all()?;
     }
     let file = OpenOptions::new().append(true).open(path)?;
-    Ok(RosterFile { path: path.to_owned(), file, end, lines: count, torn: false })
+    Ok(RosterFile { path: path.to_owned(), file, end, lines: count, torn: false, damaged: false })
 }
 
 #[cfg(test)]
@@ -287,19 +351,34 @@ mod tests {
     }
 
     #[test]
-    fn any_other_damage_takes_nothing_and_changes_nothing() {
+    fn damage_puts_in_doubt_what_has_no_readable_line_after_it_and_changes_nothing() {
         let path = path("damage");
-        let good = String::from_utf8(line("a", 1).written().unwrap()).unwrap();
-        for (damaged, told) in [
-            (format!("{good}nonsense\n{good}"), "line 2: cannot be read"),
-            (format!("{good}{}", good.replace("\"v\":1", "\"v\":7")), "line 2: has version 7"),
-            (format!("\n{good}"), "line 1"),
-            (good.replace("\"id\"", "\"name\""), "line 1"),
+        let text = |line: Line| String::from_utf8(line.written().unwrap()).unwrap();
+        let (a, b, c) = (text(line("a", 1)), text(line("b", 1)), text(line("c", 1)));
+        let gone = text(Line::new("b", None));
+        let version = text(line("d", 1)).replace("\"v\":1", "\"v\":7");
+        for (damaged, told, in_doubt) in [
+            (format!("{a}{b}nonsense\n{a}{c}"), "line 3: cannot be read", "b"),
+            (format!("{a}{version}{b}"), "line 2: has version 7", "a"),
+            (format!("\n{a}"), "line 1", ""),
+            (format!("{a}{b}{gone}x\n{a}"), "line 4", ""),
+            (format!("{a}{b}x\n{c}y\n{a}{{\"v\":1"), "line 5", "b c"),
+            (format!("{}{a}", "x\n".repeat(9)), "and 4 more lines", ""),
+            (format!("{a}{b}{}", c.replace("\"id\"", "\"name\"")), "line 3", "a b"),
         ] {
             fs::write(&path, &damaged).unwrap();
-            let refused = RosterFile::open(&path).unwrap_err();
-            assert!(refused.contains(told), "{refused}");
-            assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
+            let mut opened = RosterFile::open(&path).unwrap();
+            let damage = opened.damage.unwrap();
+            assert!(damage.contains(told), "{damage}");
+            assert_eq!(opened.in_doubt.into_iter().collect::<Vec<_>>().join(" "), in_doubt, "{damaged}");
+            let whole = &damaged[..=damaged.rfind('\n').unwrap()];
+            assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+
+            opened.file.append(&line("z", 1)).unwrap();
+            opened.file.lines = 1 << 20;
+            assert!(!opened.file.is_mostly_old(1), "a line that nobody can read is not cleared away");
+            let again = RosterFile::open(&path).unwrap();
+            assert!(again.lines.contains_key("z") && !again.in_doubt.contains("z"));
         }
     }
 

@@ -9,8 +9,9 @@
 //! - A change is on the disk before it is acknowledged, and in force for the next request after that.
 //! - Requests never come here: they read the snapshot, into which the accounts in force are put.
 //! - At most [`ACCOUNTS_MAX`] accounts, each with at most as many keys as one of the file.
-//! - A damaged file gives nobody a right that a lost line may have taken away: then no account made here is in
-//!   force, the message says what to do, and the accounts of the config are served.
+//! - A damaged file gives nobody a right that a lost line may have taken away: an account that the line may have changed
+//!   is out of force, and told, until the file is put right or the account is removed and made anew. The others and those
+//!   of the config are served.
 
 mod file;
 
@@ -19,7 +20,7 @@ use config::{self, AccountRules, Config};
 use file::{Line, RosterFile};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,6 +37,11 @@ pub enum RosterError {
         "accounts are made at run time only where they outlive the process; set state.dir in the config and restart, or declare the account in the config"
     )]
     NoFolder,
+    /// A line of the file that cannot be read may have changed this account.
+    #[error(
+        "a damaged line of the accounts file may have changed this account, so it is out of force and cannot be changed; put the file right and restart, or remove the account and make it anew"
+    )]
+    InDoubt,
     /// The file could not be taken at the start.
     #[error("no account made at run time is in force and none can be changed: {0}")]
     Damaged(String),
@@ -83,6 +89,8 @@ struct Made {
     line: Line,
     /// As the rules make it of the line, but for what depends on models and time. `None`: they refuse it.
     account: Option<config::Account>,
+    /// A line that cannot be read may have changed it: it is not in force, and its keys open nothing else.
+    in_doubt: bool,
     /// As it is in force under the config and at the time of the last look.
     fitted: Option<Arc<config::Account>>,
 }
@@ -110,12 +118,17 @@ impl Roster {
                     );
                 }
                 inner.file = Some(opened.file);
+                if let Some(damage) = &opened.damage {
+                    tell_of_damage(damage, &opened.in_doubt);
+                }
+                let in_doubt = opened.in_doubt;
                 let rules = AccountRules::of(config);
                 for line in opened.lines.into_values() {
                     let account = judged(&rules, &line, false).inspect_err(|e| {
                         tracing::error!(account = line.id, "an account is not in force: {e}")
                     });
-                    inner.put(Made { line, account: account.ok(), fitted: None });
+                    let in_doubt = in_doubt.contains(&line.id);
+                    inner.put(Made { line, account: account.ok(), in_doubt, fitted: None });
                 }
             }
             Err(damage) => {
@@ -157,8 +170,8 @@ impl Roster {
     ) -> Result<(), RosterError> {
         let mut inner = self.inner.lock();
         inner.may_change(config, id)?;
-        if inner.made.contains_key(id) {
-            return Err(RosterError::Exists);
+        if let Some(made) = inner.made.get(id) {
+            return Err(if made.in_doubt { RosterError::InDoubt } else { RosterError::Exists });
         }
         if inner.made.len() >= ACCOUNTS_MAX {
             return Err(RosterError::TooMany);
@@ -244,6 +257,12 @@ impl Roster {
         self.inner.lock().made.contains_key(id)
     }
 
+    /// Accounts that are out of force because a damaged line may have changed them. O(accounts).
+    #[must_use]
+    pub fn in_doubt(&self) -> usize {
+        self.inner.lock().made.values().filter(|made| made.in_doubt).count()
+    }
+
     /// Keys of an account that end, with when, as wall time. Allocates.
     #[must_use]
     pub fn ending(&self, id: &str) -> Vec<(Digest, Duration)> {
@@ -285,7 +304,11 @@ impl Inner {
 
     fn changeable(&self, config: &Config, id: &str) -> Result<Line, RosterError> {
         self.may_change(config, id)?;
-        self.made.get(id).map(|made| made.line.clone()).ok_or(RosterError::Unknown)
+        match self.made.get(id) {
+            Some(made) if made.in_doubt => Err(RosterError::InDoubt),
+            Some(made) => Ok(made.line.clone()),
+            None => Err(RosterError::Unknown),
+        }
     }
 
     /// Judges a line, writes it down, and puts it in the place of the old one.
@@ -301,7 +324,7 @@ impl Inner {
         }
         self.append(&line)?;
         self.keys.retain(|_, owner| **owner != *line.id);
-        self.put(Made { line, account: Some(account), fitted: None });
+        self.put(Made { line, account: Some(account), in_doubt: false, fitted: None });
         self.tidy();
         Ok(())
     }
@@ -347,7 +370,7 @@ impl Inner {
 impl Made {
     /// Without keys whose time is over or that the config gives to others, and models that it does not know.
     fn fit(&mut self, config: &Config, declared: &HashSet<Digest>, now: Duration) {
-        let Some(account) = &self.account else { return };
+        let Some(account) = self.account.as_ref().filter(|_| !self.in_doubt) else { return };
         let over =
             |key: &Digest| self.line.ends.get(&key.to_string()).is_some_and(|at| *at <= milliseconds(now));
         let keys: Vec<Digest> =
@@ -363,6 +386,20 @@ impl Made {
             self.fitted = Some(Arc::new(config::Account { keys, models, ..account.clone() }));
         }
     }
+}
+
+/// Accounts that are named when a damaged line puts them out of force.
+const DOUBT_TOLD_MAX: usize = 50;
+
+fn tell_of_damage(damage: &str, in_doubt: &BTreeSet<String>) {
+    let named: Vec<&str> = in_doubt.iter().take(DOUBT_TOLD_MAX).map(String::as_str).collect();
+    let more = in_doubt.len() - named.len();
+    tracing::error!(
+        count = in_doubt.len(),
+        accounts = named.join(", "),
+        more,
+        "{damage}: these accounts may have been changed there and are out of force, the others are served; put the file right and restart, or remove them and make them anew"
+    );
 }
 
 /// Whether the config has an account of this id. O(accounts).

@@ -286,6 +286,19 @@ impl Budget {
         self.live
     }
 
+    /// Whether a new budget would admit the same: nothing runs, nothing is charged or owed, and the limits stand at their
+    /// start, from where without use they will not move. Learnt lengths of answers are not asked for. O(1).
+    pub fn is_as_new(&mut self, now: Duration) -> bool {
+        self.advance(now);
+        let is_fixed = matches!(self.config.policy, Policy::Fixed);
+        self.live == 0
+            && Meter::ALL.into_iter().all(|meter| {
+                let ledger = self.ledgers.get(meter);
+                let rests = is_fixed || ledger.bounds.floor == ledger.bounds.start;
+                ledger.taken() == 0 && ledger.limit == ledger.bounds.start && rests
+            })
+    }
+
     /// Tokens that an answer of this account on this model usually generates.
     #[must_use]
     pub fn usual(&self) -> u64 {

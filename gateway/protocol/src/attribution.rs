@@ -55,6 +55,8 @@ pub enum OwnBound {
     Descriptors,
     /// The answer is larger than what is held of one.
     AnswerBytes,
+    /// All requests, or those of the account, hold as many bytes as they may.
+    Memory,
 }
 
 /// Whose an end is.
@@ -451,6 +453,10 @@ fn ours(bound: OwnBound) -> Refusal {
         OwnBound::AnswerBytes => (
             Reason::Memory,
             "Service Overloaded: the answer is larger than the gateway holds of one. Ask for less at once.",
+        ),
+        OwnBound::Memory => (
+            Reason::Memory,
+            "Service Overloaded: no memory is left to hold this answer. Ask for less at once, or as a stream.",
         ),
     };
     Refusal::new(reason, message).retry(Some(crate::explain::ELSEWHERE_AFTER))

@@ -64,6 +64,13 @@ impl BudgetCell {
             && self.budget.lock().live() == 0
     }
 
+    /// Whether a new one would say the same at `now`, and it was not touched since `since`.
+    #[must_use]
+    pub fn is_unused(&self, now: Duration, since: Duration) -> bool {
+        u128::from(self.touched_at.load(Ordering::Relaxed)) < since.as_millis()
+            && self.budget.lock().is_as_new(now)
+    }
+
     /// Works on the budget under its lock; microseconds only.
     pub fn with<R>(&self, work: impl FnOnce(&mut Budget) -> R) -> R {
         work(&mut self.budget.lock())

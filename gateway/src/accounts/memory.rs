@@ -1,12 +1,18 @@
-//! The bytes held for requests in flight: bodies that wait for a place or for their first token.
+//! The bytes held for requests in flight: bodies that wait for a place or for their first token, and answers.
 //!
 //! A body is held from its first byte until the engine has begun to answer, because until then it may have to
-//! be sent again. Bytes are reserved before they are read. One account holds at most a sixteenth, and the last
+//! be sent again. Bytes are reserved before they are read. An answer is held while it is read where it comes as a whole,
+//! and until its client has taken it; of a stream what is not written yet. The first [`ANSWER_FREE`] of an answer are
+//! counted and never refused: engines have worked for it. One account holds at most a sixteenth, and the last
 //! quarter is kept for accounts that are entitled to priority: a flood of regular bodies must not push
 //! priority out before the queue has even seen it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of one answer that are held whatever the bounds say. Nearly all answers are shorter, and their number is bounded by
+/// the places of the engines.
+pub const ANSWER_FREE: u64 = 64 << 10;
 
 /// The pool of the whole gateway.
 #[derive(Debug)]
@@ -50,7 +56,7 @@ impl Memory {
     #[must_use]
     pub fn guard(self: &Arc<Self>, account: Arc<AccountMemory>, may_priority: bool) -> MemoryGuard {
         let open = if may_priority { self.total_max } else { self.regular_max };
-        MemoryGuard { memory: Arc::clone(self), account, open, bytes: 0 }
+        MemoryGuard { memory: Arc::clone(self), account, open, bytes: 0, answer: 0 }
     }
 }
 
@@ -60,7 +66,10 @@ pub struct MemoryGuard {
     memory: Arc<Memory>,
     account: Arc<AccountMemory>,
     open: u64,
+    /// Of its body.
     bytes: u64,
+    /// Of its answer.
+    answer: u64,
 }
 
 impl MemoryGuard {
@@ -69,6 +78,36 @@ impl MemoryGuard {
     /// # Errors
     /// Which bound is reached.
     pub fn grow(&mut self, more: u64) -> Result<(), MemoryBound> {
+        self.take(more)?;
+        self.bytes += more;
+        Ok(())
+    }
+
+    /// Holds `bytes` of the answer in the place of those that it held before. Lock-free.
+    ///
+    /// # Errors
+    /// Which bound is reached; then as much is held as before. Less than before, or no more than [`ANSWER_FREE`], is never
+    /// refused.
+    pub fn hold_answer(&mut self, bytes: u64) -> Result<(), MemoryBound> {
+        match bytes.checked_sub(self.answer) {
+            Some(0) => {}
+            Some(more) if bytes <= ANSWER_FREE => {
+                self.memory.held.fetch_add(more, Ordering::Relaxed);
+                self.account.0.fetch_add(more, Ordering::Relaxed);
+            }
+            Some(more) => self.take(more)?,
+            None => self.give(self.answer - bytes),
+        }
+        self.answer = bytes;
+        Ok(())
+    }
+
+    fn give(&self, bytes: u64) {
+        self.memory.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.account.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn take(&self, more: u64) -> Result<(), MemoryBound> {
         let account_max = self.memory.account_max;
         if self.account.0.fetch_add(more, Ordering::Relaxed) + more > account_max {
             self.account.0.fetch_sub(more, Ordering::Relaxed);
@@ -79,21 +118,19 @@ impl MemoryGuard {
             self.account.0.fetch_sub(more, Ordering::Relaxed);
             return Err(MemoryBound::Total(self.open));
         }
-        self.bytes += more;
         Ok(())
     }
 
-    /// Gives everything back before the end: the body is no longer held.
-    pub fn release(&mut self) {
+    /// Gives the body's bytes back before the end: it is no longer held.
+    pub fn release_body(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        self.memory.held.fetch_sub(bytes, Ordering::Relaxed);
-        self.account.0.fetch_sub(bytes, Ordering::Relaxed);
+        self.give(bytes);
     }
 }
 
 impl Drop for MemoryGuard {
     fn drop(&mut self) {
-        self.release();
+        self.give(self.bytes + self.answer);
     }
 }
 
@@ -111,6 +148,23 @@ mod tests {
         assert_eq!(second.grow(41), Err(MemoryBound::Account(100)));
         assert_eq!(second.grow(40), Ok(()));
         drop((first, second));
+        assert_eq!(memory.held(), 0);
+    }
+
+    #[test]
+    fn an_answer_counts_with_the_body_and_its_first_part_is_never_refused() {
+        let memory = Memory::new(4 << 20, 0.0625, 0.25);
+        let account = Arc::new(AccountMemory::default());
+        let mut first = memory.guard(Arc::clone(&account), false);
+        first.grow(200 << 10).unwrap();
+
+        assert_eq!(first.hold_answer(ANSWER_FREE), Ok(()), "over the account's share");
+        assert_eq!(first.hold_answer(ANSWER_FREE + 1), Err(MemoryBound::Account(256 << 10)));
+        assert_eq!(memory.held(), 264 << 10);
+        first.release_body();
+        assert_eq!((memory.held(), first.hold_answer(250 << 10)), (64 << 10, Ok(())));
+        assert_eq!((first.hold_answer(10), memory.held()), (Ok(()), 10));
+        drop(first);
         assert_eq!(memory.held(), 0);
     }
 

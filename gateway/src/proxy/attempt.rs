@@ -275,7 +275,7 @@ impl Attempt<'_, '_, '_> {
         let request = self.request;
         let streams = is_stream(exchange, request.call.stream)
             .map_err(|e| Broken::Upstream(Observed::Unreadable(e).into()))?;
-        let (deployment, record, memory) = (self.deployment, &mut *self.record, &mut *self.memory);
+        let (deployment, record) = (self.deployment, &mut *self.record);
         let relay = Relay {
             client: self.client,
             exchange,
@@ -291,10 +291,11 @@ impl Attempt<'_, '_, '_> {
             dispatched: record.dispatched_at(),
             place,
             max_tokens: request.call.max_tokens_at(deployment.config.engine),
+            memory: self.memory,
             answered,
         };
         if !streams {
-            return relay.whole(200).await;
+            return relay.whole(200, || request.give_up_body()).await;
         }
         let first_token = || {
             let now = clock::now();
@@ -302,8 +303,7 @@ impl Attempt<'_, '_, '_> {
             place.first_token(uncached, now.saturating_sub(record.dispatched_at()));
             record.first_token(now);
             settle::prompt_is_cached(request, deployment, place, None);
-            // The body will not be sent again.
-            memory.release();
+            request.give_up_body();
         };
         relay.stream(first_token).await
     }

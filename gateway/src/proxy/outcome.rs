@@ -5,7 +5,6 @@
 
 use crate::clock;
 use crate::downstream::client::Stop;
-use crate::entropy;
 use crate::proxy::attempt::{Attempt, Ended};
 use crate::proxy::pipeline::needs;
 use crate::upstream::admission::{Admission, Place};
@@ -135,8 +134,7 @@ impl Attempt<'_, '_, '_> {
 
     /// The same for the same body of the same account on the same path.
     fn body_key(&self) -> u64 {
-        let call = self.request.call;
-        entropy::keyed_hash((self.request.account.number, call.api.path(), &call.body))
+        self.request.body_key()
     }
 
     /// Whether the request was in flight where two replicas died.

@@ -17,6 +17,7 @@ use crate::downstream::body::{self, BodyLimits};
 use crate::downstream::client::{Client, Stop};
 use crate::downstream::credential;
 use crate::downstream::head::{self, Head, HeadLimits};
+use crate::entropy;
 use crate::proxy::attempt::{Attempt, Ended};
 use crate::proxy::models;
 use crate::proxy::routing::{Bid, REOFFER_EVERY, Routed, Routes};
@@ -39,7 +40,7 @@ use protocol::explain;
 use protocol::refusal::{Reason, Refusal};
 use protocol::request::call::{Call, TierWish, context_too_long};
 use protocol::stable_hash;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use weighing::weigh::{Weight, weigh};
 
@@ -99,7 +100,9 @@ async fn steps(
     }
     let ledger = reserve(&budget, client, &model, &call, &weight, routes.first())?;
     let live = Live::new(ledger, call.choices);
-    let request = Request { gateway, snapshot, account: &account, model: &model, call: &call, weight, live };
+    let body_key = OnceLock::new();
+    let request =
+        Request { gateway, snapshot, account: &account, model: &model, call: &call, weight, live, body_key };
     let deadline = head.deadline.map(|deadline| record.arrived + deadline);
     let asked = Asked { tier, deadline, hint };
     admit_and_relay(request, asked, routes, client, record, &mut memory).await
@@ -137,6 +140,25 @@ pub struct Request<'a> {
     pub weight: Weight,
     /// What the harvest reads of it.
     pub live: Arc<Live>,
+    /// What tells its body from others, once that was asked for or the body was given up.
+    pub body_key: OnceLock<u64>,
+}
+
+impl Request<'_> {
+    /// The same for the same body of the same account on the same path. O(1), once.
+    #[must_use]
+    pub fn body_key(&self) -> u64 {
+        *self.body_key.get_or_init(|| {
+            let body = self.call.body();
+            entropy::keyed_hash((self.account.number, self.call.api.path(), entropy::Looks(&body)))
+        })
+    }
+
+    /// Lets go of the body: the request will not be sent again. What it is told by is kept.
+    pub fn give_up_body(&self) {
+        let _ = self.body_key();
+        self.call.give_up_body();
+    }
 }
 
 /// What an identified client wants.
@@ -459,7 +481,7 @@ fn offer_of(request: &Request<'_>, asked: Asked) -> shedder::Offer {
         expected_output: (usual * u64::from(request.call.choices)).min(u64::from(u32::MAX)) as u32,
         streaming: request.call.stream,
         has_output,
-        bytes: request.call.body.len() as u64,
+        bytes: request.call.body_bytes,
         // Waiting counts from here: how long the body took to come is not the service's load.
         arrived: clock::now(),
         deadline: asked.deadline,

@@ -8,6 +8,7 @@
 
 mod last_words;
 
+use crate::accounts::memory::{ANSWER_FREE, MemoryGuard};
 use crate::clock;
 use crate::downstream::client::{Client, Stop};
 use crate::proxy::alarm::Alarm;
@@ -111,6 +112,8 @@ pub struct Relay<'a, 's> {
     pub place: &'a Place,
     /// The largest answer that was asked for, tokens per choice.
     pub max_tokens: Option<u32>,
+    /// The bytes that it holds.
+    pub memory: &'a mut MemoryGuard,
     /// What is known so far; kept outside, because the client may leave at any await.
     pub answered: &'a mut Answered,
 }
@@ -192,7 +195,8 @@ impl Relay<'_, '_> {
                     if batch.chunks > 0 {
                         since.content = now;
                     }
-                    if let Some(error) = batch.error {
+                    let bound = self.hold_stream(splitter.held() + held.len()).err();
+                    if let Some(error) = batch.error.or(bound) {
                         return Err(self.broken_inside(held.freeze(), error).await);
                     }
                     if batch.done {
@@ -208,7 +212,13 @@ impl Relay<'_, '_> {
                     if matches!(ahead, Some(Ok(None))) || held.is_empty() {
                         continue; // The end goes out with it.
                     }
+                    let passed = held.len();
                     self.pass(held.split().freeze()).await?;
+                    if passed > GATHERED_BYTES {
+                        // The buffer of a large event would stay for as long as the stream.
+                        held = BytesMut::new();
+                        let _ = self.hold_stream(splitter.held());
+                    }
                     self.heed_bounds(reader)?;
                     since.write = clock::now();
                     blocked = since.write.saturating_sub(now) > BLOCKED_WRITE;
@@ -372,7 +382,19 @@ impl Relay<'_, '_> {
             self.answered.first_token = Some(now);
             self.live.ledger().charge_prompt();
             first_token();
+            // It will not be sent again.
+            self.memory.release_body();
         }
+    }
+
+    /// Counts what is held of a stream: only where it is more than each may hold, for tokens take no shared atomic.
+    fn hold_stream(&mut self, bytes: usize) -> Result<(), Observed> {
+        self.hold(if bytes as u64 > ANSWER_FREE { bytes } else { 0 })
+    }
+
+    /// Counts what is held of the answer.
+    fn hold(&mut self, bytes: usize) -> Result<(), Observed> {
+        self.memory.hold_answer(bytes as u64).map_err(|_| Observed::OwnBound(OwnBound::Memory))
     }
 
     async fn pass(&mut self, bytes: Bytes) -> Result<(), Stop> {
@@ -446,14 +468,14 @@ impl Relay<'_, '_> {
         }
     }
 
-    /// Relays an answer that comes as a whole.
+    /// Relays an answer that comes as a whole. `first_token` is called once the request will not be sent again.
     ///
     /// # Errors
     /// [`Broken`]: nothing was sent to the client then.
-    pub async fn whole(mut self, status: u16) -> Result<(), Broken> {
+    pub async fn whole(mut self, status: u16, mut first_token: impl FnMut()) -> Result<(), Broken> {
         let body = match self.read_whole_body().await? {
             Body::Whole(body) => body,
-            Body::Large(head) => return self.through(head).await,
+            Body::Large(head) => return self.through(head, first_token).await,
         };
         if self.client.head_sent() {
             // The client has the head of a stream, and waits for its events.
@@ -477,8 +499,9 @@ impl Relay<'_, '_> {
             self.answered.text_bytes = text::generated_bytes(self.api, &body);
         }
         self.answered.usage = usage;
-        self.answered.first_token = Some(clock::now());
-        self.live.ledger().charge_prompt();
+        self.begin(clock::now(), &mut first_token);
+        // The client may take it slowly, and needs only what was made of it.
+        drop(body);
         let json = http::HeaderValue::from_static("application/json");
         self.client.answer(status, &json, answer).await?;
         Ok(())
@@ -499,6 +522,7 @@ impl Relay<'_, '_> {
                 }
                 Step::Read(Err(e)) => return Err(self.failed(observed(&e, self.place, None))),
                 Step::Read(Ok(Some(piece))) if body.len() + piece.len() <= ANSWER_BYTES_MAX => {
+                    self.hold(body.len() + piece.len()).map_err(|bound| self.failed(bound))?;
                     body.extend_from_slice(&piece);
                     if !self.api.form().has_output && body.len() > HEAD_MAX {
                         return Ok(Body::Large(body.freeze()));
@@ -511,7 +535,7 @@ impl Relay<'_, '_> {
     }
 
     /// Passes a large answer of a route without output through, piece by piece: only its beginning was held.
-    async fn through(mut self, head: Bytes) -> Result<(), Broken> {
+    async fn through(mut self, head: Bytes, mut first_token: impl FnMut()) -> Result<(), Broken> {
         let mut passage = Passage::new(self.stamp);
         let first = passage.push(head);
         if passage.is_unreadable() {
@@ -520,7 +544,7 @@ impl Relay<'_, '_> {
         if let Some(error) = passage.error() {
             return Err(self.failed(Observed::Told(error)));
         }
-        self.begin(clock::now(), &mut || {});
+        self.begin(clock::now(), &mut first_token);
         self.client.begin_whole().await?;
         self.client.write(first, false).await?;
         let end = self.dispatched + self.timeouts.answer;

@@ -4,7 +4,7 @@ use crate::accounts::memory::Memory;
 use crate::clock;
 use crate::state::Snapshot;
 use crate::state::connections::Connections;
-use crate::state::registry::Registry;
+use crate::state::registry::{IDLE_AFTER, Registry};
 use crate::state::reload::Reloader;
 use crate::telemetry::accounting::Accounts;
 use crate::upstream::admission::Gate;
@@ -252,6 +252,10 @@ impl Gateway {
 
     /// Once a second: note what was shed, freeze growth where a model is short, and tell of limits that moved.
     pub fn tend_budgets(&self) {
+        let since = clock::now().saturating_sub(IDLE_AFTER);
+        if self.registry.journal().is_none() && self.registry.forget_unused(clock::now(), since) > 0 {
+            self.snapshot().forget_gone();
+        }
         for deployment in self.snapshot().deployments.iter() {
             let now = clock::now();
             deployment.last_minute.note(now, deployment.gate.read(|shedder| shedder.snapshot(now)).counters);

@@ -25,7 +25,7 @@ use limits::RequestMeter;
 use parking_lot::Mutex;
 use protocol::stable_hash;
 use registry::AccountState;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use weighing::averages::UsualAnswer;
 use weighing::weigh::ModelWeigher;
@@ -64,8 +64,8 @@ pub struct Account {
     pub meter: Arc<Mutex<RequestMeter>>,
     /// Bytes held.
     pub memory: Arc<AccountMemory>,
-    /// Budgets by the model's index; the registry holds them, and lets idle ones go.
-    budgets: Vec<Mutex<Weak<BudgetCell>>>,
+    /// Budgets by the model's index, those that were used; the registry holds them, and lets idle ones go.
+    budgets: Mutex<BTreeMap<usize, Weak<BudgetCell>>>,
 }
 
 /// One model.
@@ -84,14 +84,14 @@ pub struct Model {
 }
 
 impl Account {
-    fn build(config: Arc<config::Account>, made: bool, models: usize, registry: &Registry) -> Account {
+    fn build(config: Arc<config::Account>, made: bool, registry: &Registry) -> Account {
         let AccountState { meter, memory } = registry.account(&config);
         Account {
             number: stable_hash(config.id.as_bytes()),
             cache_salt: cache_salt(&config.id),
             meter,
             memory,
-            budgets: (0..models).map(|_| Mutex::default()).collect(),
+            budgets: Mutex::default(),
             made,
             config,
         }
@@ -100,15 +100,18 @@ impl Account {
     /// The budget on `model`: in memory, or read from the journal, or new.
     #[must_use]
     pub fn budget(&self, registry: &Registry, config: &Config, model: &Model) -> Arc<BudgetCell> {
-        let find = || registry.budget(config, &self.config, &model.config);
-        let Some(slot) = self.budgets.get(model.index) else { return find() };
-        let mut slot = slot.lock();
-        if let Some(cell) = slot.upgrade() {
+        if let Some(cell) = self.budgets.lock().get(&model.index).and_then(Weak::upgrade) {
             return cell;
         }
-        let cell = find();
-        *slot = Arc::downgrade(&cell);
+        // With nothing locked, for the journal may be read. Two that come at once get the same one.
+        let cell = registry.budget(config, &self.config, &model.config);
+        self.budgets.lock().insert(model.index, Arc::downgrade(&cell));
         cell
+    }
+
+    /// Gives up the places of budgets that have left memory, which keep some KiB each.
+    fn forget_gone(&self) {
+        self.budgets.lock().retain(|_, cell| cell.strong_count() > 0);
     }
 
     /// Whether the account is entitled to priority.
@@ -127,6 +130,11 @@ fn cache_salt(account: &str) -> Box<str> {
 }
 
 impl Snapshot {
+    /// To be called after budgets were let go: what is left of them in the accounts goes, too. O(accounts).
+    pub fn forget_gone(&self) {
+        self.accounts.values().for_each(|account| account.forget_gone());
+    }
+
     /// The account of that id.
     #[must_use]
     pub fn account(&self, id: &str) -> Option<Arc<Account>> {
@@ -195,9 +203,7 @@ impl Snapshot {
         let mut keys = KeyTable::default();
         for (account, made) in declared.chain(made.into_iter().map(|account| (account, true))) {
             let old = self.accounts.get(&account.id).filter(|old| Arc::ptr_eq(&old.config, &account));
-            let built = old.cloned().unwrap_or_else(|| {
-                Arc::new(Account::build(account, made, self.config.models.len(), registry))
-            });
+            let built = old.cloned().unwrap_or_else(|| Arc::new(Account::build(account, made, registry)));
             for key in &built.config.keys {
                 // Rules and roster see to it that a key opens one account; were it not so, the first would keep it.
                 drop(keys.insert(*key, Arc::clone(&built)));

@@ -14,6 +14,9 @@ use store::overrides::Overrides;
 use weighing::averages::UsualAnswer;
 use weighing::weigh::ModelWeigher;
 
+/// A budget that was not touched for this long leaves memory.
+pub(super) const IDLE_AFTER: Duration = Duration::from_secs(600);
+
 /// What goes on through reloads, by name. Bounded by what configs ever named.
 #[derive(Debug, Default)]
 pub struct Registry {
@@ -143,6 +146,15 @@ impl Registry {
         before - inner.budgets.len()
     }
 
+    /// Lets budgets go that say nothing which a new one would not: nothing used in the last minute, nothing owed, limits at
+    /// their start, not touched since `since`; how many. For processes without a journal. O(budgets in memory).
+    pub fn forget_unused(&self, now: Duration, since: Duration) -> usize {
+        let mut inner = self.inner.lock();
+        let before = inner.budgets.len();
+        inner.budgets.retain(|_, cell| Arc::strong_count(cell) > 1 || !cell.is_unused(now, since));
+        before - inner.budgets.len()
+    }
+
     #[cfg(test)]
     pub(crate) fn insert(&self, account: &str, model: &str, config: limits::BudgetConfig) -> Arc<BudgetCell> {
         let cell = BudgetCell::new(account.into(), model.into(), Budget::new(clock::now(), config));
@@ -191,5 +203,36 @@ fn policy(limits: &config::Limits) -> limits::Policy {
             observed: Duration::from_secs(u64::from(limits.shrink.days) * 86_400),
             reset_after: limits.reset_after,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use limits::{Ask, Bounds, BudgetConfig, PerMeter, Policy, Used};
+
+    /// Without a state folder a budget in memory is the only one: what is charged, owed or grown stays.
+    #[test]
+    fn without_a_journal_budgets_go_once_a_new_one_would_say_the_same() {
+        let bounds = PerMeter::from_fn(|_| Bounds::fixed(60_000).unwrap());
+        let registry = Registry::default();
+        let cell = registry.insert("a", "m", BudgetConfig { policy: Policy::Fixed, bounds });
+        let now = clock::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let ask = Ask { prompt: 10, uncached_prompt: 10, max_generated: Some(10), ..Ask::default() };
+        let held = cell.with(|budget| budget.reserve(now, &ask).unwrap());
+        drop(cell);
+
+        assert_eq!(registry.forget_unused(after(30), after(60)), 0, "a request runs");
+        let cell = registry.budgets().pop().unwrap();
+        cell.with(|budget| {
+            budget.settle(now, held, &Used { prompt: 10, uncached_prompt: 10, generated: 5, finished: true })
+        });
+        assert_eq!(registry.forget_unused(after(100), after(100)), 0, "somebody has it");
+        drop(cell);
+        assert_eq!(registry.forget_unused(after(30), after(60)), 0, "used within the last minute");
+        assert_eq!(registry.forget_unused(after(100), Duration::ZERO), 0, "touched");
+        assert_eq!(registry.forget_unused(after(100), after(60)), 1);
+        assert_eq!(registry.in_memory(), 0);
     }
 }

@@ -6,14 +6,12 @@
 use crate::clock;
 use crate::state::gateway::Gateway;
 use crate::state::journal::Journal;
-use crate::state::registry::Registry;
+use crate::state::registry::{IDLE_AFTER, Registry};
 use metrics::{Counter, counter, describe_counter};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A budget that was not touched for this long leaves memory.
-const IDLE_AFTER: Duration = Duration::from_secs(600);
 /// With more budgets in memory than this they leave it sooner: 8 KiB each make half a gigabyte.
 const CROWD: usize = 65_536;
 /// A budget that was not touched for this long leaves memory in a crowd. To find one again costs a read of the file.
@@ -32,7 +30,9 @@ pub fn start(journal: Arc<Journal>, gateway: Arc<Gateway>, interval: Duration) -
         loop {
             let _ = wait.recv_timeout(interval);
             troubles.save(&journal, &gateway.registry);
-            let_idle_go(&gateway.registry, clock::now(), CROWD);
+            if let_idle_go(&gateway.registry, clock::now(), CROWD) > 0 {
+                gateway.snapshot().forget_gone();
+            }
         }
     })?;
     Ok(())

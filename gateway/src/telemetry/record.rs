@@ -143,7 +143,7 @@ impl Record {
     /// The body was read.
     pub fn called(&mut self, call: &Call) {
         self.stream = call.stream;
-        self.body_bytes = call.body.len() as u64;
+        self.body_bytes = call.body_bytes;
     }
 
     /// It was weighed.

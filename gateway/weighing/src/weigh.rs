@@ -7,6 +7,7 @@
 
 use crate::exact::{ExactCounter, ShortCount};
 use crate::parts::features;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use protocol::request::call::Call;
 use protocol::request::prompt_text::PromptText;
@@ -163,7 +164,8 @@ impl Weight {
 impl Weight {
     /// Looks again at what is cached, on another deployment than the one that was weighed for. O(bytes).
     pub fn look_at(&mut self, call: &Call, account: u64, prefixes: &Prefixes) {
-        let prompt = prompt_bytes(call);
+        let body = call.body();
+        let prompt = prompt_bytes(call, &body);
         let mut keys = PrefixKeys::new();
         prefixes.hasher.keys(account, &prompt, &mut keys);
         self.known = prefixes.index.lock().find(&prompt, &keys);
@@ -174,7 +176,8 @@ impl Weight {
     /// Prompt tokens to compute on another deployment. O(bytes).
     #[must_use]
     pub fn uncached_on(&self, call: &Call, account: u64, prefixes: &Prefixes) -> Uncached {
-        let prompt = prompt_bytes(call);
+        let body = call.body();
+        let prompt = prompt_bytes(call, &body);
         let mut keys = PrefixKeys::new();
         prefixes.hasher.keys(account, &prompt, &mut keys);
         uncached(&prefixes.index.lock().find(&prompt, &keys), self.prompt)
@@ -202,7 +205,8 @@ pub fn weigh(
     prefixes: &Prefixes,
     context: Option<u32>,
 ) -> Weight {
-    let prompt = prompt_bytes(call);
+    let body = call.body();
+    let prompt = prompt_bytes(call, &body);
     let mut keys = PrefixKeys::new();
     // What pools a prompt into a number keeps nothing of it for the next.
     if call.api.form().has_output {
@@ -277,8 +281,8 @@ fn share(tokens: u32, bytes: u64, all: usize) -> u32 {
 
 /// The bytes whose prefixes are remembered: tools first, as chat templates render them, then the messages without
 /// the bracket that closes their list, because the next turn has a comma there; a text without its closing quote.
-fn prompt_bytes(call: &Call) -> Cow<'_, [u8]> {
-    let slice = |range: &Range<usize>| call.body.get(range.clone()).unwrap_or_default();
+fn prompt_bytes<'b>(call: &Call, body: &'b Bytes) -> Cow<'b, [u8]> {
+    let slice = |range: &Range<usize>| body.get(range.clone()).unwrap_or_default();
     let open = |part: &'_ [u8]| -> usize {
         let end = part.trim_ascii_end();
         end.strip_suffix(b"]").or(end.strip_suffix(b"\"")).map_or(part.len(), <[u8]>::len)

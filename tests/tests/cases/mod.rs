@@ -5,6 +5,7 @@
 //! | `blame` | F01–F04, F13: whose fault a failure is, and who pays for it |
 //! | `errors` | F08–F12: what a client is told |
 //! | `limits` | F05–F07: the gateway's own bounds and names |
+//! | `memory` | E06, O12: what is held, and what is counted |
 //! | `operators` | E05: the admin listener under load |
 //! | `progress`, `relaying` | R01–R12: what counts as progress, content and end |
 //! | `starting` | E12, E14: the first moments of a process, and what `tidegate check` finds |
@@ -13,6 +14,7 @@
 mod blame;
 mod errors;
 mod limits;
+mod memory;
 mod operators;
 mod progress;
 mod relaying;

@@ -62,6 +62,12 @@ impl SseSplitter {
         Ok(())
     }
 
+    /// Bytes of events that are not whole yet.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.fresh.len() + self.pending.len()
+    }
+
     /// The next whole event with its closing empty line.
     pub fn next_event(&mut self) -> Option<Bytes> {
         let held: &[u8] = if self.pending.is_empty() { &self.fresh } else { &self.pending };
@@ -71,7 +77,12 @@ impl SseSplitter {
                 Some(if self.pending.is_empty() {
                     self.fresh.split_to(end)
                 } else {
-                    self.pending.split_to(end).freeze()
+                    let event = self.pending.split_to(end).freeze();
+                    if self.pending.is_empty() {
+                        // It would keep the event's buffer for as long as the stream.
+                        self.pending = BytesMut::new();
+                    }
+                    event
                 })
             }
             None => {

@@ -17,6 +17,7 @@ use crate::request::prompt_text::PromptText;
 use crate::request::stops;
 use crate::stable_hash;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use shedder::Tier;
 use std::ops::Range;
@@ -42,8 +43,10 @@ pub enum TierWish {
 pub struct Call {
     /// The API it came by.
     pub api: Api,
-    /// The client's bytes.
-    pub body: Bytes,
+    /// The client's bytes, until they are given up.
+    body: Mutex<Bytes>,
+    /// How many there were.
+    pub body_bytes: u64,
     /// The public model name.
     pub model: String,
     /// Whether the answer is to be a stream.
@@ -70,6 +73,8 @@ pub struct Call {
     common_max_tokens: Option<u32>,
     continuous_usage: bool,
     model_at: Range<usize>,
+    /// The model's name as the client wrote it, with its quotes.
+    model_written: Box<str>,
     stream_options_at: Option<Range<usize>>,
     /// Place of the tier, if one is asked for.
     service_tier_at: Option<Range<usize>>,
@@ -123,8 +128,21 @@ impl Call {
             model_at: members.span(Member::Model).unwrap_or_default(),
             stream_options_at: members.span(Member::StreamOptions),
             service_tier_at: members.raw(Member::ServiceTier).and_then(|_| members.span(Member::ServiceTier)),
-            body: body.clone(),
+            model_written: members.raw(Member::Model).unwrap_or_default().into(),
+            body_bytes: body.len() as u64,
+            body: Mutex::new(body.clone()),
         })
+    }
+
+    /// The client's bytes; empty once they were given up. O(1), no copy.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        self.body.lock().clone()
+    }
+
+    /// Lets go of the client's bytes: the request will not be sent again. What was read of them stays.
+    pub fn give_up_body(&self) {
+        drop(std::mem::take(&mut *self.body.lock()));
     }
 
     /// Length of the prompt's text and tools as sent, bytes.
@@ -136,7 +154,7 @@ impl Call {
     /// The most prompt tokens that an engine may find in it, but for its template and images: a token has a byte.
     #[must_use]
     pub fn prompt_tokens_max(&self) -> u64 {
-        self.body.len() as u64 + self.prompts.repeated_bytes
+        self.body_bytes + self.prompts.repeated_bytes
     }
 
     /// The largest answer that `engine` was told to give, tokens per choice: it may not know every name of a maximum.
@@ -189,7 +207,8 @@ impl Call {
         if !matches!(self.api, Api::Chat | Api::Messages | Api::CountTokens | Api::Responses) {
             return None;
         }
-        let part = |range: &Range<usize>| std::str::from_utf8(self.body.get(range.clone())?).ok();
+        let body = self.body();
+        let part = |range: &Range<usize>| std::str::from_utf8(body.get(range.clone())?).ok();
         PromptText::of_dialogue(self.prompt.iter().map(part))
     }
 
@@ -197,6 +216,7 @@ impl Call {
     /// ours and slices of the client's, changed by the `edits` of the deployment. No copy of the client's bytes.
     #[must_use]
     pub fn forwarded(&self, served_model: &str, engine: Engine, tier: Tier, edits: Edits) -> Vec<Bytes> {
+        let body = self.body();
         let mut edits = edits;
         edits.push((self.model_at.clone(), quoted(served_model)));
         if let Some(at) = &self.service_tier_at {
@@ -212,25 +232,24 @@ impl Call {
         }
         if self.running_usage(engine) == RunningUsage::Timings {
             let before = edits.len();
-            let written = self.timings_at().map(|at| (at, Bytes::from_static(b"true")));
+            let written = self.timings_at(&body).map(|at| (at, Bytes::from_static(b"true")));
             edits.extend(written);
             if edits.len() == before {
                 members.push_str("\"timings_per_token\":true,");
             }
         }
         if !members.is_empty() {
-            let after_brace = self.body.iter().position(|&b| b == b'{').map_or(0, |at| at + 1);
+            let after_brace = body.iter().position(|&b| b == b'{').map_or(0, |at| at + 1);
             edits.push((after_brace..after_brace, Bytes::from(members)));
         }
         edits.sort_by_key(|(at, _)| (at.start, at.end));
-        splice(&self.body, edits)
+        splice(&body, edits)
     }
 
     /// The model's name for the answer, as the JSON string that the client sent, where the engine uses another.
     #[must_use]
     pub fn name_shown(&self, served_model: &str) -> Option<&str> {
-        let asked = self.body.get(self.model_at.clone()).and_then(|bytes| std::str::from_utf8(bytes).ok());
-        asked.filter(|_| self.model != served_model)
+        Some(&*self.model_written).filter(|_| self.model != served_model)
     }
 
     fn upstream_stream_options(&self, engine: Engine) -> &'static str {
@@ -243,14 +262,15 @@ impl Call {
     }
 
     /// Returns the places of the values of `timings_per_token`, which llama.cpp takes.
-    fn timings_at(&self) -> impl DoubleEndedIterator<Item = Range<usize>> {
-        let of_timings = |parameter: &&Parameter| parameter.name(&self.body) == "timings_per_token";
+    fn timings_at(&self, body: &[u8]) -> impl DoubleEndedIterator<Item = Range<usize>> {
+        let of_timings = move |parameter: &&Parameter| parameter.name(body) == "timings_per_token";
         self.parameters.iter().filter(of_timings).map(|parameter| parameter.value.clone())
     }
 
     /// Returns `true` where the client asked for them itself. Of two llama.cpp takes the last.
     fn timings_asked(&self) -> bool {
-        self.timings_at().next_back().is_some_and(|at| self.body.get(at) == Some(b"true"))
+        let body = self.body();
+        self.timings_at(&body).next_back().is_some_and(|at| body.get(at) == Some(b"true"))
     }
 }
 

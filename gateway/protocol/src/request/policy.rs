@@ -40,7 +40,7 @@ pub fn check(policy: &Parameters, call: &Call) -> Result<(), Refusal> {
     if policy.is_empty() {
         return Ok(());
     }
-    check_members(policy, &call.body, "", &call.parameters)
+    check_members(policy, &call.body(), "", &call.parameters)
 }
 
 /// The same for the members of one object; `prefix` is where it is, with a dot behind it.
@@ -86,9 +86,10 @@ pub fn edits(policy: &Parameters, written: &Written<'_>, call: &Call) -> Edits {
             || (written.cache_salt.is_some() && name.eq_ignore_ascii_case("cache_salt"))
             || written.request_id.is_some_and(|(key, _)| name.eq_ignore_ascii_case(key))
     };
-    edit_members(policy, &ours, &call.body, "", &call.parameters, &mut edits);
+    let body = call.body();
+    edit_members(policy, &ours, &body, "", &call.parameters, &mut edits);
     if let Some(members) = members(written) {
-        let after_brace = call.body.iter().position(|&byte| byte == b'{').map_or(0, |at| at + 1);
+        let after_brace = body.iter().position(|&byte| byte == b'{').map_or(0, |at| at + 1);
         edits.push((after_brace..after_brace, members));
     }
     edits

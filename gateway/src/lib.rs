@@ -15,7 +15,7 @@ pub mod downstream;
 
 pub mod upstream;
 
-pub mod accounts;
+pub use accounts;
 
 pub mod state;
 
@@ -29,6 +29,6 @@ pub mod lifecycle;
 
 pub mod cli;
 
-pub mod clock;
+pub use process::clock;
 
-pub mod entropy;
+pub use process::entropy;

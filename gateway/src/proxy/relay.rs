@@ -195,7 +195,7 @@ impl Relay<'_, '_> {
                     if batch.chunks > 0 {
                         since.content = now;
                     }
-                    let bound = self.hold_stream(splitter.held() + held.len()).err();
+                    let bound = self.hold_stream(splitter.held() + held.len()).err().map(Observed::OwnBound);
                     if let Some(error) = batch.error.or(bound) {
                         return Err(self.broken_inside(held.freeze(), error).await);
                     }
@@ -388,13 +388,13 @@ impl Relay<'_, '_> {
     }
 
     /// Counts what is held of a stream: only where it is more than each may hold, for tokens take no shared atomic.
-    fn hold_stream(&mut self, bytes: usize) -> Result<(), Observed> {
+    fn hold_stream(&mut self, bytes: usize) -> Result<(), OwnBound> {
         self.hold(if bytes as u64 > ANSWER_FREE { bytes } else { 0 })
     }
 
     /// Counts what is held of the answer.
-    fn hold(&mut self, bytes: usize) -> Result<(), Observed> {
-        self.memory.hold_answer(bytes as u64).map_err(|_| Observed::OwnBound(OwnBound::Memory))
+    fn hold(&mut self, bytes: usize) -> Result<(), OwnBound> {
+        self.memory.hold_answer(bytes as u64).map_err(|_| OwnBound::Memory)
     }
 
     async fn pass(&mut self, bytes: Bytes) -> Result<(), Stop> {
@@ -522,7 +522,8 @@ impl Relay<'_, '_> {
                 }
                 Step::Read(Err(e)) => return Err(self.failed(observed(&e, self.place, None))),
                 Step::Read(Ok(Some(piece))) if body.len() + piece.len() <= ANSWER_BYTES_MAX => {
-                    self.hold(body.len() + piece.len()).map_err(|bound| self.failed(bound))?;
+                    self.hold(body.len() + piece.len())
+                        .map_err(|bound| self.failed(Observed::OwnBound(bound)))?;
                     body.extend_from_slice(&piece);
                     if !self.api.form().has_output && body.len() > HEAD_MAX {
                         return Ok(Body::Large(body.freeze()));

@@ -41,6 +41,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_IDLE))
         .install_recorder()?;
     describe();
+    describe_process();
     Ok(handle)
 }
 
@@ -95,6 +96,18 @@ fn describe() {
         "tidegate_log_dropped_total",
         "Lines of the process's own log that nobody read in time."
     );
+    describe_gauge!("tidegate_build_info", "The version that runs; always 1.");
+    describe_gauge!(
+        "tidegate_config_last_reload_successful",
+        "Whether the last change of the config was taken."
+    );
+    describe_counter!(
+        "tidegate_access_log_dropped_total",
+        "Requests without a line in the access log and in metrics, because the log was too slow."
+    );
+}
+
+fn describe_process() {
     describe_counter!(
         "tidegate_admin_refused_total",
         "Connections and requests that the admin listener gave up, by reason."
@@ -106,15 +119,6 @@ fn describe() {
     describe_gauge!(
         "tidegate_accounts_in_doubt",
         "Dynamic accounts out of force because a damaged line of their file may have changed them."
-    );
-    describe_gauge!("tidegate_build_info", "The version that runs; always 1.");
-    describe_gauge!(
-        "tidegate_config_last_reload_successful",
-        "Whether the last change of the config was taken."
-    );
-    describe_counter!(
-        "tidegate_access_log_dropped_total",
-        "Requests without a line in the access log and in metrics, because the log was too slow."
     );
 }
 

@@ -2,8 +2,8 @@
 
 pub mod access_log;
 pub mod accounting;
-pub mod logging;
 pub mod metrics;
 pub mod record;
-pub mod seldom;
 pub mod shortage;
+
+pub use process::{logging, seldom};

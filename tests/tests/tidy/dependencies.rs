@@ -18,6 +18,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("tokenizer", &[]),
     ("protocol", &["limits", "shedder"]),
     ("config", &["limits", "shedder", "tokenizer", "protocol"]),
+    ("process", &["config", "protocol"]),
+    ("accounts", &["limits", "process"]),
     ("client", &["config", "protocol"]),
     ("store", &["limits", "config", "protocol"]),
     ("weighing", &["shedder", "tokenizer", "config", "protocol"]),
@@ -32,6 +34,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "tokenizer",
             "config",
             "protocol",
+            "process",
+            "accounts",
             "store",
             "weighing",
             "client",
@@ -41,7 +45,11 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     ("kit", &["limits", "shedder", "tokenizer", "config", "protocol", "client", "engine", "load", "drill"]),
-    ("prove", &["limits", "shedder", "tokenizer", "config", "client", "engine", "load", "drill", "kit"]),
+    ("harness", &["config", "engine", "kit"]),
+    (
+        "prove",
+        &["limits", "shedder", "tokenizer", "config", "client", "engine", "load", "drill", "kit", "harness"],
+    ),
     (
         "tests",
         &[
@@ -65,7 +73,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 const SHIPPED: &str = "gateway";
 
 /// What only judges the product, and does not ship.
-const NOT_SHIPPED: [&str; 3] = ["prove", "kit", "tests"];
+const NOT_SHIPPED: [&str; 4] = ["prove", "harness", "kit", "tests"];
 
 /// Beginnings of the names of crates that bring Pingora, HTTP, JSON, a runtime, a lock, a clock, randomness or a log.
 const NOT_PURE: [&str; 26] = [

@@ -11,7 +11,7 @@ thread_local! {
 
 /// Passes everything on, and counts.
 #[derive(Debug)]
-pub(crate) struct Counting;
+pub struct Counting;
 
 // SAFETY: every call is passed on to the system's allocator unchanged; counting does not allocate.
 unsafe impl GlobalAlloc for Counting {
@@ -39,6 +39,6 @@ fn count() {
 }
 
 /// Allocations of this thread so far, reallocations included.
-pub(crate) fn allocations() -> u64 {
+pub fn allocations() -> u64 {
     ALLOCATIONS.with(Cell::get)
 }

@@ -13,18 +13,18 @@ const HEAD_MAX: usize = 64 << 10;
 
 /// One connection, for one request at a time.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 /// An answer that came whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// Status.
-    pub(crate) status: u16,
+    pub status: u16,
     /// Whether the connection may serve another request.
-    pub(crate) keep: bool,
+    pub keep: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Connection {
     ///
     /// # Errors
     /// Nobody listens.
-    pub(crate) async fn open(target: SocketAddr) -> io::Result<Self> {
+    pub async fn open(target: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(target).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::with_capacity(16 << 10) })
@@ -57,7 +57,7 @@ impl Connection {
     ///
     /// # Errors
     /// The connection or the answer broke off; then the connection is of no further use.
-    pub(crate) async fn exchange(
+    pub async fn exchange(
         &mut self,
         request: &[u8],
         on_body: impl FnMut(&[u8]),
@@ -70,7 +70,7 @@ impl Connection {
     ///
     /// # Errors
     /// The connection is gone.
-    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await
     }
 
@@ -78,7 +78,7 @@ impl Connection {
     ///
     /// # Errors
     /// It broke off, or is no HTTP.
-    pub(crate) async fn answer(&mut self, mut on_body: impl FnMut(&[u8])) -> io::Result<Answer> {
+    pub async fn answer(&mut self, mut on_body: impl FnMut(&[u8])) -> io::Result<Answer> {
         self.buffer.clear();
         let head = self.head().await?;
         self.buffer.drain(..head.body);
@@ -97,7 +97,7 @@ impl Connection {
     ///
     /// # Errors
     /// It broke off before.
-    pub(crate) async fn first_bytes(&mut self) -> io::Result<u16> {
+    pub async fn first_bytes(&mut self) -> io::Result<u16> {
         self.buffer.clear();
         let head = self.head().await?;
         while self.buffer.len() == head.body {
@@ -230,16 +230,16 @@ impl Chunks {
 
 /// Counts the events of a stream: each ends with an empty line.
 #[derive(Debug, Default)]
-pub(crate) struct Events {
+pub struct Events {
     /// How many ended so far.
-    pub(crate) count: u64,
+    pub count: u64,
     /// Whether the last piece ended with a line end.
     open: bool,
 }
 
 impl Events {
     /// The next piece of the stream.
-    pub(crate) fn feed(&mut self, piece: &[u8]) {
+    pub fn feed(&mut self, piece: &[u8]) {
         let (Some(first), Some(last)) = (piece.first(), piece.last()) else { return };
         self.count += u64::from(self.open && *first == b'\n');
         self.count += memmem::find_iter(piece, b"\n\n").count() as u64;

@@ -4,9 +4,9 @@
 //! at the end it is settled by the engine's usage, or by what was counted when there is none. If nobody
 //! settles it (client gone, panic, shutdown), its drop does, so a reservation cannot leak.
 
-use crate::clock;
 use limits::{Ask, Budget, MeterView, PerMeter, Refusal, Reservation, Snapshot, Used};
 use parking_lot::Mutex;
+use process::clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;

@@ -11,10 +11,10 @@ use std::net::SocketAddr;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::canned::Canned;
-use super::meter::{Load, Window};
-use super::proof::{Finding, RatioBound, Setting, Trouble, median};
-use super::tidegate::{Config, Tidegate};
+use crate::canned::Canned;
+use crate::meter::{Load, Window};
+use crate::proof::{Finding, RatioBound, Setting, Trouble, median};
+use crate::tidegate::{Config, Tidegate};
 use engine::profile::INSTANT;
 use engine::server::{EngineServer, EngineServerConfig};
 use kit::process;
@@ -23,26 +23,26 @@ use kit::program::{Program, free_address};
 /// The core on which everything runs.
 const CORE: usize = 0;
 /// Accounts that the load is spread over: no budget has room for what one core can carry.
-pub(crate) const ACCOUNTS: usize = 16;
+pub const ACCOUNTS: usize = 16;
 
 /// Both proxies and their engine, running.
 #[derive(Debug)]
-pub(crate) struct Contest {
+pub struct Contest {
     /// The gateway.
-    pub(crate) ours: Tidegate,
+    pub ours: Tidegate,
     /// What it is compared with.
-    pub(crate) bare: Bare,
+    pub bare: Bare,
     /// Where the engine listens in front of which both stand.
-    pub(crate) engine: SocketAddr,
+    pub engine: SocketAddr,
 }
 
 /// A bare proxy. Dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Bare {
+pub struct Bare {
     /// The process.
-    pub(crate) program: Program,
+    pub program: Program,
     /// Where it listens.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl Bare {
@@ -50,7 +50,7 @@ impl Bare {
     ///
     /// # Errors
     /// It does not build or start.
-    pub(crate) async fn start(
+    pub async fn start(
         setting: &Setting,
         name: &str,
         upstream: SocketAddr,
@@ -69,11 +69,11 @@ impl Bare {
 
 /// Both sides of one round.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Round {
+pub struct Round {
     /// The gateway.
-    pub(crate) ours: Window,
+    pub ours: Window,
     /// The bare proxy.
-    pub(crate) bare: Window,
+    pub bare: Window,
 }
 
 impl Contest {
@@ -81,7 +81,7 @@ impl Contest {
     ///
     /// # Errors
     /// A program does not build or start.
-    pub(crate) async fn start(setting: &Setting, name: &str) -> Result<Self, Trouble> {
+    pub async fn start(setting: &Setting, name: &str) -> Result<Self, Trouble> {
         let engine = Canned::start()?.addr;
         let config = Config::limitless(vec![engine], ACCOUNTS);
         let ours = Tidegate::start(setting, name, &config).await?;
@@ -93,7 +93,7 @@ impl Contest {
     ///
     /// # Errors
     /// A process is gone.
-    pub(crate) fn share_a_core(&self) -> Result<(), Trouble> {
+    pub fn share_a_core(&self) -> Result<(), Trouble> {
         for pid in [std::process::id(), self.ours.program.pid(), self.bare.program.pid()] {
             process::pin(pid, CORE)?;
             process::run_in_batches(pid, true);
@@ -105,7 +105,7 @@ impl Contest {
     ///
     /// # Errors
     /// An answer was not what it had to be.
-    pub(crate) async fn rounds(&self, load: &Load, rounds: usize) -> Result<Vec<Round>, Trouble> {
+    pub async fn rounds(&self, load: &Load, rounds: usize) -> Result<Vec<Round>, Trouble> {
         let mut all = Vec::with_capacity(rounds);
         for round in 0..rounds {
             all.push(if round % 2 == 0 {
@@ -126,28 +126,28 @@ impl Contest {
 ///
 /// # Errors
 /// No port or thread is to be had.
-pub(crate) async fn instant_engine() -> Result<EngineServer, Trouble> {
+pub async fn instant_engine() -> Result<EngineServer, Trouble> {
     Ok(EngineServer::start(EngineServerConfig { profile: INSTANT, ..EngineServerConfig::default() }).await?)
 }
 
 /// The medians of rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(crate) struct Ratio {
+pub struct Ratio {
     /// Median of the rounds' ratios: ours by bare.
-    pub(crate) ratio: f64,
+    pub ratio: f64,
     /// Smallest and largest of the rounds' ratios.
-    pub(crate) from: f64,
+    pub from: f64,
     /// See `from`.
-    pub(crate) to: f64,
+    pub to: f64,
     /// Median of ours, microseconds per operation.
-    pub(crate) ours_us: f64,
+    pub ours_us: f64,
     /// Median of the bare proxy's, microseconds per operation.
-    pub(crate) bare_us: f64,
+    pub bare_us: f64,
 }
 
 impl Ratio {
     /// Of processor time per operation.
-    pub(crate) fn of(rounds: &[Round]) -> Self {
+    pub fn of(rounds: &[Round]) -> Self {
         let of = |value: fn(&Round) -> f64| rounds.iter().map(value).collect::<Vec<_>>();
         let ratios = of(|round| round.ours.cpu_us / round.bare.cpu_us);
         Self {
@@ -160,26 +160,26 @@ impl Ratio {
     }
 
     /// In a line.
-    pub(crate) fn figure(&self) -> String {
+    pub fn figure(&self) -> String {
         format!("{:.2}× ({:.1} µs, bare {:.1} µs)", self.ratio, self.ours_us, self.bare_us)
     }
 }
 
 /// The finding of a contest that one ratio decides.
-pub(crate) fn judge(setting: &Setting, rounds: &[Round], bound: RatioBound) -> Finding {
+pub fn judge(setting: &Setting, rounds: &[Round], bound: RatioBound) -> Finding {
     let ratio = Ratio::of(rounds);
     let (goal, ok) = bound.judge(setting.quick, ratio.ratio);
     Finding { figure: ratio.figure(), goal, ok, details: details(&ratio, rounds) }
 }
 
 /// All that was measured.
-pub(crate) fn details(ratio: &Ratio, rounds: &[Round]) -> Value {
+pub fn details(ratio: &Ratio, rounds: &[Round]) -> Value {
     json!({ "median": ratio, "rounds": rounds })
 }
 
 /// Bodies of chat requests with a prompt of about `bytes` bytes of plain words, sixteen different ones, each with the
 /// key of another account.
-pub(crate) fn chats(bytes: usize, max_tokens: u32, stream: bool) -> Vec<Vec<u8>> {
+pub fn chats(bytes: usize, max_tokens: u32, stream: bool) -> Vec<Vec<u8>> {
     let usage = if stream { ",\"stream_options\":{\"include_usage\":true}" } else { "" };
     let request = |number: usize| {
         let prompt = words(bytes, number as u64 + 1);
@@ -187,15 +187,15 @@ pub(crate) fn chats(bytes: usize, max_tokens: u32, stream: bool) -> Vec<Vec<u8>>
             "{{\"model\":\"{}\",\"stream\":{stream},\"max_tokens\":{max_tokens},\"ignore_eos\":true{usage},\"messages\":[\
              {{\"role\":\"system\",\"content\":\"You are a helpful assistant.\"}},\
              {{\"role\":\"user\",\"content\":\"{prompt}\"}}]}}",
-            super::tidegate::MODEL
+            crate::tidegate::MODEL
         );
-        super::tidegate::chat(&format!("key-{}", number % ACCOUNTS), &body)
+        crate::tidegate::chat(&format!("key-{}", number % ACCOUNTS), &body)
     };
     (0..ACCOUNTS).map(request).collect()
 }
 
 /// Plain words, about `bytes` bytes of them, different for each seed.
-pub(crate) fn words(bytes: usize, seed: u64) -> String {
+pub fn words(bytes: usize, seed: u64) -> String {
     const WORDS: [&str; 16] = [
         "the", "model", "answer", "question", "because", "people", "should", "write", "history", "between",
         "results", "please", "explain", "latency", "of", "and",

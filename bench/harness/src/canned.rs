@@ -13,7 +13,7 @@ use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::tidegate::MODEL;
+use crate::tidegate::MODEL;
 
 /// Tokens of every answer that does not stream.
 const TOKENS: u32 = 16;
@@ -29,9 +29,9 @@ const CHUNKS_MAX: usize = 1 << 20;
 
 /// The engine, on a thread of its own that ends with the process.
 #[derive(Debug)]
-pub(crate) struct Canned {
+pub struct Canned {
     /// Where it listens.
-    pub(crate) addr: SocketAddr,
+    pub addr: SocketAddr,
 }
 
 impl Canned {
@@ -39,7 +39,7 @@ impl Canned {
     ///
     /// # Errors
     /// No port or thread is to be had.
-    pub(crate) fn start() -> io::Result<Self> {
+    pub fn start() -> io::Result<Self> {
         let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
@@ -183,8 +183,8 @@ fn last(chunks: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::harness::raw::{Connection, Events};
-    use crate::harness::tidegate::chat;
+    use crate::raw::{Connection, Events};
+    use crate::tidegate::chat;
 
     #[tokio::test]
     async fn it_answers_what_was_asked_one_request_after_the_other() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::keys::Digest;
@@ -10,38 +10,38 @@ use kit::program::{Program, Serving, two_free_addresses};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::proof::{Setting, Trouble};
-use super::raw::Connection;
+use crate::proof::{Setting, Trouble};
+use crate::raw::Connection;
 use engine::clock;
 
 /// Model name in all configs.
-pub(crate) const MODEL: &str = "sim";
+pub const MODEL: &str = "sim";
 
 /// What changes through the admin API need.
 const TOKEN: &str = "tg-prove";
 
 /// Limits that no proof reaches: the highest that a config may have.
-pub(crate) const LIMITLESS: &str =
+pub const LIMITLESS: &str =
     "{ prompt: 4294967295, uncached_prompt: 4294967295, generated: 4294967295 }";
 
 /// The gateway in its own process. Dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Tidegate {
+pub struct Tidegate {
     /// The process.
-    pub(crate) program: Program,
+    pub program: Program,
     /// Where customers connect.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     /// Where operators connect.
-    pub(crate) admin: SocketAddr,
+    pub admin: SocketAddr,
 }
 
 /// What `/api/v1/invariants` says.
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Invariants {
+pub struct Invariants {
     /// All counters are zero.
-    pub(crate) at_rest: bool,
+    pub at_rest: bool,
     /// By name.
-    pub(crate) counters: BTreeMap<String, u64>,
+    pub counters: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,41 +64,43 @@ struct MeterState {
 
 /// One account of a config.
 #[derive(Debug, Clone)]
-pub(crate) struct AccountLines {
+pub struct AccountLines {
     /// Its only key.
-    pub(crate) key: String,
+    pub key: String,
     /// The rest of its entry, in YAML's flow style, beginning with a comma.
-    pub(crate) more: String,
+    pub more: String,
 }
 
 /// What a proof's config has beside the addresses.
 #[derive(Debug, Clone)]
-pub(crate) struct Config {
+pub struct Config {
     /// Threads that serve requests.
-    pub(crate) threads: usize,
+    pub threads: usize,
     /// The replicas of the one deployment.
-    pub(crate) replicas: Vec<SocketAddr>,
+    pub replicas: Vec<SocketAddr>,
     /// More of the deployment's entry, in YAML's flow style, beginning with a comma; or nothing.
-    pub(crate) deployment: String,
+    pub deployment: String,
     /// The accounts.
-    pub(crate) accounts: Vec<AccountLines>,
+    pub accounts: Vec<AccountLines>,
     /// Requests on one connection; `None`: the default.
-    pub(crate) keepalive_requests: Option<u32>,
+    pub keepalive_requests: Option<u32>,
     /// How limits move: `fixed` or `published`.
-    pub(crate) policy: &'static str,
+    pub policy: &'static str,
     /// Where budgets outlive the process; `None`: nowhere.
-    pub(crate) state: Option<PathBuf>,
+    pub state: Option<PathBuf>,
     /// More of `listen`, in YAML's flow style, beginning with a comma; or nothing.
-    pub(crate) listen: String,
+    pub listen: String,
+    /// The same of `listen.limits`.
+    pub listen_limits: String,
     /// The name under which the replicas know the model.
-    pub(crate) served_model: String,
+    pub served_model: String,
     /// Further models of the deployment, known to the replicas by the same names.
-    pub(crate) more_models: Vec<&'static str>,
+    pub more_models: Vec<&'static str>,
 }
 
 impl Config {
     /// One thread, and as many accounts without any limit that could be felt, with the keys `key-0`, `key-1` …
-    pub(crate) fn limitless(replicas: Vec<SocketAddr>, accounts: usize) -> Self {
+    pub fn limitless(replicas: Vec<SocketAddr>, accounts: usize) -> Self {
         let accounts = (0..accounts).map(|number| AccountLines {
             key: format!("key-{number}"),
             more: format!(
@@ -115,6 +117,7 @@ impl Config {
             policy: "fixed",
             state: None,
             listen: String::new(),
+            listen_limits: String::new(),
             served_model: MODEL.to_owned(),
             more_models: Vec::new(),
         }
@@ -132,13 +135,14 @@ impl Config {
             .map(|name| format!(", {{ name: {name}, deployments: [d], size_class: small }}"))
             .collect();
         let mut text = format!(
-            "listen: {{ address: \"{listen}\", threads: {}, limits: {{ connections_per_address: 100000{keepalive} }}{} }}\n\
+            "listen: {{ address: \"{listen}\", threads: {}, limits: {{ connections_per_address: 100000{keepalive}{} }}{} }}\n\
              admin: {{ address: \"{admin}\", token_sha256: \"{}\" }}\n\
              deployments: [{{ name: d, engine: vllm, replicas: [{}]{} }}]\n\
              models: [{{ name: {MODEL}, deployments: [d], size_class: small, served_model: {} }}{}]\n\
              limits: {{ policy: {} }}\n\
              log: {{ access: {access}, level: warn }}\n",
             self.threads,
+            self.listen_limits,
             self.listen,
             Digest::of(TOKEN),
             replicas.join(", "),
@@ -164,21 +168,44 @@ impl Tidegate {
     ///
     /// # Errors
     /// It does not build, does not start, or refuses the config.
-    pub(crate) async fn start(setting: &Setting, name: &str, config: &Config) -> Result<Self, Trouble> {
+    pub async fn start(setting: &Setting, name: &str, config: &Config) -> Result<Self, Trouble> {
+        let executable = setting.binaries().tidegate()?;
+        Self::start_as(executable, setting, name, config).await.map(|(gateway, _)| gateway)
+    }
+
+    /// The same with an allocator that counts, and the file in which it writes its live bytes down, ten times a second.
+    ///
+    /// # Errors
+    /// As [`Tidegate::start`].
+    pub async fn counted(
+        setting: &Setting,
+        name: &str,
+        config: &Config,
+    ) -> Result<(Self, PathBuf), Trouble> {
+        let executable = setting.binaries().counted()?;
+        let (gateway, file) = Self::start_as(executable, setting, name, config).await?;
+        Ok((gateway, file.with_extension("heap")))
+    }
+
+    async fn start_as(
+        executable: &Path,
+        setting: &Setting,
+        name: &str,
+        config: &Config,
+    ) -> Result<(Self, PathBuf), Trouble> {
         let _ = std::fs::remove_file(access_log(setting, name));
         let (address, admin) = two_free_addresses()?;
         let file = write(setting, name, config, (address, admin))?;
-        let executable = setting.binaries().tidegate()?;
         let log = setting.out.join(format!("{name}.log"));
         let Serving { program, address, admin } = Serving::start(executable, &file, &log).await?;
-        Ok(Self { program, address, admin })
+        Ok((Self { program, address, admin }, file))
     }
 
     /// Changes the config file that it was started with under this name; it has to be told to read it.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(crate) fn rewrite(&self, setting: &Setting, name: &str, config: &Config) -> Result<(), Trouble> {
+    pub fn rewrite(&self, setting: &Setting, name: &str, config: &Config) -> Result<(), Trouble> {
         write(setting, name, config, (self.address, self.admin)).map(|_| ())
     }
 
@@ -186,7 +213,7 @@ impl Tidegate {
     ///
     /// # Errors
     /// The admin listener does not answer.
-    pub(crate) async fn invariants(&self) -> Result<Invariants, Trouble> {
+    pub async fn invariants(&self) -> Result<Invariants, Trouble> {
         Admin::open(self.admin).await?.invariants().await
     }
 
@@ -194,7 +221,7 @@ impl Tidegate {
     ///
     /// # Errors
     /// The admin listener does not answer.
-    pub(crate) async fn settle(&self, patience: Duration) -> Result<Invariants, Trouble> {
+    pub async fn settle(&self, patience: Duration) -> Result<Invariants, Trouble> {
         let end = clock::now() + patience;
         loop {
             let invariants = self.invariants().await?;
@@ -208,14 +235,14 @@ impl Tidegate {
 
 /// A kept connection to the admin listener.
 #[derive(Debug)]
-pub(crate) struct Admin(Connection);
+pub struct Admin(Connection);
 
 impl Admin {
     /// Connects.
     ///
     /// # Errors
     /// Nobody listens.
-    pub(crate) async fn open(address: SocketAddr) -> Result<Self, Trouble> {
+    pub async fn open(address: SocketAddr) -> Result<Self, Trouble> {
         Ok(Self(Connection::open(address).await?))
     }
 
@@ -223,7 +250,7 @@ impl Admin {
     ///
     /// # Errors
     /// The connection broke, or the answer is not what it should be.
-    pub(crate) async fn invariants(&mut self) -> Result<Invariants, Trouble> {
+    pub async fn invariants(&mut self) -> Result<Invariants, Trouble> {
         self.read("/api/v1/invariants").await
     }
 
@@ -231,7 +258,7 @@ impl Admin {
     ///
     /// # Errors
     /// As [`Admin::invariants`].
-    pub(crate) async fn used(&mut self, id: &str) -> Result<BTreeMap<String, u64>, Trouble> {
+    pub async fn used(&mut self, id: &str) -> Result<BTreeMap<String, u64>, Trouble> {
         Ok(self.meters(id).await?.map(|meter| (meter.meter, meter.used + meter.debt)).collect())
     }
 
@@ -239,7 +266,7 @@ impl Admin {
     ///
     /// # Errors
     /// As [`Admin::invariants`].
-    pub(crate) async fn limits(&mut self, id: &str) -> Result<BTreeMap<String, u64>, Trouble> {
+    pub async fn limits(&mut self, id: &str) -> Result<BTreeMap<String, u64>, Trouble> {
         Ok(self.meters(id).await?.map(|meter| (meter.meter, meter.limit)).collect())
     }
 
@@ -252,7 +279,7 @@ impl Admin {
     ///
     /// # Errors
     /// The connection broke, or the status is not 200.
-    pub(crate) async fn page(&mut self, path: &str) -> Result<Vec<u8>, Trouble> {
+    pub async fn page(&mut self, path: &str) -> Result<Vec<u8>, Trouble> {
         let mut body = Vec::new();
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         let answer = self.0.exchange(request.as_bytes(), |piece| body.extend_from_slice(piece)).await?;
@@ -267,7 +294,7 @@ impl Admin {
     ///
     /// # Errors
     /// The connection broke.
-    pub(crate) async fn post(&mut self, path: &str) -> Result<u16, Trouble> {
+    pub async fn post(&mut self, path: &str) -> Result<u16, Trouble> {
         let request = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\
              content-type: application/json\r\ncontent-length: 4\r\n\r\nnull"
@@ -301,12 +328,12 @@ fn write(
 }
 
 /// A chat request, ready to be sent.
-pub(crate) fn chat(key: &str, body: &str) -> Vec<u8> {
+pub fn chat(key: &str, body: &str) -> Vec<u8> {
     post("/v1/chat/completions", key, body)
 }
 
 /// The same to any path.
-pub(crate) fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
+pub fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: prove\r\naccept: */*\r\n\
          authorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",

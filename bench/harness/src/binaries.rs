@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// Why a program is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BuildError {
+pub enum BuildError {
     /// Cargo failed; it has said why on standard error.
     #[error("cargo could not build `{0}`")]
     Failed(&'static str),
@@ -19,7 +19,7 @@ pub(crate) enum BuildError {
 
 /// The way of building: what a proof says about time and memory holds for one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Profile {
+pub enum Profile {
     /// Quickly built, as `cargo run --release` builds.
     #[default]
     Release,
@@ -29,7 +29,7 @@ pub(crate) enum Profile {
 
 /// Each program, once it was asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Binaries {
+pub struct Binaries {
     /// Where they are, if they are not to be built.
     folder: Option<PathBuf>,
     /// What the running proof asks for.
@@ -42,17 +42,18 @@ pub(crate) struct Binaries {
 #[derive(Debug, Default)]
 struct Built {
     tidegate: OnceCell<PathBuf>,
+    counted: OnceCell<PathBuf>,
     bare_pingora: OnceCell<PathBuf>,
 }
 
 impl Binaries {
     /// The programs of `folder`; `None`: built when asked for.
-    pub(crate) fn of(folder: Option<PathBuf>) -> Self {
+    pub fn of(folder: Option<PathBuf>) -> Self {
         Self { folder, ..Self::default() }
     }
 
     /// Chooses how the programs of the next proof are built.
-    pub(crate) fn choose(&self, profile: Profile) {
+    pub fn choose(&self, profile: Profile) {
         self.profile.set(profile);
     }
 
@@ -60,7 +61,7 @@ impl Binaries {
     ///
     /// # Errors
     /// It does not build.
-    pub(crate) fn tidegate(&self) -> Result<&Path, BuildError> {
+    pub fn tidegate(&self) -> Result<&Path, BuildError> {
         let package: &[&str] = match self.profile.get() {
             Profile::Release => &["-p", "gateway"],
             Profile::Dist => &["-p", "gateway", "--features", "jemalloc"],
@@ -68,11 +69,19 @@ impl Binaries {
         self.found(&self.built().tidegate, "tidegate", package)
     }
 
+    /// The gateway with an allocator that counts.
+    ///
+    /// # Errors
+    /// It does not build.
+    pub fn counted(&self) -> Result<&Path, BuildError> {
+        self.found(&self.built().counted, "tidegate-counted", &["-p", "tests", "--features", "counted"])
+    }
+
     /// The proxy that does nothing but proxy.
     ///
     /// # Errors
     /// It does not build.
-    pub(crate) fn bare_pingora(&self) -> Result<&Path, BuildError> {
+    pub fn bare_pingora(&self) -> Result<&Path, BuildError> {
         self.found(&self.built().bare_pingora, "bare-pingora", &["-p", "prove", "--features", "bare-pingora"])
     }
 

@@ -7,36 +7,36 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::binaries::{Binaries, BuildError};
+use crate::binaries::{Binaries, BuildError};
 
 /// A claim and the function that shows it.
 #[derive(Debug)]
-pub(crate) struct Proof {
+pub struct Proof {
     /// As given on the command line.
-    pub(crate) id: &'static str,
+    pub id: &'static str,
     /// What is claimed, in a few words.
-    pub(crate) what: &'static str,
+    pub what: &'static str,
     /// The goal at full size.
-    pub(crate) goal: &'static str,
+    pub goal: &'static str,
     /// About how long the quick size takes, seconds.
-    pub(crate) quick_s: u32,
+    pub quick_s: u32,
     /// About how long the full size takes, seconds.
-    pub(crate) full_s: u32,
+    pub full_s: u32,
     /// What must be installed beyond Rust; empty: nothing.
-    pub(crate) needs: &'static str,
+    pub needs: &'static str,
     /// Shows it.
-    pub(crate) run: fn(&Setting) -> Result<Finding, Trouble>,
+    pub run: fn(&Setting) -> Result<Finding, Trouble>,
 }
 
 /// How and where to run.
 #[derive(Debug)]
-pub(crate) struct Setting {
+pub struct Setting {
     /// The small size, as CI runs it.
-    pub(crate) quick: bool,
+    pub quick: bool,
     /// The first seed of what is drawn at random, where a proof lets it be chosen; see [`Setting::seeds`].
     first_seed: u64,
     /// Where details, logs and configs of the started programs go. Exists.
-    pub(crate) out: PathBuf,
+    pub out: PathBuf,
     /// What several proofs judge is played once.
     played: OnceCell<Box<dyn Any>>,
     binaries: Binaries,
@@ -44,20 +44,20 @@ pub(crate) struct Setting {
 
 /// What came out.
 #[derive(Debug)]
-pub(crate) struct Finding {
+pub struct Finding {
     /// The figure, with its unit.
-    pub(crate) figure: String,
+    pub figure: String,
     /// The goal that it was judged by.
-    pub(crate) goal: String,
+    pub goal: String,
     /// Whether the goal is met.
-    pub(crate) ok: bool,
+    pub ok: bool,
     /// All that was measured.
-    pub(crate) details: Value,
+    pub details: Value,
 }
 
 /// Why a proof could not be run to its end.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Trouble {
+pub enum Trouble {
     /// A program that it needs could not be built.
     #[error("{0}")]
     Build(#[from] BuildError),
@@ -79,12 +79,13 @@ pub(crate) enum Trouble {
 }
 
 impl Setting {
-    pub(crate) fn new(quick: bool, first_seed: u64, out: PathBuf, binaries: Binaries) -> Self {
+    /// How to run: the size, the first seed, where details go, and the programs.
+    pub fn new(quick: bool, first_seed: u64, out: PathBuf, binaries: Binaries) -> Self {
         Self { quick, first_seed, out, played: OnceCell::new(), binaries }
     }
 
     /// So many seeds, from the first on. What a constant was tuned on must not be all that it is judged on.
-    pub(crate) fn seeds(&self, count: u64) -> std::ops::Range<u64> {
+    pub fn seeds(&self, count: u64) -> std::ops::Range<u64> {
         self.first_seed..self.first_seed.saturating_add(count)
     }
 
@@ -92,18 +93,18 @@ impl Setting {
     ///
     /// # Errors
     /// Another module has asked before, with a type of its own.
-    pub(crate) fn played<T: Default + 'static>(&self) -> Result<&T, Trouble> {
+    pub fn played<T: Default + 'static>(&self) -> Result<&T, Trouble> {
         let played = self.played.get_or_init(|| Box::new(T::default()));
         played.downcast_ref().ok_or_else(|| Trouble::Unexpected("two modules keep what they play".to_owned()))
     }
 
     /// `quick` or `full`, whichever size is run.
-    pub(crate) fn size<T>(&self, quick: T, full: T) -> T {
+    pub fn size<T>(&self, quick: T, full: T) -> T {
         if self.quick { quick } else { full }
     }
 
     /// The programs under test, built when first asked for.
-    pub(crate) fn binaries(&self) -> &Binaries {
+    pub fn binaries(&self) -> &Binaries {
         &self.binaries
     }
 
@@ -111,7 +112,7 @@ impl Setting {
     ///
     /// # Errors
     /// No runtime can be made; and what `work` fails with.
-    pub(crate) fn block_on<T>(&self, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    pub fn block_on<T>(&self, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
     }
 }
@@ -119,16 +120,16 @@ impl Setting {
 /// A bound from above on a noisy ratio: the goal at full size, a wider one in quick size, where a run of a few seconds
 /// on a busy machine must not cry wolf.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RatioBound {
+pub struct RatioBound {
     /// The goal.
-    pub(crate) full: f64,
+    pub full: f64,
     /// What the quick size is judged by.
-    pub(crate) quick: f64,
+    pub quick: f64,
 }
 
 impl RatioBound {
     /// The goal in words, and whether `ratio` meets it.
-    pub(crate) fn judge(self, quick: bool, ratio: f64) -> (String, bool) {
+    pub fn judge(self, quick: bool, ratio: f64) -> (String, bool) {
         let Self { full, quick: wide } = self;
         if quick {
             (format!("≤{full} (quick: ≤{wide})"), ratio <= wide)
@@ -139,7 +140,7 @@ impl RatioBound {
 }
 
 /// The middle value; the mean of the two middle ones. Not a number for none.
-pub(crate) fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

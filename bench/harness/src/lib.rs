@@ -4,12 +4,12 @@
 //! [`contest`] sets it beside a bare proxy; [`raw`], [`meter`] and [`pace`] are the load, `kit::process` and [`allocations`] the
 //! gauges.
 
-pub(crate) mod allocations;
-pub(crate) mod binaries;
-pub(crate) mod canned;
-pub(crate) mod contest;
-pub(crate) mod meter;
-pub(crate) mod pace;
-pub(crate) mod proof;
-pub(crate) mod raw;
-pub(crate) mod tidegate;
+pub mod allocations;
+pub mod binaries;
+pub mod canned;
+pub mod contest;
+pub mod meter;
+pub mod pace;
+pub mod proof;
+pub mod raw;
+pub mod tidegate;

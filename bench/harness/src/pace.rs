@@ -18,8 +18,8 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::proof::Trouble;
-use super::raw::Connection;
+use crate::proof::Trouble;
+use crate::raw::Connection;
 use engine::clock;
 
 /// Requests that may be due and not sent; more, and the target is far too slow for the rate.
@@ -27,24 +27,24 @@ const DUE_MAX: usize = 10_000;
 
 /// What to send, and how often.
 #[derive(Debug, Clone)]
-pub(crate) struct Pace {
+pub struct Pace {
     /// Whole requests, sent in turn.
-    pub(crate) requests: Arc<Vec<Vec<u8>>>,
+    pub requests: Arc<Vec<Vec<u8>>>,
     /// Connections; one request at a time on each.
-    pub(crate) connections: usize,
+    pub connections: usize,
     /// Which answers there may be.
-    pub(crate) answers: Answers,
+    pub answers: Answers,
     /// Requests per second.
-    pub(crate) rate_per_s: u32,
+    pub rate_per_s: u32,
     /// Not recorded.
-    pub(crate) warm: Duration,
+    pub warm: Duration,
     /// Recorded.
-    pub(crate) window: Duration,
+    pub window: Duration,
 }
 
 /// Which answers there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answers {
+pub enum Answers {
     /// All have this status.
     All(u16),
     /// Some are recorded, others only counted.
@@ -69,17 +69,17 @@ impl Answers {
 
 /// From due to the last byte, microseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Latencies {
+pub struct Latencies {
     /// Answers recorded.
-    pub(crate) count: u64,
+    pub count: u64,
     /// Answers of the other kind.
-    pub(crate) others: u64,
+    pub others: u64,
     /// Median.
-    pub(crate) p50_us: f64,
+    pub p50_us: f64,
     /// 99 % are below.
-    pub(crate) p99_us: f64,
+    pub p99_us: f64,
     /// The longest.
-    pub(crate) max_us: f64,
+    pub max_us: f64,
 }
 
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Pace {
     ///
     /// # Errors
     /// An answer had another status, broke off, or the kernel has no timer.
-    pub(crate) async fn measure(&self, target: SocketAddr) -> Result<Latencies, Trouble> {
+    pub async fn measure(&self, target: SocketAddr) -> Result<Latencies, Trouble> {
         let times = Histogram::new_with_max(60_000_000_000, 3);
         let shared = Arc::new(Shared {
             due: Mutex::default(),

@@ -12,31 +12,31 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::proof::Trouble;
-use super::raw::{Connection, Events};
+use crate::proof::Trouble;
+use crate::raw::{Connection, Events};
 use engine::clock;
 use kit::process;
 
 /// What to send.
 #[derive(Debug, Clone)]
-pub(crate) struct Load {
+pub struct Load {
     /// Whole requests, sent in turn.
-    pub(crate) requests: Arc<Vec<Vec<u8>>>,
+    pub requests: Arc<Vec<Vec<u8>>>,
     /// Connections.
-    pub(crate) connections: usize,
+    pub connections: usize,
     /// The status that every answer must have.
-    pub(crate) status: u16,
+    pub status: u16,
     /// What is counted.
-    pub(crate) unit: Unit,
+    pub unit: Unit,
     /// Before the window.
-    pub(crate) warm: Duration,
+    pub warm: Duration,
     /// The window.
-    pub(crate) window: Duration,
+    pub window: Duration,
 }
 
 /// What an operation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unit {
+pub enum Unit {
     /// A whole answer.
     Answers,
     /// An event of a stream.
@@ -45,17 +45,17 @@ pub(crate) enum Unit {
 
 /// What came of it.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Window {
+pub struct Window {
     /// Operations in the window.
-    pub(crate) operations: u64,
+    pub operations: u64,
     /// Operations per second.
-    pub(crate) per_s: f64,
+    pub per_s: f64,
     /// The proxy's processor time for one operation, microseconds.
-    pub(crate) cpu_us: f64,
+    pub cpu_us: f64,
     /// The proxy's share of one core, 0 … 1 for one thread.
-    pub(crate) core: f64,
+    pub core: f64,
     /// Connections that had to be opened again.
-    pub(crate) reconnects: u64,
+    pub reconnects: u64,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ impl Load {
     ///
     /// # Errors
     /// An answer had another status, broke off, or there was none: then the figures would be of something else.
-    pub(crate) async fn measure(&self, target: SocketAddr, pid: u32) -> Result<Window, Trouble> {
+    pub async fn measure(&self, target: SocketAddr, pid: u32) -> Result<Window, Trouble> {
         let tally = Arc::new(Tally::default());
         let mut workers = JoinSet::new();
         for number in 0..self.connections {

@@ -5,10 +5,10 @@ use crate::budgets::{p11, p12, report_a1, reserve, t3, week};
 use crate::cost::{c1, c2, c3, c5, c6, c7, c7_p99, c8, c9, waiting};
 use crate::harness::binaries::Profile;
 use crate::harness::proof::Proof;
-use crate::operation::{accounts, operate};
+use crate::operation::{accounts, operate, t15};
 use crate::overload::{agree, load, table};
 use crate::real;
-use crate::truth::{t1, t2, t2_routes, t4, t6, t7, t8, t11, t12};
+use crate::truth::{memory, t1, t2, t2_routes, t4, t6, t7, t8, t11, t12, t14};
 use crate::weights::{b5, cached, estimate};
 
 /// All of them.
@@ -56,6 +56,9 @@ pub(super) const PROOFS: &[Proof] = &[
     t8::PROOF,
     t11::PROOF,
     t12::PROOF,
+    t14::PROOF,
+    t15::PROOF,
+    memory::PROOF,
     accounts::PROOF,
     agree::PROOF,
     cached::PROOF,

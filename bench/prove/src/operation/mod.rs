@@ -2,3 +2,4 @@
 
 pub(crate) mod accounts;
 pub(crate) mod operate;
+pub(crate) mod t15;

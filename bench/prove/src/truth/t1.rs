@@ -59,7 +59,8 @@ async fn show(setting: &Setting) -> Result<Finding, Trouble> {
     let requests = setting.size(10_000, 100_000);
     let began = clock::now();
     let reaper = tokio::spawn(reap(mortal, mortal_address));
-    let ends = crowd(gateway.address, requests).await;
+    let taken = AtomicU64::new(0);
+    let ends = crowd(gateway.address, Arc::new(move || taken.fetch_add(1, Relaxed) < requests)).await;
     reaper.abort();
     let took = clock::now() - began;
 
@@ -94,7 +95,11 @@ fn details(
     })
 }
 
-async fn engine(profile: Profile, time_scale: f64, at: Option<SocketAddr>) -> Result<EngineServer, Trouble> {
+pub(super) async fn engine(
+    profile: Profile,
+    time_scale: f64,
+    at: Option<SocketAddr>,
+) -> Result<EngineServer, Trouble> {
     let mut config = EngineServerConfig { profile, time_scale, ..EngineServerConfig::default() };
     if let Some(address) = at {
         config.address = address;
@@ -103,7 +108,7 @@ async fn engine(profile: Profile, time_scale: f64, at: Option<SocketAddr>) -> Re
 }
 
 /// Two accounts that may do everything, one that may do next to nothing; short timeouts, few places, a small queue.
-fn config(steady: SocketAddr, mortal: SocketAddr) -> Config {
+pub(super) fn config(steady: SocketAddr, mortal: SocketAddr) -> Config {
     let free = format!(
         ", spending_tier: enterprise, tiers: [priority, regular], requests_per_minute: 100000000, concurrency: 100000, \
          limits: [{{ start: {LIMITLESS}, floor: {LIMITLESS}, ceiling: {LIMITLESS} }}]"
@@ -125,13 +130,14 @@ fn config(steady: SocketAddr, mortal: SocketAddr) -> Config {
         policy: "fixed",
         state: None,
         listen: String::new(),
+        listen_limits: String::new(),
         served_model: "sim".to_owned(),
         more_models: Vec::new(),
     }
 }
 
 /// Kills the mortal replica again and again and starts it anew at the same address.
-async fn reap(mut mortal: EngineServer, address: SocketAddr) {
+pub(super) async fn reap(mut mortal: EngineServer, address: SocketAddr) {
     loop {
         tokio::time::sleep(LIFE).await;
         mortal.kill();
@@ -146,17 +152,19 @@ async fn reap(mut mortal: EngineServer, address: SocketAddr) {
     }
 }
 
-/// Sends `requests` in all; how they ended, by kind.
-async fn crowd(target: SocketAddr, requests: u64) -> BTreeMap<String, u64> {
-    let taken = Arc::new(AtomicU64::new(0));
+/// Sends requests while there are to be `more`; how they ended, by kind.
+pub(super) async fn crowd(
+    target: SocketAddr,
+    more: Arc<dyn Fn() -> bool + Send + Sync>,
+) -> BTreeMap<String, u64> {
     let ends: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
     let mut guests = JoinSet::new();
     for number in 0..GUESTS {
-        let (taken, ends) = (Arc::clone(&taken), Arc::clone(&ends));
+        let (more, ends) = (Arc::clone(&more), Arc::clone(&ends));
         guests.spawn(async move {
             let mut random = SmallRng::seed_from_u64(number as u64);
             let mut guest = Guest::new(target);
-            while taken.fetch_add(1, Relaxed) < requests {
+            while more() {
                 let end = guest.visit(&mut random).await;
                 *ends.lock().unwrap_or_else(PoisonError::into_inner).entry(end).or_default() += 1;
                 if random.random_range(0..50) == 0 {
@@ -171,7 +179,7 @@ async fn crowd(target: SocketAddr, requests: u64) -> BTreeMap<String, u64> {
 
 /// The most descriptors of an idle moment: the gateway reads its replicas' state once a second, over connections of its
 /// own.
-async fn descriptors_idle(pid: u32) -> Result<usize, Trouble> {
+pub(super) async fn descriptors_idle(pid: u32) -> Result<usize, Trouble> {
     let mut most = 0;
     for _ in 0..25 {
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -57,11 +57,7 @@ impl Connection {
     ///
     /// # Errors
     /// The connection or the answer broke off; then the connection is of no further use.
-    pub async fn exchange(
-        &mut self,
-        request: &[u8],
-        on_body: impl FnMut(&[u8]),
-    ) -> io::Result<Answer> {
+    pub async fn exchange(&mut self, request: &[u8], on_body: impl FnMut(&[u8])) -> io::Result<Answer> {
         self.send(request).await?;
         self.answer(on_body).await
     }

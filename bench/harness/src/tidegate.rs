@@ -21,8 +21,7 @@ pub const MODEL: &str = "sim";
 const TOKEN: &str = "tg-prove";
 
 /// Limits that no proof reaches: the highest that a config may have.
-pub const LIMITLESS: &str =
-    "{ prompt: 4294967295, uncached_prompt: 4294967295, generated: 4294967295 }";
+pub const LIMITLESS: &str = "{ prompt: 4294967295, uncached_prompt: 4294967295, generated: 4294967295 }";
 
 /// The gateway in its own process. Dropping it ends it.
 #[derive(Debug)]
@@ -177,11 +176,7 @@ impl Tidegate {
     ///
     /// # Errors
     /// As [`Tidegate::start`].
-    pub async fn counted(
-        setting: &Setting,
-        name: &str,
-        config: &Config,
-    ) -> Result<(Self, PathBuf), Trouble> {
+    pub async fn counted(setting: &Setting, name: &str, config: &Config) -> Result<(Self, PathBuf), Trouble> {
         let executable = setting.binaries().counted()?;
         let (gateway, file) = Self::start_as(executable, setting, name, config).await?;
         Ok((gateway, file.with_extension("heap")))

@@ -18,7 +18,6 @@ mod cli;
 mod known;
 mod registry;
 
-
 // So that each claim finds it beside itself.
 use ::harness;
 

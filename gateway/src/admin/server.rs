@@ -40,6 +40,9 @@ const BODY_TIME: Duration = Duration::from_secs(5);
 const HEAD_MAX: usize = 32 << 10;
 /// Connections that may wait to be taken: what comes in one moment of a crowd, before the thread looks again.
 const BACKLOG: i32 = 1024;
+/// Connections that are taken in a row while others give way for them. Few enough that the newest, which may be a probe's,
+/// is never among those that wait longest, and many enough that a crowd in front of it is soon gone.
+const TAKEN_IN_A_ROW: usize = 32;
 /// The wait after a connection could not be taken.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -85,6 +88,7 @@ async fn never(listener: tokio::net::TcpListener) {
 
 async fn accept(listener: TcpListener, desk: Arc<Desk>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let mut in_a_row = 0;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -99,9 +103,11 @@ async fn accept(listener: TcpListener, desk: Arc<Desk>) {
         };
         let (place, others) = desk.places.take();
         tokio::spawn(connection(Arc::clone(&desk), stream, peer, place));
-        if others {
-            gave_way(true);
-            // The one that gives way closes, and what the others have sent is seen, before the next one is taken.
+        gave_way(others);
+        in_a_row += usize::from(others);
+        if in_a_row >= TAKEN_IN_A_ROW {
+            in_a_row = 0;
+            // Those that give way close, and what the others have sent is seen, before more are taken.
             tokio::task::yield_now().await;
         }
     }

@@ -35,6 +35,8 @@ const INFLIGHT_OVER: u64 = 64 << 10;
 const BESIDE: u64 = 100 << 20;
 const EACH: u64 = 64 << 10;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Each has places for 1,024 requests.
+const ENGINES: usize = 4;
 
 /// One load.
 struct Load {
@@ -145,10 +147,13 @@ fn loads(setting: &Setting) -> Vec<Load> {
 }
 
 async fn show(setting: &Setting, load: &Load) -> Result<Shown, Trouble> {
-    let engine = Giant::start(load.says).await?;
-    let mut config = Config::limitless(vec![engine.address], 1);
+    let mut engines = Vec::new();
+    for _ in 0..ENGINES {
+        engines.push(Giant::start(load.says).await?);
+    }
+    let mut config = Config::limitless(engines.iter().map(|engine| engine.address).collect(), 1);
     config.threads = 2;
-    config.deployment = ", slo: { ttft_ms: 600000, tpot_ms: 60000 }, limit: 4000".to_owned();
+    config.deployment = ", slo: { ttft_ms: 600000, tpot_ms: 60000 }, limit: 1024".to_owned();
     config.listen_limits = format!(
         ", inflight_bytes: {INFLIGHT}, inflight_account_share: 1.0, inflight_priority_share: 0.0, body_bytes: 32MiB, connections_share: 0.9"
     );
@@ -177,7 +182,7 @@ async fn show(setting: &Setting, load: &Load) -> Result<Shown, Trouble> {
         tokio::time::sleep(LOOK_EVERY).await;
     }
     let (_, resident, counted) = worst.unwrap_or_default();
-    if engine.requests() == 0 {
+    if engines.iter().map(Giant::requests).sum::<u64>() == 0 {
         return Err(Trouble::Unexpected(format!("{}: nothing reached the engine", load.name)));
     }
     drop(clients);

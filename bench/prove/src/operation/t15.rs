@@ -26,7 +26,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "T15",
     what: "admin listener under half requests, readers that do not read, floods: probes unanswered; p99; rounds that hold",
     goal: "0; ≤1 s; 2 of 3",
-    quick_s: 13,
+    quick_s: 11,
     full_s: 300,
     needs: "",
     run,

@@ -169,7 +169,7 @@ async fn show(setting: &Setting, load: &Load) -> Result<Shown, Trouble> {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
-    let looks = setting.size(40, 160);
+    let looks = setting.size(16, 160);
     let (mut worst, mut counted_most): (Option<(u64, u64, u64)>, u64) = (None, 0);
     for _ in 0..looks {
         let counted = gateway.invariants().await?.counters.get("bytes_in_flight").copied().unwrap_or(0);

@@ -52,7 +52,7 @@ pub use deployment::replica::{Host, ReplicaUrl, ReplicaUrlError, is_allowed};
 pub use deployment::settings::{Ceilings, Dns, Queue, Scrape, Timeouts};
 pub use deployment::upstream_tls::UpstreamTls;
 pub use deployment::{Deployment, Slo};
-pub use listen::{Listen, ListenLimits, Shutdown, Tls};
+pub use listen::{Cors, Listen, ListenLimits, Shutdown, Tls};
 pub use model::{Exact, Model, Route, SizeClass};
 pub use process::{AccessLog, Admin, Log, LogFormat, LogLevel, State};
 pub use redacted::redacted;

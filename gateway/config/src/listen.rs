@@ -3,6 +3,10 @@
 //! Each bound answers a way to hold the gateway up: a header that never ends, a body that trickles, a reader
 //! that stopped reading, a peer that vanished. Idle timeouts alone do not: a byte a second passes them all.
 
+mod cors;
+
+pub use cors::Cors;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +30,8 @@ pub struct Listen {
     pub threads: Option<usize>,
     /// Whether answers name the deployment and replica that served them.
     pub expose_upstream: bool,
+    /// Whose pages may call from a browser; `None` is nobody's.
+    pub cors: Option<Cors>,
     /// What a connection or a request may take.
     pub limits: ListenLimits,
     /// How the gateway stops.
@@ -55,6 +61,9 @@ pub(crate) struct ListenFile {
     threads: Option<usize>,
     /// Name the deployment and the replica in `x-tidegate-deployment` and `x-tidegate-replica`. Default false: the names are internal.
     expose_upstream: bool,
+    /// Origins whose web pages may call from a browser, such as `https://chat.example.org`, or `*` alone for all. Default: none. Credentials (cookies) are never allowed; pages send their key as any client does, so a key in a page is known to all who can read the page.
+    #[schemars(length(max = 256), inner(length(min = 1, max = 256)))]
+    cors: Vec<String>,
     /// What one connection or request may take.
     limits: ListenLimits,
     /// How the gateway stops.
@@ -68,6 +77,7 @@ impl Default for ListenFile {
             tls: None,
             threads: None,
             expose_upstream: false,
+            cors: Vec::new(),
             limits: ListenLimits::default(),
             shutdown: Shutdown::default(),
         }
@@ -228,6 +238,7 @@ impl ListenFile {
             tls: self.tls.map(|tls| tls.resolve(resolver, &at.key("tls"))),
             threads: self.threads,
             expose_upstream: self.expose_upstream,
+            cors: cors::resolve(self.cors, resolver, &at.key("cors")),
             limits: self.limits,
             shutdown: self.shutdown,
         }

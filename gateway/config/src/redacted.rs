@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::model::vocabulary_name;
-use crate::{AccessLog, Account, Config, Deployment, Exact, Model};
+use crate::{AccessLog, Account, Config, Cors, Deployment, Exact, Model};
 
 /// The whole config in force, defaults filled in. Allocates in proportion to it.
 pub fn redacted(config: &Config) -> Value {
@@ -19,6 +19,11 @@ pub fn redacted(config: &Config) -> Value {
             })),
             "threads": listen.threads,
             "expose_upstream": listen.expose_upstream,
+            "cors": match &listen.cors {
+                None => Vec::new(),
+                Some(Cors::Any) => vec!["*"],
+                Some(Cors::Origins(origins)) => origins.iter().map(|origin| &**origin).collect(),
+            },
             "limits": listen.limits,
             "shutdown": listen.shutdown,
         },

@@ -128,7 +128,7 @@ async fn a_restart_keeps_accounts_and_the_config_wins() {
 
     let other = ask(json!({ "model": "renamed" }));
     let told = async |key: &str| gateway.chat_as(key, &other).await.status;
-    assert_eq!(told(&bolt).await, 403, "what it may use is gone, and it may not use what came instead");
+    assert_eq!(told(&bolt).await, 404, "what it may use is gone, and it may not use what came instead");
     assert_eq!((told(&nut).await, told("tg-declared").await), (401, 200));
     let nuts = gateway.admin("/api/v1/accounts/nut").await.json();
     assert_eq!((&nuts["source"], &nuts["overrides_runtime"]), (&json!("config"), &json!(true)));

@@ -208,7 +208,7 @@ async fn refusals_have_the_apis_own_shape() {
         assert_shape("no prompt", family, &answer, 400, "invalid_request_error", "bad_request");
         let forbidden = request(api, 8, json!({ "model": "other-model" }));
         let answer = ask(Some(STRICT_KEY), forbidden).await;
-        assert_shape("forbidden", family, &answer, 403, "permission_error", "model_not_allowed");
+        assert_shape("of others", family, &answer, 404, "not_found_error", "model_not_found");
         let mut get = post_to(path, &body, Some(KEY));
         *get.method_mut() = Method::GET;
         let answer = send(gateway.address, get).await;

@@ -132,11 +132,14 @@ async fn report_a4_who_leaves_early_pays_for_what_was_generated() {
     let body = ask(json!({ "stream": true, "user": "sim:hang=40", "max_tokens": 5_000 }));
 
     let mut begun = connection.begin(post(&body, Some(KEY))).await.unwrap();
-    let mut seen = 0;
-    while seen < 40 {
-        let piece = begun.piece().await.unwrap();
-        seen += String::from_utf8_lossy(&piece).matches("\"content\":\"").count();
-        seen -= String::from_utf8_lossy(&piece).matches("\"content\":\"\"").count();
+    // The whole text: an event may come in two pieces.
+    let mut text = Vec::new();
+    let seen = |text: &[u8]| {
+        let text = String::from_utf8_lossy(text);
+        text.matches("\"content\":\"").count() - text.matches("\"content\":\"\"").count()
+    };
+    while seen(&text) < 40 {
+        text.extend_from_slice(&begun.piece().await.unwrap());
     }
     drop((begun, connection));
 

@@ -189,7 +189,7 @@ async fn weights_share_the_load_and_sessions_stay() {
     }
 }
 
-/// Accounts of a deployment's own; others are told that nobody serves them.
+/// Accounts of a deployment's own; for others its model does not exist.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_takes_the_accounts_that_it_names() {
     let engine = engine().await;
@@ -199,7 +199,7 @@ async fn a_deployment_takes_the_accounts_that_it_names() {
 
     assert_eq!(gateway.chat(&ask(json!({}))).await.status, 200);
     let other = gateway.chat_as(PLAIN_KEY, &ask(json!({}))).await;
-    assert_eq!(other.status, 403, "{}", other.text());
+    assert_eq!(other.status, 404, "{}", other.text());
 }
 
 /// Threat S14: what harms one version is kept from it, and goes to a deployment that takes it where there is one.

@@ -5,7 +5,7 @@
 
 mod cors;
 
-pub use cors::Cors;
+pub use protocol::cors::Cors;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

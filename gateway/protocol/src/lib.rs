@@ -3,6 +3,7 @@
 //! Read in this order:
 //!
 //! - [`api`]: the metered APIs, their paths, and what their requests are made of.
+//! - [`framing`], [`credential`], [`cors`]: where a request ends, whose it is, and which web page may send it.
 //! - [`json`]: the scan of a body that no client can make expensive.
 //! - [`request`]: a request that is understood, and what of it an engine gets to see.
 //! - [`answer`]: how an engine's answer is read: content, usage, errors, end.
@@ -11,6 +12,12 @@
 //! - [`refusal`], [`explain`], [`error`]: why there was no answer, in words, and in the shape of each API.
 
 pub mod api;
+
+pub mod framing;
+
+pub mod credential;
+
+pub mod cors;
 
 pub mod json;
 

@@ -6,7 +6,9 @@
 
 use crate::accounts::memory::{MemoryBound, MemoryGuard};
 use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, header};
 use pingora::protocols::http::ServerSession;
+use protocol::framing::chunked::Decoder;
 use protocol::refusal::{Reason, Refusal};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -30,6 +32,25 @@ const STEP: u64 = 64 << 10;
 /// ends it.
 pub const DRAIN_MAX: u64 = 64 << 10;
 
+/// What the framework is told of a body in chunks: more bytes than any body has.
+const NO_END: HeaderValue = HeaderValue::from_static("4611686018427387904");
+
+/// The reader of a body in chunks. The framework has one that takes more than the letter allows, so it is made to hand
+/// over the bytes as they come, as if a length without end had been announced. `None`: another framing, which the
+/// framework reads. To be called before anything of the body is read or anything is answered.
+///
+/// The price is that the connection ends with the answer, which says so: the framework would wait for the end of what it
+/// takes for the body.
+pub fn chunks(session: &mut ServerSession) -> Option<Decoder> {
+    if session.is_http2() {
+        return None;
+    }
+    let head = session.req_header_mut();
+    head.remove_header(&header::TRANSFER_ENCODING)?;
+    head.insert_header(header::CONTENT_LENGTH, NO_END).ok()?;
+    Some(Decoder::new())
+}
+
 /// Reads the whole body.
 ///
 /// # Errors
@@ -37,9 +58,11 @@ pub const DRAIN_MAX: u64 = 64 << 10;
 pub async fn read(
     session: &mut ServerSession,
     announced: Option<u64>,
+    decoder: Option<Decoder>,
     limits: BodyLimits,
     memory: &mut MemoryGuard,
 ) -> Result<Bytes, Refusal> {
+    let mut incoming = Incoming { session, decoder, received: Bytes::new() };
     if announced.is_some_and(|length| length > limits.bytes_max) {
         return Err(too_large(limits));
     }
@@ -51,11 +74,11 @@ pub async fn read(
     loop {
         let received = (whole.len() + first.as_ref().map_or(0, Bytes::len)) as u64;
         let left = time_left(received, limits).saturating_sub(crate::clock::now().saturating_sub(began));
-        let piece = match timeout(left, session.read_request_body()).await {
+        let piece = match timeout(left, incoming.next()).await {
             Err(_) => return Err(too_slow()),
-            Ok(Err(_)) => return Err(Refusal::bad("The request body broke off or was framed wrongly.")),
-            Ok(Ok(None)) => break,
-            Ok(Ok(Some(piece))) => piece,
+            Ok(None) => return Err(Refusal::bad("The request body broke off or was framed wrongly.")),
+            Ok(Some(None)) => break,
+            Ok(Some(Some(piece))) => piece,
         };
         let received = received + piece.len() as u64;
         if received > limits.bytes_max {
@@ -78,6 +101,34 @@ pub async fn read(
         }
     }
     Ok(first.unwrap_or_else(|| whole.freeze()))
+}
+
+/// What comes of a body.
+struct Incoming<'s> {
+    session: &'s mut ServerSession,
+    /// Of a body in chunks, whose bytes are handed over as they come.
+    decoder: Option<Decoder>,
+    /// Bytes of such a body that were not decoded yet.
+    received: Bytes,
+}
+
+impl Incoming<'_> {
+    /// The next piece; `Some(None)` at the end, `None` where it broke off or was framed wrongly. Cancel-safe.
+    async fn next(&mut self) -> Option<Option<Bytes>> {
+        loop {
+            if let Some(decoder) = &mut self.decoder {
+                let piece = decoder.next(&mut self.received).ok()?;
+                if piece.is_some() || decoder.is_done() {
+                    return Some(piece);
+                }
+            }
+            let received = self.session.read_request_body().await.ok()?;
+            match (&self.decoder, received) {
+                (Some(_), received) => self.received = received?,
+                (None, received) => return Some(received),
+            }
+        }
+    }
 }
 
 /// Until when, from the start, the next byte must come.

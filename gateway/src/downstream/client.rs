@@ -4,13 +4,17 @@
 //! client has seen nothing for a while it gets its head and comments, because proxies on the way cut silent
 //! connections; from then on errors come as frames inside the stream.
 
+use crate::downstream::reset;
 use crate::downstream::respond::{self, Envelope};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Version};
+use config::Cors;
+use http::{HeaderValue, Method, Version, header};
 use pingora::ErrorType;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use protocol::api::Api;
 use protocol::api::route;
+use protocol::cors::Grant;
 use protocol::error;
 use protocol::refusal::Refusal;
 use std::time::Duration;
@@ -30,11 +34,12 @@ impl From<Refusal> for Stop {
     }
 }
 
-/// Bytes after a body that are read and ignored; old clients send a CRLF. More is no client.
+/// Bytes after a body that are read and ignored one by one; old clients send a CRLF. More of them are the next requests
+/// of a client that does not wait for answers.
 const STRAY_BYTES_MAX: u32 = 64;
 
-/// Over HTTP/2 the connection's own task writes what a stream was given, and a reset overtakes what is not written yet:
-/// the error frame would be lost with it. A client that reads has it long before this.
+/// A reset overtakes what is not written yet, of a stream of HTTP/2 as of a connection: the error frame would be lost with
+/// it. A client that reads has it long before this.
 const RESET_AFTER: Duration = Duration::from_millis(50);
 
 /// A comment of the event-stream format: ignored by every SDK, seen by every proxy.
@@ -58,9 +63,14 @@ pub struct Client<'s> {
 }
 
 impl<'s> Client<'s> {
-    /// The client of a session whose head was read.
-    pub fn new(session: &'s mut ServerSession) -> Self {
-        let envelope = Envelope::new(route::family(session.req_header()));
+    /// The client of a session whose head was read; `cors`: whose pages may call from a browser.
+    pub fn new(session: &'s mut ServerSession, cors: Option<&Cors>) -> Self {
+        let head = session.req_header();
+        let mut envelope = Envelope::new(route::family(head));
+        envelope.cors = cors.map(|cors| Grant::to(cors, &head.headers));
+        if head.version == Version::HTTP_10 && !asks_to_keep(head) {
+            session.set_keepalive(None);
+        }
         Client {
             session,
             envelope,
@@ -96,11 +106,22 @@ impl<'s> Client<'s> {
         self.session.set_keepalive(None);
     }
 
+    /// Whether the answer ends with the connection and is not framed by itself.
+    fn ends_with_connection(&self) -> bool {
+        !self.session.is_http2() && self.session.req_header().version == Version::HTTP_10
+    }
+
     /// Resolves when the client is gone. To be called after the body was read. Cancel-safe.
+    ///
+    /// A client that ends its sending half is gone: nobody can tell it from one that left. One that goes on sending gets
+    /// this answer, and none to what it sent before it: its later requests are not read, and with them not its leaving.
     pub async fn gone(&mut self) {
         loop {
+            if self.stray > STRAY_BYTES_MAX {
+                return std::future::pending().await;
+            }
             match self.session.read_body_or_idle(true).await {
-                Err(e) if *e.etype() == ErrorType::ConnectError && self.stray < STRAY_BYTES_MAX => {
+                Err(e) if *e.etype() == ErrorType::ConnectError => {
                     self.stray += 1;
                     self.close_after();
                 }
@@ -137,11 +158,7 @@ impl<'s> Client<'s> {
         }
     }
 
-    async fn write_answer(
-        &mut self,
-        head: pingora::Result<pingora::http::ResponseHeader>,
-        body: Bytes,
-    ) -> Result<(), Stop> {
+    async fn write_answer(&mut self, head: pingora::Result<ResponseHeader>, body: Bytes) -> Result<(), Stop> {
         self.head_sent = true;
         let head = Box::new(head.map_err(|_| Stop::Gone)?);
         let result = self.session.write_response_header(head).await;
@@ -149,6 +166,14 @@ impl<'s> Client<'s> {
         let body = if self.session.req_header().method == Method::HEAD { Bytes::new() } else { body };
         let result = self.session.write_response_body(body, true).await;
         self.written(result)
+    }
+
+    /// Answers with a head alone.
+    ///
+    /// # Errors
+    /// [`Stop::Gone`] when it could not be written.
+    pub async fn answer_head(&mut self, head: pingora::Result<ResponseHeader>) -> Result<(), Stop> {
+        self.write_answer(head, Bytes::new()).await
     }
 
     /// Sends a stream's head.
@@ -208,6 +233,12 @@ impl<'s> Client<'s> {
         }
         if self.session.is_http2() {
             tokio::time::sleep(RESET_AFTER).await;
+        } else if self.ends_with_connection() {
+            tokio::time::sleep(RESET_AFTER).await;
+            if let Err(error) = reset::reset(self.session) {
+                tracing::warn!(%error, "a broken answer over HTTP/1.0 could not be ended with a reset");
+            }
+            return Ok(());
         }
         self.session.shutdown().await;
         Ok(())
@@ -219,4 +250,11 @@ impl<'s> Client<'s> {
             Stop::Gone
         })
     }
+}
+
+/// Whether a client of HTTP/1.0 asks for the connection to be kept.
+fn asks_to_keep(head: &RequestHeader) -> bool {
+    let tokens =
+        head.headers.get_all(header::CONNECTION).iter().flat_map(|v| v.as_bytes().split(|&b| b == b','));
+    tokens.into_iter().any(|token| token.trim_ascii().eq_ignore_ascii_case(b"keep-alive"))
 }

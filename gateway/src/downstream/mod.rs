@@ -3,7 +3,7 @@
 pub mod anthropic;
 pub mod body;
 pub mod client;
-pub mod credential;
 pub mod head;
+pub mod reset;
 pub mod respond;
 pub mod values;

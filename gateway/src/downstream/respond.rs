@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, header};
 use limits::{MeterView, PerMeter, RequestsView};
 use pingora::http::ResponseHeader;
 use protocol::api::Family;
+use protocol::cors::{Grant, Lines};
 use protocol::error;
 use protocol::refusal::{Reason, Refusal, Retry};
 use std::time::Duration;
@@ -23,6 +24,8 @@ const DEPLOYMENT: HeaderName = HeaderName::from_static("x-tidegate-deployment");
 const REPLICA: HeaderName = HeaderName::from_static("x-tidegate-replica");
 const OVER_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-over-limit");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// nginx, and what took it over, would gather a stream into blocks otherwise.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -54,6 +57,8 @@ pub struct Envelope {
     pub queued: Duration,
     /// Deployment and replica, when the configuration shows them.
     pub served_by: Option<(String, String)>,
+    /// What is said to a browser, where pages of other origins may call at all.
+    pub cors: Option<Grant>,
 }
 
 impl Envelope {
@@ -67,6 +72,7 @@ impl Envelope {
             requests: None,
             queued: Duration::ZERO,
             served_by: None,
+            cors: None,
         }
     }
 
@@ -89,6 +95,9 @@ impl Envelope {
         if let Some((deployment, replica)) = &self.served_by {
             head.insert_header(DEPLOYMENT, deployment.as_str())?;
             head.insert_header(REPLICA, replica.as_str())?;
+        }
+        for (name, value) in self.cors.iter().flat_map(Grant::lines) {
+            head.append_header(name, value)?;
         }
         Ok(())
     }
@@ -172,6 +181,7 @@ pub fn stream_head(envelope: &Envelope, chunked: bool) -> pingora::Result<Respon
     let mut head = ResponseHeader::build_no_case(200, Some(HEADERS))?;
     head.insert_header(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")?;
     head.insert_header(header::CACHE_CONTROL, "no-cache")?;
+    head.insert_header(X_ACCEL_BUFFERING, "no")?;
     if chunked {
         head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
@@ -190,6 +200,18 @@ pub fn open_head(envelope: &Envelope, chunked: bool) -> pingora::Result<Response
         head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
     envelope.write(&mut head, &mut Values::default())?;
+    Ok(head)
+}
+
+/// The head of an answer to a preflight: nothing but what the browser asked for.
+///
+/// # Errors
+/// When a value is no header value.
+pub fn preflight_head(lines: Lines) -> pingora::Result<ResponseHeader> {
+    let mut head = ResponseHeader::build(204, Some(HEADERS))?;
+    for (name, value) in lines {
+        head.append_header(name, value)?;
+    }
     Ok(head)
 }
 

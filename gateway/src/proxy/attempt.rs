@@ -18,8 +18,9 @@ use crate::upstream::harvest::Others;
 use crate::upstream::pace::Unseen;
 use crate::upstream::replica::Replica;
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use protocol::answer::upstream_error::UpstreamError;
+use protocol::api::Family;
 use protocol::attribution::{self, Observed, OwnBound};
 use protocol::request::policy::{self, Written};
 use std::future::Future;
@@ -31,6 +32,12 @@ use std::time::Duration;
 const ERROR_BODY_MAX: usize = 64 << 10;
 /// Longest time for them.
 const ERROR_BODY_TIME: Duration = Duration::from_secs(2);
+
+/// Headers of Anthropic's API that an engine may read.
+const PASSED: [&str; 2] = ["anthropic-version", "anthropic-beta"];
+/// Most lines of them, and most bytes of each: a list of betas has some hundred bytes.
+const PASSED_MAX: usize = 8;
+const PASSED_BYTES_MAX: usize = 1024;
 
 /// One attempt.
 pub struct Attempt<'a, 'r, 's> {
@@ -243,6 +250,7 @@ impl Attempt<'_, '_, '_> {
             path: call.api.path(),
             request_id: id.clone(),
             trace: self.record.trace.clone(),
+            passed: passed(call.api.form().family, &self.client.session().req_header().headers),
             stream: call.stream,
             body: call.forwarded(&self.served_name(replica), config.engine, place.permit().tier, edits),
         }
@@ -325,6 +333,20 @@ impl Attempt<'_, '_, '_> {
         error.retry_after = exchange.headers().and_then(retry_after);
         Ok(error)
     }
+}
+
+/// The headers that go on to the engine, of all that the client sent: those that Anthropic's API gives a meaning to, on its
+/// own routes.
+fn passed(family: Family, headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    if family != Family::Anthropic {
+        return Vec::new();
+    }
+    let of = |name: &'static str| {
+        headers.get_all(name).iter().map(move |value| (HeaderName::from_static(name), value))
+    };
+    let all = PASSED.into_iter().flat_map(of);
+    let plain = all.filter(|(_, value)| value.len() <= PASSED_BYTES_MAX && value.to_str().is_ok());
+    plain.map(|(name, value)| (name, value.clone())).take(PASSED_MAX).collect()
 }
 
 /// Whether the answer is a stream of events, which it may be only if one was asked for.

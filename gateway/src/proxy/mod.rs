@@ -3,6 +3,7 @@
 pub mod pipeline;
 
 pub mod attempt;
+mod keyless;
 pub mod models;
 mod outcome;
 pub mod relay;

@@ -7,6 +7,7 @@ use crate::clock;
 use crate::downstream::client::{Client, Stop};
 use crate::state::{Account, Model, Snapshot};
 use bytes::Bytes;
+use config::Tier;
 use http::HeaderValue;
 use protocol::api::Family;
 use protocol::refusal::{Reason, Refusal};
@@ -62,7 +63,7 @@ pub async fn answer(
     let family = client.envelope.family;
     let body = match id {
         None => {
-            let usable = snapshot.config.models.iter().filter(|model| account.config.may_use(&model.name));
+            let usable = snapshot.config.models.iter().filter(|model| is_usable(account, model));
             let usable = usable.map(|model| (&*model.name, model.context));
             match family {
                 Family::OpenAi => {
@@ -112,12 +113,22 @@ fn listed(id: &str, context: Option<u32>, created: u64) -> Listed<'_> {
     Listed { r#type: "model", id, display_name: id, created_at, max_input_tokens: context }
 }
 
-fn usable<'s>(snapshot: &'s Snapshot, account: &Account, id: &str) -> Option<&'s Arc<Model>> {
-    snapshot.models.get(id).filter(|model| account.config.may_use(&model.config.name))
+/// The model of this name or alias, if the account may use it.
+pub(super) fn usable<'s>(snapshot: &'s Snapshot, account: &Account, name: &str) -> Option<&'s Arc<Model>> {
+    snapshot.models.get(name).filter(|model| is_usable(account, &model.config))
+}
+
+/// Whether the model is among the account's, and one of its deployments takes the account in a tier that it has.
+fn is_usable(account: &Account, model: &config::Model) -> bool {
+    let (own, id) = (&account.config, &account.config.id);
+    let takes = |route: &config::Route| {
+        Tier::ALL.into_iter().any(|tier| own.tiers.contains(tier) && route.takes(tier, id))
+    };
+    own.may_use(&model.name) && model.routes.iter().any(takes)
 }
 
 /// Percent-decodes a path segment; what is not UTF-8 then is no model's name.
-fn decoded(id: &str) -> String {
+pub(super) fn decoded(id: &str) -> String {
     let mut bytes = Vec::with_capacity(id.len());
     let mut rest = id.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {

@@ -15,10 +15,10 @@ use crate::accounts::memory::MemoryGuard;
 use crate::clock;
 use crate::downstream::body::{self, BodyLimits};
 use crate::downstream::client::{Client, Stop};
-use crate::downstream::credential;
 use crate::downstream::head::{self, Head, HeadLimits};
 use crate::entropy;
 use crate::proxy::attempt::{Attempt, Ended};
+use crate::proxy::keyless;
 use crate::proxy::models;
 use crate::proxy::routing::{Bid, REOFFER_EVERY, Routed, Routes};
 use crate::state::gateway::Gateway;
@@ -36,6 +36,7 @@ use parking_lot::Mutex;
 use pingora::protocols::http::ServerSession;
 use protocol::api::route::Route;
 use protocol::api::{Api, Family};
+use protocol::credential;
 use protocol::explain;
 use protocol::refusal::{Reason, Refusal};
 use protocol::request::call::{Call, TierWish, context_too_long};
@@ -48,10 +49,20 @@ use weighing::weigh::{Weight, weigh};
 pub async fn serve(gateway: &Arc<Gateway>, session: &mut ServerSession) -> bool {
     let in_flight = gateway.enter();
     let snapshot = gateway.snapshot();
-    let mut client = Client::new(session);
+    let cors = snapshot.config.listen.cors.as_ref();
+    let mut client = Client::new(session, cors);
+    let head = accept(&snapshot, &mut client);
+    if let Ok(head) = &head
+        && let Some(kept) = keyless::answer(gateway, head, &mut client).await
+    {
+        return kept;
+    }
     let id = client.envelope.id_text().to_owned();
     let mut record = Record::begin(id, &client.session().req_header().headers);
-    let ended = steps(gateway, &snapshot, &mut client, &mut record).await;
+    let ended = match head {
+        Ok(head) => steps(gateway, &snapshot, head, &mut client, &mut record).await,
+        Err(refusal) => Err(refusal.into()),
+    };
     match ended {
         Ok(()) => {}
         Err(Stop::Refused(refusal)) => {
@@ -68,23 +79,24 @@ pub async fn serve(gateway: &Arc<Gateway>, session: &mut ServerSession) -> bool 
 async fn steps(
     gateway: &Arc<Gateway>,
     snapshot: &Arc<Snapshot>,
+    head: Head,
     client: &mut Client<'_>,
     record: &mut Record,
 ) -> Result<(), Stop> {
-    let head = accept(snapshot, client)?;
     let entered = identify_and_enter(snapshot, client, &head, record);
     let (account, _requests, wanted) = match entered {
         Ok(entered) => entered,
         Err(refusal) => return Err(refuse_unread(client, &head, refusal).await),
     };
-    let api = match wanted {
-        Wanted::Metered(api) => api,
+    let (api, named) = match wanted {
+        Wanted::Metered(api, named) => (api, named),
         Wanted::Models(id) => return models::answer(snapshot, &account, client, id.as_deref()).await,
     };
     let mut memory = gateway.memory.guard(Arc::clone(&account.memory), account.may_priority());
-    let call = take_in(gateway, snapshot, client, &head, api, &mut memory).await?;
+    let asked = (api, named.as_deref());
+    let call = take_in(gateway, snapshot, client, &head, asked, &mut memory).await?;
     record.called(&call);
-    let model = find_model(snapshot, &account, &call)?;
+    let model = find_model(snapshot, &account, &call, named.as_deref())?;
     record.model = Some(Arc::clone(&model.config.name));
     let hint = head.affinity.or(call.affinity);
     let budget = account.budget(&gateway.registry, &snapshot.config, &model);
@@ -163,7 +175,8 @@ impl Request<'_> {
 
 /// What an identified client wants.
 enum Wanted {
-    Metered(Api),
+    /// An API, and the model where the path names it.
+    Metered(Api, Option<String>),
     Models(Option<String>),
 }
 
@@ -175,13 +188,15 @@ fn identify_and_enter(
     record: &mut Record,
 ) -> Result<(Arc<Account>, RequestsGuard, Wanted), Refusal> {
     let wanted = match &head.route {
-        Route::Metered(api) => Wanted::Metered(*api),
+        Route::Metered(api) => Wanted::Metered(*api, None),
+        Route::Named(api, name) => Wanted::Metered(*api, Some(models::decoded(name))),
         Route::Models => Wanted::Models(None),
         Route::Model(id) => Wanted::Models(Some(id.clone())),
         Route::MethodNotAllowed(allowed) => return Err(models::wrong_method(allowed)),
-        Route::Unknown => return Err(models::no_such_path()),
+        // Probes were answered before.
+        Route::Probe(_) | Route::Unknown => return Err(models::no_such_path()),
     };
-    if let Wanted::Metered(api) = wanted {
+    if let Wanted::Metered(api, _) = wanted {
         client.api = Some(api);
         record.api = Some(api);
     }
@@ -191,18 +206,17 @@ fn identify_and_enter(
 }
 
 /// Step 1: structural checks.
-fn accept(snapshot: &Snapshot, client: &mut Client<'_>) -> Result<Head, Stop> {
+fn accept(snapshot: &Snapshot, client: &mut Client<'_>) -> Result<Head, Refusal> {
     let limits = &snapshot.config.listen.limits;
     let limits =
         HeadLimits { bytes_max: limits.header_bytes as usize, lines_max: limits.header_lines as usize };
-    let head = head::check(client.session(), limits).inspect_err(|_| client.close_after())?;
-    Ok(head)
+    head::check(client.session(), limits).inspect_err(|_| client.close_after())
 }
 
 /// Refuses before the body was read: a small body is drained so that the connection lives, a large one is not
-/// waited for.
+/// waited for, nor one that the client sends only when it is told to.
 async fn refuse_unread(client: &mut Client<'_>, head: &Head, refusal: Refusal) -> Stop {
-    if !body::drain(client.session(), head.content_length, head.has_body).await {
+    if head.expects_continue || !body::drain(client.session(), head.content_length, head.has_body).await {
         client.close_after();
     }
     refusal.into()
@@ -262,12 +276,13 @@ async fn take_in(
     snapshot: &Snapshot,
     client: &mut Client<'_>,
     head: &Head,
-    api: Api,
+    (api, named): (Api, Option<&str>),
     memory: &mut MemoryGuard,
 ) -> Result<Call, Stop> {
     if gateway.is_draining() {
         client.close_after();
     }
+    let chunks = body::chunks(client.session());
     if head.expects_continue {
         client.session().write_continue_response().await.map_err(|_| Stop::Gone)?;
     }
@@ -279,16 +294,26 @@ async fn take_in(
         rate_min: limits.body_bytes_per_second_min,
     };
     // A body that was not read to its end cannot be followed by another request.
-    let read = body::read(client.session(), head.content_length, limits, memory).await;
+    let read = body::read(client.session(), head.content_length, chunks, limits, memory).await;
     let bytes = read.inspect_err(|_| client.close_after())?;
-    Ok(Call::read(api, bytes, depth_max)?)
+    Ok(Call::read_named(api, bytes, depth_max, named)?)
 }
 
-fn find_model(snapshot: &Snapshot, account: &Account, call: &Call) -> Result<Arc<Model>, Refusal> {
-    let model = snapshot.models.get(call.model.as_str()).ok_or_else(|| models::unknown(&call.model))?;
-    if !account.config.may_use(&model.config.name) {
-        let message = format!("This account may not use the model `{}`.", call.model);
-        return Err(Refusal::new(Reason::ModelNotAllowed, message).param("model"));
+/// The model that the body names, or the path. A model that is not the account's is answered as one that does not exist.
+fn find_model(
+    snapshot: &Snapshot,
+    account: &Account,
+    call: &Call,
+    named: Option<&str>,
+) -> Result<Arc<Model>, Refusal> {
+    let find = |name: &str| models::usable(snapshot, account, name).ok_or_else(|| models::unknown(name));
+    let model = find(&call.model)?;
+    if let Some(named) = named
+        && !Arc::ptr_eq(find(named)?, model)
+    {
+        let message =
+            "The path names another model than the body. Leave `model` out of the body, or name the same.";
+        return Err(Refusal::bad(message).param("model"));
     }
     Ok(Arc::clone(model))
 }

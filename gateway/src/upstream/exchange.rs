@@ -8,7 +8,7 @@
 use crate::entropy;
 use crate::upstream::replica::{Replica, UpstreamTimeouts};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use pingora::ErrorType;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
@@ -63,6 +63,8 @@ pub struct Outgoing {
     pub request_id: HeaderValue,
     /// W3C trace context of the client, when well formed.
     pub trace: Option<HeaderValue>,
+    /// Headers of the client that the API gives a meaning to.
+    pub passed: Vec<(HeaderName, HeaderValue)>,
     /// Whether the answer will be a stream.
     pub stream: bool,
     /// The body in pieces.
@@ -134,6 +136,9 @@ impl Exchange {
         header.insert_header("x-request-id", &outgoing.request_id)?;
         if let Some(trace) = &outgoing.trace {
             header.insert_header("traceparent", trace)?;
+        }
+        for (name, value) in &outgoing.passed {
+            header.append_header(name, value)?;
         }
         if let Some(authorization) = &self.replica.authorization {
             header.insert_header(header::AUTHORIZATION, authorization)?;

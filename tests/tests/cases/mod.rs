@@ -3,19 +3,23 @@
 //! | file | family |
 //! |---|---|
 //! | `blame` | F01–F04, F13: whose fault a failure is, and who pays for it |
+//! | `callers` | E09, E10, E17: browsers, Azure's client, models of others |
 //! | `errors` | F08–F12: what a client is told |
 //! | `limits` | F05–F07: the gateway's own bounds and names |
 //! | `memory` | E06, O12: what is held, and what is counted |
 //! | `operators` | E05: the admin listener under load |
+//! | `neighbours` | E01, E11, E13, E15, E16: HTTP as proxies and clients speak it |
 //! | `progress`, `relaying` | R01–R12: what counts as progress, content and end |
 //! | `starting` | E12, E14: the first moments of a process, and what `tidegate check` finds |
 //! | `weighing` | W02, W03: what a request weighs before the engine has said it |
 
 mod blame;
+mod callers;
 mod errors;
 mod limits;
 mod memory;
 mod operators;
+mod neighbours;
 mod progress;
 mod relaying;
 mod starting;

@@ -5,15 +5,7 @@
 
 use crate::resolve::Resolver;
 use crate::yaml::faults::{At, Shown};
-
-/// Whose pages may call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cors {
-    /// Everybody's.
-    Any,
-    /// Those of these origins.
-    Origins(Vec<Box<str>>),
-}
+use protocol::cors::Cors;
 
 /// Ports that browsers leave out.
 const DEFAULT_PORTS: [(&str, &str); 2] = [("http", "80"), ("https", "443")];

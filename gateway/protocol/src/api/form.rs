@@ -21,6 +21,7 @@ impl Family {
     #[must_use]
     pub fn of_path(path: &str) -> Family {
         let path = path.strip_prefix(crate::api::route::PREFIX).unwrap_or(path);
+        let path = path.strip_prefix(crate::api::route::AZURE).unwrap_or(path);
         match path.strip_prefix("/v1/messages") {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => Family::Anthropic,
             _ => Family::OpenAi,

@@ -9,43 +9,113 @@ use http::request::Parts;
 pub enum Route {
     /// A metered API.
     Metered(Api),
+    /// A metered API whose path names the model, as Azure's do; the name still percent-encoded.
+    Named(Api, String),
     /// `GET /v1/models`.
     Models,
     /// `GET /v1/models/{id}`, the id still percent-encoded.
     Model(String),
+    /// Whether the process lives, or takes requests.
+    Probe(Probe),
     /// A known path with another method; the value of `Allow`.
     MethodNotAllowed(&'static str),
     /// Nothing.
     Unknown,
 }
 
+/// What a load balancer or a container runtime asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// Whether the process lives.
+    Live,
+    /// Whether it takes requests.
+    Ready,
+}
+
 /// Every path is also served under this prefix, as some hosted services do.
 pub const PREFIX: &str = "/inference";
 
+/// What the paths of the APIs begin with.
+const V1: &str = "/v1";
+
+/// What Azure's paths begin with: `/openai/v1/…` is `/v1/…`, and its older client leaves `/v1` out.
+pub const AZURE: &str = "/openai";
+
+/// Azure's name for a model is a deployment, and it stands in the path.
+const DEPLOYMENTS: &str = "/deployments/";
+
 /// The path of the models.
-const MODELS: &str = "/v1/models";
+const MODELS: &str = "/models";
+
+/// Values of `Allow`.
+const READ: &str = "GET, HEAD";
+
+/// The APIs that Azure's client asks for by the path of a deployment. The longer path first: it ends like the shorter one.
+const OF_DEPLOYMENTS: [Api; 4] = [Api::Chat, Api::Completions, Api::Embeddings, Api::Responses];
+
+/// What asks whether the process lives, under the names that load balancers, container runtimes and engines have for it.
+const PROBES: [(&str, Probe); 5] = [
+    ("/livez", Probe::Live),
+    ("/ping", Probe::Live),
+    ("/health", Probe::Ready),
+    ("/healthz", Probe::Ready),
+    ("/readyz", Probe::Ready),
+];
 
 /// What Anthropic's SDKs send with each request, and no other.
 const ANTHROPIC_VERSION: &str = "anthropic-version";
 
-/// The route of a request line. O(paths), no allocation but for a model's id.
-#[must_use]
-pub fn route(method: &Method, path: &str) -> Route {
+/// The path as an API has it: without a prefix and without one slash at its end.
+fn plain(path: &str) -> &str {
     let path = match path.strip_prefix(PREFIX) {
         Some(rest) if rest.starts_with('/') => rest,
         _ => path,
     };
-    if let Some(api) = Api::ALL.into_iter().find(|api| api.path() == path) {
-        return if method == Method::POST { Route::Metered(api) } else { Route::MethodNotAllowed("POST") };
+    path.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(path)
+}
+
+/// What follows `/v1`, also as Azure's clients write it.
+fn after_version(plain: &str) -> Option<&str> {
+    match plain.strip_prefix(AZURE) {
+        Some(rest) => Some(rest.strip_prefix(V1).unwrap_or(rest)),
+        None => plain.strip_prefix(V1),
     }
-    let found = match path.strip_prefix(MODELS) {
-        Some("" | "/") => Route::Models,
-        Some(rest) if rest.len() > 1 && rest.starts_with('/') => {
-            Route::Model(rest.trim_start_matches('/').to_owned())
-        }
+}
+
+/// The API and the model of a path of a deployment.
+fn of_deployment(after: &str) -> Option<(Api, &str)> {
+    let rest = after.strip_prefix(DEPLOYMENTS)?;
+    OF_DEPLOYMENTS.into_iter().find_map(|api| {
+        let name = rest.strip_suffix(api.path().strip_prefix(V1)?)?;
+        (!name.is_empty() && !name.starts_with('/')).then_some((api, name))
+    })
+}
+
+/// The route of a request line. O(paths), no allocation but for a model's name.
+#[must_use]
+pub fn route(method: &Method, path: &str) -> Route {
+    let is_read = method == Method::GET || method == Method::HEAD;
+    let by = |allowed: bool, route: Route, methods: &'static str| {
+        if allowed { route } else { Route::MethodNotAllowed(methods) }
+    };
+    if let Some((_, probe)) = PROBES.into_iter().find(|(name, _)| *name == path) {
+        return by(is_read, Route::Probe(probe), READ);
+    }
+    let is_post = method == Method::POST;
+    let plain = plain(path);
+    let Some(after) = after_version(plain) else { return Route::Unknown };
+    if let Some(api) = Api::ALL.into_iter().find(|api| api.path().strip_prefix(V1) == Some(after)) {
+        return by(is_post, Route::Metered(api), "POST");
+    }
+    if let Some((api, name)) = of_deployment(after).filter(|_| plain.starts_with(AZURE)) {
+        return by(is_post, Route::Named(api, name.to_owned()), "POST");
+    }
+    let found = match after.strip_prefix(MODELS) {
+        Some("") => Route::Models,
+        Some(rest) if rest.starts_with('/') => Route::Model(rest.trim_start_matches('/').to_owned()),
         _ => return Route::Unknown,
     };
-    if method == Method::GET { found } else { Route::MethodNotAllowed("GET") }
+    by(is_read, found, READ)
 }
 
 /// In whose shape a request is answered: its path says so, and of the models' path, which two families have in common,
@@ -72,7 +142,9 @@ mod tests {
                 assert_eq!(route(&Method::GET, &path), Route::MethodNotAllowed("POST"));
             }
             assert_eq!(route(&Method::POST, &format!("/inference{}", &api.path()[1..])), Route::Unknown);
-            assert_eq!(route(&Method::POST, &format!("{}/", api.path())), Route::Unknown);
+            assert_eq!(route(&Method::POST, &format!("{}/", api.path())), Route::Metered(api));
+            assert_eq!(route(&Method::POST, &format!("{}//", api.path())), Route::Unknown);
+            assert_eq!(route(&Method::POST, &format!("/openai{}", api.path())), Route::Metered(api));
         }
     }
 
@@ -109,7 +181,14 @@ mod tests {
             "/sleep",
             "/abort_request",
             "/metrics",
-            "/health",
+            "/health_generate",
+            "/healthz/",
+            "/openai/deployments/sim",
+            "/openai/deployments//chat/completions",
+            "/openai/deployments/sim/audio/speech",
+            "/openai/deployments/sim/completion",
+            "/v1/deployments/sim/chat/completions",
+            "/deployments/sim/chat/completions",
             "/version",
             "/props",
             "/slots",
@@ -138,7 +217,34 @@ mod tests {
     fn models_are_listed_and_looked_up_by_names_with_slashes() {
         assert_eq!(route(&Method::GET, "/v1/models"), Route::Models);
         assert_eq!(route(&Method::GET, "/v1/models/meta/llama"), Route::Model("meta/llama".into()));
-        assert_eq!(route(&Method::POST, "/v1/models"), Route::MethodNotAllowed("GET"));
+        assert_eq!(route(&Method::GET, "/v1/models/meta/llama/"), Route::Model("meta/llama".into()));
+        assert_eq!(route(&Method::HEAD, "/v1/models/"), Route::Models);
+        assert_eq!(route(&Method::GET, "/openai/models"), Route::Models);
+        assert_eq!(route(&Method::POST, "/v1/models"), Route::MethodNotAllowed("GET, HEAD"));
         assert_eq!(route(&Method::GET, "/v1/modelsx"), Route::Unknown);
+    }
+
+    #[test]
+    fn azures_paths_name_the_model() {
+        let named = |path: &str| route(&Method::POST, path);
+        let of = |api, name: &str| Route::Named(api, name.to_owned());
+        assert_eq!(named("/openai/deployments/sim/chat/completions"), of(Api::Chat, "sim"));
+        assert_eq!(named("/openai/deployments/sim/chat/completions/"), of(Api::Chat, "sim"));
+        assert_eq!(named("/openai/deployments/sim/completions"), of(Api::Completions, "sim"));
+        assert_eq!(named("/openai/deployments/meta/llama/embeddings"), of(Api::Embeddings, "meta/llama"));
+        assert_eq!(named("/inference/openai/deployments/a%2Fb/responses"), of(Api::Responses, "a%2Fb"));
+        assert_eq!(
+            route(&Method::GET, "/openai/deployments/sim/embeddings"),
+            Route::MethodNotAllowed("POST")
+        );
+    }
+
+    #[test]
+    fn probes_are_asked_by_reading_only() {
+        for (path, probe) in PROBES {
+            assert_eq!(route(&Method::GET, path), Route::Probe(probe));
+            assert_eq!(route(&Method::HEAD, path), Route::Probe(probe));
+            assert_eq!(route(&Method::POST, path), Route::MethodNotAllowed("GET, HEAD"));
+        }
     }
 }

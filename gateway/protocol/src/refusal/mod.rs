@@ -22,6 +22,8 @@ pub enum Reason {
     RequestTimeout,
     /// A content type or encoding that is not read here.
     UnsupportedMediaType,
+    /// A transfer coding that is not read here.
+    UnsupportedCoding,
     /// The prompt certainly exceeds the model's context window.
     ContextTooLong,
     /// No key, or one that is not known.
@@ -85,6 +87,7 @@ impl Reason {
             Reason::RequestTimeout => 408,
             Reason::TooLarge => 413,
             Reason::UnsupportedMediaType => 415,
+            Reason::UnsupportedCoding => 501,
             Reason::PromptTokensLimited
             | Reason::UncachedPromptTokensLimited
             | Reason::GeneratedTokensLimited
@@ -103,7 +106,8 @@ impl Reason {
             Reason::BadRequest
             | Reason::MethodNotAllowed(_)
             | Reason::RequestTimeout
-            | Reason::UnsupportedMediaType => "bad-request",
+            | Reason::UnsupportedMediaType
+            | Reason::UnsupportedCoding => "bad-request",
             Reason::ContextTooLong => "context-too-long",
             Reason::Unauthenticated => "unauthenticated",
             Reason::ModelNotAllowed | Reason::TierNotAllowed => "forbidden",
@@ -164,6 +168,7 @@ impl Reason {
             Reason::MethodNotAllowed(_) => "method_not_allowed",
             Reason::RequestTimeout => "request_timeout",
             Reason::UnsupportedMediaType => "unsupported_media_type",
+            Reason::UnsupportedCoding => "unsupported_transfer_coding",
             Reason::ContextTooLong => "context_length_exceeded",
             Reason::Unauthenticated => "invalid_api_key",
             Reason::ModelNotAllowed => "model_not_allowed",

@@ -12,6 +12,7 @@ use crate::json::depth::nests_at_most;
 use crate::json::members::{Member, Members, Parameter};
 use crate::refusal::context::ContextOverflow;
 use crate::refusal::{Reason, Refusal};
+use crate::request::model_name::ModelName;
 use crate::request::policy::Edits;
 use crate::request::prompt_text::PromptText;
 use crate::request::stops;
@@ -24,8 +25,8 @@ use std::ops::Range;
 
 /// Most choices (`n`) of one request. Each is a stream of its own in the engine; OpenAI's own bound is 128.
 pub const CHOICES_MAX: u32 = 128;
-/// Longest model name that is looked up, bytes.
-pub const MODEL_NAME_MAX: usize = 256;
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The tier that a body asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,9 +73,7 @@ pub struct Call {
     /// The same without the names that only some engines know.
     common_max_tokens: Option<u32>,
     continuous_usage: bool,
-    model_at: Range<usize>,
-    /// The model's name as the client wrote it, with its quotes.
-    model_written: Box<str>,
+    model_name: ModelName,
     stream_options_at: Option<Range<usize>>,
     /// Place of the tier, if one is asked for.
     service_tier_at: Option<Range<usize>>,
@@ -94,6 +93,15 @@ impl Call {
     /// # Errors
     /// 400 with a sentence that names the member at fault.
     pub fn read(api: Api, body: Bytes, depth_max: u32) -> Result<Call, Refusal> {
+        Call::read_named(api, body, depth_max, None)
+    }
+
+    /// The same where the path may name the model: `named` is used where the body has none.
+    ///
+    /// # Errors
+    /// As [`Call::read`].
+    pub fn read_named(api: Api, body: Bytes, depth_max: u32, named: Option<&str>) -> Result<Call, Refusal> {
+        let body = without_mark(body);
         let text = std::str::from_utf8(&body).map_err(|e| {
             Refusal::bad(format!("The request body must be UTF-8 JSON; byte {} is not.", e.valid_up_to()))
         })?;
@@ -101,7 +109,7 @@ impl Call {
             return Err(Refusal::bad(format!("The request body nests deeper than {depth_max} levels.")));
         }
         let members = Members::read(text).map_err(Refusal::bad)?;
-        let model = required_model(&members)?;
+        let (model, model_name) = ModelName::read(&members, named)?;
         let form = api.form();
         refuse_unmetered(form, &members)?;
         let stream = stream(form, &members)?;
@@ -125,10 +133,9 @@ impl Call {
             prompt: spans.collect(),
             tools: members.raw(Member::Tools).and_then(|_| members.span(Member::Tools)),
             parameters: members.parameters(text),
-            model_at: members.span(Member::Model).unwrap_or_default(),
+            model_name,
             stream_options_at: members.span(Member::StreamOptions),
             service_tier_at: members.raw(Member::ServiceTier).and_then(|_| members.span(Member::ServiceTier)),
-            model_written: members.raw(Member::Model).unwrap_or_default().into(),
             body_bytes: body.len() as u64,
             body: Mutex::new(body.clone()),
         })
@@ -218,11 +225,11 @@ impl Call {
     pub fn forwarded(&self, served_model: &str, engine: Engine, tier: Tier, edits: Edits) -> Vec<Bytes> {
         let body = self.body();
         let mut edits = edits;
-        edits.push((self.model_at.clone(), quoted(served_model)));
+        let mut members = String::new();
+        self.model_name.write(served_model, &mut edits, &mut members);
         if let Some(at) = &self.service_tier_at {
             edits.push((at.clone(), Bytes::from_static(tier_told(self.api.form().family, tier).as_bytes())));
         }
-        let mut members = String::new();
         if self.stream && self.api.form().stream_options {
             let value = self.upstream_stream_options(engine);
             match &self.stream_options_at {
@@ -249,7 +256,7 @@ impl Call {
     /// The model's name for the answer, as the JSON string that the client sent, where the engine uses another.
     #[must_use]
     pub fn name_shown(&self, served_model: &str) -> Option<&str> {
-        Some(&*self.model_written).filter(|_| self.model != served_model)
+        Some(self.model_name.shown()).filter(|_| self.model != served_model)
     }
 
     fn upstream_stream_options(&self, engine: Engine) -> &'static str {
@@ -292,19 +299,9 @@ fn splice(body: &Bytes, edits: Vec<(Range<usize>, Bytes)>) -> Vec<Bytes> {
     pieces
 }
 
-fn quoted(text: &str) -> Bytes {
-    serde_json::to_vec(text).map(Bytes::from).unwrap_or_else(|_| Bytes::from_static(b"\"\""))
-}
-
-fn required_model(members: &Members<'_>) -> Result<String, Refusal> {
-    let raw = members.raw(Member::Model).ok_or_else(|| {
-        Refusal::bad("The request has no `model`. Name one of GET /v1/models.").param("model")
-    })?;
-    let model: String = parse(raw, "model", "a string")?;
-    if model.is_empty() || model.len() > MODEL_NAME_MAX {
-        return Err(Refusal::bad(format!("`model` must have 1 to {MODEL_NAME_MAX} bytes.")).param("model"));
-    }
-    Ok(model)
+/// The body without a byte order mark, which some editors and shells write before UTF-8.
+fn without_mark(body: Bytes) -> Bytes {
+    if body.starts_with(BYTE_ORDER_MARK) { body.slice(BYTE_ORDER_MARK.len()..) } else { body }
 }
 
 fn flag(members: &Members<'_>, member: Member) -> Result<Option<bool>, Refusal> {

@@ -11,3 +11,4 @@ pub(crate) mod t4;
 pub(crate) mod t6;
 pub(crate) mod t7;
 pub(crate) mod t8;
+pub(crate) mod t9;

@@ -81,7 +81,7 @@ pub(super) const LOAD: [&str; 13] =
     ["P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P13", "P14", "table"];
 
 /// Those that measure time or memory of the programs, or set them beside another program: they judge what is shipped.
-const OF_WHAT_IS_SHIPPED: [&str; 14] = [
+const OF_WHAT_IS_SHIPPED: [&str; 15] = [
     "C1",
     "C2",
     "C3",
@@ -90,6 +90,7 @@ const OF_WHAT_IS_SHIPPED: [&str; 14] = [
     "C7-p99",
     "C8",
     "C9",
+    "memory",
     "real-search",
     "P1-real",
     "P2-real",

@@ -3,8 +3,8 @@
 //! Who asks for a probe cannot be told from who means ill before its head is read, so every connection is taken, and
 //! at the bound the one gives way that has waited longest without a question in work: an idle one, one whose head or
 //! body does not come, one that does not read a short answer. A probe sends its head with its connection and is
-//! answered within one turn of the runtime, so it is never the one. Questions in work are fewer than places, so there
-//! is always one that can give way.
+//! answered as soon as that was read, so it is not the one; a client that a busy machine keeps from sending has
+//! [`GRACE`], for which no connection gives way. Questions in work are fewer than places, so there is always one that can.
 //!
 //! Of the questions in work, a part is kept for who has shown a token, so that nobody on the machine can keep operators
 //! out with questions that need none.
@@ -16,8 +16,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// Connections at once: operators and scrapers are few, and each costs a descriptor and at most one head.
-pub(super) const CONNECTIONS_MAX: usize = 256;
+/// Connections at once: operators and scrapers are few, and each costs a descriptor and at most one head. More give each
+/// one longer in a crowd.
+const CONNECTIONS_MAX: usize = 512;
+/// The share of the process's descriptors that they may be, where that is less.
+const DESCRIPTORS_SHARE: u64 = 4;
+/// No connection gives way sooner. A thousand that come again and again are taken within a second.
+const GRACE: Duration = Duration::from_millis(250);
 /// Questions in work at once, the writing of their answers included, of who shows no token; the same again of who does.
 /// An answer may be as large as the page of all metrics.
 const TURNS_MAX: usize = 16;
@@ -27,8 +32,9 @@ const TURN_WAIT: Duration = Duration::from_secs(1);
 /// The places and turns of the listener.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// In the order of arrival; at most [`CONNECTIONS_MAX`], and those that were told to give way and are not gone yet.
+    /// In the order of arrival; at most `most`, and those that were told to give way and are not gone yet.
     held: Mutex<Held>,
+    most: usize,
     strangers: Arc<Semaphore>,
     known: Arc<Semaphore>,
 }
@@ -47,6 +53,8 @@ pub(super) struct Line {
     give_way: Notify,
     /// The turn of an answer that is being written.
     writing: Mutex<Option<Turn>>,
+    /// When it came, since the process started.
+    since: Duration,
 }
 
 /// A question in work; over when it is dropped.
@@ -63,14 +71,28 @@ pub(super) struct Place {
 
 impl Places {
     pub(super) fn new() -> Arc<Places> {
-        let turns = || Arc::new(Semaphore::new(TURNS_MAX));
-        Arc::new(Places { held: Mutex::default(), strangers: turns(), known: turns() })
+        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let most = descriptors.map_or(CONNECTIONS_MAX, |all| (all / DESCRIPTORS_SHARE) as usize);
+        Places::of(most.clamp(2 * TURNS_MAX + 1, CONNECTIONS_MAX))
     }
 
-    /// A place for a new connection; whether another one was told to give way for it. O(connections) at the bound.
-    pub(super) fn take(self: &Arc<Self>) -> (Place, bool) {
-        let gave_way = self.held.lock().lines.len() >= CONNECTIONS_MAX && self.make_room();
-        let line = Arc::new(Line::default());
+    fn of(most: usize) -> Arc<Places> {
+        let turns = || Arc::new(Semaphore::new(TURNS_MAX));
+        Arc::new(Places { held: Mutex::default(), most, strangers: turns(), known: turns() })
+    }
+
+    /// Whether a new connection gets a place at `now`: there is one, or another one has had its time. O(connections) at the
+    /// bound.
+    pub(super) fn has_room(&self, now: Duration) -> bool {
+        let held = self.held.lock();
+        held.lines.len() < self.most || held.longest().is_some_and(|(_, line)| now >= line.since + GRACE)
+    }
+
+    /// A place for a new connection that came at `now`; whether another one was told to give way for it. O(connections) at
+    /// the bound.
+    pub(super) fn take(self: &Arc<Self>, now: Duration) -> (Place, bool) {
+        let gave_way = self.held.lock().lines.len() >= self.most && self.make_room();
+        let line = Arc::new(Line { since: now, ..Line::default() });
         let mut held = self.held.lock();
         let number = held.next;
         held.next += 1;
@@ -82,8 +104,7 @@ impl Places {
     /// Tells the connection that has waited longest to give way. `false`: the questions of all are in work.
     pub(super) fn make_room(&self) -> bool {
         let mut held = self.held.lock();
-        let longest = held.lines.iter().find(|(_, line)| !line.in_work.load(Ordering::Relaxed));
-        let Some(number) = longest.map(|(number, _)| *number) else { return false };
+        let Some(number) = held.longest().map(|(number, _)| number) else { return false };
         if let Some(line) = held.lines.remove(&number) {
             line.give_way.notify_one();
         }
@@ -99,6 +120,14 @@ impl Places {
     #[cfg(test)]
     fn count(&self) -> usize {
         self.held.lock().lines.len()
+    }
+}
+
+impl Held {
+    /// The connection that has waited longest without a question in work.
+    fn longest(&self) -> Option<(u64, &Arc<Line>)> {
+        let waiting = self.lines.iter().find(|(_, line)| !line.in_work.load(Ordering::Relaxed));
+        waiting.map(|(number, line)| (*number, line))
     }
 }
 
@@ -145,15 +174,18 @@ mod tests {
 
     #[test]
     fn at_the_bound_the_connection_gives_way_that_waits_longest_without_a_question() {
-        let places = Places::new();
-        let mut held: Vec<Place> = (0..CONNECTIONS_MAX).map(|_| places.take().0).collect();
+        let places = Places::of(40);
+        let at = |ms| Duration::from_millis(ms);
+        let mut held: Vec<Place> = (0..40).map(|nth| places.take(at(nth)).0).collect();
         held[0].line.begins();
+        assert!(!places.has_room(at(250)), "the second came a millisecond after the first");
+        assert!(places.has_room(at(251)));
 
-        let (_new, gave_way) = places.take();
+        let (_new, gave_way) = places.take(at(251));
 
         assert!(gave_way && !told(&held[0].line), "its question is in work");
         assert!(told(&held[1].line) && !told(&held[2].line));
-        assert_eq!(places.count(), CONNECTIONS_MAX);
+        assert_eq!(places.count(), 40);
         held.clear();
         assert_eq!(places.count(), 1, "a place comes back once, given way or not");
     }

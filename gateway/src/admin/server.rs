@@ -10,6 +10,7 @@ use crate::admin::console;
 use crate::admin::patient::Patient;
 use crate::admin::places::{Place, Places};
 use crate::admin::table::{self, Asked};
+use crate::clock;
 use crate::state::gateway::Gateway;
 use crate::telemetry::seldom::Seldom;
 use bytes::Bytes;
@@ -43,6 +44,8 @@ const BACKLOG: i32 = 1024;
 /// Connections that are taken in a row while others give way for them. Few enough that the newest, which may be a probe's,
 /// is never among those that wait longest, and many enough that a crowd in front of it is soon gone.
 const TAKEN_IN_A_ROW: usize = 32;
+/// How often it is looked for room while all places are taken by connections that came a moment ago.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(5);
 /// The wait after a connection could not be taken.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -90,6 +93,10 @@ async fn accept(listener: TcpListener, desk: Arc<Desk>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let mut in_a_row = 0;
     loop {
+        // Whoever waits here is in the listener's queue.
+        while !desk.places.has_room(clock::now()) {
+            tokio::time::sleep(LOOK_FOR_ROOM).await;
+        }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             // Who asks from now on asks the new process.
@@ -101,7 +108,7 @@ async fn accept(listener: TcpListener, desk: Arc<Desk>) {
             tokio::time::sleep(ACCEPT_RETRY).await;
             continue;
         };
-        let (place, others) = desk.places.take();
+        let (place, others) = desk.places.take(clock::now());
         tokio::spawn(connection(Arc::clone(&desk), stream, peer, place));
         gave_way(others);
         in_a_row += usize::from(others);

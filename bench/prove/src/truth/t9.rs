@@ -33,7 +33,7 @@ pub(crate) const PROOF: Proof = Proof {
     what: "malformed HTTP/1: crashes, hangs, requests at an engine that no client legally sent",
     goal: "0, 0, 0 of 100000",
     quick_s: 12,
-    full_s: 900,
+    full_s: 1800,
     needs: "",
     run,
 };

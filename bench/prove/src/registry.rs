@@ -148,8 +148,8 @@ mod tests {
 
     /// A run of all quick proofs has to fit into a step of CI.
     #[test]
-    fn all_quick_proofs_take_six_minutes_and_a_half_at_most() {
+    fn all_quick_proofs_take_seven_minutes_at_most() {
         let seconds: u32 = PROOFS.iter().map(|proof| proof.quick_s).sum();
-        assert!(seconds <= 390, "{seconds} s");
+        assert!(seconds <= 420, "{seconds} s");
     }
 }

@@ -25,12 +25,8 @@ const SEED_OF_KNEE: u64 = 1;
 /// Fewer requests a second leave too few to judge by.
 const KNEE_MIN: f64 = 1.0;
 /// The pairs of the small size, and of each the loads.
-const QUICK: [(&str, &str); 4] = [
-    ("network-100", "pictures"),
-    ("jitter", "stalls"),
-    ("lag-300", "mixed"),
-    ("tail", "several-steps"),
-];
+const QUICK: [(&str, &str); 4] =
+    [("network-100", "pictures"), ("jitter", "stalls"), ("lag-300", "mixed"), ("tail", "several-steps")];
 const HOLD: f64 = 0.95;
 
 fn show(size: Size) -> Shown {

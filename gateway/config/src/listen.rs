@@ -4,6 +4,7 @@
 //! that stopped reading, a peer that vanished. Idle timeouts alone do not: a byte a second passes them all.
 
 mod cors;
+mod proxies;
 
 pub use protocol::cors::Cors;
 
@@ -19,6 +20,8 @@ use crate::units::durations::millis;
 use crate::units::size::Bytes;
 use crate::yaml::faults::At;
 
+pub use proxies::{Proxies, Proxy};
+
 /// Where customers connect.
 #[derive(Debug, Clone)]
 pub struct Listen {
@@ -32,6 +35,8 @@ pub struct Listen {
     pub expose_upstream: bool,
     /// Whose pages may call from a browser; `None` is nobody's.
     pub cors: Option<Cors>,
+    /// Whose word on a client's address is taken.
+    pub proxies: Proxies,
     /// What a connection or a request may take.
     pub limits: ListenLimits,
     /// How the gateway stops.
@@ -64,6 +69,9 @@ pub(crate) struct ListenFile {
     /// Origins whose web pages may call from a browser, such as `https://chat.example.org`, or `*` alone for all. Default: none. Credentials (cookies) are never allowed; pages send their key as any client does, so a key in a page is known to all who can read the page.
     #[schemars(length(max = 256), inner(length(min = 1, max = 256)))]
     cors: Vec<String>,
+    /// Load balancers and reverse proxies before the gateway, whose word on a client's address is taken. Default none. It changes the address in the access log and in `connections_per_address`, never an account's rights; their own connections are not counted by address.
+    #[schemars(length(max = 256))]
+    proxies: Vec<proxies::ProxyFile>,
     /// What one connection or request may take.
     limits: ListenLimits,
     /// How the gateway stops.
@@ -78,6 +86,7 @@ impl Default for ListenFile {
             threads: None,
             expose_upstream: false,
             cors: Vec::new(),
+            proxies: Vec::new(),
             limits: ListenLimits::default(),
             shutdown: Shutdown::default(),
         }
@@ -100,7 +109,7 @@ struct TlsFile {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListenLimits {
-    /// Time for the whole request header, ms. Default 10,000: honest clients need well under a second, and a total is the only bound that a trickle of bytes cannot outlast.
+    /// Time for the whole request header, ms; on a new connection PROXY header, TLS handshake and HTTP/2 preface are in it. Default 10,000: honest clients need well under a second, and a total is the only bound that a trickle of bytes cannot outlast.
     #[serde(rename = "header_ms", with = "millis")]
     #[schemars(with = "u64", range(min = 100, max = 600_000))]
     pub header: Duration,
@@ -110,10 +119,14 @@ pub struct ListenLimits {
     /// Lines of the request header. Default 64: clients of the known SDKs send about 20.
     #[schemars(range(min = 8, max = 1024))]
     pub header_lines: u32,
-    /// How long an idle connection stays open between requests, ms. Default 60,000, as common load balancers do.
+    /// How long an idle connection stays open between requests, ms. Default 75,000: longer than the 60,000 after which common load balancers and proxies close theirs, so that they never send into one that closes here.
     #[serde(rename = "keepalive_ms", with = "millis")]
     #[schemars(with = "u64", range(min = 0, max = 3_600_000))]
     pub keepalive: Duration,
+    /// The same for connections from `listen.proxies`, ms. Default 620,000: longer than the 600,000 of the load balancers that keep theirs longest.
+    #[serde(rename = "keepalive_proxies_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 0, max = 3_600_000))]
+    pub keepalive_proxies: Duration,
     /// Requests on one connection before it is closed. Default 1,000: lets load spread again after a change.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub keepalive_requests: u32,
@@ -162,12 +175,18 @@ pub struct ListenLimits {
     #[serde(rename = "tcp_user_timeout_ms", with = "millis")]
     #[schemars(with = "u64", range(min = 1_000, max = 600_000))]
     pub tcp_user_timeout: Duration,
-    /// Client connections as a share of the process's file descriptors. Default 0.5: each may need one more to a replica.
+    /// Client connections as a share of the process's file descriptors, of which 256 (at most a quarter) are kept for the gateway itself first. Default 0.5: each may need one more to a replica. When all are taken, the one that is longest without a whole head, or else idle longest, is closed for a new one.
     #[schemars(range(min = 0.01, max = 0.9))]
     pub connections_share: f64,
-    /// Connections from one address. Default 1,024: above what an honest client pools, below what exhausts descriptors.
+    /// Connections from one address, IPv4, or from one IPv6 /64. Default: a quarter of all, so that nobody takes the places of all others. `listen.proxies` are not counted, their clients are.
     #[schemars(range(min = 1, max = 1_000_000))]
-    pub connections_per_address: u32,
+    pub connections_per_address: Option<u32>,
+    /// HTTP/2 streams at once on one connection. Default 100, as common servers allow.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub h2_streams_per_connection: u32,
+    /// HTTP/2 streams at once on all connections; beyond it a stream is answered 503. Default: as many as connections, since each may need one to a replica.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub h2_streams: Option<u32>,
     /// Buffer for reading from one connection. Default 4KiB: 5,000 idle streams then take 20 MiB.
     #[schemars(with = "Bytes", range(min = 1024, max = 1_048_576))]
     pub read_buffer_bytes: u64,
@@ -179,7 +198,8 @@ impl Default for ListenLimits {
             header: Duration::from_secs(10),
             header_bytes: 32 << 10,
             header_lines: 64,
-            keepalive: Duration::from_secs(60),
+            keepalive: Duration::from_secs(75),
+            keepalive_proxies: Duration::from_secs(620),
             keepalive_requests: 1_000,
             body_bytes: 32 << 20,
             body: Duration::from_secs(30),
@@ -195,7 +215,9 @@ impl Default for ListenLimits {
             tcp_keepalive_probes: 3,
             tcp_user_timeout: Duration::from_secs(20),
             connections_share: 0.5,
-            connections_per_address: 1_024,
+            connections_per_address: None,
+            h2_streams_per_connection: 100,
+            h2_streams: None,
             read_buffer_bytes: 4 << 10,
         }
     }
@@ -239,6 +261,7 @@ impl ListenFile {
             threads: self.threads,
             expose_upstream: self.expose_upstream,
             cors: cors::resolve(self.cors, resolver, &at.key("cors")),
+            proxies: proxies::resolve(self.proxies, resolver, &at.key("proxies")),
             limits: self.limits,
             shutdown: self.shutdown,
         }

@@ -166,6 +166,21 @@ pub struct Log {
     pub access: AccessLog,
     /// How a record looks.
     pub format: LogFormat,
+    /// How much of a client's address is in it.
+    pub client_address: ClientAddress,
+}
+
+/// How much of a client's address is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAddress {
+    /// All of it.
+    #[default]
+    Full,
+    /// Its network: /24 of IPv4, /48 of IPv6.
+    Prefix,
+    /// Nothing.
+    Off,
 }
 
 /// How important a message is.
@@ -220,11 +235,18 @@ pub(crate) struct LogFile {
     access: String,
     /// How a record looks. Default auto: JSON, unless the output is a terminal.
     format: LogFormat,
+    /// How much of a client's address is in the record of its request: `full`, `prefix` (the network: /24 of IPv4, /48 of IPv6) or `off`. Default full. Behind `listen.proxies` it is the address that they tell.
+    client_address: ClientAddress,
 }
 
 impl Default for LogFile {
     fn default() -> Self {
-        Self { level: LogLevel::Info, access: "stdout".to_owned(), format: LogFormat::Auto }
+        Self {
+            level: LogLevel::Info,
+            access: "stdout".to_owned(),
+            format: LogFormat::Auto,
+            client_address: ClientAddress::Full,
+        }
     }
 }
 
@@ -236,6 +258,6 @@ impl LogFile {
             "off" | "false" => AccessLog::Off,
             path => AccessLog::File(resolver.path(path)),
         };
-        Log { level: self.level, access, format: self.format }
+        Log { level: self.level, access, format: self.format, client_address: self.client_address }
     }
 }

@@ -24,6 +24,7 @@ pub fn redacted(config: &Config) -> Value {
                 Some(Cors::Any) => vec!["*"],
                 Some(Cors::Origins(origins)) => origins.iter().map(|origin| &**origin).collect(),
             },
+            "proxies": listen.proxies,
             "limits": listen.limits,
             "shutdown": listen.shutdown,
         },
@@ -51,6 +52,7 @@ pub fn redacted(config: &Config) -> Value {
                 AccessLog::File(path) => path.display().to_string(),
             },
             "format": log.format,
+            "client_address": log.client_address,
         },
     })
 }

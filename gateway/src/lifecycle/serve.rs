@@ -11,12 +11,9 @@ use crate::lifecycle::heard::Heard;
 use crate::lifecycle::notify;
 use crate::lifecycle::signals::{FLUSH_PATIENCE, Signals};
 use crate::lifecycle::upgrade::{Listeners, Predecessor, Successor, UpgradeError};
+use crate::server::accept::Door;
 use crate::server::app::App;
 use crate::server::drain;
-use crate::server::filter::AddressFilter;
-use crate::server::listening::Listening;
-use crate::server::tls::Certificates;
-use crate::state::connections::Connections;
 use crate::state::gateway::Gateway;
 use crate::state::journal::Journal;
 use crate::state::registry::Registry;
@@ -29,14 +26,12 @@ use crate::upstream::harvest;
 use crate::upstream::scrape;
 use async_trait::async_trait;
 use config::Config;
-use pingora::listeners::tls::TlsSettings;
-use pingora::listeners::{ListenerConfig, TcpSocketOptions};
-use pingora::protocols::TcpKeepalive;
-use pingora::protocols::l4::stream::L4BufferSettings;
+use connections::tls::{Certificates, TlsError};
+use connections::{Bounds, Connections, descriptors};
+use pingora::listeners::tls::{Acceptor, TlsSettings};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownWatch};
 use pingora::services::background::{BackgroundService, background_service};
-use pingora::services::listening::Service;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -68,7 +63,7 @@ pub enum ServeError {
     AccessLog(#[from] crate::telemetry::access_log::AccessLogError),
     /// The certificate.
     #[error("{key}: {0}", key = .0.key())]
-    Tls(#[from] crate::server::tls::TlsError),
+    Tls(#[from] TlsError),
     /// The state folder.
     #[error("state.dir: {0}")]
     Journal(#[from] crate::state::journal::JournalError),
@@ -114,13 +109,13 @@ pub fn prepare(
 ) -> Result<Prepared, ServeError> {
     let config = Arc::new(config);
     let rendered = metrics::install().map_err(|e| ServeError::Metrics(e.to_string()))?;
-    let log = AccessLog::open(&config.log.access)?;
+    let log = AccessLog::open(&config.log)?;
     let accounts = Accounts::start(log, RequestMetrics::new(Some(rendered.clone())))?;
     let certificates = match &config.listen.tls {
         Some(tls) => Some(Certificates::load(&tls.cert_file, &tls.key_file)?),
         None => None,
     };
-    let tls = certificates.clone().map(tls_settings).transpose()?;
+    let tls = certificates.clone().map(acceptor).transpose()?;
     let customers = predecessor.as_mut().and_then(|old| old.customers(config.listen.address));
     let customers = open(customers, config.listen.address, "listen.address")?;
     let operators = predecessor.as_mut().and_then(|old| old.admin(config.admin.address));
@@ -147,7 +142,7 @@ pub fn prepare(
         certificates,
         successor,
     };
-    let server = build(&config, &gateway, (address, customers), tls, ticker);
+    let server = build(&config, &gateway, customers, tls, ticker);
     let tls = config.listen.tls.is_some();
     Ok(Prepared { gateway, address, tls, admin_address, server, signals, predecessor })
 }
@@ -157,9 +152,7 @@ fn gateway(
     config: &Arc<Config>,
     accounts: Arc<Accounts>,
 ) -> Result<(Arc<Gateway>, Option<Arc<Journal>>), ServeError> {
-    let limits = &config.listen.limits;
-    let connections_max = (descriptors() as f64 * limits.connections_share) as usize;
-    let connections = Connections::new(connections_max.max(1), limits.connections_per_address);
+    let connections = Connections::new(Bounds::of(descriptors::raised(), &config.listen.limits), clock::now);
     let journal = config.state.dir.as_deref().map(Journal::open).transpose()?;
     let overrides = Overrides::open(config.state.dir.as_deref());
     let registry = Registry::with_state(journal.clone(), overrides);
@@ -207,22 +200,11 @@ fn open(
     Ok(listener)
 }
 
-/// File descriptors that this process may have.
-fn descriptors() -> u64 {
-    std::fs::read_to_string("/proc/self/limits")
-        .ok()
-        .and_then(|limits| {
-            let line = limits.lines().find(|line| line.starts_with("Max open files"))?.to_owned();
-            line.split_whitespace().nth(3)?.parse().ok()
-        })
-        .unwrap_or(1024)
-}
-
 fn build(
     config: &Config,
     gateway: &Arc<Gateway>,
-    (address, customers): (SocketAddr, TcpListener),
-    tls: Option<TlsSettings>,
+    customers: TcpListener,
+    tls: Option<Acceptor>,
     ticker: Ticker,
 ) -> Server {
     let threads =
@@ -235,42 +217,20 @@ fn build(
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let mut service = Service::new("customers".to_owned(), App::new(Arc::clone(gateway)));
-    service.add_listener(listener(config, address, tls));
-    service.set_connection_filter(Arc::new(AddressFilter::new(Arc::clone(&gateway.connections))));
-    server.add_boxed_service(Box::new(Listening::new(service, address.to_string(), customers)));
+    server.add_service(Door::new(App::new(Arc::clone(gateway)), customers, tls));
     server.add_service(background_service("tick", ticker));
     server
 }
 
-fn listener(config: &Config, address: SocketAddr, tls: Option<TlsSettings>) -> ListenerConfig {
-    let limits = &config.listen.limits;
-    let mut options = TcpSocketOptions::default();
-    options.tcp_keepalive = Some(TcpKeepalive {
-        idle: limits.tcp_keepalive_idle,
-        interval: limits.tcp_keepalive_interval,
-        count: limits.tcp_keepalive_probes as usize,
-        #[cfg(target_os = "linux")]
-        user_timeout: limits.tcp_user_timeout,
-    });
-    let listener = ListenerConfig::tcp(address.to_string())
-        .tcp_socket_options(options)
-        .l4_buffer(L4BufferSettings::default().read(limits.read_buffer_bytes as usize));
-    match tls {
-        Some(settings) => listener.tls(settings),
-        None => listener,
-    }
-}
-
 /// TLS 1.2 and 1.3, HTTP/2 preferred and HTTP/1.1 allowed.
-fn tls_settings(certificates: Arc<Certificates>) -> Result<TlsSettings, ServeError> {
+fn acceptor(certificates: Arc<Certificates>) -> Result<Acceptor, ServeError> {
     // The resolver comes before these files, which are not read.
     let settings = TlsSettings::intermediate("", "");
     // Never without TLS where TLS was asked for.
     let mut settings = settings.map_err(|e| ServeError::Io(std::io::Error::other(e.to_string())))?;
     settings.set_cert_resolver(certificates);
     settings.enable_h2();
-    Ok(settings)
+    Ok(settings.build())
 }
 
 /// Drives the gateway four times a second, and ends the process when it has drained.

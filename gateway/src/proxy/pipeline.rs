@@ -30,6 +30,7 @@ use crate::upstream::harvest::Live;
 use bytes::Bytes;
 use config::keys;
 use config::{OnForbiddenTier, Tier};
+use connections::Asking;
 use http::HeaderValue;
 use limits::{Ask, RequestRefusal, RequestRefusalKind};
 use parking_lot::Mutex;
@@ -41,12 +42,22 @@ use protocol::explain;
 use protocol::refusal::{Reason, Refusal};
 use protocol::request::call::{Call, TierWish, context_too_long};
 use protocol::stable_hash;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use weighing::weigh::{Weight, weigh};
 
+/// Who asks.
+#[derive(Debug)]
+pub struct Caller {
+    /// The client's address, as a listed proxy tells it.
+    pub address: IpAddr,
+    /// The request's hold on its connection.
+    pub asking: Asking,
+}
+
 /// Serves one request whose head was read. `true`: the connection may serve another.
-pub async fn serve(gateway: &Arc<Gateway>, session: &mut ServerSession) -> bool {
+pub async fn serve(gateway: &Arc<Gateway>, session: &mut ServerSession, mut caller: Caller) -> bool {
     let in_flight = gateway.enter();
     let snapshot = gateway.snapshot();
     let cors = snapshot.config.listen.cors.as_ref();
@@ -59,8 +70,9 @@ pub async fn serve(gateway: &Arc<Gateway>, session: &mut ServerSession) -> bool 
     }
     let id = client.envelope.id_text().to_owned();
     let mut record = Record::begin(id, &client.session().req_header().headers);
+    record.client_address = Some(caller.address);
     let ended = match head {
-        Ok(head) => steps(gateway, &snapshot, head, &mut client, &mut record).await,
+        Ok(head) => steps(gateway, &snapshot, head, &mut client, &mut record, &mut caller.asking).await,
         Err(refusal) => Err(refusal.into()),
     };
     match ended {
@@ -82,6 +94,7 @@ async fn steps(
     head: Head,
     client: &mut Client<'_>,
     record: &mut Record,
+    asking: &mut Asking,
 ) -> Result<(), Stop> {
     let entered = identify_and_enter(snapshot, client, &head, record);
     let (account, _requests, wanted) = match entered {
@@ -95,6 +108,7 @@ async fn steps(
     let mut memory = gateway.memory.guard(Arc::clone(&account.memory), account.may_priority());
     let asked = (api, named.as_deref());
     let call = take_in(gateway, snapshot, client, &head, asked, &mut memory).await?;
+    asking.is_whole();
     record.called(&call);
     let model = find_model(snapshot, &account, &call, named.as_deref())?;
     record.model = Some(Arc::clone(&model.config.name));

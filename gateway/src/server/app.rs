@@ -1,119 +1,212 @@
-//! The HTTP application on the framework's listener: one session in, one answer out, the connection kept or not.
+//! A connection that speaks HTTP: one session in, one answer out, the connection kept or not.
 
-use crate::proxy::pipeline;
-use crate::server::drain;
-use crate::server::idle::next_request;
-use crate::state::connections::ConnectionPlace;
+use crate::clock;
+use crate::proxy::pipeline::{self, Caller};
+use crate::server::refusing::{no_place, refuse};
+use crate::server::{drain, http2};
 use crate::state::gateway::Gateway;
-use async_trait::async_trait;
+use config::Listen;
+use connections::idle::{Next, next_request};
+use connections::{Asking, NoPlace, Place, Turned, Visit, forwarded, linger};
 use pingora::ErrorType;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::apps::HttpPersistentSettings;
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
-use protocol::api::Family;
 use protocol::explain;
 use protocol::refusal::{Reason, Refusal};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
-
-/// An HTTP/2 connection without a stream is closed after this.
-const H2_IDLE: Duration = Duration::from_secs(120);
 
 /// The application.
 #[derive(Debug)]
 pub struct App {
     gateway: Arc<Gateway>,
-    options: HttpServerOptions,
+    /// Requests on one connection.
+    requests_max: u32,
+}
+
+/// What is known of a connection.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// Its place.
+    pub place: Place,
+    /// Its client, as far as the connection tells.
+    pub address: IpAddr,
+    /// Whether it comes from a listed proxy.
+    pub from_proxy: bool,
+    /// When its first head has to be here.
+    pub until: Duration,
+}
+
+impl Connection {
+    /// How long it may be idle.
+    pub fn keepalive(&self, listen: &Listen) -> Duration {
+        if self.from_proxy { listen.limits.keepalive_proxies } else { listen.limits.keepalive }
+    }
 }
 
 impl App {
     /// The application of `gateway`.
     #[must_use]
     pub fn new(gateway: Arc<Gateway>) -> Self {
-        let mut options = HttpServerOptions::default();
+        let requests_max = gateway.snapshot().config.listen.limits.keepalive_requests;
+        App { gateway, requests_max }
+    }
+
+    /// The process that it is part of.
+    #[must_use]
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Serves a connection to its end.
+    pub async fn serve(self: Arc<Self>, stream: Stream, connection: Connection, shutdown: ShutdownWatch) {
+        // HTTP/2 without TLS stays off: few clients want it, and whoever is not asked cannot be slow about it.
+        if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+            return http2::serve(self, stream, connection, shutdown).await;
+        }
+        let mut session = ServerSession::new_http1(stream);
+        // The wait between requests is ours, see `server::idle`; here it only must not be off.
+        session.set_keepalive(Some(self.gateway.snapshot().config.listen.limits.keepalive.as_secs().max(1)));
         // The framework counts how often a connection is used again, we count its requests.
-        let requests = gateway.snapshot().config.listen.limits.keepalive_requests;
-        options.keepalive_request_limit = Some(requests.saturating_sub(1));
-        options.h2_idle_timeout = Some(H2_IDLE);
-        // HTTP/2 without TLS stays off: its preface is read without a timeout.
-        options.h2c = false;
-        App { gateway, options }
-    }
-
-    /// The connection's place: carried from its last request, or taken now. `None`: there is no room. A peer
-    /// without an address, such as one on a Unix socket, needs no place.
-    #[expect(clippy::option_option, reason = "no room, no place needed, and a place are three things")]
-    fn place(&self, session: &mut ServerSession) -> Option<Option<ConnectionPlace>> {
-        let carried = session.take_connection_user_context().and_then(|context| context.downcast().ok());
-        if let Some(place) = carried {
-            return Some(Some(*place));
-        }
-        match session.client_addr().and_then(|address| address.as_inet()) {
-            Some(address) => self.gateway.connections.enter(address.ip()).map(Some),
-            None => Some(None),
+        session.set_keepalive_reuses_remaining(Some(self.requests_max.saturating_sub(1)));
+        let mut until = connection.until;
+        while let Some(Next { stream, settings }) = self.request(session, &connection, until, &shutdown).await
+        {
+            session = ServerSession::new_http1(stream);
+            settings.apply_to_session(&mut session);
+            until = clock::now() + self.gateway.snapshot().config.listen.limits.header;
         }
     }
-}
 
-#[async_trait]
-impl HttpServerApp for App {
-    async fn process_new_http(
-        self: &Arc<Self>,
+    /// One request over HTTP/1.1, and the wait for the next.
+    async fn request(
+        &self,
         mut session: ServerSession,
+        connection: &Connection,
+        until: Duration,
         shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let place = self.place(&mut session)?;
-        let limits = self.gateway.snapshot().config.listen.limits.clone();
-        session.set_write_timeout(Some(limits.write));
-        if !read_head(&mut session, limits.header, shutdown).await {
-            return None;
+    ) -> Option<Next> {
+        let snapshot = self.gateway.snapshot();
+        let listen = &snapshot.config.listen;
+        session.set_write_timeout(Some(listen.limits.write));
+        match read_head(&mut session, &connection.place, until, shutdown).await {
+            Head::Whole => {}
+            Head::Refused(within) => {
+                linger_after(session, &connection.place, within).await;
+                return None;
+            }
+            Head::None => return None,
         }
-        // The wait between requests is ours, see `edge::idle`; here it only must not be off.
+        let Some(asking) = connection.place.request() else {
+            refuse(&mut session, &no_place(NoPlace::Total)).await;
+            linger_after(session, &connection.place, linger::BRIEF).await;
+            return None;
+        };
         let draining = self.gateway.is_draining() || *shutdown.borrow();
-        session.set_keepalive((!draining).then_some(limits.keepalive.as_secs().max(1)));
-        if !pipeline::serve(&self.gateway, &mut session).await {
+        let keepalive = connection.keepalive(listen);
+        session.set_keepalive((!draining).then_some(keepalive.as_secs().max(1)));
+        if !self.answer(&mut session, connection, asking).await {
+            if !session.is_body_done() {
+                linger_after(session, &connection.place, linger::LONG).await;
+            }
             return None;
         }
-        next_request(session, place, limits.keepalive, shutdown, &self.gateway).await
+        let settings = HttpPersistentSettings::for_session(&session);
+        let is_over = drain::idle_is_over(&self.gateway, shutdown.clone());
+        next_request(session, settings, &connection.place, keepalive, is_over).await
     }
 
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
-    }
-}
-
-/// Reads a head within its deadline. `false`: there is none, and the client was told where that makes sense. When the
-/// process begins to go down, a connection that was taken still has a moment for its head.
-async fn read_head(session: &mut ServerSession, deadline: Duration, shutdown: &ShutdownWatch) -> bool {
-    let read = tokio::select! {
-        biased;
-        read = timeout(deadline, session.read_request()) => Some(read),
-        () = drain::heads_are_over(shutdown.clone()) => None,
-    };
-    let refusal = match read.transpose() {
-        Ok(Some(Ok(true))) => return true,
-        Ok(Some(Ok(false))) => return false,
-        Ok(Some(Err(e))) if *e.etype() == ErrorType::InvalidHTTPHeader => {
-            Refusal::bad("The request's head is not well-formed HTTP.")
+    /// Answers a request whose head is here. `true`: the connection may serve another.
+    pub(super) async fn answer(
+        &self,
+        session: &mut ServerSession,
+        connection: &Connection,
+        asking: Asking,
+    ) -> bool {
+        match self.visitor(session, connection) {
+            Ok((address, _visit)) => {
+                let caller = Caller { address, asking };
+                pipeline::serve(&self.gateway, session, caller).await
+            }
+            Err(refusal) => {
+                refuse(session, &refusal).await;
+                false
+            }
         }
-        Ok(Some(Err(_))) => return false,
-        Ok(None) => Refusal::new(
-            Reason::Draining,
-            "Service Overloaded: the gateway is going down, and the request's head was not here in time.",
-        )
-        .retry(Some(explain::ELSEWHERE_AFTER)),
-        Err(_) => Refusal::new(Reason::RequestTimeout, "The request's head came too slowly."),
-    };
-    refuse_without_head(session, &refusal).await;
-    false
+    }
+
+    /// Whose request it is, and its place in that address's share where it comes over a proxy's connection.
+    fn visitor(
+        &self,
+        session: &ServerSession,
+        connection: &Connection,
+    ) -> Result<(IpAddr, Option<Visit>), Refusal> {
+        let snapshot = self.gateway.snapshot();
+        let proxies = &snapshot.config.listen.proxies;
+        let address = forwarded::client(&session.req_header().headers, connection.address, proxies);
+        if address == connection.address {
+            return Ok((address, None));
+        }
+        let visit = self.gateway.connections.visit(address).map_err(|none| {
+            self.gateway.connections.turned_away(Turned::Address, address);
+            no_place(none)
+        })?;
+        Ok((address, Some(visit)))
+    }
 }
 
-/// Tells of a refusal when there is no request to speak of.
-async fn refuse_without_head(session: &mut ServerSession, refusal: &Refusal) {
-    session.set_keepalive(None);
-    let envelope = crate::downstream::respond::Envelope::new(Family::OpenAi);
-    if let Ok((head, body)) = crate::downstream::respond::refusal(&envelope, refusal) {
-        let _ = session.write_error_response(head, body).await;
+/// What came of the wait for a head.
+enum Head {
+    /// It is here.
+    Whole,
+    /// None that could be used, and the client was told; its connection may linger that long.
+    Refused(linger::Lingering),
+    /// The client said nothing, or left.
+    None,
+}
+
+/// Reads a head within its deadline. When the process begins to go down, a connection that was taken still has a moment
+/// for it; one that has to give way for another has none, but is told.
+async fn read_head(
+    session: &mut ServerSession,
+    place: &Place,
+    until: Duration,
+    shutdown: &ShutdownWatch,
+) -> Head {
+    let (refusal, within) = tokio::select! {
+        biased;
+        read = timeout(until.saturating_sub(clock::now()), session.read_request()) => match read {
+            Ok(Ok(true)) => return Head::Whole,
+            Ok(Err(e)) if *e.etype() == ErrorType::InvalidHTTPHeader => {
+                (Refusal::bad("The request's head is not well-formed HTTP."), linger::SHORT)
+            }
+            Ok(_) => return Head::None,
+            Err(_) => {
+                (Refusal::new(Reason::RequestTimeout, "The request's head came too slowly."), linger::SHORT)
+            }
+        },
+        () = place.given_away() => (no_place(NoPlace::Total), linger::BRIEF),
+        () = drain::heads_are_over(shutdown.clone()) => {
+            let message =
+                "Service Overloaded: the gateway is going down, and the request's head was not here in time.";
+            (Refusal::new(Reason::Draining, message).retry(Some(explain::ELSEWHERE_AFTER)), linger::SHORT)
+        }
+    };
+    refuse(session, &refusal).await;
+    Head::Refused(within)
+}
+
+/// Closes a connection whose client was answered and may still be sending. Where nothing was answered, or too many
+/// linger, it is closed at once; one that gave way is closed in a moment in any case.
+async fn linger_after(session: ServerSession, place: &Place, within: linger::Lingering) {
+    if session.response_written().is_none() || !(place.lingers() || within == linger::BRIEF) {
+        return;
+    }
+    if let ServerSession::H1(session) = session {
+        linger::close(session.into_inner(), within).await;
     }
 }

@@ -3,7 +3,6 @@
 use crate::accounts::memory::Memory;
 use crate::clock;
 use crate::state::Snapshot;
-use crate::state::connections::Connections;
 use crate::state::registry::{IDLE_AFTER, Registry};
 use crate::state::reload::Reloader;
 use crate::telemetry::accounting::Accounts;
@@ -12,6 +11,7 @@ use crate::upstream::deployment::{CurrentDeployments, Deployment, put_in_force};
 use crate::upstream::harvest;
 use arc_swap::ArcSwap;
 use config::Config;
+use connections::Connections;
 use parking_lot::Mutex;
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;

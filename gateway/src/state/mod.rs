@@ -4,7 +4,6 @@
 //! Budgets, request meters and gates are looked up by name in the [`Registry`] when a snapshot is built, so
 //! they go on through reloads.
 
-pub mod connections;
 pub mod gateway;
 pub mod journal;
 pub mod key_expiry;

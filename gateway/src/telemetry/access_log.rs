@@ -2,11 +2,12 @@
 
 use crate::clock;
 use crate::telemetry::record::Record;
-use config;
+use config::ClientAddress;
 use rustix::fs::OFlags;
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub struct AccessLogError {
 #[derive(Debug)]
 pub struct AccessLog {
     sink: Option<BufWriter<Sink>>,
+    client_address: ClientAddress,
 }
 
 #[derive(Debug)]
@@ -52,6 +54,7 @@ struct Line<'a> {
     time: String,
     msg: &'static str,
     request_id: &'a str,
+    client_address: Option<IpAddr>,
     client_request_id: Option<&'a str>,
     traceparent: Option<&'a str>,
     account: Option<&'a str>,
@@ -85,8 +88,8 @@ impl AccessLog {
     ///
     /// # Errors
     /// When the file cannot be opened for appending; a pipe, when nobody reads it.
-    pub fn open(config: &config::AccessLog) -> Result<Self, AccessLogError> {
-        let sink = match config {
+    pub fn open(config: &config::Log) -> Result<Self, AccessLogError> {
+        let sink = match &config.access {
             config::AccessLog::Off => None,
             config::AccessLog::Stdout => Some(Sink::Stdout(io::stdout())),
             config::AccessLog::File(path) => {
@@ -94,13 +97,14 @@ impl AccessLog {
                 Some(Sink::File(opened?))
             }
         };
-        Ok(AccessLog { sink: sink.map(|sink| BufWriter::with_capacity(64 << 10, sink)) })
+        let sink = sink.map(|sink| BufWriter::with_capacity(64 << 10, sink));
+        Ok(AccessLog { sink, client_address: config.client_address })
     }
 
     /// Writes a line into the buffer. A full disk costs lines, never requests.
     pub fn write(&mut self, record: &Record) {
         let Some(sink) = &mut self.sink else { return };
-        if serde_json::to_writer(&mut *sink, &line(record)).is_ok() {
+        if serde_json::to_writer(&mut *sink, &line(record, self.client_address)).is_ok() {
             let _ = sink.write_all(b"\n");
         }
     }
@@ -131,12 +135,27 @@ fn append_to(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn line(record: &Record) -> Line<'_> {
+/// As much of an address as is to be logged.
+fn shown(address: IpAddr, how: ClientAddress) -> Option<IpAddr> {
+    match (how, address) {
+        (ClientAddress::Off, _) => None,
+        (ClientAddress::Full, _) => Some(address),
+        (ClientAddress::Prefix, IpAddr::V4(v4)) => {
+            Some(Ipv4Addr::from_bits(v4.to_bits() & (u32::MAX << 8)).into())
+        }
+        (ClientAddress::Prefix, IpAddr::V6(v6)) => {
+            Some(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 80)).into())
+        }
+    }
+}
+
+fn line(record: &Record, address: ClientAddress) -> Line<'_> {
     let used = record.used;
     Line {
         time: clock::rfc3339(record.arrived_wall),
         msg: "request",
         request_id: &record.id,
+        client_address: record.client_address.and_then(|client| shown(client, address)),
         client_request_id: record.client_id.as_deref(),
         traceparent: record.trace.as_ref().and_then(|trace| trace.to_str().ok()),
         account: record.account.as_deref(),
@@ -168,4 +187,19 @@ fn line(record: &Record) -> Line<'_> {
 /// Milliseconds with three decimals.
 fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_whole_by_its_network_or_not_at_all() {
+        let (four, six) = ("192.0.2.77".parse().unwrap(), "2001:db8:1:2::3".parse().unwrap());
+        let text = |address, how| shown(address, how).map(|shown| shown.to_string());
+        assert_eq!(text(four, ClientAddress::Full).unwrap(), "192.0.2.77");
+        assert_eq!(text(four, ClientAddress::Prefix).unwrap(), "192.0.2.0");
+        assert_eq!(text(six, ClientAddress::Prefix).unwrap(), "2001:db8:1::");
+        assert_eq!(text(four, ClientAddress::Off), None);
+    }
 }

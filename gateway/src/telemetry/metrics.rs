@@ -42,6 +42,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         .install_recorder()?;
     describe();
     describe_process();
+    connections::turned::describe();
     Ok(handle)
 }
 

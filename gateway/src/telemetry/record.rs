@@ -15,6 +15,7 @@ use protocol::explain::Why;
 use protocol::refusal::Refusal;
 use protocol::request::call::Call;
 use shedder::Permit;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use weighing::weigh::Weight;
@@ -37,6 +38,8 @@ pub struct Record {
     pub arrived_wall: Duration,
     /// Our id.
     pub id: String,
+    /// The client's address, as a listed proxy tells it.
+    pub client_address: Option<IpAddr>,
     /// The client's own id, as sent.
     pub client_id: Option<String>,
     /// The client's W3C trace context, when well formed.
@@ -107,6 +110,7 @@ impl Record {
             arrived: clock::now(),
             arrived_wall: clock::wall(),
             id,
+            client_address: None,
             client_id: text(headers, &REQUEST_ID),
             trace: headers.get(&TRACE_PARENT).filter(|value| is_traceparent(value.as_bytes())).cloned(),
             client_retry: number(headers, &RETRY_COUNT),

@@ -66,6 +66,8 @@ pub enum Reason {
     Draining,
     /// No replica is up.
     NoReplica,
+    /// No connection, or HTTP/2 stream, was left, in all or for the client's address.
+    Connections,
     /// No file descriptor was left.
     Descriptors,
     /// The engine broke before the first byte and no retry was left.
@@ -127,6 +129,7 @@ impl Reason {
             Reason::Memory => "memory",
             Reason::Draining => "draining",
             Reason::NoReplica => "no-replica",
+            Reason::Connections => "connections",
             Reason::Descriptors => "descriptors",
             Reason::UpstreamError => "upstream_error",
             Reason::UpstreamTimeout => "upstream_timeout",

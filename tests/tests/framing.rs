@@ -181,28 +181,3 @@ async fn a_connection_serves_a_bounded_number_of_requests() {
     }
     assert_eq!(served, 3);
 }
-
-/// Connections from one address are bounded.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_from_one_address_are_bounded_and_come_back() {
-    let (gateway, _engine) = gateway_with(json!({ "connections_per_address": 8 })).await;
-    let mut open = Vec::new();
-    for _ in 0..8 {
-        let mut raw = Raw::connect(gateway.address).await;
-        raw.send(request()).await;
-        assert_eq!(raw.answer().await.unwrap().status, 200);
-        open.push(raw);
-    }
-
-    let mut ninth = Raw::connect(gateway.address).await;
-    ninth.send(request()).await;
-    assert!(ninth.ends_within(SOON).await, "a ninth connection was served");
-
-    drop(open);
-    kit::eventually("room for a connection", || async {
-        let mut raw = Raw::connect(gateway.address).await;
-        raw.send(request()).await;
-        raw.answer().await.filter(|answer| answer.status == 200)
-    })
-    .await;
-}

@@ -35,6 +35,9 @@ mod cases;
 mod commands;
 
 #[cfg(test)]
+mod connecting;
+
+#[cfg(test)]
 mod drills;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Bytes on a socket: for requests that no library would send, and for leaving in every way.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::wait::PATIENCE;
@@ -30,6 +30,15 @@ impl Raw {
     /// Connects.
     pub async fn connect(address: SocketAddr) -> Raw {
         let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Raw { stream, buffer: Vec::new() }
+    }
+
+    /// Connects from an address of its own; all of 127.0.0.0/8 is this machine.
+    pub async fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Raw {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((source, 0))).unwrap();
+        let stream = socket.connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Raw { stream, buffer: Vec::new() }
     }

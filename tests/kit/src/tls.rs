@@ -65,14 +65,23 @@ pub async fn connect(
     identity: &Identity,
     alpn: &[&[u8]],
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    over(stream, identity, alpn).await
+}
+
+/// The same over a connection that there is.
+pub async fn over(
+    stream: TcpStream,
+    identity: &Identity,
+    alpn: &[&[u8]],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(identity.authority.as_bytes()).unwrap()).unwrap();
     let config =
         ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
     TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(identity.name).unwrap(), stream).await
 }
 
@@ -91,7 +100,15 @@ impl Drop for H2 {
 impl H2 {
     /// Connects.
     pub async fn open(address: SocketAddr, identity: &Identity) -> H2 {
-        let stream = connect(address, identity, &[b"h2"]).await.unwrap();
+        H2::open_behind(address, identity, b"").await
+    }
+
+    /// Connects, and sends `first` before TLS begins, as a proxy does.
+    pub async fn open_behind(address: SocketAddr, identity: &Identity, first: &[u8]) -> H2 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(first).await.unwrap();
+        let stream = over(stream, identity, &[b"h2"]).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
         let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         H2 { sender, task: tokio::spawn(async move { drop(connection.await) }) }

@@ -1,5 +1,6 @@
 //! Bytes on a socket: for requests that no library would send, and for leaving in every way.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -46,6 +47,14 @@ impl Raw {
     /// Sends bytes. A peer that has closed already is no failure: what it said can still be read.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref()).await;
+    }
+
+    /// Sends bytes as a client does that gives up when it cannot.
+    ///
+    /// # Errors
+    /// When the peer has closed the connection meanwhile.
+    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref()).await
     }
 
     /// Ends the connection with RST.

@@ -83,6 +83,8 @@ pub struct Config {
     pub accounts: Vec<AccountLines>,
     /// Requests on one connection; `None`: the default.
     pub keepalive_requests: Option<u32>,
+    /// Connections from one address; `None`: the default. All of a proof's clients usually have one.
+    pub connections_per_address: Option<u32>,
     /// How limits move: `fixed` or `published`.
     pub policy: &'static str,
     /// Where budgets outlive the process; `None`: nowhere.
@@ -113,6 +115,7 @@ impl Config {
             deployment: ", slo: { ttft_ms: 2000, tpot_ms: 100 }".to_owned(),
             accounts: accounts.collect(),
             keepalive_requests: None,
+            connections_per_address: Some(100_000),
             policy: "fixed",
             state: None,
             listen: String::new(),
@@ -124,8 +127,13 @@ impl Config {
 
     fn yaml(&self, listen: SocketAddr, admin: SocketAddr, access: &str) -> String {
         use std::fmt::Write as _;
-        let keepalive =
-            self.keepalive_requests.map_or_else(String::new, |most| format!(", keepalive_requests: {most}"));
+        let limit = |key: &str, most: Option<u32>| most.map(|most| format!("{key}: {most}"));
+        let limits = [
+            limit("connections_per_address", self.connections_per_address),
+            limit("keepalive_requests", self.keepalive_requests),
+        ];
+        let limits: Vec<String> = limits.into_iter().flatten().collect();
+        let limits = limits.join(", ") + &self.listen_limits;
         let replicas: Vec<String> =
             self.replicas.iter().map(|replica| format!("\"http://{replica}\"")).collect();
         let more_models: Vec<String> = self
@@ -134,14 +142,14 @@ impl Config {
             .map(|name| format!(", {{ name: {name}, deployments: [d], size_class: small }}"))
             .collect();
         let mut text = format!(
-            "listen: {{ address: \"{listen}\", threads: {}, limits: {{ connections_per_address: 100000{keepalive}{} }}{} }}\n\
+            "listen: {{ address: \"{listen}\", threads: {}, limits: {{ {} }}{} }}\n\
              admin: {{ address: \"{admin}\", token_sha256: \"{}\" }}\n\
              deployments: [{{ name: d, engine: vllm, replicas: [{}]{} }}]\n\
              models: [{{ name: {MODEL}, deployments: [d], size_class: small, served_model: {} }}{}]\n\
              limits: {{ policy: {} }}\n\
              log: {{ access: {access}, level: warn }}\n",
             self.threads,
-            self.listen_limits,
+            limits.trim_start_matches(", "),
             self.listen,
             Digest::of(TOKEN),
             replicas.join(", "),
@@ -168,8 +176,7 @@ impl Tidegate {
     /// # Errors
     /// It does not build, does not start, or refuses the config.
     pub async fn start(setting: &Setting, name: &str, config: &Config) -> Result<Self, Trouble> {
-        let executable = setting.binaries().tidegate()?;
-        Self::start_as(executable, setting, name, config).await.map(|(gateway, _)| gateway)
+        Self::start_as(setting, name, config, setting.binaries().tidegate()?).await
     }
 
     /// The same with an allocator that counts, and the file in which it writes its live bytes down, ten times a second.
@@ -177,23 +184,26 @@ impl Tidegate {
     /// # Errors
     /// As [`Tidegate::start`].
     pub async fn counted(setting: &Setting, name: &str, config: &Config) -> Result<(Self, PathBuf), Trouble> {
-        let executable = setting.binaries().counted()?;
-        let (gateway, file) = Self::start_as(executable, setting, name, config).await?;
-        Ok((gateway, file.with_extension("heap")))
+        let gateway = Self::start_as(setting, name, config, setting.binaries().counted()?).await?;
+        Ok((gateway, setting.out.join(format!("{name}.heap"))))
     }
 
-    async fn start_as(
-        executable: &Path,
+    /// The same by way of `executable`, which ends in running it.
+    ///
+    /// # Errors
+    /// As [`Tidegate::start`].
+    pub async fn start_as(
         setting: &Setting,
         name: &str,
         config: &Config,
-    ) -> Result<(Self, PathBuf), Trouble> {
+        executable: &Path,
+    ) -> Result<Self, Trouble> {
         let _ = std::fs::remove_file(access_log(setting, name));
         let (address, admin) = two_free_addresses()?;
         let file = write(setting, name, config, (address, admin))?;
         let log = setting.out.join(format!("{name}.log"));
         let Serving { program, address, admin } = Serving::start(executable, &file, &log).await?;
-        Ok((Self { program, address, admin }, file))
+        Ok(Self { program, address, admin })
     }
 
     /// Changes the config file that it was started with under this name; it has to be told to read it.
@@ -303,7 +313,8 @@ impl Admin {
     }
 }
 
-fn access_log(setting: &Setting, name: &str) -> PathBuf {
+/// Where its access log is.
+pub(crate) fn access_log(setting: &Setting, name: &str) -> PathBuf {
     setting.out.join(format!("{name}-access.log"))
 }
 

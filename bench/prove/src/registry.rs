@@ -8,7 +8,7 @@ use crate::harness::proof::Proof;
 use crate::operation::{accounts, operate, t15};
 use crate::overload::{agree, load, table};
 use crate::real;
-use crate::truth::{memory, t1, t2, t2_routes, t4, t6, t7, t8, t9, t11, t12, t14};
+use crate::truth::{memory, t1, t2, t2_routes, t4, t6, t7, t8, t9, t11, t12, t13, t14, t16};
 use crate::weights::{b5, cached, estimate};
 
 /// All of them.
@@ -57,8 +57,10 @@ pub(super) const PROOFS: &[Proof] = &[
     t9::PROOF,
     t11::PROOF,
     t12::PROOF,
+    t13::PROOF,
     t14::PROOF,
     t15::PROOF,
+    t16::PROOF,
     memory::PROOF,
     accounts::PROOF,
     agree::PROOF,

@@ -31,6 +31,9 @@ const LINGERING_PART: usize = 4;
 /// How long a connection that has not asked yet keeps its place in any case, where others need it: in a burst of honest
 /// clients nobody is closed while the head is on the way. New ones wait for that long in the kernel's queue.
 pub const MOMENT: Duration = Duration::from_millis(50);
+/// What a head takes over a slow network, handshake included. For less than that a connection is only on its way, and those
+/// that are idle give way before it.
+const SLOW: Duration = Duration::from_secs(1);
 /// Connections that are being closed or refused, at once, whatever the reserve has room for.
 const CLOSING_MAX: u64 = 64;
 /// Bits of an IPv6 address that are one customer's.
@@ -248,9 +251,16 @@ fn share_of(address: IpAddr) -> IpAddr {
 /// # Errors
 /// When there is nobody, or nobody who had a moment yet.
 fn next_to_go(order: &BTreeSet<Rank>, now: Duration) -> Result<Rank, NoPlace> {
-    let next = [Waits::ForHead, Waits::Idle, Waits::ForBody].into_iter().find_map(|waits| {
+    let in_turn = [
+        (Waits::ForHead, SLOW),
+        (Waits::Idle, Duration::ZERO),
+        (Waits::ForBody, SLOW),
+        (Waits::ForHead, MOMENT),
+        (Waits::ForBody, MOMENT),
+    ];
+    let next = in_turn.into_iter().find_map(|(waits, least)| {
         let longest = order.range((waits, Duration::ZERO, 0)..).next().copied();
-        longest.filter(|(also, since, _)| *also == waits && (waits == Waits::Idle || now >= *since + MOMENT))
+        longest.filter(|(also, since, _)| *also == waits && now >= *since + least)
     });
     next.ok_or(if order.is_empty() { NoPlace::Total } else { NoPlace::NotYet })
 }
@@ -485,10 +495,10 @@ mod tests {
     const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1));
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
 
-    /// A clock that goes on by more than a moment each time that it is read.
+    /// A clock that goes on by more than what is slow each time that it is read.
     fn now() -> Duration {
         static READ: AtomicUsize = AtomicUsize::new(0);
-        2 * MOMENT * READ.fetch_add(1, Ordering::Relaxed) as u32
+        2 * SLOW * READ.fetch_add(1, Ordering::Relaxed) as u32
     }
 
     fn connections(total: usize, per_address: usize) -> Arc<Connections> {
@@ -557,6 +567,17 @@ mod tests {
         drop(asking);
         assert!(connections.enter(Some(B)).is_ok(), "an idle one has no moment to wait for");
         assert_eq!(first.iter().filter(|(place, _)| gave_way(place)).count(), 1);
+    }
+
+    #[test]
+    fn a_head_that_is_on_its_way_comes_after_the_idle() {
+        let bounds = Bounds { total: 2, per_address: 9, streams: 2, lingering: 1, closing: 2 };
+        let connections = Connections::new(bounds, || Duration::ZERO);
+        let (idle, _) = connections.enter(Some(A)).unwrap();
+        let (new, _) = connections.enter(Some(A)).unwrap();
+        drop(idle.request());
+
+        assert!(connections.enter(Some(B)).is_ok() && gave_way(&idle) && !gave_way(&new));
     }
 
     #[test]

@@ -108,10 +108,17 @@ impl H2 {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         stream.write_all(first).await.unwrap();
-        let stream = over(stream, identity, &[b"h2"]).await.unwrap();
+        H2::on(over(stream, identity, &[b"h2"]).await.unwrap()).await.unwrap()
+    }
+
+    /// Begins HTTP/2 on a connection that has agreed on it.
+    ///
+    /// # Errors
+    /// When it is closed meanwhile.
+    pub async fn on(stream: TlsStream<TcpStream>) -> hyper::Result<H2> {
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
-        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-        H2 { sender, task: tokio::spawn(async move { drop(connection.await) }) }
+        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        Ok(H2 { sender, task: tokio::spawn(async move { drop(connection.await) }) })
     }
 
     /// Sends a request and waits for the head of its answer. `Err`: it was reset before.

@@ -127,6 +127,7 @@ pub(super) fn config(steady: SocketAddr, mortal: SocketAddr) -> Config {
             .to_owned(),
         accounts: accounts.map(|(key, more)| AccountLines { key: key.to_owned(), more }).to_vec(),
         keepalive_requests: Some(50),
+        connections_per_address: Some(100_000),
         policy: "fixed",
         state: None,
         listen: String::new(),

@@ -167,6 +167,27 @@ async fn case_e07_connections_without_a_request_hold_nobody_up() {
     assert!(gateway.descriptors() < places + 256, "{} of {places}", gateway.descriptors());
 }
 
+/// E07: clients that take all places with answers that they do not read hold nobody up either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_e07_connections_that_do_not_read_hold_nobody_up() {
+    let limits = json!({ "connections_per_address": 6 });
+    let (gateway, _engine) = gateway_with(json!({ "limits": limits })).await;
+    // More than the kernel's buffers take.
+    let body = ask(json!({ "stream": true, "max_tokens": 120_000 })).to_string();
+    let mut attackers = Vec::new();
+    for _ in 0..6 {
+        let mut raw = Raw::connect_from(OTHERS[0], gateway.address).await;
+        raw.send(chat_request(KEY, "", &body)).await;
+        attackers.push(raw);
+    }
+
+    eventually("one of them gives way", || async {
+        (asked(&mut Raw::connect_from(OTHERS[0], gateway.address).await).await == 200).then_some(())
+    })
+    .await;
+    assert!(turned_away(&gateway, "gave-way").await >= 1);
+}
+
 /// A number of a process's limit of open files, as the kernel tells it: the third word is in force, the fourth its bound.
 fn process_limit(pid: u32, word: usize) -> usize {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();

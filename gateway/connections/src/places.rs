@@ -3,7 +3,8 @@
 //! A connection costs a descriptor and buffers before it has said who it is, so it is counted where it is accepted and
 //! until its socket is closed. When all places are taken, or those of its address, a new one gets that of a connection
 //! that asks for nothing: whichever is longest without a whole head, or else idle longest, or else longest without a whole
-//! body. So whoever only holds connections open holds nobody up; one whose request runs is never closed for another.
+//! body, or else longest without reading its answer. So whoever only holds connections open holds nobody up; one whose
+//! request runs and whose client reads is never closed for another.
 //!
 //! A place of one address is one of an IPv4 address or of an IPv6 /64, which is what one customer gets. O(log connections)
 //! for each change, under one short lock.
@@ -94,6 +95,8 @@ enum Waits {
     Idle,
     /// The rest of a body.
     ForBody,
+    /// A client that does not read its answer.
+    ForReader,
 }
 
 /// A place in the order of giving way: since when, and which connection.
@@ -110,6 +113,8 @@ struct Entry {
     active: u32,
     /// Those of them that are here with their body.
     whole: u32,
+    /// Whether its socket takes no more of an answer.
+    blocked: bool,
     lingers: bool,
     gave_way: bool,
     /// Closed when the connection has to give way: everybody who waits for that hears of it, whenever they come.
@@ -184,7 +189,7 @@ impl Connections {
         let share = address.map(share_of);
         let mut table = self.table.lock();
         let now = (self.now)();
-        let mut gave_way = table.room_in_share(share, self.bounds.per_address)?;
+        let mut gave_way = table.room_in_share(share, self.bounds.per_address, now)?;
         if table.entries.len() - table.leaving >= self.bounds.total {
             let next = next_to_go(&table.order, now)?;
             table.give_way(next);
@@ -198,6 +203,7 @@ impl Connections {
             rank: None,
             active: 0,
             whole: 0,
+            blocked: false,
             lingers: false,
             gave_way: false,
             called: Arc::clone(&called),
@@ -230,7 +236,7 @@ impl Connections {
     pub fn visit(self: &Arc<Self>, address: IpAddr) -> Result<Visit, NoPlace> {
         let address = share_of(address);
         let mut table = self.table.lock();
-        table.room_in_share(Some(address), self.bounds.per_address)?;
+        table.room_in_share(Some(address), self.bounds.per_address, (self.now)())?;
         table.shares.entry(address).or_default().count += 1;
         Ok(Visit { connections: Arc::clone(self), address })
     }
@@ -257,7 +263,9 @@ fn next_to_go(order: &BTreeSet<Rank>, now: Duration) -> Result<Rank, NoPlace> {
         (Waits::ForBody, SLOW),
         (Waits::ForHead, MOMENT),
         (Waits::ForBody, MOMENT),
+        (Waits::ForReader, SLOW),
     ];
+    // A client that does not read for less than that may be on a slow network.
     let next = in_turn.into_iter().find_map(|(waits, least)| {
         let longest = order.range((waits, Duration::ZERO, 0)..).next().copied();
         longest.filter(|(also, since, _)| *also == waits && now >= *since + least)
@@ -267,14 +275,15 @@ fn next_to_go(order: &BTreeSet<Rank>, now: Duration) -> Result<Rank, NoPlace> {
 
 impl Table {
     /// Makes room in a share; how many gave way for it.
-    fn room_in_share(&mut self, share: Option<IpAddr>, most: usize) -> Result<u32, NoPlace> {
+    fn room_in_share(&mut self, share: Option<IpAddr>, most: usize, now: Duration) -> Result<u32, NoPlace> {
         let Some(held) = share.and_then(|share| self.shares.get(&share)) else { return Ok(0) };
         if held.count < most {
             return Ok(0);
         }
         // Without waiting for anybody's moment: whoever floods has only its own share to lose.
-        let first = held.order.first().copied().ok_or(NoPlace::Address)?;
-        self.give_way(first);
+        let first = held.order.first().copied();
+        let first = first.filter(|(waits, since, _)| *waits != Waits::ForReader || now >= *since + SLOW);
+        self.give_way(first.ok_or(NoPlace::Address)?);
         Ok(1)
     }
 
@@ -350,7 +359,7 @@ impl Table {
             _ if entry.lingers => Some(Waits::ForHead),
             (0, _) => Some(Waits::Idle),
             (_, 0) => Some(Waits::ForBody),
-            _ => None,
+            _ => entry.blocked.then_some(Waits::ForReader),
         };
         self.rank(id, waits.map(|waits| (waits, now, id)));
     }
@@ -386,7 +395,8 @@ impl Place {
     pub fn belongs_to(&self, address: IpAddr) -> Result<u32, NoPlace> {
         let share = Some(share_of(address));
         let mut table = self.0.connections.table.lock();
-        let gave_way = table.room_in_share(share, self.0.connections.bounds.per_address)?;
+        let now = (self.0.connections.now)();
+        let gave_way = table.room_in_share(share, self.0.connections.bounds.per_address, now)?;
         table.leave(self.0.id);
         if table.entries.get(&self.0.id).is_some_and(|entry| !entry.gave_way) {
             table.join(self.0.id, share);
@@ -400,6 +410,17 @@ impl Place {
         let id = self.0.id;
         if table.entries.get(&id).is_some_and(|entry| entry.active == 0 && !entry.gave_way) {
             table.rank(id, Some((Waits::ForHead, (self.0.connections.now)(), id)));
+        }
+    }
+
+    /// The client's socket takes no more of an answer, or does again. O(log connections).
+    pub fn is_blocked(&self, blocked: bool) {
+        let mut table = self.0.connections.table.lock();
+        if let Some(entry) = table.entries.get_mut(&self.0.id) {
+            entry.blocked = blocked;
+            if entry.whole > 0 {
+                table.rank_by_requests(self.0.id, (self.0.connections.now)());
+            }
         }
     }
 
@@ -549,9 +570,14 @@ mod tests {
         }
         assert_eq!(connections.enter(Some(A)).unwrap_err(), NoPlace::Total);
         assert!(connections.are_closing());
+        new[0].0.is_blocked(true);
+        assert!(
+            connections.enter(Some(A)).is_ok() && new[0].0.request().is_none(),
+            "nobody reads its answer"
+        );
 
         drop((slow_body, idle, silent, _body));
-        assert!(connections.open() == 4 && !connections.are_closing());
+        assert_eq!((connections.open(), connections.table.lock().leaving), (4, 1));
     }
 
     #[test]

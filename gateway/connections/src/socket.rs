@@ -4,6 +4,7 @@
 //! stream cannot be given buffers from outside. This one is the same in a few lines: a read buffer, because TLS reads in
 //! small pieces, and a write buffer of one segment, because a head and a body are written apart.
 
+use crate::places::Place;
 use async_trait::async_trait;
 use pingora::protocols::l4::ext::set_tcp_keepalive;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -27,18 +28,32 @@ const WRITE_BYTES: usize = 1460;
 pub struct Socket {
     stream: BufStream<TcpStream>,
     digest: Arc<SocketDigest>,
+    /// Is told when the client does not read.
+    place: Place,
+    blocked: bool,
 }
 
 impl Socket {
     /// Prepares an accepted connection. Allocates its buffers.
     #[must_use]
-    pub fn new(stream: TcpStream, keepalive: &TcpKeepalive, read_bytes: usize) -> Self {
+    pub fn new(stream: TcpStream, keepalive: &TcpKeepalive, read_bytes: usize, place: Place) -> Self {
         // A peer that is gone already has no options to set; the next read says so.
         let _ = stream.set_nodelay(true);
         let _ = set_tcp_keepalive(&stream, keepalive);
         let digest = Arc::new(SocketDigest::from_raw_fd(stream.as_raw_fd()));
         let stream = BufStream::with_capacity(read_bytes, WRITE_BYTES, stream);
-        Socket { stream, digest }
+        Socket { stream, digest, place, blocked: false }
+    }
+}
+
+impl Socket {
+    /// Tells the place when writing begins to wait for the client, and when it goes on.
+    fn told<T>(&mut self, written: Poll<T>) -> Poll<T> {
+        if written.is_pending() != self.blocked {
+            self.blocked = written.is_pending();
+            self.place.is_blocked(self.blocked);
+        }
+        written
     }
 }
 
@@ -54,11 +69,13 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.told(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let written = Pin::new(&mut self.stream).poll_flush(cx);
+        self.told(written)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -70,7 +87,8 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.told(written)
     }
 
     fn is_write_vectored(&self) -> bool {

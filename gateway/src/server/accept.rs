@@ -97,7 +97,8 @@ impl Door {
                 return;
             }
         };
-        let socket = Socket::new(stream, &keepalive(listen), listen.limits.read_buffer_bytes as usize);
+        let read_bytes = listen.limits.read_buffer_bytes as usize;
+        let socket = Socket::new(stream, &keepalive(listen), read_bytes, place.clone());
         let arrival = Arrival { app: Arc::clone(&self.app), place, ip, proxy, until, tls: self.tls.clone() };
         let (shutdown, refusing) = (shutdown.clone(), self.refusing.clone());
         tokio::spawn(async move {

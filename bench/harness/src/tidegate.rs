@@ -314,7 +314,7 @@ impl Admin {
 }
 
 /// Where its access log is.
-pub(crate) fn access_log(setting: &Setting, name: &str) -> PathBuf {
+pub fn access_log(setting: &Setting, name: &str) -> PathBuf {
     setting.out.join(format!("{name}-access.log"))
 }
 

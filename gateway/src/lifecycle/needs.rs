@@ -5,10 +5,10 @@
 //! and so tells the same sentences, each with its key and file. Nothing is left behind: what has to be made to know
 //! whether it can be made is removed again. Whether a port is free is not asked: the gateway that runs has it.
 
-use crate::server::tls::Certificates;
 use crate::state::journal;
 use crate::telemetry::access_log::AccessLog;
-use config::{AccessLog as Log, Config, Fault, Faults};
+use config::{AccessLog as Sink, Config, Fault, Faults, Log};
+use connections::tls::Certificates;
 use std::path::Path;
 
 /// What is missing for `config`, which was read from `origin`. Writes and removes a file in the folders that it names.
@@ -18,7 +18,7 @@ pub fn missing(config: &Config, origin: &Path) -> Option<Faults> {
     let tls = tls.and_then(|tls| Certificates::load(&tls.cert_file, &tls.key_file).err());
     let list: Vec<Fault> = [
         tls.map(|e| (e.key(), e.to_string())),
-        log(&config.log.access).map(|e| ("log.access", e)),
+        log(&config.log).map(|e| ("log.access", e)),
         config
             .state
             .dir
@@ -34,7 +34,7 @@ pub fn missing(config: &Config, origin: &Path) -> Option<Faults> {
 
 /// Why the access log cannot be opened.
 fn log(log: &Log) -> Option<String> {
-    let Log::File(path) = log else { return None };
+    let Sink::File(path) = &log.access else { return None };
     let is_new = !path.exists();
     let opened = AccessLog::open(log).map(drop);
     if is_new && opened.is_ok() {

@@ -195,7 +195,7 @@ impl Shedder {
         self.replicas.iter_mut().find(|replica| replica.id == id)
     }
 
-    fn replica(&self, id: ReplicaId) -> Option<&Replica> {
+    pub(crate) fn replica(&self, id: ReplicaId) -> Option<&Replica> {
         self.replicas.iter().find(|replica| replica.id == id)
     }
 

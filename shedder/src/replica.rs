@@ -53,6 +53,12 @@ const PAUSE_MIN: Duration = Duration::from_millis(600);
 const OUTSTANDING_MAX: usize = 1_024;
 /// Prompts take so many times as long beside running answers as alone, where they are timed.
 const BESIDE_ANSWERS: f64 = 1.3;
+/// How much less is believed to be under way for each first token that is too late, and how much of the rest again for each
+/// that is in time: half is believed where one of forty is late.
+const BELIEVED_LESS: f64 = 0.8;
+const BELIEVED_AGAIN: f64 = 0.005;
+/// A first token is late only beyond so many times the delay that every prompt has.
+const LAG_TIMES: f64 = 1.5;
 /// Before any gap was seen.
 const GAP_GUESS_S: f64 = 0.05;
 
@@ -128,6 +134,8 @@ pub(crate) struct Replica {
     next_start: Duration,
     /// When the request that was answered last of all was sent: whoever was sent before and still waits is no queue.
     answered_sent: Duration,
+    /// The part of what seems to be under way that is believed to be: less while first tokens come too late for anybody.
+    believed: f64,
     /// Requests that were sent, in that order, without a first token for all that is known here; some are over. At most as
     /// many as were sent since the last answer.
     outstanding: VecDeque<(Duration, RequestId)>,
@@ -181,6 +189,7 @@ impl Replica {
             backlog: 0,
             next_start: now,
             answered_sent: Duration::ZERO,
+            believed: 1.0,
             outstanding: VecDeque::new(),
             silent: Duration::ZERO,
             heard: now,
@@ -336,7 +345,19 @@ impl Replica {
     /// Prompt tokens that may be under way without being a queue: those that the engine computes meanwhile.
     pub(crate) fn under_way(&self) -> f64 {
         let lag = self.lag();
-        if lag > 0.0 { self.prefill.learnt().map_or(0.0, |rate| rate * lag) } else { 0.0 }
+        if lag > 0.0 { self.prefill.learnt().map_or(0.0, |rate| self.believed * rate * lag) } else { 0.0 }
+    }
+
+    /// A first token came after `ttft`, of a request that nobody overtook; `most` is what it may take. What is sent because much
+    /// seems to be under way makes a queue if it is not, and that queue seems to be under way, too: so lateness makes less be
+    /// believed, unless every prompt has most of it as a delay.
+    pub(crate) fn on_in_turn(&mut self, ttft: Duration, most: Duration) {
+        let most = most.as_secs_f64().max(LAG_TIMES * self.prefill.common_lag());
+        self.believed = if ttft.as_secs_f64() > most {
+            BELIEVED_LESS * self.believed
+        } else {
+            self.believed + BELIEVED_AGAIN * (1.0 - self.believed)
+        };
     }
 
     /// Prompt tokens that wait for the engine: those that are not only under way.

@@ -150,8 +150,8 @@ mod tests {
 
     /// A run of all quick proofs has to fit into a step of CI.
     #[test]
-    fn all_quick_proofs_take_seven_minutes_at_most() {
+    fn all_quick_proofs_take_eight_minutes_at_most() {
         let seconds: u32 = PROOFS.iter().map(|proof| proof.quick_s).sum();
-        assert!(seconds <= 420, "{seconds} s");
+        assert!(seconds <= 480, "{seconds} s");
     }
 }

@@ -17,6 +17,8 @@ const LATE_BEYOND: Duration = Duration::from_millis(250);
 /// Without a prefill rate the first token of a short prompt is predicted after this part of the TTFT target: some steps of
 /// an engine whose tokens come in time.
 pub(super) const TTFT_OF_TARGET: f64 = 0.125;
+/// A first token that comes later than after this part of the TTFT target has cost its request most of what it had.
+const IN_TURN_OF_TARGET: f64 = 0.6;
 const CHUNKS_MIN: u32 = 8;
 const TOKENS_PER_CHUNK_MAX: f64 = 64.0;
 /// About the last twenty answers.
@@ -56,6 +58,7 @@ impl Shedder {
         let alone = self.lone_account.is_one(now);
         let late = self.is_late(&seen, now);
         let overtaken = self.is_overtaken(&seen);
+        let too_late = self.ttft_target().mul_f64(IN_TURN_OF_TARGET);
         if let Some(replica) = self.replica_mut(seen.replica) {
             replica.release_backlog(seen.backlog);
             replica.on_token(now);
@@ -65,6 +68,9 @@ impl Shedder {
             replica.memory.ceiling.on_token(seen.sent.unwrap_or(seen.since));
             replica.on_answered(now, seen.sent.unwrap_or(seen.since), needs);
             if let Some(sent) = seen.sent.filter(|_| visible) {
+                if !overtaken {
+                    replica.on_in_turn(now.saturating_sub(sent), too_late);
+                }
                 replica.prefill.on_first_token(now, seen.uncached, now.saturating_sub(sent), seen.alone);
             }
             if late && overtaken {

@@ -26,6 +26,9 @@ const EXTRA_MAX: f64 = 5.0;
 /// So far beyond the line a prompt may be by chance: this, or this part of what was expected, seconds.
 const USUAL_S: f64 = 0.03;
 const USUAL_OF_EXPECTED: f64 = 0.15;
+/// Up to this part of the prompts may have a delay of its own; from the second on what they take is a queue, which all have.
+const LATE_OWN: f64 = 0.5;
+const LATE_QUEUE: f64 = 0.7;
 /// Fewer say nothing.
 const PROMPTS_MIN: u32 = 12;
 /// Longer ones bend the line.
@@ -44,6 +47,8 @@ pub(crate) struct LagFit {
     prompts: u32,
     /// Mean of what prompts took beyond the line, seconds.
     extra: f64,
+    /// The part of the prompts that took longer than by chance.
+    late: f64,
     line: Option<Line>,
 }
 
@@ -82,6 +87,7 @@ impl LagFit {
         if let Some(line) = self.line {
             let beyond = (seconds - line.lag - tokens / line.rate).clamp(0.0, EXTRA_MAX);
             self.extra += (beyond - self.extra) / MEMORY;
+            self.late += (f64::from(u8::from(beyond > usual)) - self.late) / MEMORY;
         }
         self.prompts = self.prompts.saturating_add(1);
         self.line = self.fitted().or(self.line);
@@ -112,7 +118,7 @@ impl LagFit {
         // A prompt that costs nothing, or a delay below zero, is no engine's.
         (slope > 1e-6 && lag.is_finite()).then(|| Line {
             lag: lag.max(0.0),
-            extra: self.extra,
+            extra: self.extra * ((LATE_QUEUE - self.late) / (LATE_QUEUE - LATE_OWN)).clamp(0.0, 1.0),
             rate: 1.0 / slope,
         })
     }

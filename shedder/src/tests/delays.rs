@@ -12,13 +12,19 @@ fn answered(shedder: &mut Shedder, of: u64, tokens: u32, at: u64, token: u64) {
 
 /// A replica that computes 5,000 prompt tokens per second, behind a delay of `lag` ms.
 fn behind(lag: u64) -> Shedder {
+    let mut shedder = idle_behind(lag);
+    run(&mut shedder, ms(199_000), offer(ms(199_000), PRIORITY));
+    shedder
+}
+
+/// The same, with nothing running there.
+fn idle_behind(lag: u64) -> Shedder {
     let mut shedder = shedder(fixed(200), 1);
     for n in 0..60u64 {
         let tokens = 100 + 250 * (n * 7 % 11);
         let at = 1_000 + n * 2_000;
         answered(&mut shedder, 1, tokens as u32, at, at + lag + tokens / 5);
     }
-    run(&mut shedder, ms(199_000), offer(ms(199_000), PRIORITY));
     shedder
 }
 
@@ -41,6 +47,27 @@ fn waiting_at_half_load(shedder: &mut Shedder) -> usize {
 fn what_is_under_way_is_not_waiting_to_be_computed() {
     assert_eq!(waiting_at_half_load(&mut behind(2_000)), 0);
     assert!(waiting_at_half_load(&mut behind(0)) > 10, "without a delay such a silence is a queue");
+}
+
+/// Some prompts have a delay of their own, and then all are late, in the order in which they came: that is a queue which was
+/// sent because it seemed to be under way.
+#[test]
+fn what_comes_too_late_in_its_turn_was_not_under_way() {
+    let mut shedder = idle_behind(500);
+    let under_way = |shedder: &Shedder| shedder.replica(ReplicaId(0)).unwrap().under_way();
+    assert!(under_way(&shedder) > 2_000.0);
+    for n in 0..20u64 {
+        let at = 150_000 + 2_400 * n;
+        answered(&mut shedder, n % 5, 400, at, at + 2_300);
+    }
+    let doubted = under_way(&shedder);
+    assert!(doubted < 300.0, "{doubted}");
+    for n in 0..200u64 {
+        let at = 210_000 + 1_000 * n;
+        answered(&mut shedder, n % 5, 400, at, at + 580);
+    }
+    let again = under_way(&shedder);
+    assert!(again > 3.0 * doubted, "{again}");
 }
 
 #[test]

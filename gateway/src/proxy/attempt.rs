@@ -15,7 +15,6 @@ use crate::upstream::admission::{Admission, Place};
 use crate::upstream::deployment::Deployment;
 use crate::upstream::exchange::{Exchange, ExchangeError, Outgoing};
 use crate::upstream::harvest::Others;
-use crate::upstream::pace::Unseen;
 use crate::upstream::replica::Replica;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -27,6 +26,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
+use weighing::pace::Unseen;
 
 /// Most bytes of an engine's error body that are read.
 const ERROR_BODY_MAX: usize = 64 << 10;

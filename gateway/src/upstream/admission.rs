@@ -9,13 +9,13 @@
 
 use crate::clock;
 use crate::upstream::harvest::{Live, Others, others_on};
-use crate::upstream::pace::{Gaps, Pace, Unseen};
 use parking_lot::Mutex;
 use shedder::{Decision, Failure, Finished, Offer, Permit, Rejection, RequestId, Shedder, Verdict};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use weighing::pace::{Gaps, Pace, Unseen};
 
 /// The gate of one deployment.
 #[derive(Debug)]

@@ -7,13 +7,13 @@
 use crate::accounts::budget::Ledger;
 use crate::clock;
 use crate::upstream::admission::{Gate, Outcome};
-use crate::upstream::pace::Gaps;
 use parking_lot::Mutex;
 use shedder::{ReplicaId, StreamProgress};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
+use weighing::pace::Gaps;
 
 /// How often streams are harvested. The budgets' slots and the shedder's steps are multiples of it.
 pub const PERIOD: Duration = Duration::from_millis(250);

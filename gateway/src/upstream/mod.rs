@@ -6,7 +6,6 @@ pub mod admission;
 pub mod harvest;
 pub mod last_minute;
 pub mod operated;
-pub mod pace;
 
 pub mod deaths;
 pub mod discovery;

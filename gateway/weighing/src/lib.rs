@@ -5,5 +5,6 @@
 
 pub mod averages;
 pub mod exact;
+pub mod pace;
 mod parts;
 pub mod weigh;

@@ -14,12 +14,13 @@
 //! | [`raw`] | bytes on a socket |
 //! | [`recorder`] | an engine that keeps whole requests |
 //! | [`hostile`] | an engine that does what its script says, on the wire |
+//! | [`front`] | clients at addresses of their own, attackers, and the proxies of the handbook |
 //! | [`shape`] | one request of each API, and how its answer is read |
 //! | [`tls`] | TLS and HTTP/2 on both sides |
 //! | [`folder`] | temporary folders |
 //! | [`wait`] | waiting with a bound |
 //!
-//! [`program`] and [`process`] return errors, since a proof reports them. Everything else is for tests alone and
+//! [`program`], [`process`] and [`front`] return errors, since a proof reports them. Everything else is for tests alone and
 //! panics: there, a panic is a failed assertion.
 
 #![expect(
@@ -46,6 +47,8 @@ pub mod raw;
 pub mod recorder;
 
 pub mod hostile;
+
+pub mod front;
 
 pub mod shape;
 

@@ -1,6 +1,5 @@
 //! Proofs of correctness: what was booked, who is still held, what survives a crash.
 
-mod client;
 pub(crate) mod memory;
 pub(crate) mod t1;
 pub(crate) mod t11;

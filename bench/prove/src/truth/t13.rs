@@ -5,23 +5,19 @@
 //! clients, each on a connection and at an address of its own, ask one after the other, and streams that began before the
 //! attack go on: all must be answered whole.
 
-mod attacker;
-
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::client::{ask, closing_chat, tls_lines};
 use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 use crate::harness::tidegate::{Config, MODEL, Tidegate};
-use attacker::{Attack, KINDS};
 use engine::profile::INSTANT;
 use engine::server::{EngineServer, EngineServerConfig};
+use kit::front::attacker::{Attack, KINDS};
+use kit::front::client::{ask, closing_chat, files_max, limited, tls_lines};
 
 pub(crate) const PROOF: Proof = Proof {
     id: "T13",
@@ -97,27 +93,12 @@ async fn start(setting: &Setting, files: u64, over_tls: bool) -> Result<(EngineS
     // What is judged is the door, not the queue behind it.
     config.deployment = ", slo: { ttft_ms: 60000, tpot_ms: 60000 }, limit: 1024".to_owned();
     if over_tls {
-        config.listen = tls_lines(setting)?;
+        config.listen = tls_lines(&setting.out)?;
     }
+    let program = limited(&setting.out, setting.binaries().tidegate()?, files)?;
     let name = format!("t13-{files}-{over_tls}");
-    let gateway = Tidegate::start_as(setting, &name, &config, &limited(setting, files)?).await?;
+    let gateway = Tidegate::start_as(setting, &name, &config, &program).await?;
     Ok((engine, gateway))
-}
-
-/// A program that runs the gateway with so many open files.
-fn limited(setting: &Setting, files: u64) -> Result<PathBuf, Trouble> {
-    let program = setting.out.join(format!("limited-{files}"));
-    let gateway = setting.binaries().tidegate()?.display();
-    std::fs::write(&program, format!("#!/bin/sh\nulimit -n {files} && exec '{gateway}' \"$@\"\n"))?;
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
-    Ok(program)
-}
-
-/// The most open files that this process may pass on.
-fn files_max() -> u64 {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find(|line| line.starts_with("Max open files"));
-    line.and_then(|line| line.split_whitespace().nth(4)?.parse().ok()).unwrap_or(1_024)
 }
 
 async fn one(setting: &Setting, attack: Attack) -> Result<Outcome, Trouble> {

@@ -5,8 +5,6 @@
 //! in. Each client has an address of its own and holds a stream until all are there. All have to be served whole, and the
 //! access log has to have the address of each where the proxy tells it.
 
-mod handbook;
-
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -17,10 +15,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::client::{ask, closing_chat, tls_lines};
 use crate::harness::contest::instant_engine;
 use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 use crate::harness::tidegate::{Config, MODEL, Tidegate, access_log};
+use kit::front::client::{ask, closing_chat, tls_lines};
+use kit::front::handbook;
 use kit::program::{Program, free_address};
 
 pub(crate) const PROOF: Proof = Proof {
@@ -113,10 +112,10 @@ async fn behind(setting: &Setting, front: Front) -> Result<(usize, usize, usize)
     config.deployment = ", slo: { ttft_ms: 2000, tpot_ms: 60000 }, limit: 1024".to_owned();
     config.connections_per_address = None;
     config.listen = match front {
-        Front::HaProxy => tls_lines(setting)? + &handbook::proxies("proxy_protocol")?,
+        Front::HaProxy => tls_lines(&setting.out)? + &handbook::proxies("proxy_protocol")?,
         Front::Nginx => {
             // The certificate is nginx's, here.
-            tls_lines(setting)?;
+            tls_lines(&setting.out)?;
             handbook::proxies("x_forwarded_for")?
         }
         Front::NginxAsItComes => String::new(),

@@ -1,14 +1,16 @@
 //! The configurations of the handbook, as they stand there, with addresses put in.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::harness::proof::Trouble;
-
-const HANDBOOK: &str = include_str!("../../../../../deploy/README.md");
+const HANDBOOK: &str = include_str!("../../../../deploy/README.md");
 
 /// The code block of a language.
-pub(super) fn block(language: &str) -> Result<String, Trouble> {
+///
+/// # Errors
+/// The handbook has none.
+pub fn block(language: &str) -> io::Result<String> {
     blocks(language).next().map(str::to_owned).ok_or_else(|| missing(&format!("a block of {language}")))
 }
 
@@ -18,26 +20,33 @@ fn blocks(language: &str) -> impl Iterator<Item = &'static str> {
     starts.into_iter().filter_map(|at| HANDBOOK.get(at..)?.split("```").next())
 }
 
-fn missing(what: &str) -> Trouble {
-    Trouble::Unexpected(format!("deploy/README.md has not {what}"))
+fn missing(what: &str) -> io::Error {
+    io::Error::other(format!("deploy/README.md has not {what}"))
 }
 
 /// The entry of `listen.proxies` with this key, as a line of `listen` that begins with a comma.
-pub(super) fn proxies(key: &str) -> Result<String, Trouble> {
+///
+/// # Errors
+/// The handbook has none.
+pub fn proxies(key: &str) -> io::Result<String> {
     let lines = || blocks("yaml").flat_map(str::lines);
     let entry = lines().find_map(|line| line.trim().strip_prefix("- ").filter(|entry| entry.contains(key)));
     entry.map(|entry| format!(", proxies: [{entry}]")).ok_or_else(|| missing(&format!("a proxy with {key}")))
 }
 
 /// HAProxy's, listening at `listen` in front of `gateway`.
-pub(super) fn haproxy(listen: SocketAddr, gateway: SocketAddr) -> Result<String, Trouble> {
+///
+/// # Errors
+/// The handbook has none.
+pub fn haproxy(listen: SocketAddr, gateway: SocketAddr) -> io::Result<String> {
     let text = block("haproxy")?;
     let text = text.replace("bind :443", &format!("bind {listen}"));
     Ok(text.replace("127.0.0.1:8443", &gateway.to_string()))
 }
 
 /// nginx's, the same, and with its files in `folder`, as one beside an installed one needs.
-pub(super) fn nginx(text: &str, listen: SocketAddr, gateway: SocketAddr, folder: &Path) -> String {
+#[must_use]
+pub fn nginx(text: &str, listen: SocketAddr, gateway: SocketAddr, folder: &Path) -> String {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()).display().to_string();
     let http = format!(
         "http {{\n    access_log off;\n    client_body_temp_path {folder}/body;\n    proxy_temp_path {folder}/proxy;\n    \

@@ -4,15 +4,13 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use kit::client::get;
-use kit::tls::{self, FIRST, H2};
+use crate::client::get;
+use crate::front::client::{closing_chat, connect};
+use crate::tls::{self, FIRST, H2};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-
-use super::super::client::connect;
-use crate::harness::tidegate::MODEL;
 
 /// Time between two bytes of those that drip.
 const DRIP: Duration = Duration::from_millis(400);
@@ -21,7 +19,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// What an attacker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// A head, byte by byte.
     SlowHead,
     /// A body, byte by byte, with a valid key.
@@ -38,7 +36,8 @@ pub(super) enum Kind {
     IdleHttp2,
 }
 
-pub(super) const KINDS: [Kind; 7] = [
+/// All of them.
+pub const KINDS: [Kind; 7] = [
     Kind::SlowHead,
     Kind::SlowBody,
     Kind::SlowRead,
@@ -49,7 +48,9 @@ pub(super) const KINDS: [Kind; 7] = [
 ];
 
 impl Kind {
-    pub(super) fn name(self) -> &'static str {
+    /// For people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Kind::SlowHead => "slow head",
             Kind::SlowBody => "slow body",
@@ -61,7 +62,9 @@ impl Kind {
         }
     }
 
-    pub(super) fn is_over_tls(self) -> bool {
+    /// Whether it is of a gateway that speaks TLS.
+    #[must_use]
+    pub fn is_over_tls(self) -> bool {
         matches!(self, Kind::NoHandshake | Kind::NoPreface | Kind::IdleHttp2)
     }
 
@@ -81,12 +84,9 @@ impl Kind {
                 drip(stream, "{".repeat(1_000)).await
             }
             Kind::SlowRead => {
-                let body = format!(
-                    "{{\"model\":\"{MODEL}\",\"stream\":true,\"max_tokens\":400,\"ignore_eos\":true,\
-                     \"messages\":[{{\"role\":\"user\",\"content\":\"tide\"}}]}}"
-                );
+                let body = r#"{"model":"sim","stream":true,"max_tokens":60,"ignore_eos":true,"messages":[{"role":"user","content":"tide"}]}"#;
                 let mut stream = stream;
-                stream.write_all(&crate::harness::tidegate::chat("key-1", &body)).await?;
+                stream.write_all(&closing_chat("key-1", body)).await?;
                 // Its end is not seen by who does not read: it comes again after a while.
                 sleep(DRIP * 8).await;
                 Ok(())
@@ -126,18 +126,21 @@ async fn until_closed(mut stream: impl AsyncReadExt + Unpin) -> io::Result<()> {
 
 /// One attack.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Attack {
-    pub(super) kind: Kind,
+pub struct Attack {
+    /// What each does.
+    pub kind: Kind,
     /// Addresses that the attackers come from.
-    pub(super) addresses: usize,
+    pub addresses: usize,
     /// Attackers at once.
-    pub(super) count: usize,
-    pub(super) target: SocketAddr,
+    pub count: usize,
+    /// Where the gateway listens.
+    pub target: SocketAddr,
 }
 
 impl Attack {
     /// Sends all of them; they end when what is returned is dropped.
-    pub(super) fn begin(self) -> JoinSet<()> {
+    #[must_use]
+    pub fn begin(self) -> JoinSet<()> {
         let mut attackers = JoinSet::new();
         for nth in 0..self.count {
             attackers.spawn(async move {

@@ -2,21 +2,23 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kit::tls::{self, FIRST};
+use crate::tls::{self, FIRST};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-
-use crate::harness::proof::{Setting, Trouble};
 
 /// A client that hears nothing for so long gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Connects from `source`; all of 127.0.0.0/8 is this machine.
-pub(super) async fn connect(source: Ipv4Addr, target: SocketAddr) -> io::Result<TcpStream> {
+///
+/// # Errors
+/// Nobody listens, or no port is left.
+pub async fn connect(source: Ipv4Addr, target: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from((source, 0)))?;
     let stream = socket.connect(target).await?;
@@ -26,7 +28,10 @@ pub(super) async fn connect(source: Ipv4Addr, target: SocketAddr) -> io::Result<
 
 /// Sends a request on a connection of its own from `source` and reads until the other side closes it, which the request has
 /// to ask for.
-pub(super) async fn ask(
+///
+/// # Errors
+/// It was closed before there was an answer, or was silent for too long.
+pub async fn ask(
     source: Ipv4Addr,
     target: SocketAddr,
     over_tls: bool,
@@ -50,7 +55,8 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8
 }
 
 /// A chat request after which the connection is to be closed.
-pub(super) fn closing_chat(key: &str, body: &str) -> Vec<u8> {
+#[must_use]
+pub fn closing_chat(key: &str, body: &str) -> Vec<u8> {
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.test\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -59,11 +65,34 @@ pub(super) fn closing_chat(key: &str, body: &str) -> Vec<u8> {
     [head.as_bytes(), body.as_bytes()].concat()
 }
 
-/// Writes certificate and key of the gateway; the lines of `listen` that name them, beginning with a comma.
-pub(super) fn tls_lines(setting: &Setting) -> Result<String, Trouble> {
-    let (certificate, key) = (setting.out.join("gateway.pem"), setting.out.join("gateway.key"));
+/// Writes certificate and key of the gateway into `folder`; the lines of `listen` that name them, beginning with a comma.
+///
+/// # Errors
+/// They cannot be written.
+pub fn tls_lines(folder: &Path) -> io::Result<String> {
+    let (certificate, key) = (folder.join("gateway.pem"), folder.join("gateway.key"));
     std::fs::write(&certificate, FIRST.certificate)?;
     std::fs::write(&key, FIRST.key)?;
     let shown = |path: &Path| path.display().to_string();
     Ok(format!(", tls: {{ cert_file: \"{}\", key_file: \"{}\" }}", shown(&certificate), shown(&key)))
+}
+
+/// A program in `folder` that runs `gateway` with so many open files.
+///
+/// # Errors
+/// It cannot be written.
+pub fn limited(folder: &Path, gateway: &Path, files: u64) -> io::Result<PathBuf> {
+    let program = folder.join(format!("limited-{files}"));
+    let script = format!("#!/bin/sh\nulimit -n {files} && exec '{}' \"$@\"\n", gateway.display());
+    std::fs::write(&program, script)?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
+    Ok(program)
+}
+
+/// The most open files that this process may pass on.
+#[must_use]
+pub fn files_max() -> u64 {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find(|line| line.starts_with("Max open files"));
+    line.and_then(|line| line.split_whitespace().nth(4)?.parse().ok()).unwrap_or(1_024)
 }

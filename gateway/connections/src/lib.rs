@@ -19,6 +19,7 @@ pub mod idle;
 pub mod linger;
 pub mod places;
 pub mod proxy_header;
+pub mod reset;
 pub mod socket;
 pub mod streams;
 pub mod tls;

@@ -76,11 +76,6 @@ impl Front {
             Front::NginxAsItComes => setting.size(50, 300),
         }
     }
-
-    /// Whether clients speak TLS: with the proxy or, through it, with the gateway.
-    fn is_over_tls(self) -> bool {
-        self != Front::NginxAsItComes
-    }
 }
 
 fn run(setting: &Setting) -> Result<Finding, Trouble> {
@@ -184,7 +179,9 @@ async fn clients(front: Front, address: SocketAddr, streams: usize) -> usize {
     let mut asked = JoinSet::new();
     for nth in 0..streams {
         let request = request.clone();
-        asked.spawn(async move { ask(source(nth), address, front.is_over_tls(), &request).await });
+        // With the proxy or, through it, with the gateway.
+        let over_tls = front != Front::NginxAsItComes;
+        asked.spawn(async move { ask(source(nth), address, over_tls, &request).await });
         sleep(BETWEEN).await;
     }
     let mut served = 0;

@@ -100,21 +100,15 @@ pub(crate) const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "open",
-        reason: "full size, before slow cards were mended and queues that seem to be under way doubted: 812 of 918 lines (88.5 %), 11 far. \
-                 Since then slow cards are within 0.2 points of priority alone at 0.3 of an A100 and serve a third more; at 0.15 they \
-                 are 4 to 11 points behind, since N is found too late. Transfer by the token is taken for computing: 17 % refused at \
-                 0.8×. Batches that are suddenly twice as slow: at 3× 2 to 4 points of priority. P15 is 0.27 to 0.33 at \
-                 3× where priority leaves little to regular. Pictures and adapters: 1 to 1.6 % in vain, whose own delay nobody can \
-                 know. Small size: 65 of 69 lines hold",
-        next: "tell transfer from computing by the spacing of first tokens of two prompts that are under way together; fit gaps to \
-               streams, and shrink the limit only as far as streams explain them",
+        reason: "full size, before slow cards were mended: 812 of 918 lines (88.5 %), 11 far. 0.15 of an A100: 4 to 11 points behind, N is \
+                 found too late. Transfer by the token is taken for computing: 17 % refused at 0.8×. Batches that are suddenly twice as \
+                 slow: 2 to 4 points at 3×. P15 is 0.27 to 0.33 at 3× where priority leaves little. Small size: 65 of 69 lines",
+        next: "tell transfer by the spacing of first tokens of two prompts under way together; fit gaps to streams",
     },
     Shortfall {
         id: "pairs",
-        reason: "full size, before queues that seem to be under way were doubted: 1,872 of 2,191 lines of 313 pairs (85.4 %), 10 far: seven \
-                 with transfer by the token, three that collapsed and hold since. Most others are short by less than 0.2 points of \
-                 priority or a percent in vain. Small size: 22 of 28 lines, by 0.24 points and 0.7 % in vain at most",
-        next: "as for `open`; then the pairs with bursty clients and with pictures, which are a third of what is short",
+        reason: "full size: 1,872 of 2,191 lines of 313 pairs (85.4 %); far are those with transfer. Small size: 22 of 28",
+        next: "as for `open`; then bursty clients and pictures, which are a third of what is short",
     },
     Shortfall {
         id: "B3",

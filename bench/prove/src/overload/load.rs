@@ -14,10 +14,8 @@ use crate::known::WORSE;
 const KNOWN: &[(&str, usize)] = &[("P2", 2), ("P4", 1), ("P8", 25), ("P14", 1), ("open", 4), ("pairs", 6)];
 
 /// Goals that are drawn as a matrix, and what is written over it.
-const DRAWN: [(&str, &str); 2] = [
-    ("open", "Goals on engines and networks that behave otherwise"),
-    ("pairs", "The same where two of them meet"),
-];
+const DRAWN: [(&str, &str); 2] =
+    [("open", "Goals in an open world"), ("pairs", "Goals where two families meet")];
 
 /// The goal at `N` in [`GOALS`] as a proof.
 #[expect(

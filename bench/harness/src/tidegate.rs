@@ -286,7 +286,8 @@ impl Admin {
     /// The connection broke, or the status is not 200.
     pub async fn page(&mut self, path: &str) -> Result<Vec<u8>, Trouble> {
         let mut body = Vec::new();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
         let answer = self.0.exchange(request.as_bytes(), |piece| body.extend_from_slice(piece)).await?;
         if answer.status == 200 {
             Ok(body)

@@ -26,8 +26,10 @@ const GRACE: Duration = Duration::from_millis(250);
 /// Questions in work at once, the writing of their answers included, of who shows no token; the same again of who does.
 /// An answer may be as large as the page of all metrics.
 const TURNS_MAX: usize = 16;
-/// Longest wait for a turn. They take milliseconds each, unless their answers are not read.
+/// Longest wait for a turn. They take milliseconds each, unless their answers are not read; of a large config some hundred.
 const TURN_WAIT: Duration = Duration::from_secs(1);
+/// The same for who shows a token: a hundred heavy questions at once are late, not refused.
+const TURN_WAIT_KNOWN: Duration = Duration::from_secs(15);
 
 /// The places and turns of the listener.
 #[derive(Debug)]
@@ -113,8 +115,9 @@ impl Places {
 
     /// A turn for a question; `None`: there was none in time.
     pub(super) async fn turn(&self, is_known: bool) -> Option<Turn> {
-        let turns = Arc::clone(if is_known { &self.known } else { &self.strangers });
-        tokio::time::timeout(TURN_WAIT, turns.acquire_owned()).await.ok()?.ok().map(Turn)
+        let (turns, wait) =
+            if is_known { (&self.known, TURN_WAIT_KNOWN) } else { (&self.strangers, TURN_WAIT) };
+        tokio::time::timeout(wait, Arc::clone(turns).acquire_owned()).await.ok()?.ok().map(Turn)
     }
 
     #[cfg(test)]

@@ -22,15 +22,17 @@ pub enum Turned {
     Descriptors,
     /// A listed proxy sent no header of the PROXY protocol, or a malformed one.
     ProxyHeader,
-    /// TLS handshake, HTTP/2 preface or first head were not here in time, or the handshake failed.
+    /// TLS handshake or HTTP/2 preface were not here in time, or failed.
     Handshake,
     /// All HTTP/2 streams are taken.
     Streams,
+    /// A head over HTTP/1 was not here in time, or is malformed.
+    Head,
 }
 
 impl Turned {
     /// All of them.
-    const ALL: [Turned; 7] = [
+    const ALL: [Turned; 8] = [
         Turned::Total,
         Turned::Address,
         Turned::GaveWay,
@@ -38,6 +40,7 @@ impl Turned {
         Turned::ProxyHeader,
         Turned::Handshake,
         Turned::Streams,
+        Turned::Head,
     ];
 
     /// The label.
@@ -50,6 +53,7 @@ impl Turned {
             Turned::ProxyHeader => "proxy-header",
             Turned::Handshake => "handshake",
             Turned::Streams => "streams",
+            Turned::Head => "head",
         }
     }
 
@@ -75,6 +79,9 @@ impl Turned {
                 "connections closed: TLS handshake or HTTP/2 preface failed or came too late"
             }
             Turned::Streams => "HTTP/2 streams refused: as many are open as listen.limits.h2_streams allows",
+            Turned::Head => {
+                "requests refused: their heads came too slowly or are no well-formed HTTP; scanners do this, and clients that speak TLS to a plain port"
+            }
         }
     }
 }

@@ -62,33 +62,11 @@ pub fn keyed_hash(value: impl Hash) -> u64 {
     KEY.get_or_init(RandomState::new).hash_one(value)
 }
 
-/// Bytes up to which a body is hashed whole.
-const HASHED_WHOLE_MAX: usize = 16 << 10;
-/// Bytes of a longer one that are hashed at its start and at its end.
-const HASHED_ENDS: usize = 4 << 10;
-/// How many windows of it in between, evenly spread, of how many bytes.
-const HASHED_WINDOWS: (usize, usize) = (64, 64);
-
-/// A body as it is told from others: long ones by their length, their ends and windows in between, so that it costs
-/// microseconds for megabytes too. Two that differ in a few bytes of their middle may look the same.
-#[derive(Debug)]
-pub struct Looks<'b>(pub &'b [u8]);
-
-impl Hash for Looks<'_> {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        let Looks(body) = self;
-        let length = body.len();
-        length.hash(state);
-        if length <= HASHED_WHOLE_MAX {
-            return body.hash(state);
-        }
-        let (windows, size) = HASHED_WINDOWS;
-        let starts = (0..windows).map(|nth| (nth * (length / windows), size));
-        for (start, size) in [(0, HASHED_ENDS), (length - HASHED_ENDS, HASHED_ENDS)].into_iter().chain(starts)
-        {
-            body.get(start..(start + size).min(length)).hash(state);
-        }
-    }
+/// The same for bodies of megabytes, by a hash that reads many bytes at a time. O(bytes).
+#[must_use]
+pub fn keyed_hash_of_long(bytes: &[u8]) -> u64 {
+    static KEY: OnceLock<ahash::RandomState> = OnceLock::new();
+    KEY.get_or_init(|| ahash::RandomState::with_seeds(bits(), bits(), bits(), bits())).hash_one(bytes)
 }
 
 /// A number in `0.0 .. 1.0`.
@@ -112,25 +90,19 @@ pub fn spread_around(wait: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
-    fn long_bodies_are_told_apart_by_length_ends_and_what_fills_their_middle() {
-        let key = |body: &[u8]| keyed_hash(Looks(body));
+    fn long_bodies_are_told_apart_by_every_byte() {
         let body = vec![b'a'; 1 << 20];
-        let changed = |range: std::ops::Range<usize>| {
+        assert_eq!(keyed_hash_of_long(&body), keyed_hash_of_long(&body.clone()));
+        assert_ne!(keyed_hash_of_long(&body), keyed_hash_of_long(&body[1..]), "another length");
+        for changed in [0, 300_001, 524_288, (1 << 20) - 1] {
             let mut other = body.clone();
-            other[range].fill(b'b');
-            other
-        };
-
-        assert_eq!(key(&body), key(&body.clone()));
-        for range in [0..1, (1 << 20) - 1..1 << 20, 300_000..340_000] {
-            assert_ne!(key(&body), key(&changed(range.clone())), "{range:?}");
+            other[changed] = b'b';
+            assert_ne!(keyed_hash_of_long(&body), keyed_hash_of_long(&other), "{changed}");
         }
-        assert_ne!(key(&body), key(&body[1..]), "another length");
-        assert_ne!(key(&body[..9_000]), key(&[&body[..8_999], b"b"].concat()));
     }
-    use std::collections::HashSet;
 
     #[test]
     fn bits_do_not_repeat() {

@@ -171,12 +171,12 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The same for the same body of the same account on the same path. O(1), once.
+    /// The same for the same body of the same account on the same path. O(body), once.
     #[must_use]
     pub fn body_key(&self) -> u64 {
         *self.body_key.get_or_init(|| {
-            let body = self.call.body();
-            entropy::keyed_hash((self.account.number, self.call.api.path(), entropy::Looks(&body)))
+            let body = entropy::keyed_hash_of_long(&self.call.body());
+            entropy::keyed_hash((self.account.number, self.call.api.path(), body))
         })
     }
 

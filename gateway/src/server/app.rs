@@ -95,7 +95,10 @@ impl App {
         session.set_write_timeout(Some(listen.limits.write));
         match read_head(&mut session, &connection.place, until, shutdown).await {
             Head::Whole => {}
-            Head::Refused(within) => {
+            Head::Refused(reason, within) => {
+                if matches!(reason, Reason::BadRequest | Reason::RequestTimeout) {
+                    self.gateway.connections.turned_away(Turned::Head, connection.address);
+                }
                 linger_after(session, &connection.place, within).await;
                 return None;
             }
@@ -163,8 +166,8 @@ impl App {
 enum Head {
     /// It is here.
     Whole,
-    /// None that could be used, and the client was told; its connection may linger that long.
-    Refused(linger::Lingering),
+    /// None that could be used, and the client was told why; its connection may linger that long.
+    Refused(Reason, linger::Lingering),
     /// The client said nothing, or left.
     None,
 }
@@ -197,7 +200,7 @@ async fn read_head(
         }
     };
     refuse(session, &refusal).await;
-    Head::Refused(within)
+    Head::Refused(refusal.reason, within)
 }
 
 /// Closes a connection whose client was answered and may still be sending. Where nothing was answered, or too many

@@ -282,6 +282,7 @@ async fn case_e04_whoever_does_not_come_to_a_head_is_closed() {
     let took = engine::clock::now() - began;
     assert!(took >= deadline, "{took:?}");
     assert!(turned_away(&gateway, "handshake").await >= 3);
+    assert_eq!(turned_away(&gateway, "head").await, 1, "half a head");
     let mut honest = H2::open(gateway.address, &tls::FIRST).await;
     assert_eq!(honest.send(post(&ask(json!({})), Some(KEY))).await.status, 200);
     tokio::time::sleep(deadline * 2).await;
@@ -290,6 +291,20 @@ async fn case_e04_whoever_does_not_come_to_a_head_is_closed() {
         200,
         "the deadline is for the first head"
     );
+}
+
+/// What is no HTTP, and TLS on a plain port, is refused and leaves a trace.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_is_none_leaves_a_trace() {
+    let (gateway, _engine) = gateway_with(json!({})).await;
+    for (nth, bytes) in
+        [&b"no such thing\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n"].into_iter().enumerate()
+    {
+        let mut raw = Raw::connect(gateway.address).await;
+        raw.send(bytes).await;
+        assert_eq!(raw.answer().await.map(|answer| answer.status), Some(400));
+        assert_eq!(turned_away(&gateway, "head").await, nth as u64 + 1);
+    }
 }
 
 /// E04: idle HTTP/2 connections are counted and give way; they end at the keep-alive time.

@@ -93,12 +93,9 @@ impl App {
         let snapshot = self.gateway.snapshot();
         let listen = &snapshot.config.listen;
         session.set_write_timeout(Some(listen.limits.write));
-        match read_head(&mut session, &connection.place, until, shutdown).await {
+        match self.read_head(&mut session, connection, until, shutdown).await {
             Head::Whole => {}
-            Head::Refused(reason, within) => {
-                if matches!(reason, Reason::BadRequest | Reason::RequestTimeout) {
-                    self.gateway.connections.turned_away(Turned::Head, connection.address);
-                }
+            Head::Refused(within) => {
                 linger_after(session, &connection.place, within).await;
                 return None;
             }
@@ -121,6 +118,41 @@ impl App {
         let settings = HttpPersistentSettings::for_session(&session);
         let is_over = drain::idle_is_over(&self.gateway, shutdown.clone());
         next_request(session, settings, &connection.place, keepalive, is_over).await
+    }
+
+    /// Reads a head within its deadline. When the process begins to go down, a connection that was taken still has a moment
+    /// for it; one that has to give way for another has none, but is told.
+    async fn read_head(
+        &self,
+        session: &mut ServerSession,
+        connection: &Connection,
+        until: Duration,
+        shutdown: &ShutdownWatch,
+    ) -> Head {
+        let (refusal, within) = tokio::select! {
+            biased;
+            read = timeout(until.saturating_sub(clock::now()), session.read_request()) => match read {
+                Ok(Ok(true)) => return Head::Whole,
+                Ok(Err(e)) if *e.etype() == ErrorType::InvalidHTTPHeader => {
+                    (Refusal::bad("The request's head is not well-formed HTTP."), linger::SHORT)
+                }
+                Ok(_) => return Head::None,
+                Err(_) => {
+                    (Refusal::new(Reason::RequestTimeout, "The request's head came too slowly."), linger::SHORT)
+                }
+            },
+            () = connection.place.given_away() => (no_place(NoPlace::Total), linger::BRIEF),
+            () = drain::heads_are_over(shutdown.clone()) => {
+                let message =
+                    "Service Overloaded: the gateway is going down, and the request's head was not here in time.";
+                (Refusal::new(Reason::Draining, message).retry(Some(explain::ELSEWHERE_AFTER)), linger::SHORT)
+            }
+        };
+        if matches!(refusal.reason, Reason::BadRequest | Reason::RequestTimeout) {
+            self.gateway.connections.turned_away(Turned::Head, connection.address);
+        }
+        refuse(session, &refusal).await;
+        Head::Refused(within)
     }
 
     /// Answers a request whose head is here. `true`: the connection may serve another.
@@ -166,41 +198,10 @@ impl App {
 enum Head {
     /// It is here.
     Whole,
-    /// None that could be used, and the client was told why; its connection may linger that long.
-    Refused(Reason, linger::Lingering),
+    /// None that could be used, and the client was told; its connection may linger that long.
+    Refused(linger::Lingering),
     /// The client said nothing, or left.
     None,
-}
-
-/// Reads a head within its deadline. When the process begins to go down, a connection that was taken still has a moment
-/// for it; one that has to give way for another has none, but is told.
-async fn read_head(
-    session: &mut ServerSession,
-    place: &Place,
-    until: Duration,
-    shutdown: &ShutdownWatch,
-) -> Head {
-    let (refusal, within) = tokio::select! {
-        biased;
-        read = timeout(until.saturating_sub(clock::now()), session.read_request()) => match read {
-            Ok(Ok(true)) => return Head::Whole,
-            Ok(Err(e)) if *e.etype() == ErrorType::InvalidHTTPHeader => {
-                (Refusal::bad("The request's head is not well-formed HTTP."), linger::SHORT)
-            }
-            Ok(_) => return Head::None,
-            Err(_) => {
-                (Refusal::new(Reason::RequestTimeout, "The request's head came too slowly."), linger::SHORT)
-            }
-        },
-        () = place.given_away() => (no_place(NoPlace::Total), linger::BRIEF),
-        () = drain::heads_are_over(shutdown.clone()) => {
-            let message =
-                "Service Overloaded: the gateway is going down, and the request's head was not here in time.";
-            (Refusal::new(Reason::Draining, message).retry(Some(explain::ELSEWHERE_AFTER)), linger::SHORT)
-        }
-    };
-    refuse(session, &refusal).await;
-    Head::Refused(refusal.reason, within)
 }
 
 /// Closes a connection whose client was answered and may still be sending. Where nothing was answered, or too many

@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::binaries::{Binaries, BuildError};
 
+/// The member of a proof's details that says that a known shortfall has become worse.
+pub const WORSE: &str = "worse_than_known";
+
 /// A claim and the function that shows it.
 #[derive(Debug)]
 pub struct Proof {

@@ -348,3 +348,20 @@ pub fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
     );
     [head.as_bytes(), body.as_bytes()].concat()
 }
+
+/// A stream that has begun and goes on with a token each second.
+///
+/// # Errors
+/// When the stream does not begin.
+pub async fn hold(target: SocketAddr) -> Result<Connection, Trouble> {
+    let body = format!(
+        "{{\"model\":\"{MODEL}\",\"stream\":true,\"max_tokens\":1000,\"ignore_eos\":true,\"user\":\"sim:gap=1s\",\
+         \"messages\":[{{\"role\":\"user\",\"content\":\"hold\"}}]}}"
+    );
+    let mut connection = Connection::open(target).await?;
+    connection.send(&chat("key-0", &body)).await?;
+    match connection.first_bytes().await? {
+        200 => Ok(connection),
+        status => Err(Trouble::Unexpected(format!("the place could not be taken: status {status}"))),
+    }
+}

@@ -5,8 +5,7 @@
 
 use serde_json::Value;
 
-/// The member of a proof's details that says that a known shortfall has become worse.
-pub(super) const WORSE: &str = "worse_than_known";
+use harness::proof::WORSE;
 
 /// A goal that is not met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

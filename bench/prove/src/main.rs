@@ -12,7 +12,7 @@
 //! judged exactly. Where a claim is about the program, the program that is shipped is built and started; where it is
 //! about a policy, the crate that is shipped is called.
 //!
-//! To add one: a file with a `const PROOF: Proof`, and its line in [`registry::PROOFS`].
+//! To add one: a file with a `const PROOF: Proof`, and its line in [`registry::proofs`], here or in the crate `truth`.
 
 mod cli;
 mod known;
@@ -27,7 +27,6 @@ mod cost;
 mod operation;
 mod overload;
 mod real;
-mod truth;
 mod weights;
 
 use std::process::ExitCode;

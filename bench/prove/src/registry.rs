@@ -8,11 +8,15 @@ use crate::harness::proof::Proof;
 use crate::operation::{accounts, operate, t15};
 use crate::overload::{agree, load, table};
 use crate::real;
-use crate::truth::{memory, t1, t2, t2_routes, t4, t6, t7, t8, t9, t11, t12, t13, t14, t16};
 use crate::weights::{b5, cached, estimate};
 
 /// All of them.
-pub(super) const PROOFS: &[Proof] = &[
+pub(super) fn proofs() -> impl Iterator<Item = &'static Proof> {
+    [PROOFS, truth::PROOFS].into_iter().flatten()
+}
+
+/// Those of this crate.
+const PROOFS: &[Proof] = &[
     load::proof::<0>(),
     load::proof::<1>(),
     load::proof::<2>(),
@@ -46,22 +50,8 @@ pub(super) const PROOFS: &[Proof] = &[
     c7_p99::PROOF,
     c8::PROOF,
     c9::PROOF,
-    t1::PROOF,
-    t2::PROOF,
-    t2_routes::PROOF,
     t3::PROOF,
-    t4::PROOF,
-    t6::PROOF,
-    t7::PROOF,
-    t8::PROOF,
-    t9::PROOF,
-    t11::PROOF,
-    t12::PROOF,
-    t13::PROOF,
-    t14::PROOF,
     t15::PROOF,
-    t16::PROOF,
-    memory::PROOF,
     accounts::PROOF,
     agree::PROOF,
     cached::PROOF,
@@ -109,7 +99,7 @@ pub(super) fn profile(proof: &Proof, quick: bool) -> Profile {
 
 /// The proof of that id, whatever its case.
 pub(super) fn named(id: &str) -> Option<&'static Proof> {
-    PROOFS.iter().find(|proof| proof.id.eq_ignore_ascii_case(id))
+    proofs().find(|proof| proof.id.eq_ignore_ascii_case(id))
 }
 
 #[cfg(test)]
@@ -118,8 +108,8 @@ mod tests {
 
     #[test]
     fn ids_are_unique_and_found_in_any_case() {
-        for proof in PROOFS {
-            assert_eq!(PROOFS.iter().filter(|other| other.id == proof.id).count(), 1, "{}", proof.id);
+        for proof in proofs() {
+            assert_eq!(proofs().filter(|other| other.id == proof.id).count(), 1, "{}", proof.id);
             assert!(named(&proof.id.to_lowercase()).is_some_and(|found| found.id == proof.id));
         }
         assert!(named("C0").is_none());
@@ -140,18 +130,18 @@ mod tests {
         assert_eq!(profile(&c1::PROOF, false), Profile::Dist);
         assert_eq!(profile(&c7_p99::PROOF, false), Profile::Dist);
         assert_eq!(profile(&real::P1, false), Profile::Dist);
-        assert_eq!(profile(&t1::PROOF, false), Profile::Release);
+        assert_eq!(profile(&t3::PROOF, false), Profile::Release);
     }
 
     #[test]
     fn the_small_size_needs_one_build() {
-        assert!(PROOFS.iter().all(|proof| profile(proof, true) == Profile::Release));
+        assert!(proofs().all(|proof| profile(proof, true) == Profile::Release));
     }
 
     /// A run of all quick proofs has to fit into a step of CI.
     #[test]
     fn all_quick_proofs_take_eight_minutes_at_most() {
-        let seconds: u32 = PROOFS.iter().map(|proof| proof.quick_s).sum();
+        let seconds: u32 = proofs().map(|proof| proof.quick_s).sum();
         assert!(seconds <= 480, "{seconds} s");
     }
 }

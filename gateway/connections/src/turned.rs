@@ -9,7 +9,7 @@ use std::time::Duration;
 /// How often one reason is logged.
 const LOGGED_EVERY: Duration = Duration::from_secs(60);
 
-/// Why a connection, or a stream of one, was not served.
+/// Why a connection, a stream of one, or what came before a request on it, was not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turned {
     /// All places are taken by requests that run.
@@ -28,11 +28,13 @@ pub enum Turned {
     Streams,
     /// A head over HTTP/1 was not here in time, or is malformed.
     Head,
+    /// A web page asked whether it may call, and its origin is not listed.
+    Origin,
 }
 
 impl Turned {
     /// All of them.
-    const ALL: [Turned; 8] = [
+    const ALL: [Turned; 9] = [
         Turned::Total,
         Turned::Address,
         Turned::GaveWay,
@@ -41,6 +43,7 @@ impl Turned {
         Turned::Handshake,
         Turned::Streams,
         Turned::Head,
+        Turned::Origin,
     ];
 
     /// The label.
@@ -54,6 +57,7 @@ impl Turned {
             Turned::Handshake => "handshake",
             Turned::Streams => "streams",
             Turned::Head => "head",
+            Turned::Origin => "origin",
         }
     }
 
@@ -81,6 +85,9 @@ impl Turned {
             Turned::Streams => "HTTP/2 streams refused: as many are open as listen.limits.h2_streams allows",
             Turned::Head => {
                 "requests refused: their heads came too slowly or are no well-formed HTTP; scanners do this, and clients that speak TLS to a plain port"
+            }
+            Turned::Origin => {
+                "web pages refused: their origin is not in listen.cors; add it there, with scheme and port, if it is a page of yours"
             }
         }
     }
@@ -110,7 +117,7 @@ impl Told {
 pub fn describe() {
     describe_counter!(
         "tidegate_connections_refused_total",
-        "Connections and HTTP/2 streams that were refused, or closed before a request, by reason."
+        "Connections, HTTP/2 streams and web pages that were refused, or closed before a request, by reason."
     );
     for why in Turned::ALL {
         counter!("tidegate_connections_refused_total", "reason" => why.name()).absolute(0);

@@ -70,6 +70,12 @@ impl Grant {
         Grant { origin }
     }
 
+    /// Whether the page's origin is listed.
+    #[must_use]
+    pub fn is_granted(&self) -> bool {
+        self.origin.is_some()
+    }
+
     /// What an answer says.
     #[must_use]
     pub fn lines(&self) -> Lines {

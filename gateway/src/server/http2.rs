@@ -20,6 +20,12 @@ use tokio::time::{sleep, timeout};
 /// Malformed streams after which a connection is closed, as the framework has it for its own.
 const MALFORMED_MAX: u32 = 32;
 
+/// Bytes of all bodies of a connection that a client may have sent and nobody has read: what is read is counted in
+/// `listen.limits.inflight_bytes`. A stream may have all of it, as one that uploads alone wants over a long way.
+const UNREAD_MAX: u32 = 1 << 20;
+/// Bytes of the answer of each stream that wait for the client to read. Whoever writes more waits for it.
+const UNSENT_MAX: usize = 64 << 10;
+
 /// Serves the connection to its end.
 pub async fn serve(app: Arc<App>, stream: Stream, connection: Connection, mut shutdown: ShutdownWatch) {
     let digest = Arc::new(Digest {
@@ -76,6 +82,8 @@ pub async fn serve(app: Arc<App>, stream: Stream, connection: Connection, mut sh
 fn options(app: &App) -> H2Options {
     let mut options = default_h2_options();
     options.max_concurrent_streams(app.gateway().snapshot().config.listen.limits.h2_streams_per_connection);
+    options.initial_connection_window_size(UNREAD_MAX).initial_window_size(UNREAD_MAX);
+    options.max_send_buffer_size(UNSENT_MAX);
     options
 }
 

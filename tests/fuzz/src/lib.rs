@@ -13,11 +13,16 @@
 //! | [`pages`] | an engine's metrics and what it says of itself |
 //! | [`files`] | the config, the digest of a key, the journal, the accounts made at run time |
 
+#![expect(clippy::panic, reason = "a property that does not hold is told by a panic: to libFuzzer, too")]
+
 pub mod answers;
+mod changes;
 pub mod files;
 pub mod pages;
 pub mod requests;
 pub mod seeds;
+
+pub use changes::Changes;
 
 /// One reader and what must hold of it.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +74,12 @@ pub const TARGETS: [Target; 12] = [
         run: files::state,
     },
 ];
+
+/// Whether the property of `target` does not hold for these bytes.
+#[must_use]
+pub fn breaks(target: Target, bytes: &[u8]) -> bool {
+    std::panic::catch_unwind(|| (target.run)(bytes)).is_err()
+}
 
 /// The target of this name.
 #[must_use]

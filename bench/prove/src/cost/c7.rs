@@ -3,7 +3,6 @@
 //! 429: each of sixteen accounts has one budget that the first request used up. 503: the only place is held by a stream
 //! that never ends, and nothing may wait.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::harness::contest::{ACCOUNTS, Bare, Contest, Ratio, Round, chats, deta
 use crate::harness::meter::{Load, Unit};
 use crate::harness::proof::{Finding, Proof, RatioBound, Setting, Trouble};
 use crate::harness::raw::Connection;
-use crate::harness::tidegate::{Config, MODEL, Tidegate, chat};
+use crate::harness::tidegate::{Config, Tidegate, hold};
 
 pub(crate) const PROOF: Proof = Proof {
     id: "C7",
@@ -85,19 +84,5 @@ fn load(setting: &Setting, status: u16) -> Load {
         unit: Unit::Answers,
         warm: Duration::from_millis(300),
         window: Duration::from_millis(setting.size(800, 2000)),
-    }
-}
-
-/// A stream that has begun and goes on with a token each second.
-pub(crate) async fn hold(target: SocketAddr) -> Result<Connection, Trouble> {
-    let body = format!(
-        "{{\"model\":\"{MODEL}\",\"stream\":true,\"max_tokens\":1000,\"ignore_eos\":true,\"user\":\"sim:gap=1s\",\
-         \"messages\":[{{\"role\":\"user\",\"content\":\"hold\"}}]}}"
-    );
-    let mut connection = Connection::open(target).await?;
-    connection.send(&chat("key-0", &body)).await?;
-    match connection.first_bytes().await? {
-        200 => Ok(connection),
-        status => Err(Trouble::Unexpected(format!("the place could not be taken: status {status}"))),
     }
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::c7::hold;
 use crate::harness::contest::{ACCOUNTS, Bare, instant_engine};
 use crate::harness::proof::{Finding, Proof, RatioBound, Setting, Trouble, median};
 use crate::harness::raw::Connection;
+use crate::harness::tidegate::hold;
 use crate::harness::tidegate::{Config, Tidegate};
 use kit::process;
 

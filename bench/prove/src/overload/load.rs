@@ -7,8 +7,8 @@ use drill::goals::matrix::Matrix;
 use drill::goals::{GOALS, Goal, Shown, Size};
 use serde_json::{Value, json};
 
+use crate::harness::proof::WORSE;
 use crate::harness::proof::{Finding, Proof, Setting, Trouble};
-use crate::known::WORSE;
 
 /// Lines that are short of the goal in the small size, where some are.
 const KNOWN: &[(&str, usize)] = &[("P2", 2), ("P4", 1), ("P8", 25), ("P14", 1), ("open", 4), ("pairs", 6)];

@@ -14,10 +14,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::proof::{Finding, Proof, Setting, Trouble, WORSE};
 use crate::harness::raw::Connection;
 use crate::harness::tidegate::{Config, MODEL, Tidegate, chat};
-use crate::known;
 use engine::clock;
 use engine::profile::INSTANT;
 use engine::server::{EngineServer, EngineServerConfig};
@@ -138,7 +137,7 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
         ),
         goal: PROOF.goal.to_owned(),
         ok: off(&worst) <= OFF_MAX && whole,
-        details: json!({ known::WORSE: off(&worst) > KNOWN_MAX || !whole, "taught": TAUGHT, "rows": rows.iter().map(|row| json!({
+        details: json!({ WORSE: off(&worst) > KNOWN_MAX || !whole, "taught": TAUGHT, "rows": rows.iter().map(|row| json!({
             "vocabulary": row.vocabulary, "text": row.kind.name(), "before": row.before.shown(),
             "after": row.after.shown(),
         })).collect::<Vec<_>>() }),

@@ -1,0 +1,7 @@
+//! Clients and neighbours that mean harm, or speak as nobody expects.
+
+pub(crate) mod t10;
+pub(crate) mod t11;
+pub(crate) mod t13;
+pub(crate) mod t16;
+pub(crate) mod t9;

@@ -23,6 +23,7 @@ mod memory;
 mod plateau;
 mod prefill;
 mod slots;
+mod transfer;
 mod whole;
 mod young;
 

@@ -286,8 +286,7 @@ impl Shedder {
         let kv = u64::from(placed.uncached) + u64::from(output);
         // What was learnt, not what it has drifted to: a hope is not a measure of lateness.
         let ttft = replica.prefill.learnt().map(|rate| {
-            let tokens = replica.queued() + f64::from(placed.uncached);
-            seconds(replica.prefill.overhead() + tokens / rate)
+            seconds(replica.prefill.first_token_after(replica.queued(), f64::from(placed.uncached), rate))
         });
         let unseen_until = now
             + replica.prefill.learnt().map_or(unseen, |rate| {

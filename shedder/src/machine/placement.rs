@@ -43,6 +43,8 @@ use crate::requests::Request;
 use crate::tier::Tier;
 
 /// A replica that nothing is known of computes about this many prompt tokens per second; only used to
+/// Paces that two prompts may take together which are to show how much of their time is computing.
+const PAIR_PACES: f64 = 3.0;
 /// compare replicas, never to predict a wait.
 const RATE_GUESS: f64 = 5_000.0;
 const SATURATION_WEIGHT: f64 = 0.5;
@@ -179,15 +181,14 @@ impl Shedder {
         }
         let own = u64::from(uncached);
         let pace = replica.pace(self.tokens_per_chunk);
-        let paced = replica.has_answers();
-        if paced
-            && !replica.is_free(now)
-            && pace.is_some_and(|pace| replica.queued() + own as f64 > rights.paces * pace)
-        {
-            return Err(Block::Backlog);
-        }
         let pace_s = replica.pace_s(self.tokens_per_chunk);
-        if paced && pace_s.is_some_and(|pace_s| replica.bursts(now, rights.paces * pace_s)) {
+        let in_pace = !replica.has_answers()
+            || ((replica.is_free(now)
+                || pace.is_none_or(|pace| replica.queued() + own as f64 <= rights.paces * pace))
+                && pace_s.is_none_or(|pace_s| !replica.bursts(now, rights.paces * pace_s)));
+        if !in_pace
+            && !pace.is_some_and(|pace| replica.prefill.tries_pair(now, own as f64, PAIR_PACES * pace))
+        {
             return Err(Block::Backlog);
         }
         if tier == Tier::Regular
@@ -198,7 +199,7 @@ impl Shedder {
             return Err(Block::Backlog);
         }
         let held_s = YOUNG_HELD_OF_TARGET * self.ttft_target().as_secs_f64();
-        if paced
+        if replica.has_answers()
             && tier == Tier::Regular
             && !rights.due
             && !replica.spares_young(now, own as f64, self.tokens_per_chunk, held_s)

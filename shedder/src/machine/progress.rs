@@ -36,7 +36,7 @@ impl Shedder {
         let first = active.sent.replace(now).is_none();
         let (sent, streaming) = (*active, request.offer.streaming);
         if let Some(replica) = self.replica_mut(sent.replica).filter(|_| first && visible) {
-            replica.prefill.on_sent(now, sent.uncached);
+            replica.prefill.on_sent(now, id, sent.uncached, sent.alone);
             replica.on_sent(now, id);
         }
         if let Some(at) = self.late_at(now, &sent).filter(|_| first && streaming) {
@@ -71,7 +71,8 @@ impl Shedder {
                 if !overtaken {
                     replica.on_in_turn(now.saturating_sub(sent), too_late);
                 }
-                replica.prefill.on_first_token(now, seen.uncached, now.saturating_sub(sent), seen.alone);
+                let ttft = now.saturating_sub(sent);
+                replica.prefill.on_first_token(now, id, seen.uncached, ttft, seen.alone);
             }
             if late && overtaken {
                 replica.on_late_by_itself(now);
@@ -174,7 +175,7 @@ impl Shedder {
                 replica.limit.on_first_byte(now, first_byte.as_secs_f64() / (2.0 * predicted.as_secs_f64()));
             }
             if active.sent.is_some() {
-                replica.prefill.on_first_token(now, active.uncached, first_byte, active.alone);
+                replica.prefill.on_first_token(now, id, active.uncached, first_byte, active.alone);
             }
         }
         let Some(duration) = how.duration_of_answer else { return };

@@ -13,7 +13,7 @@
 //!
 //! Where a first token has a delay beside its prompt (`lag`), prompts may be too few at a time to fill the engine, and tokens
 //! over time say too little. The slope of times over tokens of prompts that were alone has no delay in it: it is the least
-//! that the rate is.
+//! that the rate is. What of the slope is travel of the tokens, which keeps nobody busy, pairs of prompts tell (`transfer`).
 //!
 //! Answers that come whole tell a rate too (see `whole`): the only one where nothing streams.
 //!
@@ -25,6 +25,8 @@
 use std::time::Duration;
 
 use super::lag::{LagFit, Line};
+use super::transfer::Pairs;
+use crate::offer::RequestId;
 
 /// A prompt with fewer uncached tokens does not open an interval.
 const TEACHES_MIN: u32 = 256;
@@ -38,6 +40,8 @@ const DRIFT_DOUBLINGS_MAX: f64 = 5.0;
 const OVERHEAD: f64 = 0.05;
 /// Less is how exactly a line can be fitted, seconds.
 const LAG_MIN: f64 = 0.005;
+/// Prompts that count for how long prompts are, about.
+const LENGTHS_MEMORY: f64 = 100.0;
 /// A sample is at most so many times off the slope: beyond, it has met prompts that something of their own had delayed.
 const SAMPLE_OFF_MAX: f64 = 2.0;
 
@@ -56,6 +60,9 @@ pub(crate) struct PrefillRate {
     drained: u64,
     tiny: Option<f64>,
     fit: LagFit,
+    pairs: Pairs,
+    /// Mean of the prompts' squared tokens over mean of their tokens: how long the prompt is that a token belongs to.
+    lengths: (f64, f64),
     step: f64,
 }
 
@@ -72,6 +79,8 @@ impl PrefillRate {
             drained: 0,
             tiny: None,
             fit: LagFit::default(),
+            pairs: Pairs::default(),
+            lengths: (0.0, 0.0),
             step: 0.0,
         }
     }
@@ -89,7 +98,7 @@ impl PrefillRate {
     /// Seconds of a first token that no computing explains, on average: what is beyond the step that was under way and its
     /// own. Zero where it is not known.
     pub(crate) fn lag(&self) -> f64 {
-        self.beyond_steps(|line| line.lag + line.extra)
+        self.beyond_steps(|line| line.lag + line.extra + self.travel())
     }
 
     /// The part of it that every prompt has, whoever sends it.
@@ -102,9 +111,29 @@ impl PrefillRate {
         if lag < LAG_MIN { 0.0 } else { lag }
     }
 
-    /// The slope of times over tokens: a rate that no delay touches.
+    /// The slope of times over tokens, without what of it is travel: a rate that no delay touches.
     fn slope(&self) -> Option<f64> {
-        self.fit.line().map(|line| line.rate)
+        self.fit.line().map(|line| line.rate / self.pairs.busy(line))
+    }
+
+    /// Whether a prompt of `tokens` is to start before its turn, to show what of a token's time is computing; see
+    /// `transfer`. `most`: tokens of it and of what is computed before it.
+    pub(crate) fn tries_pair(&self, now: Duration, tokens: f64, most: f64) -> bool {
+        self.pairs.is_to_follow(now, tokens, most, self.fit.line())
+    }
+
+    /// Seconds that tokens travel, on average over all tokens that do.
+    fn travel(&self) -> f64 {
+        let (tokens, squares) = self.lengths;
+        let Some(line) = self.fit.line().filter(|_| tokens > 0.0) else { return 0.0 };
+        (1.0 - self.pairs.busy(line)) * squares / tokens / line.rate
+    }
+
+    /// Seconds from sending to first token of a prompt behind which nothing waits, `queued` tokens being computed before it
+    /// at `rate`.
+    pub(crate) fn first_token_after(&self, queued: f64, tokens: f64, rate: f64) -> f64 {
+        let own = self.fit.line().map_or(rate, |line| line.rate.min(rate));
+        self.overhead() + queued / rate + tokens / own
     }
 
     /// Tokens per second in force at `now`.
@@ -137,7 +166,11 @@ impl PrefillRate {
     }
 
     /// A prompt with `uncached` tokens was sent, whose first token will be seen.
-    pub(crate) fn on_sent(&mut self, now: Duration, uncached: u32) {
+    pub(crate) fn on_sent(&mut self, now: Duration, id: RequestId, uncached: u32, alone: bool) {
+        self.pairs.on_sent(now, id, uncached, alone, self.fit.line());
+        let tokens = f64::from(uncached);
+        self.lengths.0 += (tokens - self.lengths.0) / LENGTHS_MEMORY;
+        self.lengths.1 += (tokens * tokens - self.lengths.1) / LENGTHS_MEMORY;
         if uncached < TEACHES_MIN {
             return;
         }
@@ -150,7 +183,15 @@ impl PrefillRate {
     }
 
     /// Its first token came after `ttft`; `alone` when nothing else was being computed.
-    pub(crate) fn on_first_token(&mut self, now: Duration, uncached: u32, ttft: Duration, alone: bool) {
+    pub(crate) fn on_first_token(
+        &mut self,
+        now: Duration,
+        id: RequestId,
+        uncached: u32,
+        ttft: Duration,
+        alone: bool,
+    ) {
+        self.pairs.on_first_token(now, id, self.fit.line());
         if alone {
             self.fit.on_alone(uncached, ttft.as_secs_f64());
         }
@@ -217,14 +258,16 @@ impl PrefillRate {
 mod tests {
     use super::*;
 
+    const ID: RequestId = RequestId(1);
+
     fn at(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
 
     fn learnt(rate: u32) -> PrefillRate {
         let mut prefill = PrefillRate::new(at(0));
-        prefill.on_sent(at(0), rate);
-        prefill.on_first_token(at(1_000), rate, at(1_000), true);
+        prefill.on_sent(at(0), ID, rate, true);
+        prefill.on_first_token(at(1_000), ID, rate, at(1_000), true);
         prefill
     }
 
@@ -239,8 +282,8 @@ mod tests {
         let mut prefill = learnt(8_000);
 
         for n in 0..100_000_u64 {
-            prefill.on_sent(at(1_000 + n * 10), 20);
-            prefill.on_first_token(at(1_009 + n * 10), 20, at(100), false);
+            prefill.on_sent(at(1_000 + n * 10), ID, 20, true);
+            prefill.on_first_token(at(1_009 + n * 10), ID, 20, at(100), false);
         }
 
         assert!(prefill.rate(at(1_001_009)).is_some_and(|rate| rate >= 8_000.0), "{prefill:?}");
@@ -259,11 +302,11 @@ mod tests {
     #[test]
     fn overhead_of_a_tiny_prompt_is_taken_off_where_the_replica_was_idle() {
         let mut prefill = PrefillRate::new(at(0));
-        prefill.on_sent(at(0), 8);
-        prefill.on_first_token(at(100), 8, at(100), true);
+        prefill.on_sent(at(0), ID, 8, true);
+        prefill.on_first_token(at(100), ID, 8, at(100), true);
 
-        prefill.on_sent(at(1_000), 2_000);
-        prefill.on_first_token(at(2_100), 2_000, at(1_100), true);
+        prefill.on_sent(at(1_000), ID, 2_000, true);
+        prefill.on_first_token(at(2_100), ID, 2_000, at(1_100), true);
 
         assert_eq!(prefill.rate(at(2_100)).map(f64::round), Some(2_000.0));
     }
@@ -271,11 +314,11 @@ mod tests {
     #[test]
     fn a_prompt_that_ends_without_a_token_spoils_no_sample() {
         let mut prefill = learnt(4_000);
-        prefill.on_sent(at(2_000), 50_000);
+        prefill.on_sent(at(2_000), ID, 50_000, true);
         prefill.on_gone(at(60_000), 50_000);
 
-        prefill.on_sent(at(60_000), 4_000);
-        prefill.on_first_token(at(61_000), 4_000, at(1_000), true);
+        prefill.on_sent(at(60_000), ID, 4_000, true);
+        prefill.on_first_token(at(61_000), ID, 4_000, at(1_000), true);
 
         assert!(prefill.rate(at(61_000)).is_some_and(|rate| rate >= 3_999.0), "{prefill:?}");
     }
@@ -287,8 +330,8 @@ mod tests {
         assert_eq!((prefill.rate(at(1)), prefill.learnt()), (Some(3_000.0), Some(3_000.0)));
 
         let mut second = |n: u64| {
-            prefill.on_sent(at(1_000 * n), 4_000);
-            prefill.on_first_token(at(1_000 * n + 1_000), 4_000, at(1_000), true);
+            prefill.on_sent(at(1_000 * n), ID, 4_000, true);
+            prefill.on_first_token(at(1_000 * n + 1_000), ID, 4_000, at(1_000), true);
             prefill.learnt()
         };
 

@@ -122,6 +122,7 @@ fn priority_that_is_about_to_be_refused_may_exceed_n_but_not_slots() {
 fn who_will_not_be_served_is_told_at_once() {
     let mut shedder = answering(fixed(4_000), 2);
     let mut running: Vec<(u64, Permit)> = Vec::new();
+    let mut free_at = [0; 2];
     let (mut at_once, mut after_a_wait) = (0, 0);
     for at in (1_000..61_000).step_by(10) {
         let now = ms(at);
@@ -129,10 +130,12 @@ fn who_will_not_be_served_is_told_at_once() {
             shedder.tick(now, &[]);
         }
         end_due(&mut shedder, &mut running, at);
-        // Real prompts take twice as long as predicted: the rate is that of an idle engine.
+        // Real prompts take twice as long as predicted, as the rate is that of an idle engine, and one after the other.
         let mut begin = |shedder: &mut Shedder, permit: Permit| {
             shedder.dispatched(now, permit.id);
-            running.push((at + 160, permit));
+            let free = &mut free_at[usize::from(permit.replica.0)];
+            *free = at.max(*free) + 160;
+            running.push((*free, permit));
         };
         for verdict in verdicts(&mut shedder) {
             match verdict {

@@ -172,3 +172,39 @@ fn late_ones_that_nobody_happened_to_overtake_are_no_queue_where_others_were() {
     assert!(limit_after(false) < 20.0);
     assert_eq!(limit_after(true), 64.0);
 }
+
+/// Tokens are computed in 0.1 ms each, one prompt after the other, and travel for as long again, each by itself.
+#[test]
+fn what_tokens_travel_is_not_computed() {
+    let mut shedder = idle_behind(20);
+    let rate = |shedder: &Shedder| shedder.replica(ReplicaId(0)).unwrap().prefill.learnt().unwrap();
+    assert!((4_500.0..5_500.0).contains(&rate(&shedder)));
+    run(&mut shedder, ms(149_000), offer(ms(149_000), PRIORITY));
+    for n in 0..120u64 {
+        // The second waits for the first one's computing, 60 ms, and not for its travel.
+        let at = 150_000 + 1_000 * n;
+        let (first, second) = (600, 700 + 10 * (n % 7) as u32);
+        let permits = [(at, first), (at + 1, second)].map(|(at, tokens)| {
+            match shedder.offer(ms(at), of_account(n % 5, sized(tokens, offer(ms(at), REGULAR)))) {
+                Decision::Admit(permit) => {
+                    shedder.dispatched(ms(at), permit.id);
+                    Some(permit.id)
+                }
+                Decision::Wait(id) => {
+                    shedder.cancel(ms(at), id);
+                    None
+                }
+                Decision::Shed(rejection) => panic!("{rejection:?}"),
+            }
+        });
+        let tokens = [u64::from(first) / 5, (u64::from(first) + 2 * u64::from(second)) / 10];
+        for (id, after) in permits.into_iter().zip(tokens) {
+            let Some(id) = id else { continue };
+            shedder.first_token(ms(at + 20 + after), id);
+            shedder.finish(ms(at + 20 + after), id, &done(1));
+        }
+    }
+    let told = rate(&shedder);
+    assert!((8_500.0..11_000.0).contains(&told), "{told}");
+    assert!(shedder.replica(ReplicaId(0)).unwrap().lag() > 0.02, "and their travel is a delay");
+}

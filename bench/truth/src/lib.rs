@@ -20,6 +20,7 @@ pub const PROOFS: &[Proof] = &[
     lives::t7::PROOF,
     lives::t8::PROOF,
     hostile::t9::PROOF,
+    hostile::t9_h2::PROOF,
     hostile::t10::PROOF,
     hostile::t11::PROOF,
     books::t12::PROOF,

@@ -5,3 +5,4 @@ pub(crate) mod t11;
 pub(crate) mod t13;
 pub(crate) mod t16;
 pub(crate) mod t9;
+pub(crate) mod t9_h2;

@@ -39,21 +39,71 @@ pub(crate) const PROOF: Proof = Proof {
 };
 
 /// Cases in flight at once.
-const AT_ONCE: usize = 250;
+pub(super) const AT_ONCE: usize = 250;
 /// When a client that has no answer ends its sending half.
-const IMPATIENT: Duration = Duration::from_millis(250);
+pub(super) const IMPATIENT: Duration = Duration::from_millis(250);
 /// One of so many clients waits instead.
-const PATIENT: u64 = 50;
+pub(super) const PATIENT: u64 = 50;
 /// No connection may be silent for longer.
-const HANG: Duration = Duration::from_secs(15);
+pub(super) const HANG: Duration = Duration::from_secs(15);
 
 /// What came out so far.
 #[derive(Debug, Default)]
-struct Tally {
-    answers: BTreeMap<String, u64>,
-    hangs: Vec<String>,
-    illegal: Vec<String>,
-    served: u64,
+pub(super) struct Tally {
+    pub(super) answers: BTreeMap<String, u64>,
+    pub(super) hangs: Vec<String>,
+    pub(super) illegal: Vec<String>,
+    pub(super) served: u64,
+}
+
+impl Tally {
+    /// What came of so many cases, with so many crashes.
+    pub(super) fn finding(&self, crashes: u64, cases: u64, seed: u64) -> Finding {
+        let (hangs, illegal) = (self.hangs.len(), self.illegal.len());
+        // A gateway that refused everything would pass as well.
+        let is_served = self.served > cases / 20;
+        Finding {
+            figure: format!("{crashes}, {hangs}, {illegal} of {cases} ({} served)", self.served),
+            goal: format!("0, 0, 0 of {cases}"),
+            ok: crashes == 0 && hangs == 0 && illegal == 0 && is_served,
+            details: json!({
+                "cases": cases,
+                "seed": seed,
+                "answers": self.answers,
+                "hangs": self.hangs,
+                "illegal": self.illegal,
+            }),
+        }
+    }
+
+    /// Compares what the engine got with the bodies that the clients of `round` legally sent.
+    pub(super) fn judge(
+        &mut self,
+        round: &[(u64, Vec<u8>)],
+        sent: impl Iterator<Item = Vec<u8>>,
+        engine: &Recorder,
+    ) {
+        let mut legal: Vec<Value> = sent.filter_map(|body| serde_json::from_slice(&body).ok()).collect();
+        for request in engine.take() {
+            self.served += 1;
+            let read: Option<Value> = serde_json::from_slice(&request.body).ok();
+            match read.and_then(|read| legal.iter().position(|sent| *sent == read)) {
+                Some(at) => drop(legal.swap_remove(at)),
+                None => {
+                    let got = request.body.escape_ascii().to_string();
+                    // The number of its case stands at the end of its only text.
+                    let number = got.trim_end_matches(|c: char| !c.is_ascii_digit());
+                    let digits = number.rsplit(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+                    let case = digits
+                        .parse()
+                        .ok()
+                        .and_then(|number: u64| round.iter().find(|case| case.0 == number));
+                    let sent = case.map(|(_, bytes)| bytes.escape_ascii().to_string());
+                    self.illegal.push(format!("{got} of {}", sent.unwrap_or_default()));
+                }
+            }
+        }
+    }
 }
 
 fn run(setting: &Setting) -> Result<Finding, Trouble> {
@@ -71,29 +121,20 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
             let round: Vec<(u64, Vec<u8>)> =
                 (number..until).map(|n| (n, corpus::case(n, &mut random))).collect();
             play(gateway.address, &round, &mut tally).await?;
-            judge(&round, &engine, &mut tally);
+            let bodies = round.iter().flat_map(|(_, bytes)| reading::bodies(bytes));
+            tally.judge(&round, bodies.map(reading::content), &engine);
             number = until;
         }
-        let crashes = crashes(setting, &gateway).await?;
-        let (hangs, illegal) = (tally.hangs.len(), tally.illegal.len());
-        // A gateway that refused everything would pass as well.
-        let is_served = tally.served > cases / 20;
-        Ok(Finding {
-            figure: format!("{crashes}, {hangs}, {illegal} of {cases} ({} served)", tally.served),
-            goal: format!("0, 0, 0 of {cases}"),
-            ok: crashes == 0 && hangs == 0 && illegal == 0 && is_served,
-            details: json!({
-                "cases": cases,
-                "seed": seed,
-                "answers": tally.answers,
-                "hangs": tally.hangs,
-                "illegal": tally.illegal,
-            }),
-        })
+        let crashes = crashes(setting, "t9", &gateway).await?;
+        let body =
+            format!("{{\"model\":\"{MODEL}\",\"messages\":[{{\"role\":\"user\",\"content\":\"last\"}}]}}");
+        let last = Connection::open(gateway.address).await?.exchange(&chat("key-0", &body), |_| ()).await?;
+        let crashes = crashes + u64::from(last.status != 200);
+        Ok(tally.finding(crashes, cases, seed))
     })
 }
 
-fn address_of(engine: &Recorder) -> Result<SocketAddr, Trouble> {
+pub(super) fn address_of(engine: &Recorder) -> Result<SocketAddr, Trouble> {
     let url = engine.url();
     let address = url.trim_start_matches("http://").parse();
     address.map_err(|_| Trouble::Unexpected(format!("{url} is no address")))
@@ -135,29 +176,10 @@ async fn exchange(gateway: SocketAddr, number: u64, bytes: &[u8]) -> String {
     String::from_utf8_lossy(read.get(9..12).unwrap_or_default()).into_owned()
 }
 
-/// Compares what the engine got with what the clients of this round legally sent.
-fn judge(round: &[(u64, Vec<u8>)], engine: &Recorder, tally: &mut Tally) {
-    let mut legal: Vec<Value> = Vec::new();
-    for (_, bytes) in round {
-        let contents = reading::bodies(bytes).into_iter().map(reading::content);
-        legal.extend(contents.filter_map(|body| serde_json::from_slice(&body).ok()));
-    }
-    for request in engine.take() {
-        tally.served += 1;
-        let read: Option<Value> = serde_json::from_slice(&request.body).ok();
-        match read.and_then(|read| legal.iter().position(|sent| *sent == read)) {
-            Some(at) => drop(legal.swap_remove(at)),
-            None => tally.illegal.push(request.body.escape_ascii().to_string()),
-        }
-    }
-}
-
-/// Panics in the log, counters that are not zero, and whether it still answers.
-async fn crashes(setting: &Setting, gateway: &Tidegate) -> Result<u64, Trouble> {
-    let said = std::fs::read_to_string(setting.out.join("t9.log"))?;
+/// Panics in the log of the gateway of this name, and counters that are not zero.
+pub(super) async fn crashes(setting: &Setting, name: &str, gateway: &Tidegate) -> Result<u64, Trouble> {
+    let said = std::fs::read_to_string(setting.out.join(format!("{name}.log")))?;
     let panics = said.matches("panicked").count() as u64;
     let settled = gateway.settle(Duration::from_secs(30)).await?;
-    let body = format!("{{\"model\":\"{MODEL}\",\"messages\":[{{\"role\":\"user\",\"content\":\"last\"}}]}}");
-    let last = Connection::open(gateway.address).await?.exchange(&chat("key-0", &body), |_| ()).await?;
-    Ok(panics + u64::from(!settled.at_rest) + u64::from(last.status != 200))
+    Ok(panics + u64::from(!settled.at_rest))
 }

@@ -3,6 +3,7 @@
 //! | module | answers |
 //! |---|---|
 //! | [`places`] | Who may be connected, and who gives way when all places are taken? |
+//! | [`operators`] | The same of the admin listener, where a probe is answered in any crowd. |
 //! | [`turned`] | What is told of those that were not served? |
 //! | [`proxy_header`], [`forwarded`] | Which address has the client behind a trusted proxy? |
 //! | [`descriptors`] | How many descriptors are there? |
@@ -17,6 +18,7 @@ pub mod descriptors;
 pub mod forwarded;
 pub mod idle;
 pub mod linger;
+pub mod operators;
 pub mod places;
 pub mod proxy_header;
 pub mod reset;

@@ -6,7 +6,7 @@
 //!
 //! | part | answers |
 //! |---|---|
-//! | `server`, `places`, `patient` | How does a question come in, and within which bounds? |
+//! | `server`, `patient` | How does a question come in, and within which bounds? |
 //! | `guard` | Who may ask this? |
 //! | `entries`, `table`, `call` | What can be asked, and of whom? |
 //! | `read`, `change`, `accounts` | What is answered, and what is done? |
@@ -23,7 +23,6 @@ mod gauges;
 mod guard;
 mod openapi;
 mod patient;
-mod places;
 mod read;
 mod server;
 mod table;

@@ -4,8 +4,8 @@
 //! second, at most up to [`STALL`] again. So a large page passes a slow link, while a reader that takes a byte now and
 //! then does not hold an answer in memory.
 
-use super::places::Line;
 use crate::clock;
+use connections::operators::Line;
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;

@@ -3,17 +3,17 @@
 //! Probes are answered whatever else is asked: that thread reads heads, judges them and answers probes; everything that
 //! takes longer runs on a small pool beside it, for as many questions at once as there are turns. What a peer owes has a
 //! deadline: its head, its body, the reading of its answer. At the bound of connections the one gives way that waits
-//! longest (`places`).
+//! longest (`connections::operators`).
 
 use crate::admin::answer::{self, Answer};
 use crate::admin::console;
 use crate::admin::patient::Patient;
-use crate::admin::places::{Place, Places};
 use crate::admin::table::{self, Asked};
 use crate::clock;
 use crate::state::gateway::Gateway;
 use crate::telemetry::seldom::Seldom;
 use bytes::Bytes;
+use connections::operators::{Place, Places};
 use http::{HeaderValue, Method, Request, StatusCode, header, request};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;

@@ -14,7 +14,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "P11",
     what: "the limit under streaming traffic: use at 2×, worst 60 s, false 429 at 0.8×",
     goal: "≥0.99; ≤1.05; 0",
-    quick_s: 4,
+    quick_s: 2,
     full_s: 20,
     needs: "",
     run,

@@ -10,7 +10,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "T3",
     what: "any 60 s: charged within the limit, excess bounded and repaid (10M decisions)",
     goal: "0 violations",
-    quick_s: 4,
+    quick_s: 2,
     full_s: 60,
     needs: "",
     run,

@@ -24,7 +24,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "C6",
     what: "a decision (reserve + offer) with 10,000 accounts: p99, allocations",
     goal: "p99 ≤20 µs (quick: the median), 0 allocations on the common path",
-    quick_s: 5,
+    quick_s: 8,
     full_s: 36,
     needs: "",
     run,

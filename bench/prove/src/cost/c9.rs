@@ -14,7 +14,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "C9",
     what: "exact count against tiktoken-rs itself; the estimate over 400 KB",
     goal: "≤1.1; ≥1 GB/s",
-    quick_s: 5,
+    quick_s: 3,
     full_s: 15,
     needs: "",
     run,

@@ -21,7 +21,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "operate",
     what: "ready after; memory when idle; /metrics with 10,000 accounts, series; p99 moved by 100 heavy queries",
     goal: "≤1 s; ≤60 MB; ≤50 ms, ≤2,000; ≤2 ms",
-    quick_s: 12,
+    quick_s: 8,
     full_s: 45,
     needs: "",
     run,

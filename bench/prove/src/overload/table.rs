@@ -18,7 +18,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "table",
     what: "the shipped policy beside the rules of others: drills in which a rule has more goodput",
     goal: "0; pictures drawn",
-    quick_s: 6,
+    quick_s: 2,
     full_s: 120,
     needs: "",
     run,

@@ -20,7 +20,7 @@ pub(crate) const PROOF: Proof = Proof {
     what: "estimates over blocks of like prompts: blocks beyond 5 % or 2 tokens after 50; those seen before outside of \
            0.67 to 1.5 times and 4 tokens; orders in which new ones are worse than a fresh estimator's",
     goal: "0; 0; 0",
-    quick_s: 10,
+    quick_s: 5,
     full_s: 480,
     needs: "",
     run,

@@ -28,7 +28,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "estimate",
     what: "estimated prompt tokens against the engine's after 50 requests, mean error per request, worst kind of text",
     goal: "≤3 %",
-    quick_s: 5,
+    quick_s: 3,
     full_s: 30,
     needs: "",
     run,

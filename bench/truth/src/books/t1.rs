@@ -32,7 +32,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "T1",
     what: "randomised requests with faults: what is left of them",
     goal: "every counter 0, descriptors as before",
-    quick_s: 45,
+    quick_s: 20,
     full_s: 240,
     needs: "",
     run,

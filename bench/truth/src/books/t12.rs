@@ -23,7 +23,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "T12",
     what: "killed and restarted: use forgotten, and starts with a damaged journal",
     goal: "≤1 s worth; 4 of 4 start, say so and serve",
-    quick_s: 6,
+    quick_s: 4,
     full_s: 50,
     needs: "",
     run,

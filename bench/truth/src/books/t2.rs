@@ -25,7 +25,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "T2",
     what: "tokens booked by what the engine computed, per kind of request",
     goal: "each within 0.99…1.01",
-    quick_s: 10,
+    quick_s: 14,
     full_s: 400,
     needs: "",
     run,

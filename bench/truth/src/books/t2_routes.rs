@@ -31,7 +31,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "T2-routes",
     what: "tokens booked by what the engine counted, all routes mixed, per route",
     goal: "each within 0.99…1.01",
-    quick_s: 10,
+    quick_s: 13,
     full_s: 500,
     needs: "",
     run,

@@ -32,7 +32,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "T9",
     what: "malformed HTTP/1: crashes, hangs, requests at an engine that no client legally sent",
     goal: "0, 0, 0 of 100000",
-    quick_s: 12,
+    quick_s: 14,
     full_s: 1800,
     needs: "",
     run,

@@ -27,7 +27,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "T9-h2",
     what: "malformed HTTP/2: crashes, hangs, requests at an engine that no client legally sent",
     goal: "0, 0, 0 of 100000",
-    quick_s: 8,
+    quick_s: 10,
     full_s: 1200,
     needs: "",
     run,

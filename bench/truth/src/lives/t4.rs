@@ -21,7 +21,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "T4",
     what: "client gone: in the queue → place free; mid-stream → engine sees it",
     goal: "p99 ≤50 ms; p99 ≤200 ms",
-    quick_s: 8,
+    quick_s: 3,
     full_s: 40,
     needs: "",
     run,

@@ -25,7 +25,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "T5",
     what: "kill -9 of replicas under 70 % load: priority that fails before its first byte; others",
     goal: "0; ≤0.1 %",
-    quick_s: 12,
+    quick_s: 14,
     full_s: 270,
     needs: "",
     run,

@@ -25,7 +25,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "T8",
     what: "reloads under load, a third invalid: failed requests, mixed configs; growth of memory, descriptors",
     goal: "0 of 1,000 reloads; ≤8 MiB, +0",
-    quick_s: 6,
+    quick_s: 3,
     full_s: 60,
     needs: "",
     run,

@@ -33,7 +33,7 @@ const TURN_WAIT_KNOWN: Duration = Duration::from_secs(15);
 
 /// The places and turns of the listener.
 #[derive(Debug)]
-pub(super) struct Places {
+pub struct Places {
     /// In the order of arrival; at most `most`, and those that were told to give way and are not gone yet.
     held: Mutex<Held>,
     most: usize,
@@ -49,7 +49,7 @@ struct Held {
 
 /// One connection.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub struct Line {
     /// Its question is in work, so it does not give way.
     in_work: AtomicBool,
     give_way: Notify,
@@ -61,18 +61,20 @@ pub(super) struct Line {
 
 /// A question in work; over when it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct Turn(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 /// A connection's place; given back on drop.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
     places: Arc<Places>,
     number: u64,
-    pub(super) line: Arc<Line>,
+    /// What the connection is doing.
+    pub line: Arc<Line>,
 }
 
 impl Places {
-    pub(super) fn new() -> Arc<Places> {
+    /// As many as the process's descriptors leave.
+    pub fn new() -> Arc<Places> {
         let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let most = descriptors.map_or(CONNECTIONS_MAX, |all| (all / DESCRIPTORS_SHARE) as usize);
         Places::of(most.clamp(2 * TURNS_MAX + 1, CONNECTIONS_MAX))
@@ -85,14 +87,14 @@ impl Places {
 
     /// Whether a new connection gets a place at `now`: there is one, or another one has had its time. O(connections) at the
     /// bound.
-    pub(super) fn has_room(&self, now: Duration) -> bool {
+    pub fn has_room(&self, now: Duration) -> bool {
         let held = self.held.lock();
         held.lines.len() < self.most || held.longest().is_some_and(|(_, line)| now >= line.since + GRACE)
     }
 
     /// A place for a new connection that came at `now`; whether another one was told to give way for it. O(connections) at
     /// the bound.
-    pub(super) fn take(self: &Arc<Self>, now: Duration) -> (Place, bool) {
+    pub fn take(self: &Arc<Self>, now: Duration) -> (Place, bool) {
         let gave_way = self.held.lock().lines.len() >= self.most && self.make_room();
         let line = Arc::new(Line { since: now, ..Line::default() });
         let mut held = self.held.lock();
@@ -104,7 +106,7 @@ impl Places {
     }
 
     /// Tells the connection that has waited longest to give way. `false`: the questions of all are in work.
-    pub(super) fn make_room(&self) -> bool {
+    pub fn make_room(&self) -> bool {
         let mut held = self.held.lock();
         let Some(number) = held.longest().map(|(number, _)| number) else { return false };
         if let Some(line) = held.lines.remove(&number) {
@@ -114,7 +116,7 @@ impl Places {
     }
 
     /// A turn for a question; `None`: there was none in time.
-    pub(super) async fn turn(&self, is_known: bool) -> Option<Turn> {
+    pub async fn turn(&self, is_known: bool) -> Option<Turn> {
         let (turns, wait) =
             if is_known { (&self.known, TURN_WAIT_KNOWN) } else { (&self.strangers, TURN_WAIT) };
         tokio::time::timeout(wait, Arc::clone(turns).acquire_owned()).await.ok()?.ok().map(Turn)
@@ -136,22 +138,22 @@ impl Held {
 
 impl Line {
     /// Waits until this connection is to give way.
-    pub(super) async fn gives_way(&self) {
+    pub async fn gives_way(&self) {
         self.give_way.notified().await;
     }
 
     /// A question is worked on from now on.
-    pub(super) fn begins(&self) {
+    pub fn begins(&self) {
         self.in_work.store(true, Ordering::Relaxed);
     }
 
     /// Its answer is ready to be written, and has its turn until it is.
-    pub(super) fn writes(&self, turn: Turn) {
+    pub fn writes(&self, turn: Turn) {
         *self.writing.lock() = Some(turn);
     }
 
     /// All was written that there is to write.
-    pub(super) fn has_written(&self) {
+    pub fn has_written(&self) {
         if self.writing.lock().take().is_some() {
             self.in_work.store(false, Ordering::Relaxed);
         }

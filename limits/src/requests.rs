@@ -13,11 +13,13 @@ use crate::window::{Window, slot_at};
 /// When to try again where the places are taken by running requests: nobody knows when one ends.
 const CONCURRENCY_RETRY: Duration = Duration::from_secs(1);
 
-/// Requests per minute and running requests of one account: a sliding minute as a budget's, about 1 KiB.
+/// Requests per minute and running requests of one account: a sliding minute as a budget's, about 1 KiB from the first request
+/// on, and some bytes before it.
 #[derive(Debug, Clone)]
 pub struct RequestMeter {
     timeline: Timeline,
-    window: Window,
+    /// Absent until the first request: most accounts that are configured send none.
+    window: Option<Box<Window>>,
     requests_per_minute: u64,
     concurrency: u32,
     live: u32,
@@ -63,7 +65,7 @@ impl RequestMeter {
     pub fn new(requests_per_minute: u64, concurrency: u32) -> Self {
         // An empty minute moves to any time in one step, so where it begins does not matter.
         let timeline = Timeline::new(Duration::ZERO);
-        RequestMeter { timeline, window: Window::new(0), requests_per_minute, concurrency, live: 0 }
+        RequestMeter { timeline, window: None, requests_per_minute, concurrency, live: 0 }
     }
 
     /// Counts a request and takes a place for it, until [`leave`](RequestMeter::leave).
@@ -72,12 +74,15 @@ impl RequestMeter {
     ///
     /// A [`RequestRefusal`] where a limit is reached. Nothing was counted.
     pub fn enter(&mut self, now: Duration) -> Result<(), RequestRefusal> {
-        self.window.advance(slot_at(self.timeline.advance(now)), self.requests_per_minute);
-        let sent = self.window.sum();
-        if sent >= self.requests_per_minute {
+        let limit = self.requests_per_minute;
+        let newest = slot_at(self.timeline.advance(now));
+        let window = self.window.get_or_insert_with(|| Box::new(Window::new(0)));
+        window.advance(newest, limit);
+        let sent = window.sum();
+        if sent >= limit {
             return Err(RequestRefusal {
                 kind: RequestRefusalKind::Requests,
-                limit: self.requests_per_minute,
+                limit,
                 used: sent,
                 retry_after: self.until_room(now),
             });
@@ -90,7 +95,7 @@ impl RequestMeter {
                 retry_after: (self.concurrency > 0).then_some(CONCURRENCY_RETRY),
             });
         }
-        self.window.charge(self.window.newest(), 1, self.requests_per_minute);
+        window.charge(newest, 1, limit);
         self.live += 1;
         Ok(())
     }
@@ -100,11 +105,10 @@ impl RequestMeter {
     pub fn view(&self, now: Duration) -> RequestsView {
         let limit = self.requests_per_minute;
         let half = limit.div_ceil(2);
-        let slots = self.window.slots_until(limit - half, 0, limit).unwrap_or(0);
         RequestsView {
             limit,
-            remaining: limit.saturating_sub(self.window.sum()),
-            until_half: until_slot(self.window.newest(), slots, self.timeline.at(now)),
+            remaining: limit.saturating_sub(self.window.as_ref().map_or(0, |window| window.sum())),
+            until_half: self.until_allowed(now, limit - half),
         }
     }
 
@@ -126,9 +130,14 @@ impl RequestMeter {
     }
 
     fn until_room(&self, now: Duration) -> Option<Duration> {
-        let allowed = self.requests_per_minute.checked_sub(1)?;
-        let slots = self.window.slots_until(allowed, 0, self.requests_per_minute).unwrap_or(0);
-        Some(until_slot(self.window.newest(), slots, self.timeline.at(now)))
+        Some(self.until_allowed(now, self.requests_per_minute.checked_sub(1)?))
+    }
+
+    /// How long until at most `allowed` requests count; zero where that is so already.
+    fn until_allowed(&self, now: Duration, allowed: u64) -> Duration {
+        let Some(window) = &self.window else { return Duration::ZERO };
+        let slots = window.slots_until(allowed, 0, self.requests_per_minute).unwrap_or(0);
+        until_slot(window.newest(), slots, self.timeline.at(now))
     }
 }
 
@@ -200,6 +209,13 @@ mod tests {
         meter.leave();
         meter.leave();
         assert_eq!(meter.live(), 0, "one leave too many does not wrap");
+    }
+
+    #[test]
+    fn who_never_sends_costs_next_to_nothing() {
+        assert!(size_of::<RequestMeter>() <= 64, "{} bytes", size_of::<RequestMeter>());
+        let view = RequestMeter::new(10, 1).view(at_ms(5_000));
+        assert_eq!((view.remaining, view.until_half), (10, Duration::ZERO));
     }
 
     #[test]

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! It makes no difference whether an engine computes both in one step. Only pairs count whose first was alone, whose second
-//! was sent while much of the first had to be left, whose tokens came in that order, and between which nothing else was sent:
-//! a third prompt in the same step would make the second wait. c is the least-squares slope through zero over about the
+//! was sent while much of the first had to be left, whose tokens came in that order, and behind which nothing else was sent before
+//! its turn: a third prompt in the same step would make the second wait. c is the least-squares slope through zero over about the
 //! last 100 pairs; it is believed as far as two standard errors above it, so pairs that scatter, as where each prompt has a
 //! delay of its own, change nothing.
 //!
@@ -19,8 +19,9 @@
 //! [`TRIED_EVERY`] may therefore start right behind a prompt that is alone (BBR probes for bandwidth in the same way): it
 //! costs the answers beside it the gap of one more prompt, and once enough pairs are known one in [`TRIED_AGAIN_EVERY`].
 //!
-//! Cost: O(1), nothing allocates.
+//! Cost: O(pairs on their way), eight; allocates at the first prompt only.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::lag::Line;
@@ -50,20 +51,25 @@ const SCATTER_MAX: f64 = 0.7;
 /// More than that of one pair is an accident, seconds.
 const WAITED_MAX: f64 = 1.0;
 
-/// A prompt that was sent to a replica that had nothing else to compute.
+/// Pairs that are on their way at once, at most: behind a long delay one begins before the last has ended.
+const UNDER_WAY_MAX: usize = 8;
+
+/// A prompt that was sent to a replica that had nothing else to compute, and the one that followed it.
 #[derive(Debug, Clone, Copy)]
-struct First {
-    id: RequestId,
+struct Pair {
+    first: RequestId,
     sent: Duration,
     tokens: u32,
+    /// The first one's token came.
     answered: bool,
+    second: Option<(RequestId, u32)>,
 }
 
 /// Pairs of prompts on one replica.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pairs {
-    first: Option<First>,
-    second: Option<(RequestId, u32)>,
+    /// Those on their way; the last may still lack its second.
+    open: VecDeque<Pair>,
     pairs: u32,
     /// Prompts that were alone since the last pair.
     singles: u32,
@@ -85,28 +91,29 @@ impl Pairs {
         line: Option<Line>,
     ) {
         if alone {
-            self.first = Some(First { id, sent: now, tokens, answered: false });
-            self.second = None;
+            self.open.pop_back_if(|last| last.second.is_none());
+            if self.open.len() == UNDER_WAY_MAX {
+                self.open.pop_front();
+            }
+            self.open.push_back(Pair { first: id, sent: now, tokens, answered: false, second: None });
             self.singles = self.singles.saturating_add(1);
-            return;
-        }
-        if self.may_follow(now, line) {
-            self.second = Some((id, tokens));
+        } else if self.may_follow(now, line) {
+            self.open.back_mut().into_iter().for_each(|last| last.second = Some((id, tokens)));
             self.singles = 0;
         } else {
-            self.first = None;
-            self.second = None;
+            // In one step with the last, perhaps.
+            self.open.pop_back();
         }
     }
 
     /// Whether a prompt that is sent at `now` makes a pair with the one that was alone.
     fn may_follow(&self, now: Duration, line: Option<Line>) -> bool {
-        self.first.zip(line).is_some_and(|(first, line)| {
-            let within = SENT_WITHIN * f64::from(first.tokens) / line.rate;
-            !first.answered
-                && self.second.is_none()
-                && first.tokens >= FIRST_MIN
-                && now.saturating_sub(first.sent).as_secs_f64() <= within
+        self.open.back().zip(line).is_some_and(|(last, line)| {
+            let within = SENT_WITHIN * f64::from(last.tokens) / line.rate;
+            !last.answered
+                && last.second.is_none()
+                && last.tokens >= FIRST_MIN
+                && now.saturating_sub(last.sent).as_secs_f64() <= within
         })
     }
 
@@ -116,21 +123,17 @@ impl Pairs {
         let every = if self.pairs < PAIRS_KNOWN { TRIED_EVERY } else { TRIED_AGAIN_EVERY };
         self.singles >= every
             && self.may_follow(now, line)
-            && self.first.is_some_and(|first| f64::from(first.tokens) + tokens <= most)
+            && self.open.back().is_some_and(|last| f64::from(last.tokens) + tokens <= most)
     }
 
     /// A first token came, or none will.
     pub(crate) fn on_first_token(&mut self, now: Duration, id: RequestId, line: Option<Line>) {
-        let Some(first) = &mut self.first else { return };
-        if first.id == id {
-            first.answered = true;
-        } else if let Some((_, tokens)) = self.second.take_if(|second| second.0 == id) {
-            let first = *first;
-            self.first = None;
-            if let Some(line) = line.filter(|_| first.answered) {
-                let all = now.saturating_sub(first.sent).as_secs_f64();
-                self.pair(f64::from(first.tokens), all - line.lag - f64::from(tokens) / line.rate);
-            }
+        self.open.iter_mut().filter(|pair| pair.first == id).for_each(|pair| pair.answered = true);
+        let ended = self.open.iter().position(|pair| pair.second.is_some_and(|second| second.0 == id));
+        let Some(pair) = ended.and_then(|at| self.open.remove(at)) else { return };
+        if let (Some(line), Some((_, own))) = (line.filter(|_| pair.answered), pair.second) {
+            let all = now.saturating_sub(pair.sent).as_secs_f64();
+            self.pair(f64::from(pair.tokens), all - line.lag - f64::from(own) / line.rate);
         }
     }
 

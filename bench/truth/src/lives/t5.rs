@@ -1,7 +1,7 @@
 //! T5: replicas that are killed under load cost nobody of the priority tier an answer that had not begun.
 //!
-//! Four engines in processes of their own, seven tenths of the places taken by clients that ask again as soon as they are
-//! answered. One engine after another gets SIGKILL and is started anew at the same address. Whoever had the first byte
+//! Eight engines in processes of their own, seven tenths of the places taken by clients that ask again as soon as they are
+//! answered: so that what seven have is enough for the regular tier, too, which gets 85 % of it. One engine after another gets SIGKILL and is started anew at the same address. Whoever had the first byte
 //! loses the rest, which nobody can mend; whoever had none is sent elsewhere, or waits. A request counts as failed before
 //! its first byte for any status but 200, too: a refusal is no better to the one who asked.
 
@@ -31,9 +31,9 @@ pub(crate) const PROOF: Proof = Proof {
     run,
 };
 
-const REPLICAS: usize = 4;
+const REPLICAS: usize = 8;
 /// Places of each, a fixed number, so that it is known what 70 % are.
-const PLACES: usize = 32;
+const PLACES: usize = 16;
 const CLIENTS: usize = REPLICAS * PLACES * 7 / 10;
 /// Of ten clients so many are of the priority tier.
 const PRIORITY_OF_TEN: usize = 3;
@@ -52,6 +52,8 @@ struct Ends {
     cut: AtomicU64,
     /// Before it.
     failed: AtomicU64,
+    /// Of those, answered with a status of their own.
+    refused: AtomicU64,
 }
 
 impl Ends {
@@ -62,7 +64,7 @@ impl Ends {
     fn shown(&self) -> serde_json::Value {
         json!({
             "served": self.served.load(Relaxed), "cut": self.cut.load(Relaxed),
-            "failed_before_first_byte": self.failed.load(Relaxed),
+            "failed_before_first_byte": self.failed.load(Relaxed), "with_a_status": self.refused.load(Relaxed),
         })
     }
 }
@@ -164,6 +166,9 @@ async fn ask(target: SocketAddr, tier: usize, number: u64, over: Arc<AtomicBool>
         let mut begun = false;
         let answered = connection.exchange(&chat("key-0", &body), |_| begun = true).await;
         let Some(ends) = ends.get(tier) else { return };
+        if answered.as_ref().is_ok_and(|answer| answer.status != 200) {
+            ends.refused.fetch_add(1, Relaxed);
+        }
         let end = match answered {
             Ok(answer) if answer.status == 200 => &ends.served,
             Err(_) if begun => &ends.cut,

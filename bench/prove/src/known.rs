@@ -22,9 +22,8 @@ pub(super) struct Shortfall {
 pub(crate) const SHORTFALLS: &[Shortfall] = &[
     Shortfall {
         id: "memory",
-        reason: "full size: 40 events of 10 MB, 208 MiB resident where 172 are allowed, seen on an unoptimised build with the \
-                 system's allocator; the other four loads hold",
-        next: "see what of it is the allocator's, by the build that is shipped, and let an event be read without a second copy of it",
+        reason: "full size: 40 events of 10 MB, 238 MiB resident where 175 are allowed (61 counted); the other four loads hold",
+        next: "count the room that an event in pieces has taken, not its bytes, and read it without a second copy",
     },
     Shortfall {
         id: "estimate",
@@ -106,7 +105,7 @@ pub(crate) const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "pairs",
-        reason: "full size: 1,872 of 2,191 lines of 313 pairs (85.4 %); far are those with transfer. Small size: 22 of 28",
+        reason: "full size: 1,892 of 2,191 lines of 313 pairs (86.4 %), 3 far: transfer behind a delay, mended since. Small size: 20 of 28",
         next: "as for `open`; then bursty clients and pictures, which are a third of what is short",
     },
     Shortfall {

@@ -244,6 +244,7 @@ async fn cve_2026_105297_http2_is_bounded() {
     let settings = tls::settings(gateway.address, &tls::FIRST).await;
     assert_eq!(settings.get(&3), Some(&100), "streams at once: {settings:?}");
     assert_eq!(settings.get(&6), Some(&65_536), "bytes of headers: {settings:?}");
+    assert_eq!(settings.get(&4), Some(&1_048_576), "bytes that nobody has read: {settings:?}");
 
     let mut h2 = H2::open(gateway.address, &tls::FIRST).await;
     let mut request = post(&ask(json!({})), Some(KEY));

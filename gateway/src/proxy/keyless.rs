@@ -24,7 +24,7 @@ pub(super) async fn answer(gateway: &Gateway, head: &Head, client: &mut Client<'
         let grant = client.envelope.cors.as_ref()?;
         if !grant.is_granted() {
             let origin = headers.get(header::ORIGIN).map_or(&[][..], |origin| origin.as_bytes());
-            let told = String::from_utf8_lossy(origin.get(..ORIGIN_TOLD_MAX).unwrap_or(origin)).into_owned();
+            let told = String::from_utf8_lossy(origin.get(..ORIGIN_TOLD_MAX).unwrap_or(origin));
             gateway.connections.turned_away(Turned::Origin, told);
         }
         client.answer_head(preflight_head(grant.preflight(&headers))).await

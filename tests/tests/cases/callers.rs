@@ -95,6 +95,11 @@ async fn case_e09_other_pages_may_not_call() {
             assert_eq!(told(&send(all.gateway.address, request).await), "*", "{page}");
         }
     }
+    for (fleet, refused) in [(&listed, 3), (&all, 0), (&nobody, 0)] {
+        let page = fleet.gateway.admin("/metrics").await.text();
+        let series = format!("tidegate_connections_refused_total{{reason=\"origin\"}} {refused}\n");
+        assert!(page.contains(&series), "a preflight that is refused leaves a trace, once each: {page}");
+    }
     let plain = send(listed.gateway.address, post(&ask(json!({})), Some(KEY))).await;
     assert_eq!((told(&plain).as_str(), plain.header("vary")), ("", "Origin"));
     let off = send(nobody.gateway.address, preflight(PAGE, "/v1/chat/completions", "authorization")).await;

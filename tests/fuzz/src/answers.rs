@@ -4,7 +4,7 @@ use crate::pieces;
 use bytes::{Bytes, BytesMut};
 use protocol::answer::passage::{Ending, Passage};
 use protocol::answer::sse::SseSplitter;
-use protocol::answer::upstream_error::UpstreamError;
+use protocol::answer::upstream_error::{MESSAGE_CHARS_MAX, UpstreamError};
 use protocol::answer::usage::Usage;
 use protocol::answer::{EventKind, Stamp, StreamReader, Whole, read_whole, text};
 use protocol::api::Api;
@@ -16,8 +16,6 @@ use shedder::Tier;
 const STREAMED: [Api; 4] = [Api::Chat, Api::Completions, Api::Responses, Api::Messages];
 /// No number of an engine is believed beyond this.
 const TOKENS_MAX: u64 = 1 << 40;
-/// Most characters of an error's words, and then some for what says that they were cut.
-const MESSAGE_CHARS_MAX: usize = 8 << 10;
 
 fn stamps() -> [Stamp<'static>; 3] {
     let plain = Stamp::of(Tier::Regular);

@@ -16,10 +16,7 @@ const SMALLEST: &str = include_str!("../../../deploy/examples/smallest.yaml");
 pub fn config(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     match Config::parse(&text, "fuzz.yaml", &|_| None) {
-        Ok(config) => {
-            let shown = config::redacted(&config).to_string();
-            assert!(!shown.is_empty());
-        }
+        Ok(config) => drop(config::redacted(&config)),
         Err(faults) => {
             let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count() + 1;
             assert!(!faults.list.is_empty() && faults.list.len() <= FAULTS_MAX);

@@ -4,12 +4,12 @@ use crate::pieces;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use protocol::api::Api;
+use protocol::credential;
 use protocol::engine::Engine;
 use protocol::framing::{chunked, head};
 use protocol::json::depth::nests_at_most;
 use protocol::json::members::{Member, Members};
 use protocol::request::call::Call;
-use protocol::{answer, credential};
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -163,7 +163,7 @@ fn decoded<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<(Vec<u8>, b
     Some((body, decoder.is_done(), behind))
 }
 
-/// Lines of headers: one key or a refusal, a length or a refusal; and no key is in the words of a refusal.
+/// Lines of headers: one key or a refusal, a length or a refusal.
 pub fn key(bytes: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|&byte| byte == b'\n').take(64) {
@@ -180,6 +180,5 @@ pub fn key(bytes: &[u8]) {
         let _ = (config::keys::is_mistyped(&key), config::keys::Digest::of(&key));
     }
     let _ = (head::length(&headers), head::codings(&headers));
-    let _ = answer::sse::payload(bytes);
     let _ = config::keys::Digest::parse(&String::from_utf8_lossy(bytes));
 }

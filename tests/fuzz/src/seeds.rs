@@ -64,12 +64,14 @@ fn kept(target: &str) -> PathBuf {
 
 fn read(kept: &Path) -> std::io::Result<Vec<(PathBuf, Vec<u8>)>> {
     let text = fs::read_to_string(kept)?;
-    let input = |line: &str| -> Option<Vec<u8>> {
-        let pairs = (0..line.len()).step_by(2).map(|at| u8::from_str_radix(line.get(at..at + 2)?, 16).ok());
-        pairs.collect()
-    };
-    let inputs: Option<Vec<_>> = text.lines().map(|line| Some((kept.to_owned(), input(line)?))).collect();
+    let inputs: Option<Vec<_>> =
+        text.lines().map(|line| Some((kept.to_owned(), from_digits(line)?))).collect();
     inputs.ok_or_else(|| std::io::Error::other(format!("{} is not in hexadecimal digits", kept.display())))
+}
+
+/// What is written in hexadecimal digits.
+fn from_digits(digits: &str) -> Option<Vec<u8>> {
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()).collect()
 }
 
 /// The files of a folder, in the order of their names.
@@ -87,8 +89,9 @@ fn lines(table: &Path) -> std::io::Result<Vec<(PathBuf, Vec<u8>)>> {
     let text = fs::read_to_string(table)?;
     let body = |line: &str| {
         let case: serde_json::Value = serde_json::from_str(line).ok()?;
-        let text = case.get("body").and_then(|body| body.as_str());
-        Some((table.to_owned(), text?.as_bytes().to_vec()))
+        let text = |member: &str| case.get(member).and_then(|value| value.as_str());
+        let body = text("body").map(|text| text.as_bytes().to_vec());
+        Some((table.to_owned(), body.or_else(|| from_digits(text("hex")?))?))
     };
     Ok(text.lines().filter_map(body).collect())
 }

@@ -42,9 +42,9 @@ use crate::replica::{Block, Replica, Terms};
 use crate::requests::Request;
 use crate::tier::Tier;
 
-/// A replica that nothing is known of computes about this many prompt tokens per second; only used to
 /// Paces that two prompts may take together which are to show how much of their time is computing.
 const PAIR_PACES: f64 = 3.0;
+/// A replica that nothing is known of computes about this many prompt tokens per second; only used to
 /// compare replicas, never to predict a wait.
 const RATE_GUESS: f64 = 5_000.0;
 const SATURATION_WEIGHT: f64 = 0.5;

@@ -126,7 +126,7 @@ impl Pairs {
             && self.open.back().is_some_and(|last| f64::from(last.tokens) + tokens <= most)
     }
 
-    /// A first token came, or none will.
+    /// A first token came. Where none ever does, its pair is pushed out by later ones.
     pub(crate) fn on_first_token(&mut self, now: Duration, id: RequestId, line: Option<Line>) {
         self.open.iter_mut().filter(|pair| pair.first == id).for_each(|pair| pair.answered = true);
         let ended = self.open.iter().position(|pair| pair.second.is_some_and(|second| second.0 == id));

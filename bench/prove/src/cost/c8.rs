@@ -10,8 +10,7 @@ use serde_json::json;
 use crate::harness::contest::{ACCOUNTS, Bare, instant_engine};
 use crate::harness::proof::{Finding, Proof, RatioBound, Setting, Trouble, median};
 use crate::harness::raw::Connection;
-use crate::harness::tidegate::hold;
-use crate::harness::tidegate::{Config, Tidegate};
+use crate::harness::tidegate::{Config, Tidegate, hold};
 use kit::process;
 
 pub(crate) const PROOF: Proof = Proof {

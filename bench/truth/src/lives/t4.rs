@@ -14,8 +14,7 @@ use engine::server::EngineServer;
 use harness::contest::instant_engine;
 use harness::proof::{Finding, Proof, Setting, Trouble};
 use harness::raw::Connection;
-use harness::tidegate::hold;
-use harness::tidegate::{Admin, Config, MODEL, Tidegate, chat};
+use harness::tidegate::{Admin, Config, MODEL, Tidegate, chat, hold};
 
 pub(crate) const PROOF: Proof = Proof {
     id: "T4",

@@ -160,7 +160,11 @@ async fn ask(target: SocketAddr, tier: usize, number: u64, over: Arc<AtomicBool>
             Some(connection) => connection,
             None => match Connection::open(target).await {
                 Ok(connection) => connection,
-                Err(_) => return,
+                Err(_) => {
+                    ends.get(tier).map(|ends| ends.failed.fetch_add(1, Relaxed));
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
             },
         };
         let mut begun = false;

@@ -1,5 +1,6 @@
 //! Clients and neighbours that mean harm, or speak as nobody expects.
 
+mod malformed;
 pub(crate) mod t10;
 pub(crate) mod t11;
 pub(crate) mod t13;

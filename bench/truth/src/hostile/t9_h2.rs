@@ -1,4 +1,4 @@
-//! T9 over HTTP/2: malformed frames and header lines, over TLS, as [`t9`](super::t9) has it for HTTP/1.
+//! T9 over HTTP/2: malformed frames and header lines, over TLS, judged as [`malformed`](super::malformed) says.
 //!
 //! Each case is a connection of its own ([`frames`]). A connection hangs if for 15 s it is neither answered, on any stream,
 //! nor closed. What the engine gets is compared with what a reader of the RFC ([`reading`]) finds in the same bytes.
@@ -9,19 +9,15 @@ mod reading;
 use std::net::SocketAddr;
 
 use kit::front::client::tls_lines;
-use kit::recorder::Recorder;
 use kit::tls::{self, FIRST};
-use rand::SeedableRng as _;
-use rand::rngs::SmallRng;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::t9::{AT_ONCE, HANG, IMPATIENT, PATIENT, Tally, address_of, crashes};
+use super::malformed::{Contest, HANG, IMPATIENT, NOBODY, PATIENT};
 use engine::clock;
 use frames::{GOAWAY, HEAD, HEADERS, RST_STREAM};
 use harness::proof::{Finding, Proof, Setting, Trouble};
-use harness::tidegate::{Config, Tidegate};
+use harness::tidegate::Config;
 
 pub(crate) const PROOF: Proof = Proof {
     id: "T9-h2",
@@ -34,50 +30,36 @@ pub(crate) const PROOF: Proof = Proof {
 };
 
 fn run(setting: &Setting) -> Result<Finding, Trouble> {
-    let cases: u64 = setting.size(1_000, 100_000);
-    let seed = setting.seeds(1).start;
-    setting.block_on(async {
-        let engine = Recorder::start().await;
-        let mut config = Config::limitless(vec![address_of(&engine)?], 1);
+    let contest = Contest {
+        setting,
+        name: "t9-h2",
+        cases: setting.size(1_000, 100_000),
+        case: frames::case,
+        bodies: reading::bodies,
+    };
+    let over_tls = |config: &mut Config| {
         config.listen = tls_lines(&setting.out)?;
-        let gateway = Tidegate::start(setting, "t9-h2", &config).await?;
-        let mut tally = Tally::default();
-        let mut random = SmallRng::seed_from_u64(seed);
-        let mut number = 0;
-        while number < cases {
-            let until = cases.min(number + AT_ONCE as u64);
-            let round: Vec<(u64, Vec<u8>)> =
-                (number..until).map(|n| (n, frames::case(n, &mut random))).collect();
-            play(gateway.address, &round, &mut tally).await?;
-            let bodies = round.iter().flat_map(|(_, bytes)| reading::bodies(bytes));
-            tally.judge(&round, bodies, &engine);
-            number = until;
-        }
-        let crashes = crashes(setting, "t9-h2", &gateway).await?;
-        Ok(tally.finding(crashes, cases, seed))
-    })
+        Ok(())
+    };
+    setting.block_on(contest.played(over_tls, exchange, last))
 }
 
-/// Sends each case on its own connection.
-async fn play(gateway: SocketAddr, round: &[(u64, Vec<u8>)], tally: &mut Tally) -> Result<(), Trouble> {
-    let mut running = JoinSet::new();
-    for (number, bytes) in round {
-        let (number, bytes) = (*number, bytes.clone());
-        running.spawn(async move { (timeout(HANG, exchange(gateway, number, &bytes)).await, bytes) });
-    }
-    while let Some(done) = running.join_next().await {
-        let (ended, bytes) = done.map_err(|e| Trouble::Unexpected(e.to_string()))?;
-        match ended {
-            Err(_) => tally.hangs.push(bytes.escape_ascii().to_string()),
-            Ok(end) => *tally.answers.entry(end.to_owned()).or_default() += 1,
-        }
-    }
-    Ok(())
+/// Whether a connection is still taken, and answered.
+async fn last(gateway: SocketAddr) -> bool {
+    let Ok(mut stream) = tls::connect(gateway, &FIRST, &[b"h2"]).await else { return false };
+    let empty_settings = [0, 0, 0, frames::SETTINGS, 0, 0, 0, 0, 0];
+    let mut read = Vec::new();
+    stream.write_all(&[frames::PREFACE, &empty_settings].concat()).await.is_ok()
+        && matches!(timeout(HANG, stream.read_buf(&mut read)).await, Ok(Ok(1..)))
 }
 
 /// How it was answered, or ended.
-async fn exchange(gateway: SocketAddr, number: u64, bytes: &[u8]) -> &'static str {
-    let Ok(mut stream) = tls::connect(gateway, &FIRST, &[b"h2"]).await else { return "no connection" };
+async fn exchange(gateway: SocketAddr, (number, bytes): (u64, Vec<u8>)) -> String {
+    ended(gateway, number, &bytes).await.to_owned()
+}
+
+async fn ended(gateway: SocketAddr, number: u64, bytes: &[u8]) -> &'static str {
+    let Ok(mut stream) = tls::connect(gateway, &FIRST, &[b"h2"]).await else { return NOBODY };
     if stream.write_all(bytes).await.is_err() || stream.flush().await.is_err() {
         return "reset";
     }

@@ -17,6 +17,7 @@ pub(super) const HEAD: usize = 9;
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
+pub(super) const PRIORITY_FRAME: u8 = 2;
 pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
 pub(super) const PUSH_PROMISE: u8 = 5;
@@ -234,7 +235,7 @@ fn odd(random: &mut SmallRng) -> Frame {
         6 => Frame::new(WINDOW_UPDATE, 0, stream, &0_u32.to_be_bytes()),
         7 => Frame::new(WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes()),
         8 => Frame::new(PUSH_PROMISE, END_HEADERS, stream, &2_u32.to_be_bytes()),
-        9 => Frame::new(2, 0, stream, &[stream.to_be_bytes().to_vec(), vec![9]].concat()),
+        9 => Frame::new(PRIORITY_FRAME, 0, stream, &[stream.to_be_bytes().to_vec(), vec![9]].concat()),
         10 => Frame::new(PING, 0, 0, &[7; 8]),
         11 => Frame::new(PING, 0, stream, &[7; 7]),
         12 => Frame::new(CONTINUATION, END_HEADERS, stream, b"\0\x01a\x01b"),

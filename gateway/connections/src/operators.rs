@@ -4,7 +4,7 @@
 //! at the bound the one gives way that has waited longest without a question in work: an idle one, one whose head or
 //! body does not come, one that does not read a short answer. A probe sends its head with its connection and is
 //! answered as soon as that was read, so it is not the one; a client that a busy machine keeps from sending has
-//! [`GRACE`], for which no connection gives way. Questions in work are fewer than places, so there is always one that can.
+//! `GRACE`, for which no connection gives way. Questions in work are fewer than places, so there is always one that can.
 //!
 //! Of the questions in work, a part is kept for who has shown a token, so that nobody on the machine can keep operators
 //! out with questions that need none.

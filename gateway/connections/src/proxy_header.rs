@@ -1,7 +1,7 @@
 //! The header of the PROXY protocol, before anything else of a connection: who the client of a TCP proxy is.
 //!
 //! Read only from addresses that have to send it, and never guessed. Exactly the header is read, so what follows it, a TLS
-//! handshake or a head, is as if it were not there. Bounded by the longest line of version 1 and by [`V2_BYTES_MAX`].
+//! handshake or a head, is as if it were not there. Bounded by the longest line of version 1 and by `V2_BYTES_MAX`.
 
 use ppp::{v1, v2};
 use std::io;

@@ -89,13 +89,13 @@ impl Places {
     /// bound.
     pub fn has_room(&self, now: Duration) -> bool {
         let held = self.held.lock();
-        held.lines.len() < self.most || held.longest().is_some_and(|(_, line)| now >= line.since + GRACE)
+        held.lines.len() < self.most || held.longest().is_some_and(|(_, line)| line.had_its_time(now))
     }
 
     /// A place for a new connection that came at `now`; whether another one was told to give way for it. O(connections) at
     /// the bound.
     pub fn take(self: &Arc<Self>, now: Duration) -> (Place, bool) {
-        let gave_way = self.held.lock().lines.len() >= self.most && self.make_room();
+        let gave_way = self.held.lock().lines.len() >= self.most && self.make_room(now);
         let line = Arc::new(Line { since: now, ..Line::default() });
         let mut held = self.held.lock();
         let number = held.next;
@@ -105,10 +105,12 @@ impl Places {
         (Place { places: Arc::clone(self), number, line }, gave_way)
     }
 
-    /// Tells the connection that has waited longest to give way. `false`: the questions of all are in work.
-    pub fn make_room(&self) -> bool {
+    /// Tells the connection that has waited longest to give way, if it has had its time at `now`. `false`: the questions of
+    /// all are in work, or those that wait have only come.
+    pub fn make_room(&self, now: Duration) -> bool {
         let mut held = self.held.lock();
-        let Some(number) = held.longest().map(|(number, _)| number) else { return false };
+        let longest = held.longest().filter(|(_, line)| line.had_its_time(now));
+        let Some(number) = longest.map(|(number, _)| number) else { return false };
         if let Some(line) = held.lines.remove(&number) {
             line.give_way.notify_one();
         }
@@ -137,6 +139,11 @@ impl Held {
 }
 
 impl Line {
+    /// Whether it may be told to give way at `now`.
+    fn had_its_time(&self, now: Duration) -> bool {
+        now >= self.since + GRACE
+    }
+
     /// Waits until this connection is to give way.
     pub async fn gives_way(&self) {
         self.give_way.notified().await;
@@ -193,6 +200,16 @@ mod tests {
         assert_eq!(places.count(), 40);
         held.clear();
         assert_eq!(places.count(), 1, "a place comes back once, given way or not");
+    }
+
+    /// The system says that descriptors have run out as soon as the last one is taken, whether somebody waits or not.
+    #[test]
+    fn without_descriptors_nobody_gives_way_who_has_only_come() {
+        let places = Places::of(40);
+        let (place, _) = places.take(Duration::ZERO);
+
+        assert!(!places.make_room(Duration::from_millis(249)) && !told(&place.line));
+        assert!(places.make_room(Duration::from_millis(250)) && told(&place.line));
     }
 
     #[tokio::test]

@@ -104,7 +104,7 @@ async fn accept(listener: TcpListener, desk: Arc<Desk>) {
         };
         let Ok((stream, peer)) = accepted else {
             // Usually descriptors ran out.
-            gave_way(desk.places.make_room());
+            gave_way(desk.places.make_room(clock::now()));
             tokio::time::sleep(ACCEPT_RETRY).await;
             continue;
         };

@@ -122,7 +122,8 @@ impl Door {
         }
     }
 
-    /// No descriptor is left: the spare one is used to tell the next client, and whoever asks for nothing gives way.
+    /// No descriptor is left: the spare one is used to tell the next client, and whoever asks for nothing gives way. The
+    /// system says so as soon as the last one is taken: where no client comes, nobody has to give way.
     async fn without_descriptors(&mut self, listener: &TcpListener) {
         self.spare = None;
         if let Ok(Ok((stream, address))) = timeout(REST, listener.accept()).await {
@@ -130,11 +131,11 @@ impl Door {
             if self.tls.is_none() {
                 refusing::at_once(stream, &refusing::no_descriptor());
             }
+            if self.connections().spare_one() {
+                self.connections().turned_away(Turned::GaveWay, "any");
+            }
         }
         self.spare = File::open(SPARE).ok();
-        if self.connections().spare_one() {
-            self.connections().turned_away(Turned::GaveWay, "any");
-        }
         sleep(REST).await;
     }
 }

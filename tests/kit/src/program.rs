@@ -55,6 +55,9 @@ impl Program {
             .args(arguments)
             .env_remove("RUST_LOG")
             .env_remove("STATE_DIRECTORY")
+            // Large blocks go back to the system as soon as they are free, as with the allocator of what is shipped: what
+            // is resident is what is held, not what the C library keeps for the next time.
+            .env("MALLOC_MMAP_THRESHOLD_", "1048576")
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

@@ -3,10 +3,11 @@
 use crate::PROGRAM;
 use engine::profile::LLAMA_8B_A100;
 use engine::server::{EngineServer, EngineServerConfig};
-use kit::base_config::{account, budget};
+use kit::base_config::{account, budget, merge};
 use kit::client::{Connection, post};
-use kit::{Gateway, ask, config, engine, engine_of};
+use kit::{Gateway, ask, config, engine, engine_of, eventually};
 use serde_json::json;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 const KEY: &str = "tg-metered";
@@ -262,4 +263,39 @@ async fn t2_threat_s13_what_was_computed_is_booked() {
     assert_eq!(counted.len(), 30);
     let prompt = computed.prompt_tokens / 60;
     assert!(counted.iter().all(|line| line["prompt_tokens"] == prompt), "{counted:?}");
+}
+
+/// Case O13: what a limit refused was never offered to the fleet, so no client makes a shortage look smaller by repeating it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_o13_requests_over_a_limit_hide_no_shortage() {
+    const POOR: &str = "tg-poor";
+    const OFFERED: usize = 6;
+    let engine = engine().await;
+    let mut config = config([engine.url()]);
+    merge(&mut config["deployments"][0], json!({ "limit": 1, "queue": { "requests": 1 } }));
+    let poor = account("poor", POOR, json!({ "requests_per_minute": OFFERED + 1 }));
+    config["accounts"].as_array_mut().unwrap().extend([poor, account("watched", KEY, json!({}))]);
+    let gateway = Gateway::start(PROGRAM, &config).await;
+    let is_frozen = || async {
+        let limits = gateway.admin("/api/v1/accounts/watched/limits").await.json();
+        limits["models"].as_array().unwrap().iter().any(|model| model["model"] == "sim" && model["frozen"] == true)
+    };
+    assert!(!is_frozen().await);
+    let _running = gateway.hold().await;
+    let address = gateway.address;
+    let waiting = tokio::spawn(async move { kit::client::send(address, post(&ask(json!({})), Some(POOR))).await });
+    gateway.counter_becomes("gate_waiting:sim", 1).await;
+
+    for _ in 0..OFFERED {
+        assert_eq!(gateway.chat_as(POOR, &ask(json!({}))).await.status, 503);
+    }
+    eventually("limits do not grow", || async { is_frozen().await.then_some(()) }).await;
+    for _ in 0..OFFERED * 120 {
+        assert_eq!(gateway.chat_as(POOR, &ask(json!({}))).await.verdict(), (429, "requests_limited"));
+    }
+
+    // Budgets are looked at once a second.
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    assert!(is_frozen().await, "six of six that were offered were shed");
+    waiting.abort();
 }

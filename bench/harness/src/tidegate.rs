@@ -77,6 +77,8 @@ pub struct Config {
     pub threads: usize,
     /// The replicas of the one deployment.
     pub replicas: Vec<SocketAddr>,
+    /// What they are, as the config names it.
+    pub engine: &'static str,
     /// More of the deployment's entry, in YAML's flow style, beginning with a comma; or nothing.
     pub deployment: String,
     /// The accounts.
@@ -112,6 +114,7 @@ impl Config {
         Self {
             threads: 1,
             replicas,
+            engine: "vllm",
             deployment: ", slo: { ttft_ms: 2000, tpot_ms: 100 }".to_owned(),
             accounts: accounts.collect(),
             keepalive_requests: None,
@@ -144,7 +147,7 @@ impl Config {
         let mut text = format!(
             "listen: {{ address: \"{listen}\", threads: {}, limits: {{ {} }}{} }}\n\
              admin: {{ address: \"{admin}\", token_sha256: \"{}\" }}\n\
-             deployments: [{{ name: d, engine: vllm, replicas: [{}]{} }}]\n\
+             deployments: [{{ name: d, engine: {}, replicas: [{}]{} }}]\n\
              models: [{{ name: {MODEL}, deployments: [d], size_class: small, served_model: {} }}{}]\n\
              limits: {{ policy: {} }}\n\
              log: {{ access: {access}, level: warn }}\n",
@@ -152,6 +155,7 @@ impl Config {
             limits.trim_start_matches(", "),
             self.listen,
             Digest::of(TOKEN),
+            self.engine,
             replicas.join(", "),
             self.deployment,
             self.served_model,

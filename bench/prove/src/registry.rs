@@ -40,6 +40,7 @@ const PROOFS: &[Proof] = &[
     real::P4,
     real::P6,
     real::P5,
+    real::LLAMA,
     c1::PROOF,
     c2::PROOF,
     c3::PROOF,

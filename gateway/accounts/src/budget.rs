@@ -4,6 +4,7 @@
 //! at the end it is settled by the engine's usage, or by what was counted when there is none. If nobody
 //! settles it (client gone, panic, shutdown), its drop does, so a reservation cannot leak.
 
+use gateway_core::settlement::{Weighed, given_up};
 use limits::{Ask, Budget, MeterView, PerMeter, Refusal, Reservation, Snapshot, Used};
 use parking_lot::Mutex;
 use process::clock;
@@ -235,15 +236,12 @@ impl Ledger {
 }
 
 impl Drop for Ledger {
-    /// Nobody settled: the client left, or the request panicked. What was counted is charged; a prompt that an
-    /// engine had begun is charged whole, or leaving early would be the way to prefill for nothing.
+    /// Nobody settled: the client left, or the request panicked.
     fn drop(&mut self) {
-        let generated = self.generated.load(Ordering::Relaxed);
-        if generated > 0 || self.started.load(Ordering::Relaxed) {
-            let Prompt { tokens, uncached, .. } = self.prompt;
-            self.settle(&Used { prompt: tokens, uncached_prompt: uncached, generated, finished: false });
-        } else {
-            self.release();
+        let weighed = Weighed { prompt: self.prompt.tokens, uncached: self.prompt.uncached };
+        match given_up(weighed, self.generated.load(Ordering::Relaxed), self.is_started()) {
+            Some(used) => self.settle(&used),
+            None => self.release(),
         }
     }
 }

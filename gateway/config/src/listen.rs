@@ -146,7 +146,7 @@ pub struct ListenLimits {
     /// Bytes held at once: bodies until their first token, whole answers until their clients have them, large events of streams. Default 2GiB: the queue's memory, beyond it requests are refused as load.
     #[schemars(with = "Bytes", range(min = 1_048_576, max = 1_099_511_627_776_u64))]
     pub inflight_bytes: u64,
-    /// Share of `inflight_bytes` that one account may hold. Default 0.0625 (1/16), so that no account fills the memory alone.
+    /// Share of `inflight_bytes` that one account may hold, and one connection that is not a listed proxy's, whatever keys its requests have. Default 0.0625 (1/16), so that nobody fills the memory alone.
     #[schemars(range(min = 0.001, max = 1.0))]
     pub inflight_account_share: f64,
     /// Last share of `inflight_bytes`, kept for accounts that may use priority. Default 0.25.

@@ -174,6 +174,11 @@ fn no_memory(bound: MemoryBound) -> Refusal {
                 "Service Overloaded: this account's requests in flight already hold {bytes} bytes. Send fewer at once."
             )
         }
+        MemoryBound::Connection(bytes) => {
+            format!(
+                "Service Overloaded: this connection's requests in flight already hold {bytes} bytes. Send fewer at once on it."
+            )
+        }
         MemoryBound::Total(_) => {
             "Service Overloaded: no memory for this request's body. Retry shortly.".to_owned()
         }

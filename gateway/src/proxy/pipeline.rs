@@ -11,7 +11,7 @@
 //! Budget before load: a 429 outranks a 503, and a 503 gives its tokens back whole.
 
 use crate::accounts::budget::{BudgetCell, Ledger, Prompt};
-use crate::accounts::memory::MemoryGuard;
+use crate::accounts::memory::{HolderMemory, MemoryGuard};
 use crate::clock;
 use crate::downstream::body::{self, BodyLimits};
 use crate::downstream::client::{Client, Stop};
@@ -54,6 +54,8 @@ pub struct Caller {
     pub address: IpAddr,
     /// The request's hold on its connection.
     pub asking: Asking,
+    /// What the connection holds, where it is one client's.
+    pub connection: Option<Arc<HolderMemory>>,
 }
 
 /// Serves one request whose head was read. `true`: the connection may serve another.
@@ -72,7 +74,7 @@ pub async fn serve(gateway: &Arc<Gateway>, session: &mut ServerSession, mut call
     let mut record = Record::begin(id, &client.session().req_header().headers);
     record.client_address = Some(caller.address);
     let ended = match head {
-        Ok(head) => steps(gateway, &snapshot, head, &mut client, &mut record, &mut caller.asking).await,
+        Ok(head) => steps(gateway, &snapshot, head, &mut client, &mut record, &mut caller).await,
         Err(refusal) => Err(refusal.into()),
     };
     match ended {
@@ -94,7 +96,7 @@ async fn steps(
     head: Head,
     client: &mut Client<'_>,
     record: &mut Record,
-    asking: &mut Asking,
+    caller: &mut Caller,
 ) -> Result<(), Stop> {
     let entered = identify_and_enter(snapshot, client, &head, record);
     let (account, _requests, wanted) = match entered {
@@ -105,10 +107,11 @@ async fn steps(
         Wanted::Metered(api, named) => (api, named),
         Wanted::Models(id) => return models::answer(snapshot, &account, client, id.as_deref()).await,
     };
-    let mut memory = gateway.memory.guard(Arc::clone(&account.memory), account.may_priority());
+    let of_account = Arc::clone(&account.memory);
+    let mut memory = gateway.memory.guard(of_account, caller.connection.clone(), account.may_priority());
     let asked = (api, named.as_deref());
     let call = take_in(gateway, snapshot, client, &head, asked, &mut memory).await?;
-    asking.is_whole();
+    caller.asking.is_whole();
     record.called(&call);
     let model = find_model(snapshot, &account, &call, named.as_deref())?;
     record.model = Some(Arc::clone(&model.config.name));
@@ -443,11 +446,15 @@ async fn admit_and_relay(
     let mut weighed_for = Arc::clone(routes.first());
     let offer = offer_of(&request, asked);
     let mut routed = bid(&request, offer, &weighed_for, asked.hint).offer(&routes);
+    let mut is_decided = false;
     loop {
         let waited_from = clock::now();
         let bid = bid(&request, offer, &weighed_for, asked.hint);
         record.offered(&routed.deployment);
         let placed = wait(routed, bid, &routes, client, arrived).await;
+        if !std::mem::replace(&mut is_decided, true) {
+            count_verdict(&request, asked.tier, &placed);
+        }
         let placed = placed.map_err(|stop| after_busy(stop, record));
         client.envelope.queued += clock::now().saturating_sub(waited_from);
         let (place, deployment) = placed?;
@@ -476,6 +483,19 @@ async fn admit_and_relay(
                 routes = left;
             }
         }
+    }
+}
+
+/// The first verdict on a request counts for the growth of limits.
+fn count_verdict<T>(request: &Request<'_>, tier: Tier, placed: &Result<T, Stop>) {
+    let shed = match placed {
+        Ok(_) => false,
+        Err(Stop::Refused(_)) => true,
+        Err(Stop::Gone) => return,
+    };
+    if tier == Tier::Regular {
+        let (model, account) = (&request.model.config.name, &request.account.config.id);
+        request.gateway.shortage.decided(model, account, shed, clock::now());
     }
 }
 

@@ -1,9 +1,5 @@
-//! The end of an answered request: what it used, and what everyone learns from it.
-//!
-//! Total prompt and generated tokens are the engine's own. Uncached tokens are the smaller of what the engine
-//! had to compute and what the best replica would have had to: our routing never costs the account. Where the
-//! engine says nothing of its cache, our own estimate counts; where it says nothing at all, or what cannot be, what was
-//! weighed and counted. Nobody learns from what cannot be.
+//! The end of an answered request: what it used, as [`gateway_core::settlement`] decides, and what everyone learns from it.
+//! Nobody learns from what cannot be.
 
 use crate::accounts::budget::Prompt;
 use crate::clock;
@@ -12,6 +8,7 @@ use crate::proxy::relay::Answered;
 use crate::telemetry::record::Record;
 use crate::upstream::admission::Place;
 use crate::upstream::deployment::Deployment;
+use gateway_core::settlement::{self, Possible, Told, Weighed};
 use limits::Used;
 use protocol::answer::text;
 use protocol::answer::usage::Usage;
@@ -76,9 +73,12 @@ fn believed(
     record: &mut Record,
 ) -> Option<Usage> {
     let counted = counted(answered, request.live.ledger().prompt().tokens_per_chunk);
-    let believed = told
-        .map(|usage| possible(request, usage, counted))
-        .filter(|usage| usage.prompt > 0 || usage.generated > 0);
+    let possible = possible(request);
+    let believed = told.and_then(|usage| {
+        let told = possible.of(told_by(&usage), counted);
+        let Told { prompt, cached, generated } = told;
+        told.is_any().then_some(Usage { prompt, cached, generated, ..usage })
+    });
     record.usage_anomalous =
         told.is_some_and(|usage| usage.anomalous || usage.prompt == 0) || believed != told;
     believed
@@ -88,62 +88,54 @@ fn believed(
 /// nobody knows how much: the `chunks` that one answer of it has by the pace of the others are charged. The place is the
 /// caller's to end.
 pub fn left_unseen(request: &Request<'_>, chunks: Option<f64>, record: &mut Record) {
-    let weighed = weighed_now(request);
+    let now = weighed_now(request);
     let call = request.call;
-    let tokens = chunks.filter(|_| call.api.form().has_output).unwrap_or(0.0) * weighed.tokens_per_chunk;
+    let tokens_per_chunk = request.live.ledger().prompt().tokens_per_chunk;
+    let tokens = chunks.filter(|_| call.api.form().has_output).unwrap_or(0.0) * tokens_per_chunk;
     // Rounded down: what was not seen is not charged in doubt.
     let each = call.max_tokens.map_or(tokens, |max| tokens.min(max.into())).floor();
-    let generated = of_choices(each, call.choices, request.model.usual.tokens());
-    let used = Used { prompt: weighed.tokens, uncached_prompt: weighed.uncached, generated, finished: false };
+    let generated = settlement::of_choices(each, call.choices, request.model.usual.tokens());
+    let used = Used { prompt: now.prompt, uncached_prompt: now.uncached, generated, finished: false };
     request.live.ledger().settle(&used);
     record.used(&used, None, true);
 }
 
-/// Tokens of all choices, where the longest has `longest` and still grows. The others may have ended: of answers that are
-/// `usual` tokens long in the mean, and end at any moment as likely as at any other, so many were made by then.
-fn of_choices(longest: f64, choices: u32, usual: u64) -> u64 {
-    let usual = usual.max(1) as f64;
-    let other = usual * (1.0 - (-longest / usual).exp());
-    let others = choices.max(1) - 1;
-    // A float beyond the range of an integer becomes its largest value.
-    (longest + f64::from(others) * other).round() as u64
+/// The prompt as weighed at admission.
+fn weighed(request: &Request<'_>) -> Weighed {
+    let Prompt { tokens, uncached, .. } = request.live.ledger().prompt();
+    Weighed { prompt: tokens, uncached }
 }
 
 /// The prompt by what was learnt since it was admitted: without the engine's usage its weight is final, and a process that
 /// has just started knows much more when a client leaves than when it came.
-fn weighed_now(request: &Request<'_>) -> Prompt {
-    let weighed = request.live.ledger().prompt();
+fn weighed_now(request: &Request<'_>) -> Weighed {
+    let weighed = weighed(request);
     let weight = &request.weight;
-    let Some(features) = weight.features.as_ref().filter(|_| weight.text.is_none()) else { return weighed };
-    let tokens = u64::from(request.model.weigher.tokens(request.account.number, features).tokens);
-    let hit = weighed.tokens.saturating_sub(weighed.uncached);
-    Prompt { tokens, uncached: tokens.saturating_sub(hit), ..weighed }
+    match weight.features.as_ref().filter(|_| weight.text.is_none()) {
+        Some(features) => {
+            weighed.anew(request.model.weigher.tokens(request.account.number, features).tokens.into())
+        }
+        None => weighed,
+    }
 }
 
 fn charge(request: &Request<'_>, answered: &Answered, finished: bool, record: &mut Record) -> Used {
-    let weighed = request.live.ledger().prompt();
-    let hit = weighed.tokens.saturating_sub(weighed.uncached);
-    let counted = counted(answered, weighed.tokens_per_chunk);
-    let used = match answered.usage {
-        Some(usage) => {
-            // There is no prompt without a token.
-            let prompt = if usage.prompt == 0 { weighed.tokens } else { usage.prompt };
-            let by_us = prompt.saturating_sub(hit);
-            let cached = usage.cached.filter(|_| usage.prompt > 0);
-            let uncached = cached.map_or(by_us, |cached| by_us.min(prompt.saturating_sub(cached)));
-            let generated = generated(answered, &usage, counted, finished);
-            Used { prompt, uncached_prompt: uncached, generated, finished }
-        }
-        None => {
-            let Prompt { tokens, uncached, .. } = weighed_now(request);
-            Used { prompt: tokens, uncached_prompt: uncached, generated: counted, finished }
-        }
+    let answer = settlement::Answer {
+        told: answered.usage.map(|usage| told_by(&usage)),
+        counted: counted(answered, request.live.ledger().prompt().tokens_per_chunk),
+        runs: answered.running.is_some(),
+        finished,
     };
+    let used = answer.used(weighed(request), weighed_now(request));
     // An answer without output teaches nothing of how long answers are.
     let used = Used { finished: used.finished && request.call.api.form().has_output, ..used };
     request.live.ledger().settle(&used);
     record.used(&used, answered.usage.and_then(|usage| usage.cached), answered.usage.is_none());
     used
+}
+
+fn told_by(usage: &Usage) -> Told {
+    Told { prompt: usage.prompt, cached: usage.cached, generated: usage.generated }
 }
 
 /// Generated tokens as counted here: what the engine told while it generated, else its chunks, or the text of a whole answer
@@ -158,37 +150,13 @@ fn counted(answered: &Answered, tokens_per_chunk: f64) -> u64 {
     (f64::from(answered.chunks) * tokens_per_chunk).round() as u64
 }
 
-/// Generated tokens: what the engine says, where it says it of the whole answer or of each chunk. Some tell in the middle
-/// of a stream only what the prompt cost, with a zero for the rest: then what was counted counts, and an answer with
-/// content has not generated nothing.
-fn generated(answered: &Answered, usage: &Usage, counted: u64, finished: bool) -> u64 {
-    let is_told = (finished || answered.running.is_some()) && usage.generated > 0;
-    if is_told { usage.generated } else { usage.generated.max(counted) }
-}
-
-/// Template and tools that an engine adds to a prompt, tokens; generous.
-const TEMPLATE_TOKENS_MAX: u64 = 16_384;
-
-/// Tokens that one answer may have where the request names no maximum: more than any model's context today.
-const GENERATED_MAX: u64 = 1 << 20;
-
-/// The engine's numbers as far as they can be: a token has a byte at least, or an image behind it. One absurd report
-/// must not put an account days into debt. A number that cannot be does not throw the others away: it counts as untold,
-/// which is 0. Beside a prompt that cannot be, the answer's number is believed only if it is near the `counted` one.
-fn possible(request: &Request<'_>, usage: Usage, counted: u64) -> Usage {
+fn possible(request: &Request<'_>) -> Possible {
     let call = request.call;
-    let images = request.weight.features.as_ref().map_or(0, |features| u64::from(features.images));
-    let prompt_max = call.prompt_tokens_max() + TEMPLATE_TOKENS_MAX * (1 + images);
-    let is_prompt = usage.prompt <= prompt_max;
-    let each = call.max_tokens.map_or(GENERATED_MAX, u64::from);
-    let near = if is_prompt { u64::MAX } else { counted.saturating_mul(4).saturating_add(1_024) };
-    let generated_max =
-        each.saturating_mul(call.choices.into()).saturating_add(TEMPLATE_TOKENS_MAX).min(near);
-    Usage {
-        prompt: if is_prompt { usage.prompt } else { 0 },
-        cached: usage.cached.filter(|_| is_prompt),
-        generated: if usage.generated <= generated_max { usage.generated } else { 0 },
-        ..usage
+    Possible {
+        prompt_max: call.prompt_tokens_max(),
+        images: request.weight.features.as_ref().map_or(0, |features| u64::from(features.images)),
+        max_tokens: call.max_tokens.map(u64::from),
+        choices: call.choices.into(),
     }
 }
 
@@ -212,17 +180,4 @@ fn learn(request: &Request<'_>, deployment: &Deployment, prompt: u64, generated:
 pub fn prompt_is_cached(request: &Request<'_>, deployment: &Deployment, place: &Place, tokens: Option<u64>) {
     let replica = place.permit().replica.0;
     deployment.prefixes.record(clock::now(), &request.weight.keys, replica, tokens);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::of_choices;
-
-    #[test]
-    fn choices_that_may_have_ended_count_for_less_than_the_one_that_grows() {
-        assert_eq!(of_choices(20.4, 1, 5), 20);
-        assert_eq!(of_choices(20.0, 3, 1_000_000), 60, "nothing ends so early");
-        assert_eq!(of_choices(100.0, 3, 10), 120, "the others ended after ten");
-        assert_eq!(of_choices(0.0, 3, 0), 0);
-    }
 }

@@ -195,7 +195,8 @@ impl Arrival {
             },
         };
         let Arrival { app, place, proxy, until, .. } = self;
-        let connection = Connection { place, address, from_proxy: proxy.is_some(), until };
+        let memory = proxy.is_none().then(Arc::default);
+        let connection = Connection { place, address, from_proxy: proxy.is_some(), until, memory };
         app.serve(stream, connection, shutdown).await;
     }
 

@@ -1,5 +1,6 @@
 //! A connection that speaks HTTP: one session in, one answer out, the connection kept or not.
 
+use crate::accounts::memory::HolderMemory;
 use crate::clock;
 use crate::proxy::pipeline::{self, Caller};
 use crate::server::refusing::{no_place, refuse};
@@ -39,6 +40,8 @@ pub struct Connection {
     pub from_proxy: bool,
     /// When its first head has to be here.
     pub until: Duration,
+    /// What its requests hold. A listed proxy's has those of many clients, whose accounts are bounded alone.
+    pub memory: Option<Arc<HolderMemory>>,
 }
 
 impl Connection {
@@ -164,7 +167,7 @@ impl App {
     ) -> bool {
         match self.visitor(session, connection) {
             Ok((address, _visit)) => {
-                let caller = Caller { address, asking };
+                let caller = Caller { address, asking, connection: connection.memory.clone() };
                 pipeline::serve(&self.gateway, session, caller).await
             }
             Err(refusal) => {

@@ -6,6 +6,7 @@ use crate::state::Snapshot;
 use crate::state::registry::{IDLE_AFTER, Registry};
 use crate::state::reload::Reloader;
 use crate::telemetry::accounting::Accounts;
+use crate::telemetry::shortage::Shortage;
 use crate::upstream::admission::Gate;
 use crate::upstream::deployment::{CurrentDeployments, Deployment, put_in_force};
 use crate::upstream::harvest;
@@ -42,6 +43,8 @@ pub struct Gateway {
     pub connector: Connector<()>,
     /// Where finished requests go.
     pub accounts: Arc<Accounts>,
+    /// Which models are short of capacity.
+    pub shortage: Shortage,
     /// The config's file, and what became of reading it again.
     pub reloader: Reloader,
     /// The config that the process started with, as the admin API shows it.
@@ -104,6 +107,7 @@ impl Gateway {
             connections,
             connector: Connector::new(Some(ConnectorOptions::new(POOL_SIZE))),
             accounts,
+            shortage: Shortage::default(),
             reloader: Reloader::default(),
             started_with,
             retiring: Mutex::default(),
@@ -262,7 +266,7 @@ impl Gateway {
         }
         let share_max = self.snapshot().config.limits.growth.shed_share_max;
         let budgets = self.registry.budgets();
-        self.accounts.shortage().apply(&budgets, share_max, clock::now());
+        self.shortage.apply(&budgets, share_max, clock::now());
         for cell in budgets {
             let changes: Vec<limits::LimitChange> = cell.with(|budget| {
                 budget.advance(clock::now());

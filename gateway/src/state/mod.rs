@@ -15,7 +15,7 @@ pub use gateway::Gateway;
 pub use registry::Registry;
 
 use crate::accounts::budget::BudgetCell;
-use crate::accounts::memory::AccountMemory;
+use crate::accounts::memory::HolderMemory;
 use crate::clock;
 use crate::upstream::deployment::Deployment;
 use config::keys::KeyTable;
@@ -62,7 +62,7 @@ pub struct Account {
     /// Requests per minute and at once.
     pub meter: Arc<Mutex<RequestMeter>>,
     /// Bytes held.
-    pub memory: Arc<AccountMemory>,
+    pub memory: Arc<HolderMemory>,
     /// Budgets by the model's index, those that were used; the registry holds them, and lets idle ones go.
     budgets: Mutex<BTreeMap<usize, Weak<BudgetCell>>>,
 }

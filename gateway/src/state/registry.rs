@@ -1,7 +1,7 @@
 //! What goes on through reloads, by name: requests of accounts, budgets, weighers.
 
 use crate::accounts::budget::BudgetCell;
-use crate::accounts::memory::AccountMemory;
+use crate::accounts::memory::HolderMemory;
 use crate::clock;
 use crate::state::journal::Journal;
 use config::Config;
@@ -35,7 +35,7 @@ struct Inner {
 #[derive(Debug, Clone)]
 pub(super) struct AccountState {
     pub(super) meter: Arc<Mutex<RequestMeter>>,
-    pub(super) memory: Arc<AccountMemory>,
+    pub(super) memory: Arc<HolderMemory>,
 }
 
 impl Registry {

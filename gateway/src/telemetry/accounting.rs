@@ -7,7 +7,6 @@ use crate::clock;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::record::Record;
-use crate::telemetry::shortage::Shortage;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -32,7 +31,6 @@ pub struct Accounts {
     sender: Sender<Message>,
     dropped: AtomicU64,
     refusals: Arc<Mutex<VecDeque<Record>>>,
-    shortage: Arc<Shortage>,
 }
 
 #[derive(Debug)]
@@ -49,12 +47,11 @@ impl Accounts {
     pub fn start(log: AccessLog, metrics: RequestMetrics) -> io::Result<Arc<Self>> {
         let (sender, receiver) = bounded(RECORDS_MAX);
         let refusals = Arc::new(Mutex::new(VecDeque::new()));
-        let shortage = Arc::new(Shortage::default());
-        let (kept, counted) = (Arc::clone(&refusals), Arc::clone(&shortage));
+        let kept = Arc::clone(&refusals);
         std::thread::Builder::new()
             .name("accounting".to_owned())
-            .spawn(move || run(&receiver, log, metrics, &kept, &counted))?;
-        Ok(Arc::new(Accounts { sender, dropped: AtomicU64::new(0), refusals, shortage }))
+            .spawn(move || run(&receiver, log, metrics, &kept))?;
+        Ok(Arc::new(Accounts { sender, dropped: AtomicU64::new(0), refusals }))
     }
 
     /// Hands a record over. Never blocks.
@@ -70,12 +67,6 @@ impl Accounts {
         if self.sender.send_timeout(Message::Flush(done), patience).is_ok() {
             let _ = written.recv_timeout(patience);
         }
-    }
-
-    /// What was shed lately.
-    #[must_use]
-    pub fn shortage(&self) -> &Shortage {
-        &self.shortage
     }
 
     /// Records dropped because the log was too slow.
@@ -96,7 +87,6 @@ fn run(
     mut log: AccessLog,
     mut metrics: RequestMetrics,
     refusals: &Mutex<VecDeque<Record>>,
-    shortage: &Shortage,
 ) {
     // Nobody sends on it: a pause that is not a sleep of the thread's own.
     let (_never, pause) = bounded::<()>(0);
@@ -107,7 +97,6 @@ fn run(
             match receiver.try_recv() {
                 Ok(Message::Finished(record)) => {
                     metrics.count(&record);
-                    shortage.count(&record);
                     log.write(&record);
                     remember(refusals, *record);
                 }

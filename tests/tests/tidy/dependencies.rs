@@ -16,20 +16,25 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("shedder", &[]),
     ("tokenizer", &[]),
+    ("gateway-core", &["limits"]),
     ("protocol", &["limits", "shedder"]),
     ("config", &["limits", "shedder", "tokenizer", "protocol"]),
     ("process", &["config", "protocol"]),
-    ("accounts", &["limits", "process"]),
+    ("accounts", &["gateway-core", "limits", "process"]),
     ("client", &["config", "protocol"]),
     ("connections", &["config"]),
     ("store", &["limits", "config", "protocol"]),
     ("weighing", &["shedder", "tokenizer", "config", "protocol"]),
     ("engine", &[]),
     ("load", &["engine"]),
-    ("drill", &["limits", "shedder", "tokenizer", "protocol", "config", "client", "engine", "load"]),
+    (
+        "drill",
+        &["gateway-core", "limits", "shedder", "tokenizer", "protocol", "config", "client", "engine", "load"],
+    ),
     (
         "gateway",
         &[
+            "gateway-core",
             "limits",
             "shedder",
             "tokenizer",
@@ -205,7 +210,7 @@ fn stowaways(packages: &[Package]) -> Vec<String> {
 fn heavy_baggage(packages: &[Package]) -> Vec<String> {
     let mut faults = Vec::new();
     for Package { manifest, dependencies, .. } in
-        packages.iter().filter(|package| PURE.contains(&package.name.as_str()))
+        packages.iter().filter(|package| PURE.iter().any(|(_, name)| *name == package.name))
     {
         for heavy in dependencies
             .iter()

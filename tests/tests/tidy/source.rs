@@ -35,11 +35,6 @@ impl Source {
     pub(super) fn shipped(&self) -> String {
         without_tests(&self.code)
     }
-
-    /// The folder of the workspace that the file is in.
-    pub(super) fn folder(&self) -> &str {
-        self.path.split('/').next().unwrap_or_default()
-    }
 }
 
 /// All `.rs` files of the workspace, read once for all rules.

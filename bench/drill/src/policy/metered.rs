@@ -4,10 +4,12 @@
 //! and is settled at its end by what the engine says. What is refused here the policy never sees. While more than 1 %
 //! of the *others'* regular requests of the last minute were shed, no limit grows.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use limits::{Ask, Budget, BudgetConfig, Meter, Reservation, Used};
+use gateway_core::growth::LastMinute;
+use gateway_core::settlement::{self, Told, Weighed, given_up};
+use limits::{Ask, Budget, BudgetConfig, Meter, Reservation};
 use shedder::{Failure, Finished, Scrape, Tier};
 
 use super::{Answer, Arrival, BudgetGauge, Gate, Gauges, Inside, Progress};
@@ -15,23 +17,15 @@ use crate::scenario::Scenario;
 
 /// Above this share of the others' regular requests shed, limits do not grow; the gateway's default.
 const SHORT_ABOVE: f64 = 0.01;
-/// Over so many seconds.
-const SHORT_WINDOW_S: u64 = 60;
-
 /// A running request of an account with a budget.
 #[derive(Debug)]
 struct Entry {
     account: u32,
     reservation: Reservation,
-    prompt: u64,
-    uncached: u64,
+    weighed: Weighed,
     generated: u64,
     dispatched: bool,
 }
-
-/// Regular requests of one account in one second: all, shed.
-#[derive(Debug, Clone, Copy, Default)]
-struct Counts(u64, u64);
 
 /// A policy behind budgets. Entries are bounded by the requests that are under way.
 pub(crate) struct Metered {
@@ -41,7 +35,7 @@ pub(crate) struct Metered {
     entries: BTreeMap<u32, Entry>,
     /// Tier and account of what the policy has not answered for good.
     regular: BTreeMap<u32, u32>,
-    seconds: VecDeque<(u64, BTreeMap<u32, Counts>)>,
+    offered: LastMinute<u32>,
     /// The time of the last call: verdicts come without one.
     latest: Duration,
 }
@@ -56,35 +50,17 @@ impl Metered {
             budgets,
             entries: BTreeMap::new(),
             regular: BTreeMap::new(),
-            seconds: VecDeque::new(),
+            offered: LastMinute::default(),
             latest: Duration::ZERO,
-        }
-    }
-
-    fn count(&mut self, now: Duration, account: u32, shed: bool) {
-        let second = now.as_secs();
-        if self.seconds.back().is_none_or(|(last, _)| *last < second) {
-            self.seconds.push_back((second, BTreeMap::new()));
-        }
-        if let Some((_, accounts)) = self.seconds.back_mut() {
-            let counts = accounts.entry(account).or_default();
-            counts.0 += 1;
-            counts.1 += u64::from(shed);
         }
     }
 
     /// Freezes and thaws the budgets; once a second.
     fn watch_shortage(&mut self, now: Duration) {
-        while self.seconds.front().is_some_and(|(at, _)| at + SHORT_WINDOW_S <= now.as_secs()) {
-            self.seconds.pop_front();
-        }
+        self.offered.forget(now.as_secs());
         for (account, budget) in &mut self.budgets {
-            let others = self.seconds.iter().flat_map(|(_, accounts)| accounts);
-            let others = others.filter(|(other, _)| *other != account);
-            let Counts(all, shed) =
-                others.fold(Counts(0, 0), |sum, (_, counts)| Counts(sum.0 + counts.0, sum.1 + counts.1));
             budget.advance(now);
-            budget.set_frozen(now, shed as f64 > SHORT_ABOVE * all as f64);
+            budget.set_frozen(now, self.offered.is_short_for(account, SHORT_ABOVE));
         }
     }
 
@@ -94,23 +70,20 @@ impl Metered {
         if (shed || matches!(answer, Answer::Send(_)))
             && let Some(account) = self.regular.remove(&ticket)
         {
-            self.count(now, account, shed);
+            self.offered.decided(now.as_secs(), &account, shed);
         }
         if shed {
             self.give_back(now, ticket);
         }
     }
 
-    /// The end without an answer: what was counted is charged, a prompt that an engine had begun is charged whole.
+    /// The end without an answer.
     fn give_back(&mut self, now: Duration, ticket: u32) {
         let Some(entry) = self.entries.remove(&ticket) else { return };
         let Some(budget) = self.budgets.get_mut(&entry.account) else { return };
-        if entry.generated > 0 || entry.dispatched {
-            let Entry { prompt, uncached, generated, .. } = entry;
-            let used = Used { prompt, uncached_prompt: uncached, generated, finished: false };
-            budget.settle(now, entry.reservation, &used);
-        } else {
-            budget.release(now, entry.reservation);
+        match given_up(entry.weighed, entry.generated, entry.dispatched) {
+            Some(used) => budget.settle(now, entry.reservation, &used),
+            None => budget.release(now, entry.reservation),
         }
     }
 }
@@ -137,8 +110,13 @@ impl Gate for Metered {
                 }
                 Ok(reservation) => {
                     let account = arrival.account;
-                    let entry =
-                        Entry { account, reservation, prompt, uncached, generated: 0, dispatched: false };
+                    let entry = Entry {
+                        account,
+                        reservation,
+                        weighed: Weighed { prompt, uncached },
+                        generated: 0,
+                        dispatched: false,
+                    };
                     self.entries.insert(arrival.ticket, entry);
                 }
             }
@@ -173,11 +151,18 @@ impl Gate for Metered {
         if let Some(entry) = self.entries.remove(&ticket)
             && let Some(budget) = self.budgets.get_mut(&entry.account)
         {
-            let by_engine = how.cached.map(|cached| entry.prompt.saturating_sub(u64::from(cached)));
-            let uncached_prompt = by_engine.map_or(entry.uncached, |tokens| tokens.min(entry.uncached));
-            let generated = u64::from(how.generated);
-            let used = Used { prompt: entry.prompt, uncached_prompt, generated, finished: true };
-            budget.settle(now, entry.reservation, &used);
+            let told = Told {
+                prompt: entry.weighed.prompt,
+                cached: how.cached.map(u64::from),
+                generated: how.generated.into(),
+            };
+            let answer = settlement::Answer {
+                told: Some(told),
+                counted: entry.generated,
+                runs: false,
+                finished: true,
+            };
+            budget.settle(now, entry.reservation, &answer.used(entry.weighed, entry.weighed));
         }
         self.inner.finish(now, ticket, how);
     }

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::judge::{Tally, Tier};
 use super::picture;
-use super::play::{Course, Drill, play};
+use super::play::{Course, Distance, Drill, play};
 use super::side::Kind;
 use super::table::{Goal, Row, Table, Unit};
 use crate::harness::proof::{Setting, Trouble};
@@ -60,17 +60,25 @@ pub(super) fn played(setting: &Setting) -> Result<&Table, Trouble> {
     match played.climb.get() {
         Some(table) => Ok(table),
         None => {
-            let table = climb(setting)?;
+            let (mut rows, mut details) = (Vec::new(), Vec::new());
+            for &distance in Distance::of(setting) {
+                let (more, told) = climb(setting, distance)?;
+                rows.extend(more);
+                details.extend(told);
+            }
+            let table = Table { sides: SIDES.to_vec(), rows, quick: setting.quick, details: json!(details) };
+            std::fs::write(setting.out.join("real-climb.md"), table.markdown())?;
             Ok(played.climb.get_or_init(|| table))
         }
     }
 }
 
-fn climb(setting: &Setting) -> Result<Table, Trouble> {
+fn climb(setting: &Setting, distance: Distance) -> Result<(Vec<Row>, Vec<Value>), Trouble> {
     let (warm_s, stage_s, skip_s) = setting.size((3.0, 7.0, 1.5), (15.0, 30.0, 5.0));
     let stages = if setting.quick { &QUICK[..] } else { &FULL[..] };
     let climb = Drill {
         name: "real-climb",
+        distance,
         stages: [(0.8, 1.0, warm_s)]
             .into_iter()
             .chain(stages.iter().map(|s| (s.load, s.cv, stage_s)))
@@ -90,7 +98,8 @@ fn climb(setting: &Setting) -> Result<Table, Trouble> {
             (*stage, from + skip_s, from + stage_s)
         })
         .collect();
-    let mut rows: Vec<Row> = windows.iter().flat_map(|window| of_stage(&courses, *window)).collect();
+    let mut rows: Vec<Row> =
+        windows.iter().flat_map(|window| of_stage(&courses, *window, distance)).collect();
     let mut details = vec![json!(courses.iter().map(|course| &course.details).collect::<Vec<_>>())];
     if !setting.quick {
         let flood = Drill {
@@ -103,21 +112,20 @@ fn climb(setting: &Setting) -> Result<Table, Trouble> {
         let value = |course: &Course| Some(course.requests.within(Tier::Priority, 12.0, 30.0).attainment());
         rows.push(Row {
             id: "P1",
-            what: "priority attainment at 10×, 8 % priority".to_owned(),
+            what: format!("priority attainment at 10×, 8 % priority{}", distance.note()),
             values: flooded.iter().map(value).chain([None]).collect(),
             unit: Unit::Share,
             goal: Some((Goal::AtLeast(FLOOD_MIN), Goal::AtLeast(FLOOD_MIN))),
         });
         details.push(json!(flooded.iter().map(|course| &course.details).collect::<Vec<_>>()));
     }
-    let table = Table { sides: SIDES.to_vec(), rows, quick: setting.quick, details: json!(details) };
-    std::fs::write(setting.out.join("real-climb.md"), table.markdown())?;
-    std::fs::write(setting.out.join("real-climb.svg"), picture::climb(&courses, &windows))?;
-    Ok(table)
+    let picture = picture::climb(&courses, &windows);
+    std::fs::write(setting.out.join(format!("real-climb{}.svg", distance.slug())), picture)?;
+    Ok((rows, details))
 }
 
-fn of_stage(courses: &[Course], (stage, from, to): (Stage, f64, f64)) -> Vec<Row> {
-    let name = stage.name();
+fn of_stage(courses: &[Course], (stage, from, to): (Stage, f64, f64), distance: Distance) -> Vec<Row> {
+    let name = format!("{}{}", stage.name(), distance.note());
     let each = |value: &dyn Fn(&Course) -> f64| courses.iter().map(|course| Some(value(course))).collect();
     let tally = |course: &Course, tier: Tier| -> Tally { course.requests.within(tier, from, to) };
     let goodput = |course: &Course| tally(course, Tier::Both).attained as f64 / (to - from);

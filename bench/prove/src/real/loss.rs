@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::judge::Tier;
 use super::picture;
-use super::play::{Course, Drill, play};
+use super::play::{Course, Distance, Drill, play};
 use super::side::Kind;
 use super::table::{Goal, Row, Table, Unit};
 use crate::harness::proof::{Setting, Trouble};
@@ -21,9 +21,22 @@ const PAUSE_S: f64 = 2.0;
 /// # Errors
 /// As [`play`].
 pub(super) fn played(setting: &Setting) -> Result<Table, Trouble> {
+    let (mut rows, mut details) = (Vec::new(), Vec::new());
+    for &distance in Distance::of(setting) {
+        let (more, told) = loss(setting, distance)?;
+        rows.extend(more);
+        details.push(told);
+    }
+    let table = Table { sides: SIDES.to_vec(), rows, quick: setting.quick, details: json!(details) };
+    std::fs::write(setting.out.join("real-loss.md"), table.markdown())?;
+    Ok(table)
+}
+
+fn loss(setting: &Setting, distance: Distance) -> Result<(Vec<Row>, Value), Trouble> {
     let (calm, after) = setting.size((3.0, 5.0), (20.0, 35.0));
     let drill = Drill {
         name: "real-loss",
+        distance,
         stages: vec![(0.8, 1.0, calm + after)],
         priority: 0.3,
         retries: 0,
@@ -37,8 +50,13 @@ pub(super) fn played(setting: &Setting) -> Result<Table, Trouble> {
         let value = |course: &Course| Some(course.requests.within(tier, from, to).attainment());
         courses.iter().map(value).collect()
     };
-    let row =
-        |what: &str, values, goal| Row { id: "P5", what: what.to_owned(), values, unit: Unit::Share, goal };
+    let row = |what: &str, values, goal| Row {
+        id: "P5",
+        what: format!("{what}{}", distance.note()),
+        values,
+        unit: Unit::Share,
+        goal,
+    };
     let rows = vec![
         row(
             "priority attainment from 2 s after the kill",
@@ -53,9 +71,8 @@ pub(super) fn played(setting: &Setting) -> Result<Table, Trouble> {
         row("regular attainment from 2 s after the kill", attained(Tier::Regular, calm + PAUSE_S, end), None),
     ];
     let details = json!(courses.iter().map(|course| &course.details).collect::<Vec<_>>());
-    let table = Table { sides: SIDES.to_vec(), rows, quick: setting.quick, details };
-    std::fs::write(setting.out.join("real-loss.md"), table.markdown())?;
-    let title = "Half of the replicas killed at 0.8×";
-    std::fs::write(setting.out.join("real-loss.svg"), picture::course(title, &courses, &[(calm, "killed")]))?;
-    Ok(table)
+    let title = format!("Half of the replicas killed at 0.8×{}", distance.note());
+    let picture = picture::course(&title, &courses, &[(calm, "killed")]);
+    std::fs::write(setting.out.join(format!("real-loss{}.svg", distance.slug())), picture)?;
+    Ok((rows, details))
 }

@@ -7,17 +7,61 @@ use serde_json::{Value, json};
 use super::judge::Requests;
 use super::side::{Kind, Knobs, Side, callers};
 use crate::harness::proof::{Setting, Trouble};
+use engine::behaviour::Behaviour;
 use engine::clock;
 use engine::profile::LLAMA_8B_A100;
 use engine::workload::{Arrivals, Size, Workload};
 use kit::process;
 use load::{LoadPlan, LoadRun, Mode, Retry, Slo, Stage, start};
 
+/// How far the engines are from what stands in front of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Distance {
+    /// On the same machine.
+    Near,
+    /// In another region: [`FAR_MS`] of network each way.
+    Far,
+}
+
+/// As the family `network-100` of the drills has it, milliseconds each way.
+const FAR_MS: f64 = 100.0;
+
+impl Distance {
+    /// Those of a run: the small size has one.
+    pub(super) fn of(setting: &Setting) -> &'static [Distance] {
+        setting.size(&[Distance::Near], &[Distance::Near, Distance::Far])
+    }
+
+    /// Behind the name of a figure.
+    pub(super) fn note(self) -> &'static str {
+        match self {
+            Distance::Near => "",
+            Distance::Far => ", engines 100 ms away",
+        }
+    }
+
+    /// Behind the name of a run and of its files.
+    pub(super) fn slug(self) -> &'static str {
+        match self {
+            Distance::Near => "",
+            Distance::Far => "-far",
+        }
+    }
+
+    /// How an engine there behaves.
+    pub(super) fn behaviour(self) -> Behaviour {
+        let way_ms = if self == Distance::Far { FAR_MS } else { 0.0 };
+        Behaviour { way_ms, ..Behaviour::PLAIN }
+    }
+}
+
 /// One way to load the fleets.
 #[derive(Debug, Clone)]
 pub(super) struct Drill {
     /// Name of the files that it writes.
     pub(super) name: &'static str,
+    /// Where the engines are.
+    pub(super) distance: Distance,
     /// Load in multiples of the knee, coefficient of variation of the arrivals, seconds.
     pub(super) stages: Vec<(f64, f64, f64)>,
     /// Share of priority requests.
@@ -65,7 +109,7 @@ pub(super) fn play(setting: &Setting, drill: &Drill, kinds: &[Kind]) -> Result<V
     setting.block_on(async {
         let mut sides = Vec::with_capacity(kinds.len());
         for kind in kinds {
-            sides.push(Side::start(setting, drill.name, *kind, drill.knobs).await?);
+            sides.push(Side::start(setting, drill, *kind).await?);
         }
         let began = (clock::now(), spent(&sides)?);
         let mut runs = Vec::with_capacity(sides.len());

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::haproxy;
 use super::judge::Tier;
-use super::play::{Drill, play};
+use super::play::{Distance, Drill, play};
 use super::side::{Kind, Knobs};
 use crate::harness::proof::{Finding, Proof, Setting, Trouble};
 
@@ -92,6 +92,7 @@ fn at(setting: &Setting, knobs: Knobs) -> Result<[Tried; 2], Trouble> {
     let (warm_s, end_s) = setting.size((2.0, 6.0), (14.0, 30.0));
     let drill = Drill {
         name: "real-search",
+        distance: Distance::Near,
         stages: vec![(LOAD, 1.0, end_s)],
         priority: 0.3,
         retries: 0,

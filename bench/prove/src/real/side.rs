@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use super::haproxy::HaProxy;
+use super::play::Drill;
 use crate::harness::proof::{Setting, Trouble};
 use crate::harness::tidegate::{AccountLines, Config, Tidegate};
-use engine::profile::LLAMA_8B_A100;
+use engine::profile::{LLAMA_8B_A100, Profile};
 use engine::server::{EngineServer, EngineServerConfig};
 use kit::program::Program;
 use load::Caller;
@@ -24,13 +25,13 @@ pub(super) struct Knobs {
 
 impl Default for Knobs {
     fn default() -> Self {
-        Self { places: 64, held: 176 }
+        Self { places: 64, held: 304 }
     }
 }
 
 /// Customers of each tier. HAProxy tells the tiers apart by how keys begin.
 const CUSTOMERS: u32 = 10;
-const PRIORITY_KEY: &str = "prio-";
+pub(super) const PRIORITY_KEY: &str = "prio-";
 const REGULAR_KEY: &str = "reg-";
 
 /// Who stands in front.
@@ -83,19 +84,16 @@ impl Side {
     ///
     /// # Errors
     /// A program does not build or start, or is not installed.
-    pub(super) async fn start(
-        setting: &Setting,
-        run: &str,
-        kind: Kind,
-        knobs: Knobs,
-    ) -> Result<Self, Trouble> {
+    pub(super) async fn start(setting: &Setting, drill: &Drill, kind: Kind) -> Result<Self, Trouble> {
+        let knobs = drill.knobs;
+        let profile = Profile { behaviour: drill.distance.behaviour(), ..LLAMA_8B_A100 };
         let mut engines = Vec::with_capacity(REPLICAS);
         for _ in 0..REPLICAS {
-            let config = EngineServerConfig { profile: LLAMA_8B_A100, ..EngineServerConfig::default() };
+            let config = EngineServerConfig { profile: profile.clone(), ..EngineServerConfig::default() };
             engines.push(EngineServer::start(config).await?);
         }
         let addresses: Vec<SocketAddr> = engines.iter().map(|engine| engine.addr).collect();
-        let name = format!("{run}-{}", kind.slug());
+        let name = format!("{}{}-{}", drill.name, drill.distance.slug(), kind.slug());
         let front = match kind {
             Kind::Ours | Kind::Held => {
                 let mut config = Config { accounts: accounts(), ..Config::limitless(addresses, 0) };
@@ -136,7 +134,8 @@ impl Side {
     }
 }
 
-fn accounts() -> Vec<AccountLines> {
+/// Entitled to both tiers, without limits that could be felt.
+pub(super) fn accounts() -> Vec<AccountLines> {
     let Config { accounts, .. } = Config::limitless(Vec::new(), 1);
     let limits = accounts.into_iter().next().map(|account| account.more).unwrap_or_default();
     let keys = [PRIORITY_KEY, REGULAR_KEY].into_iter().flat_map(|key| (0..CUSTOMERS).map(move |n| (key, n)));

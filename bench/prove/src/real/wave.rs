@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::judge::Tier;
 use super::picture;
-use super::play::{Course, Drill, play};
+use super::play::{Course, Distance, Drill, play};
 use super::side::Kind;
 use super::table::{Goal, Row, Table, Unit};
 use crate::harness::proof::{Setting, Trouble};
@@ -30,17 +30,25 @@ pub(super) fn played(setting: &Setting) -> Result<&Table, Trouble> {
     match played.wave.get() {
         Some(table) => Ok(table),
         None => {
-            let table = wave(setting)?;
+            let (mut rows, mut details) = (Vec::new(), Vec::new());
+            for &distance in Distance::of(setting) {
+                let (more, told) = wave(setting, distance)?;
+                rows.extend(more);
+                details.push(told);
+            }
+            let table = Table { sides: SIDES.to_vec(), rows, quick: setting.quick, details: json!(details) };
+            std::fs::write(setting.out.join("real-wave.md"), table.markdown())?;
             Ok(played.wave.get_or_init(|| table))
         }
     }
 }
 
-fn wave(setting: &Setting) -> Result<Table, Trouble> {
+fn wave(setting: &Setting, distance: Distance) -> Result<(Vec<Row>, Value), Trouble> {
     let (calm, high, after) = setting.size((2.0, 5.0, 9.0), (20.0, 45.0, 40.0));
     let first = setting.size(5.0, 30.0);
     let drill = Drill {
         name: "real-wave",
+        distance,
         stages: vec![(0.7, 1.0, calm), (3.0, 1.0, high), (0.75, 1.0, after)],
         priority: 0.3,
         retries: 2,
@@ -52,7 +60,10 @@ fn wave(setting: &Setting) -> Result<Table, Trouble> {
     let (ebb, end) = (calm + high, calm + high + after);
     let each = |value: &dyn Fn(&Course) -> Option<f64>| courses.iter().map(value).collect::<Vec<_>>();
     let attained = |tier, from, to| each(&|course| Some(course.requests.within(tier, from, to).attainment()));
-    let row = |id, what: &str, values, unit, goal| Row { id, what: what.to_owned(), values, unit, goal };
+    let row = |id, what: &str, values, unit, goal| {
+        let what = format!("{what}{}", distance.note());
+        Row { id, what, values, unit, goal }
+    };
     let mut rows = vec![
         row(
             "P4",
@@ -96,12 +107,9 @@ fn wave(setting: &Setting) -> Result<Table, Trouble> {
         ),
     ]);
     let details = json!(courses.iter().map(|course| &course.details).collect::<Vec<_>>());
-    let table = Table { sides: SIDES.to_vec(), rows, quick: setting.quick, details };
-    std::fs::write(setting.out.join("real-wave.md"), table.markdown())?;
     let marks = [(calm, "3×"), (ebb, "0.75×")];
-    std::fs::write(
-        setting.out.join("real-wave.svg"),
-        picture::course("From 0.7× to 3× and back to 0.75×, with clients that retry", &courses, &marks),
-    )?;
-    Ok(table)
+    let title = format!("From 0.7× to 3× and back to 0.75×, with clients that retry{}", distance.note());
+    let picture = picture::course(&title, &courses, &marks);
+    std::fs::write(setting.out.join(format!("real-wave{}.svg", distance.slug())), picture)?;
+    Ok((rows, details))
 }

@@ -122,6 +122,7 @@ pub(crate) fn config(steady: SocketAddr, mortal: SocketAddr) -> Config {
     Config {
         threads: 2,
         replicas: vec![steady, mortal],
+        engine: "vllm",
         deployment: ", slo: { ttft_ms: 2000, tpot_ms: 100 }, limit: 48, step_tokens: 8192, queue: { requests: 150 }, \
                      timeouts: { connect_ms: 300, first_token_ms: 500, between_tokens_ms: 500, answer_ms: 1000 }"
             .to_owned(),

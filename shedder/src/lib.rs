@@ -28,7 +28,8 @@
 //!
 //! # Guarantees
 //!
-//! - The places in use are the permits given and not yet returned; no tier starts above its ceiling.
+//! - The places in use are the permits given and not yet returned; no tier starts above its ceiling, but for a part of a
+//!   slot that is rounded up where an engine tells few slots and they come back soon.
 //! - No request of a lower tier starts while one of a higher tier waits (unless a floor is configured).
 //! - A ticket gets exactly one verdict (a [`Verdict::Withdraw`] before it is not its end), and after
 //!   `tick(now)` no wait is left that ended at or before `now`.

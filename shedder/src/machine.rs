@@ -185,6 +185,7 @@ impl Shedder {
     fn terms(&self, now: Duration) -> Terms {
         let gone = self.pressure.filter(|&(_, until)| now < until).map_or(0.0, |(share, _)| share);
         Terms {
+            soon: self.place_after(now, 1) < headroom::SOON,
             ceilings: self.headroom.lower(self.config.ceilings),
             answer: self.answers.held(),
             capacity: 1.0 - gone,
@@ -203,6 +204,11 @@ impl Shedder {
     fn start_rate(&self, now: Duration) -> f64 {
         let age = now.saturating_sub(self.born).clamp(Duration::from_secs(1), RATE_SPAN);
         f64::from(self.started.sum(now)) / age.as_secs_f64()
+    }
+
+    /// How long it takes until so many places have come back, by how many did lately: a part of the TTFT target.
+    fn place_after(&self, now: Duration, places: u32) -> f64 {
+        f64::from(places) / self.start_rate(now).max(1e-3) / self.ttft_target().as_secs_f64().max(1e-3)
     }
 
     /// Saturation of the least full replica in service.

@@ -67,6 +67,8 @@ const GAP_GUESS_S: f64 = 0.05;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     pub(crate) ceilings: PerTier<f64>,
+    /// Whether a place is given back soon, measured by what may be waited for it.
+    pub(crate) soon: bool,
     /// Tokens that an answer holds when it has grown.
     pub(crate) answer: f64,
     /// 1 minus the pretended loss of capacity.
@@ -103,6 +105,9 @@ impl Block {
         }
     }
 }
+
+/// Rounding down costs at most so much of the places where they come back soon.
+const ROUNDED_MAX: f64 = 0.05;
 
 /// How far below its ceiling a closed tier reopens. The highest tier has nobody above it for whom the room
 /// would be kept.
@@ -253,6 +258,11 @@ impl Replica {
         least.map_or(LIMIT_MAX, f64::from)
     }
 
+    /// Whether it is the slots that were told that bound it, and not a limit that was learnt.
+    fn slots_bind(&self) -> bool {
+        self.slots() <= self.limit.limit()
+    }
+
     /// The concurrency limit in force.
     pub(crate) fn limit_now(&self, now: Duration, terms: Terms) -> f64 {
         let limit = self.limit.limit().min(self.slots()).min(self.health.limit_max(now));
@@ -267,10 +277,15 @@ impl Replica {
         !self.limit.is_hard() && f64::from(self.active) < (times * limit).min(hard).max(limit)
     }
 
-    /// Places that `tier` may fill, all requests counted.
+    /// Places that `tier` may fill, all requests counted. Of few places a whole one is much: 0.85 of four are three, which
+    /// keeps a quarter of the replica for who may be a fifth of a second from the next place. Where places come back so
+    /// soon, it is four: of slots that were told. More than an engine has, where that is a guess, would queue inside.
     pub(crate) fn places(&self, now: Duration, terms: Terms, tier: Tier) -> u32 {
         // A hair more, so that 0.85 · 20 is 17 and not 16.
-        ((terms.ceilings[tier] * self.limit_now(now, terms) + 1e-9) as u32).max(1)
+        let limit = self.limit_now(now, terms);
+        let places = terms.ceilings[tier] * limit;
+        let is_coarse = self.slots_bind() && places.fract() > ROUNDED_MAX * limit;
+        if is_coarse && terms.soon { (places.ceil() as u32).max(1) } else { ((places + 1e-9) as u32).max(1) }
     }
 
     fn memory(&self, now: Duration, terms: Terms) -> f64 {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::Shedder;
+use super::{Shedder, headroom};
 use crate::decision::{Decision, Permit, Reason, Verdict};
 use crate::offer::{Offer, RequestId};
 use crate::replica::Block;
@@ -186,9 +186,20 @@ impl Shedder {
         placed
     }
 
+    /// Whether who waits in `tier` has waited for long, or will have before all of them have places.
+    fn waits_for_long(&self, now: Duration, tier: Tier) -> bool {
+        let queue = &self.queues[tier];
+        if self.place_after(now, queue.totals().requests.max(1)) >= headroom::LONG {
+            return true;
+        }
+        let long = self.ttft_target().mul_f64(headroom::LONG);
+        let mut heads = queue.heads().take(HEADS_MAX);
+        heads.any(|id| self.requests.get(id).is_some_and(|request| request.waited_at(now) >= long))
+    }
+
     fn note_blocked(&mut self, now: Duration, tier: Tier, block: Block) {
         self.blocked[tier] = Some(block);
-        if matches!(block, Block::Places | Block::Memory) {
+        if matches!(block, Block::Places | Block::Memory) && self.waits_for_long(now, tier) {
             self.headroom.on_short(tier);
         }
         if block == Block::Places {

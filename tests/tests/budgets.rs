@@ -278,12 +278,17 @@ async fn case_o13_requests_over_a_limit_hide_no_shortage() {
     let gateway = Gateway::start(PROGRAM, &config).await;
     let is_frozen = || async {
         let limits = gateway.admin("/api/v1/accounts/watched/limits").await.json();
-        limits["models"].as_array().unwrap().iter().any(|model| model["model"] == "sim" && model["frozen"] == true)
+        limits["models"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|model| model["model"] == "sim" && model["frozen"] == true)
     };
     assert!(!is_frozen().await);
     let _running = gateway.hold().await;
     let address = gateway.address;
-    let waiting = tokio::spawn(async move { kit::client::send(address, post(&ask(json!({})), Some(POOR))).await });
+    let waiting =
+        tokio::spawn(async move { kit::client::send(address, post(&ask(json!({})), Some(POOR))).await });
     gateway.counter_becomes("gate_waiting:sim", 1).await;
 
     for _ in 0..OFFERED {

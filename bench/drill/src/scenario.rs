@@ -166,6 +166,8 @@ pub struct Scenario {
     pub sources: Vec<Source>,
     /// What accounts may spend; those that are not here have no limit.
     pub budgets: Vec<(u32, BudgetConfig)>,
+    /// Weights of accounts in the fairness of the queue; of those that are not here 1.
+    pub weights: Vec<(u32, f64)>,
     /// What goes wrong; in any order.
     pub incidents: Vec<(Duration, Incident)>,
     /// Requests that arrive before are played and not judged.

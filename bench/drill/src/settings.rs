@@ -188,6 +188,7 @@ impl Setting {
             slo: Slo::default(),
             sources: vec![Source { cv, ..self.source(load) }],
             budgets: Vec::new(),
+            weights: Vec::new(),
             incidents: self.paces(),
             warm_up: Duration::from_secs(self.warm_up_s),
             end: Duration::from_secs(self.end_s),

@@ -171,39 +171,7 @@ pub fn budget_config(
     model: &config::Model,
     overrides: &Overrides,
 ) -> limits::BudgetConfig {
-    let bounds = overrides.apply(&account.id, &model.name, config.limits.bounds(account, model));
-    let meter = |of: fn(&config::Meters) -> u64| {
-        let at_most = |tokens: u64| tokens.min(limits::TOKENS_PER_MINUTE_MAX);
-        let (start, floor, ceiling) = (of(&bounds.start), of(&bounds.floor), of(&bounds.ceiling));
-        // The config has floor <= start <= ceiling, so this is only another type for the same numbers.
-        limits::Bounds { start: at_most(start), floor: at_most(floor), ceiling: at_most(ceiling) }
-    };
-    limits::BudgetConfig {
-        policy: policy(&config.limits),
-        bounds: limits::PerMeter {
-            prompt: meter(|m| m.prompt),
-            uncached_prompt: meter(|m| m.uncached_prompt),
-            generated: meter(|m| m.generated),
-        },
-    }
-}
-
-fn policy(limits: &config::Limits) -> limits::Policy {
-    let percent = |share: f64| (share * 100.0).round() as u32;
-    match limits.policy {
-        config::LimitPolicy::Fixed => limits::Policy::Fixed,
-        config::LimitPolicy::Published => limits::Policy::Published(limits::AdaptiveRule {
-            grow_above_percent: percent(limits.growth.use_over),
-            grow_by_percent: percent(limits.growth.factor - 1.0),
-            grow_every: limits.growth.every,
-            shrink_below_percent: percent(limits.shrink.use_under),
-            shrink_by_percent: percent(1.0 - limits.shrink.factor),
-            shrink_every: limits.shrink.every,
-            shrink_keeps_percent: percent(limits.shrink.unless_over),
-            observed: Duration::from_secs(u64::from(limits.shrink.days) * 86_400),
-            reset_after: limits.reset_after,
-        }),
-    }
+    config.limits.budget(&overrides.apply(&account.id, &model.name, config.limits.bounds(account, model)))
 }
 
 #[cfg(test)]

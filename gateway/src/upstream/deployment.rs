@@ -14,7 +14,6 @@ use crate::upstream::replica::{Replica, UpstreamTimeouts};
 use crate::upstream::replicas::Replicas;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::Duration;
 use weighing::averages::{BytesPerToken, TokensPerChunk};
 use weighing::weigh::Prefixes;
 
@@ -70,7 +69,7 @@ pub fn put_in_force(deployments: &[Arc<Deployment>], swap: &mut dyn FnMut()) {
     let Some((deployment, rest)) = deployments.split_first() else { return swap() };
     let told = deployment.replicas.for_shedder();
     deployment.gate.with(|shedder| {
-        shedder.reconfigure(clock::now(), shedder_config(&deployment.config), &told);
+        shedder.reconfigure(clock::now(), deployment.config.for_shedder(), &told);
         put_in_force(rest, swap);
     });
 }
@@ -146,7 +145,7 @@ impl Deployment {
         let mut places = Places::new(Arc::clone(config), timeouts);
         places.resolve_now();
         let replicas = Replicas::new(places.replicas(), config);
-        let shedder = shedder::Shedder::new(clock::now(), shedder_config(config), &replicas.for_shedder());
+        let shedder = shedder::Shedder::new(clock::now(), config.for_shedder(), &replicas.for_shedder());
         Deployment {
             gate: Gate::new(shedder),
             replicas,
@@ -173,35 +172,6 @@ pub(crate) fn timeouts(config: &config::Timeouts) -> UpstreamTimeouts {
         answer: config.answer,
         write: config.write,
         idle: config.idle,
-    }
-}
-
-fn shedder_config(config: &config::Deployment) -> shedder::Config {
-    let slo = &config.slo;
-    let has_slo = slo.ttft.is_some() || slo.tpot.is_some();
-    shedder::Config {
-        slo: has_slo.then(|| shedder::Slo {
-            ttft: slo.ttft.unwrap_or(Duration::from_secs(2)),
-            tpot: slo.tpot.unwrap_or(Duration::from_millis(100)),
-        }),
-        ceilings: shedder::PerTier { priority: config.ceilings.priority, regular: config.ceilings.regular },
-        slots_max: config.slots_max,
-        fixed_limit: config.limit.map(f64::from),
-        step_budget: config.step_tokens,
-        kv_tokens: config.kv_tokens,
-        scrape_interval: config.scrape.interval,
-        queue: shedder::QueueBounds {
-            requests: config.queue.requests,
-            tokens: config.queue.tokens,
-            bytes: config.queue.bytes,
-            ..shedder::QueueBounds::default()
-        },
-        aborts_on_disconnect: config.engine.aborts(),
-        withdraw: config.withdraw,
-        share_max: config.priority_share_max,
-        regular_floor: config.regular_share_min,
-        size_share_min: config.long_prompt_share_min,
-        ..shedder::Config::default()
     }
 }
 

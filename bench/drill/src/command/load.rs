@@ -1,6 +1,7 @@
 //! Reads a scenario file: keys and bounds by its schema, meaning by the drill itself, faults with their lines.
 
-use crate::file::{DrillFile, Step, resolve};
+use super::configured::Configured;
+use crate::file::{DrillFile, Fault, Step, resolve};
 use crate::script::Drill;
 use config::{Document, Faults, Part};
 use std::io::Read as _;
@@ -12,6 +13,31 @@ use std::path::Path;
 /// Every fault, and conditions that nothing could meet.
 pub fn load(path: &Path) -> Result<Drill, Faults> {
     resolved(&Document::<DrillFile>::load(path)?, path.parent().unwrap_or(Path::new("")))
+}
+
+/// The same on a config, with so many replicas where that is said.
+///
+/// # Errors
+/// As [`load()`], and what of the scenario the config does not have.
+pub(super) fn load_on(path: &Path, configured: &Configured, replicas: Option<u16>) -> Result<Drill, Faults> {
+    resolved_on(
+        Document::<DrillFile>::load(path)?,
+        path.parent().unwrap_or(Path::new("")),
+        configured,
+        replicas,
+    )
+}
+
+fn resolved_on(
+    mut document: Document<DrillFile>,
+    folder: &Path,
+    configured: &Configured,
+    replicas: Option<u16>,
+) -> Result<Drill, Faults> {
+    configured.put_into(&mut document.value, replicas);
+    let mut drill = resolved(&document, folder)?;
+    let faults = configured.apply(&mut drill);
+    if faults.is_empty() { Ok(drill) } else { Err(placed(&document, faults)) }
 }
 
 /// The same of a text; `origin` is its name in messages, `folder` where its traces are.
@@ -28,15 +54,17 @@ fn resolved(document: &Document<DrillFile>, folder: &Path) -> Result<Drill, Faul
         std::fs::File::open(folder.join(name))?.take(bytes_max as u64).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    resolve(&document.value, &document.text, &read).map_err(|faults| {
-        let part = |step: Step| match step {
-            Step::Key(key) => Part::Key(key),
-            Step::Item(nth) => Part::Item(nth),
-        };
-        document.faults(
-            faults.into_iter().map(|fault| (fault.path.into_iter().map(part).collect(), fault.message)),
-        )
-    })
+    resolve(&document.value, &document.text, &read).map_err(|faults| placed(document, faults))
+}
+
+/// Faults with their lines.
+fn placed(document: &Document<DrillFile>, faults: Vec<Fault>) -> Faults {
+    let part = |step: Step| match step {
+        Step::Key(key) => Part::Key(key),
+        Step::Item(nth) => Part::Item(nth),
+    };
+    document
+        .faults(faults.into_iter().map(|fault| (fault.path.into_iter().map(part).collect(), fault.message)))
 }
 
 #[cfg(test)]
@@ -47,6 +75,65 @@ mod tests {
 
     fn faults(text: &str) -> String {
         parse(text, "d.yaml", Path::new("")).unwrap_err().to_string()
+    }
+
+    const CONFIG: &str = "\
+        deployments:\n  - { name: gpu, engine: vllm, replicas: ['http://10.0.0.1:8000', 'http://10.0.0.2:8000'], \
+        slo: { ttft_ms: 1500, tpot_ms: 80 }, slots_max: 32, priority_share_max: 0.5 }\n\
+        models: [{ name: m, deployments: [gpu] }]\n\
+        accounts:\n\
+        - { id: a, weight: 3, tiers: [priority, regular], keys: ['sha256:4f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a'] }\n\
+        - { id: poor, keys: ['sha256:5f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a'], \
+        limits: [{ start: { generated: 1000 } }] }\n";
+
+    fn on(config: &str, scenario: &str) -> Result<(Drill, Configured), String> {
+        let configured = Configured::parse(config, "tg.yaml").map_err(|e| e.to_string())?;
+        let document =
+            Document::<DrillFile>::parse(scenario.to_owned(), "d.yaml").map_err(|e| e.to_string())?;
+        let drill = resolved_on(document, Path::new(""), &configured, None).map_err(|e| e.to_string())?;
+        Ok((drill, configured))
+    }
+
+    #[test]
+    fn a_config_says_what_is_played() {
+        let text = GOOD.replace("[{ id: a }]", "[{ id: a }, { id: poor, count: 3 }]").replace(
+            "rate_per_s: 5 }",
+            "rate_per_s: 5, priority: 0.5 }, { name: u, accounts: poor, rate_per_s: 1, priority: 0.5 }",
+        );
+        let (drill, configured) = on(CONFIG, &text).unwrap();
+        let scenario = &drill.scenario;
+
+        assert_eq!(
+            (scenario.replicas, scenario.slo.ttft.as_millis(), scenario.slo.tpot.as_millis()),
+            (2, 1_500, 80)
+        );
+        assert_eq!(scenario.weights.first(), Some(&(0, 3.0)));
+        let starts: Vec<u64> =
+            scenario.budgets.iter().map(|(_, budget)| budget.bounds.generated.start).collect();
+        assert_eq!((starts.len(), &starts[1..]), (4, &[1_000; 3][..]), "three like `poor`");
+        assert_eq!(scenario.sources.iter().map(|source| source.priority).collect::<Vec<_>>(), [0.5, 0.0]);
+        let crate::policy::Policy::Tuned(policy) = configured.policy() else { panic!("it is configured") };
+        assert_eq!((policy.slots_max, policy.share_max), (Some(32), Some(0.5)));
+    }
+
+    #[test]
+    fn what_a_config_does_not_have_is_said_at_once_with_its_lines() {
+        let text = GOOD.replace("[{ id: a }]", "\n- { id: b }\n- { id: c }");
+        let faults = on(CONFIG, &text.replace("accounts: a,", "accounts: b,")).unwrap_err();
+        assert!(
+            faults.contains("d.yaml:4:") && faults.contains("tg.yaml has no account `b`; it has: a, poor"),
+            "{faults}"
+        );
+        assert!(faults.contains("d.yaml:5:") && faults.contains("`c`"), "{faults}");
+        let refused = CONFIG.replace("{ id: poor,", "{ id: poor, on_forbidden_tier: refuse,");
+        let text = GOOD
+            .replace("id: a }", "id: poor }")
+            .replace("accounts: a, rate_per_s: 5", "accounts: poor, rate_per_s: 5, priority: 1");
+        assert!(on(&refused, &text).unwrap_err().contains("d.yaml:4:"), "a 403 each");
+        let two = CONFIG.replace("models: [", "models: [{ name: n, deployments: [gpu] }, ");
+        assert!(
+            on(&two, GOOD).unwrap_err().contains("--model has to name one of the models of tg.yaml: n, m")
+        );
     }
 
     #[test]

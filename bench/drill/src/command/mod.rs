@@ -8,6 +8,8 @@
 
 mod arguments;
 
+mod configured;
+
 mod inside;
 
 #[cfg(test)]
@@ -36,6 +38,7 @@ use crate::policy::Policy;
 use crate::report::figures::{Figures, How, figures};
 use crate::script::Drill;
 use config::Faults;
+use configured::{Configured, Wanted};
 use engine::clock;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,6 +71,10 @@ pub struct PlayArgs {
     /// What is printed at the end.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+    /// On the gateway's own config: its replicas, service level, queue, ceilings, accounts, limits and tiers are played. Only the
+    /// text is read. With --virtual.
+    #[arg(long, value_name = "FILE", requires = "virtual_time")]
+    pub config: Option<PathBuf>,
     /// Against a gateway that runs already.
     #[command(flatten)]
     pub target: TargetArgs,
@@ -116,7 +123,18 @@ impl DrillError {
 /// It could not take place, or its report could not be written.
 pub fn run(args: &PlayArgs) -> Result<bool, DrillError> {
     let path = args.scenario.as_deref().unwrap_or(Path::new(""));
-    let mut drill = load(path)?;
+    let TargetArgs { model, deployment, .. } = &args.target;
+    if args.config.is_none() && args.target.target.is_none() && (model.is_some() || deployment.is_some()) {
+        let message =
+            "--model and --deployment are of a gateway that runs (--target) or of a config (--config)";
+        return Err(DrillError::Usage(message.to_owned()));
+    }
+    let wanted = Wanted { model: model.as_deref(), deployment: deployment.as_deref() };
+    let configured = args.config.as_deref().map(|path| Configured::read(path, wanted)).transpose()?;
+    let mut drill = match &configured {
+        Some(configured) => load::load_on(path, configured, args.replicas)?,
+        None => load(path)?,
+    };
     drill.scenario.seed = args.seed.unwrap_or(drill.scenario.seed);
     drill.scenario.replicas = args.replicas.unwrap_or(drill.scenario.replicas);
     if args.target.stop_below.is_some() {
@@ -131,7 +149,13 @@ pub fn run(args: &PlayArgs) -> Result<bool, DrillError> {
     let interrupted = interrupt()?;
     let figures = match &target {
         Some(target) => real::against(&drill, target, &interrupted)?,
-        None if args.virtual_time => in_virtual_time(&drill, &interrupted),
+        None if args.virtual_time => match &configured {
+            Some(configured) => {
+                let words = format!("in virtual time, {}, before simulated engines", configured.words());
+                virtually(&drill, &configured.policy(), words, &interrupted)
+            }
+            None => in_virtual_time(&drill, &interrupted),
+        },
         None => real::own(&drill, &interrupted)?,
     };
     let written = write(&figures, &args.out)?;
@@ -142,15 +166,19 @@ pub fn run(args: &PlayArgs) -> Result<bool, DrillError> {
 /// Plays in virtual time.
 #[must_use]
 pub fn in_virtual_time(drill: &Drill, interrupted: &AtomicBool) -> Figures {
+    let words = "in virtual time: the shipped policies before simulated engines".to_owned();
+    virtually(drill, &Policy::Shipped, words, interrupted)
+}
+
+fn virtually(drill: &Drill, policy: &Policy, words: String, interrupted: &AtomicBool) -> Figures {
     let begun = clock::now();
     let mut progress = progress::Progress::new(&drill.name, drill.scenario.end);
-    let run = play_watched(&drill.scenario, &Policy::Shipped, &mut |now, run| {
+    let run = play_watched(&drill.scenario, policy, &mut |now, run| {
         progress.show(now, run);
         !interrupted.load(Relaxed)
     });
     progress.end();
     let took_s = (clock::now() - begun).as_secs_f64();
-    let words = "in virtual time: the shipped policies before simulated engines".to_owned();
     let how = How { mode: "virtual", words, took_s, lag_ms: [0.0; 2], unsent: 0 };
     figures(drill, &run, how, None)
 }

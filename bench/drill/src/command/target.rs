@@ -30,14 +30,14 @@ pub struct TargetArgs {
     /// A key of it; several accounts: give it several times, the n-th account uses the n-th.
     #[arg(long = "key", value_name = "KEY", env = "TIDEGATE_KEY", requires = "target")]
     pub keys: Vec<String>,
-    /// The model to ask for. Default: the first that it lists.
-    #[arg(long, value_name = "NAME", requires = "target")]
+    /// The model to ask for, or to play of a config. Default: the first that the gateway lists; of a config its only one.
+    #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// Its admin interface, ADDRESS:PORT, to show its inside in the report.
     #[arg(long, value_name = "ADDRESS", requires = "target")]
     pub admin: Option<String>,
-    /// The deployment whose inside is shown. Default: the first.
-    #[arg(long, value_name = "NAME", requires = "admin")]
+    /// The deployment whose inside is shown, or that is played of a config. Default: the first; of a config the model's only one.
+    #[arg(long, value_name = "NAME")]
     pub deployment: Option<String>,
     /// A file with the token of its admin interface.
     #[arg(long, value_name = "FILE", requires = "admin")]

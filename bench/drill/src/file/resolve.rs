@@ -103,6 +103,7 @@ pub fn resolve(file: &DrillFile, text: &str, read: ReadTrace<'_>) -> Result<Dril
         slo,
         sources: sources.iter().map(|named| named.source.clone()).collect(),
         budgets,
+        weights: Vec::new(),
         incidents,
         warm_up,
         end,

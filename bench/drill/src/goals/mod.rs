@@ -22,7 +22,7 @@
 
 mod grid;
 
-mod open;
+pub mod open;
 mod pairs;
 
 mod p1;

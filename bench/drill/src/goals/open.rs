@@ -15,6 +15,8 @@
 //!
 //! The seeds are not those that anything was tuned on: 1 to 99 are for tuning.
 
+pub mod causes;
+
 use std::time::Duration;
 
 use serde_json::json;

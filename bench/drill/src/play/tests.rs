@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use engine::profile::Profile;
+use engine::workload::{Size, Workload};
 use shedder::Tier;
 
 use super::play;
 use crate::policy::Policy;
 use crate::run::{Outcome, Run};
 use crate::scenario::traffic::Stream;
-use crate::scenario::{Client, Incident, Prefixes, Retry, Scenario};
+use crate::scenario::{Client, Incident, Prefixes, Retry, Scenario, Slo};
 use crate::settings::Setting;
 
 fn seconds(seconds: u64) -> Duration {
@@ -177,4 +179,29 @@ fn priority_alone_are_the_same_requests() {
     };
     assert_eq!(sizes(&alone), sizes(&among));
     assert!(alone.ended.iter().all(|ended| ended.tier == Tier::Priority));
+}
+
+/// One engine with four slots that it tells and short answers, offered just what it bears: found before a llama-server, of
+/// which a third was kept free for priority, which would have waited a fifth of a second for a slot.
+#[test]
+fn of_a_small_engine_nearly_all_is_used() {
+    let bears = 4.0 / 0.8;
+    let mut scenario =
+        Scenario { warm_up: seconds(20), end: seconds(200), ..Setting::CHAT.scenario(1, 1.0, 1.0) };
+    scenario.profile = Profile::named("llamacpp-4").expect("a profile");
+    scenario.replicas = 1;
+    scenario.slo = Slo { ttft: Duration::from_millis(2_400), tpot: Duration::from_millis(60) };
+    for source in &mut scenario.sources {
+        source.rate_per_s = bears;
+        source.workload = Workload::Fixed(Size { prompt_tokens: 44, output_tokens: 34 });
+    }
+
+    let run = play(&scenario, &Policy::Shipped);
+
+    let met = |tier: Option<Tier>| {
+        let (all, met) = run.count(|ended| tier.is_none_or(|tier| ended.tier == tier));
+        met as f64 / all as f64
+    };
+    assert!(met(Some(Tier::Priority)) >= 0.999, "{}", met(Some(Tier::Priority)));
+    assert!(met(None) >= 0.9, "{}", met(None));
 }

@@ -22,6 +22,7 @@ pub(crate) struct Shipped {
     replicas: Vec<ReplicaConfig>,
     tickets: HashMap<RequestId, u32>,
     ids: HashMap<u32, RequestId>,
+    weights: HashMap<u32, f64>,
     harvest: Vec<StreamProgress>,
 }
 
@@ -36,6 +37,7 @@ impl Shipped {
             replicas,
             tickets: HashMap::new(),
             ids: HashMap::new(),
+            weights: scenario.weights.iter().copied().collect(),
             harvest: Vec::new(),
         }
     }
@@ -74,7 +76,7 @@ impl Gate for Shipped {
         let offer = Offer {
             tier: arrival.tier,
             account: u64::from(arrival.account),
-            weight: 1.0,
+            weight: self.weights.get(&arrival.account).copied().unwrap_or(1.0),
             prompt: arrival.prompt,
             uncached: arrival.uncached,
             expected_output: arrival.expected_output,

@@ -4,6 +4,7 @@
 //! written in [`crate::known`]; to become worse means that more lines are short than were when that was written.
 
 use drill::goals::matrix::Matrix;
+use drill::goals::open::causes;
 use drill::goals::{GOALS, Goal, Shown, Size};
 use serde_json::{Value, json};
 
@@ -34,7 +35,10 @@ fn run<const N: usize>(setting: &Setting) -> Result<Finding, Trouble> {
     let Shown { figure, ok, lines } = (goal.show)(size);
     if let Some((_, title)) = DRAWN.iter().find(|(id, _)| *id == goal.id) {
         let matrix = Matrix::of(&lines, &["P1", "P2", "P3", "P4", "P7", "P15"]);
-        std::fs::write(setting.out.join(format!("{}.txt", goal.id)), matrix.text())?;
+        // Where two families meet, the causes are those of both.
+        let causes = if goal.id == "open" { causes::text(&lines) } else { String::new() };
+        let text = matrix.text() + &causes;
+        std::fs::write(setting.out.join(format!("{}.txt", goal.id)), text)?;
         std::fs::write(setting.out.join(format!("{}.svg", goal.id)), matrix.svg(title))?;
     }
     let short = lines.iter().filter(|line| !line.ok).count();

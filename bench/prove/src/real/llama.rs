@@ -3,9 +3,9 @@
 //!
 //! The model has random weights: what it says is nonsense, how it says it is llama.cpp's. One engine has one
 //! core, so the sides take turns, each with an engine of its own. How fast a machine is differs, so everything is in
-//! multiples of what the engine does there with all slots busy: the load of its answers per second, the service level of
-//! the time of an answer (four of them to the first token, or four slots could not take 0.8× without refusing) and the pace of
-//! its tokens (four times, because a prompt that is computed holds up the others' tokens).
+//! multiples of what the engine does there with all slots busy: the load of its answers per second behind HAProxy at far more
+//! than that, the service level of the time of an answer (four of them to the first token, or four slots could not take 0.8×
+//! without refusing) and the pace of its tokens (four times, because a prompt that is computed holds up the others' tokens).
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -175,8 +175,39 @@ async fn find_pace(setting: &Setting) -> Result<Pace, Trouble> {
     let output_tokens = f64::from(TRIED_TOKENS) * ANSWER.as_secs_f64() / short.took.as_secs_f64();
     let output_tokens = (output_tokens as u32).clamp(8, 2_000);
     let found = closed(address, output_tokens).await?;
-    let gap = found.tpot.max(Duration::from_millis(1));
-    Ok(Pace { answers_per_s: found.per_s, output_tokens, slo: (SLO * found.took, SLO * gap) })
+    let slo = (SLO * found.took, SLO * found.tpot.max(Duration::from_millis(1)));
+    let (_haproxy, front) = start_haproxy(setting, "llama-pace", address).await?;
+    let answers_per_s = saturated(front, found.per_s, output_tokens, slo).await?;
+    Ok(Pace { answers_per_s, output_tokens, slo })
+}
+
+/// Answers per second under three times what it does alone: what else runs on the machine then takes its part.
+async fn saturated(
+    front: SocketAddr,
+    alone_per_s: f64,
+    output_tokens: u32,
+    slo: (Duration, Duration),
+) -> Result<f64, Trouble> {
+    let arrivals = Arrivals { rate_per_s: 3.0 * alone_per_s, cv: 1.0 };
+    let duration = Duration::from_secs(16);
+    let stages = vec![Stage { arrivals, duration }];
+    let plan = LoadPlan { mode: Mode::Open { stages }, ..plan(front, output_tokens, slo) };
+    let outcomes = load::start(plan)?.report().await?.outcomes;
+    let judged = Duration::from_secs(4)..duration;
+    let ended = outcomes
+        .iter()
+        .filter(|one| one.end == End::Complete && judged.contains(&(one.due + one.total)))
+        .count();
+    Ok(ended as f64 / (judged.end - judged.start).as_secs_f64())
+}
+
+async fn start_haproxy(
+    setting: &Setting,
+    name: &str,
+    engine: SocketAddr,
+) -> Result<(Program, SocketAddr), Trouble> {
+    let started = HaProxy::start(setting, name, &[engine], PRIORITY_KEY, SLOTS).await?;
+    Ok((started.program, started.address))
 }
 
 /// What answers with all slots busy are like.
@@ -224,10 +255,7 @@ async fn play(setting: &Setting, front: Front, pace: Pace) -> Result<Vec<Course>
     let name = format!("llama-{}", front.slug());
     let (_engine, engine) = start_engine(setting, &name).await?;
     let (_program, address) = match front {
-        Front::HaProxy => {
-            let started = HaProxy::start(setting, &name, &[engine], PRIORITY_KEY, SLOTS).await?;
-            (started.program, started.address)
-        }
+        Front::HaProxy => start_haproxy(setting, &name, engine).await?,
         Front::Told | Front::NotTold => {
             let (ttft, tpot) = (pace.slo.0.as_millis(), pace.slo.1.as_millis());
             let config = Config {

@@ -2,4 +2,5 @@
 
 pub(crate) mod account;
 pub(crate) mod apart;
+mod budget;
 pub(crate) mod limits;

@@ -3,6 +3,7 @@
 pub(crate) mod parameters;
 pub(crate) mod replica;
 pub(crate) mod settings;
+mod shedder;
 pub(crate) mod upstream_tls;
 
 use std::collections::HashMap;

@@ -20,7 +20,7 @@ pub struct Ceilings {
     /// Share for priority. Default 1: all of it.
     #[schemars(range(min = 0.01, max = 1.0))]
     pub priority: f64,
-    /// Share for regular. Default 0.85: the last 15 % wait for priority, so that it never waits for regular.
+    /// Share for regular. Default 0.85: the last 15 % wait for priority, so that it never waits for regular. Of few slots that an engine tells, a part of one is rounded up where slots come back soon, as measured by the time to the first token that is promised.
     #[schemars(range(min = 0.01, max = 1.0))]
     pub regular: f64,
 }

@@ -23,7 +23,11 @@ pub(super) fn result(figures: &Figures, written: &[PathBuf; 2], output: Output) 
 fn text(figures: &Figures, color: bool) -> String {
     let paint =
         |code: u8, text: &str| if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
-    let verdict = if figures.passed { paint(32, "passed") } else { paint(31, "failed") };
+    let word = figures.verdict();
+    let verdict = match word {
+        "played" => word.to_owned(),
+        _ => paint(if figures.passed { 32 } else { 31 }, word),
+    };
     let mut lines =
         vec![format!("{}: {verdict} {}, {:.1} s", figures.title, figures.how.words, figures.how.took_s)];
     lines.extend(figures.ended_early.iter().map(|why| format!("  ended early: {why}")));

@@ -187,6 +187,18 @@ pub struct Distribution {
 
 const TIERS: [Tier; 2] = [Tier::Priority, Tier::Regular];
 
+impl Figures {
+    /// `passed` or `failed`; `played` where nothing was to hold.
+    #[must_use]
+    pub fn verdict(&self) -> &'static str {
+        match self.passed {
+            false => "failed",
+            true if self.checks.is_empty() => "played",
+            true => "passed",
+        }
+    }
+}
+
 /// Computes the figures of a drill that was played.
 #[must_use]
 pub fn figures(drill: &Drill, run: &Run, how: How, stopped: Option<String>) -> Figures {

@@ -101,8 +101,8 @@ pub(crate) const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "open",
-        reason: "full size: 862 of 952 lines (90.5 %), 8 far. 0.15 of an A100, 24 lines: 3 to 11 points behind, N is found too late, \
-                 and refusals come after a wait; 0.3 of one 9 lines. P2 elsewhere 33 lines, most of them 0.92 to 0.95: a held limit \
+        reason: "full size: 857 of 952 lines (90.0 %), 7 far. 0.15 of an A100, 24 lines: 3 to 11 points behind, N is found too late, \
+                 and refusals come after a wait; 0.3 of one 9 lines. P2 elsewhere 29 lines, most of them 0.92 to 0.95: a held limit \
                  that is chosen after the fact serves that much more. Batches that are suddenly twice as slow: 1 to 4 points at 3×",
         next: "fit gaps to streams, so that N of a slow card does not follow the chance of a few long prompts",
     },

@@ -28,14 +28,14 @@ pub(crate) const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "P1",
-        reason: "full size: 6 of 18 lines, all at 2×: 0.9980 to 0.9989 where 0.999 is asked, 0.9977 where nothing streams (within 0.002 of priority alone, but for \
+        reason: "full size: 4 of 18 lines, all at 2×: 0.9985 to 0.9989 where 0.999 is asked, 0.9977 where nothing streams (within 0.002 of priority alone, but for \
                  that one); answers of five to twenty tokens have too few steps to make up for one that was full of prompts, and where nobody \
                  sees prompts computed two of them meet now and then. Small size: 1 of 6, a hair below 0.999",
         next: "hold back regular prompts while a priority answer has fewer than twenty tokens",
     },
     Shortfall {
         id: "P2",
-        reason: "full size: 15 of 48 lines, 0.90 to 0.95, from 2× on: a limit that is held at 150 to 290 serves 5 to 9 % more, and up to 0.002 \
+        reason: "full size: 22 of 48 lines, 0.87 to 0.95, from 1.5× on: a limit that is held at 150 to 290 serves 5 to 13 % more, and up to 0.002 \
                  less of priority; beside limits that serve priority as well (`open`) conversations are short nowhere. Small size: 2 of 4",
         next: "hold back regular prompts while a priority answer has fewer than twenty tokens: then N may grow",
     },
@@ -60,8 +60,8 @@ pub(crate) const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "P8",
-        reason: "75 of 240 lines at full size: 20 with long context, 17 with four slots that nobody tells, 9 with one replica, 8 with one account, 7 with \
-                 four slots, 7 from other starts, 5 where answers think, 2 elsewhere. With long context N is found lower than before: priority \
+        reason: "68 of 240 lines at full size: 17 with four slots that nobody tells, 13 with long context, 10 with one replica, 8 from other \
+                 starts, 7 with four slots, 4 of a 70B, 4 where answers think, 5 elsewhere. With long context N is found lower than before: priority \
                  at 2× is 0.3 points behind priority alone, not 9, and a limit held higher serves a tenth more. Few places that are held for \
                  long, or one queue for prompts: in many the simplest rule misses, too, be it priority alone on the fleet or refusing \
                  nobody; the details say which. Small size: 20 of 77",

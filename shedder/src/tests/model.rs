@@ -140,10 +140,7 @@ impl Model {
         let replica = snapshot.replicas.iter().find(|replica| replica.id == permit.replica).expect("known");
         // The floor lets regular use priority's places; with nothing running one request always starts.
         let ceiling = if self.config.regular_floor > 0.0 { 1.0 } else { snapshot.ceilings[permit.tier] };
-        // Of few slots a part of one may be rounded up.
-        let few = self.config.slots_max.is_some() || replica.limit < 20.0;
-        let places = ceiling * replica.limit;
-        let places = if few { places.ceil() as u32 } else { (places + 1e-9) as u32 }.max(1);
+        let places = ((ceiling * replica.limit + 1e-9) as u32).max(1);
         if others && !self.config.withdraw && self.config.fixed_limit.is_some() {
             assert!(self.active_on(permit.replica) <= places, "{permit:?} over {places} places: {replica:?}");
         }

@@ -4,8 +4,8 @@
 //! be sent again. Bytes are reserved before they are read. An answer is held while it is read where it comes as a whole,
 //! and until its client has taken it; of a stream what is not written yet. The first [`ANSWER_FREE`] of an answer are
 //! counted and never refused: engines have worked for it. One account holds at most a sixteenth, one connection whose
-//! requests have keys of several accounts no more, and the last quarter is kept for accounts that are entitled to priority: a flood of regular bodies must not push
-//! priority out before the queue has even seen it.
+//! requests have keys of several accounts no more, and the last quarter is kept for accounts that are entitled to
+//! priority: a flood of regular bodies must not push priority out before the queue has even seen it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -486,12 +486,12 @@ async fn admit_and_relay(
     }
 }
 
-/// The first verdict on a request counts for the growth of limits.
+/// The first verdict on a request counts for the growth of limits; that the process goes down says nothing of the load.
 fn count_verdict<T>(request: &Request<'_>, tier: Tier, placed: &Result<T, Stop>) {
     let shed = match placed {
         Ok(_) => false,
-        Err(Stop::Refused(_)) => true,
-        Err(Stop::Gone) => return,
+        Err(Stop::Refused(refusal)) if refusal.reason != Reason::Draining => true,
+        Err(Stop::Refused(_) | Stop::Gone) => return,
     };
     if tier == Tier::Regular {
         let (model, account) = (&request.model.config.name, &request.account.config.id);

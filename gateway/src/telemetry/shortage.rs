@@ -2,7 +2,7 @@
 
 use crate::accounts::budget::BudgetCell;
 use crate::clock;
-use gateway_core::growth::LastMinute;
+use gateway_core::growth::{LastMinute, Offered};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,22 +26,29 @@ impl Shortage {
     }
 
     /// Freezes and thaws the budgets in memory. `share_max`: the share of shed requests above which a model is
-    /// short. O(budgets in memory).
+    /// short. O(budgets in memory); requests wait for a copy of the models that shed, not for the budgets.
     pub fn apply(&self, budgets: &[Arc<BudgetCell>], share_max: f64, now: Duration) {
-        let mut models = self.models.lock();
-        models.retain(|_, minute| {
-            minute.forget(now.as_secs());
-            !minute.is_empty()
-        });
+        let shed = self.shed(now);
         for budget in budgets {
-            let short = models
+            let short = shed
                 .get(&budget.model)
-                .is_some_and(|minute| minute.is_short_for(&budget.account, share_max));
+                .is_some_and(|offered| offered.is_short_for(&budget.account, share_max));
             budget.with(|budget| {
                 if budget.is_frozen() != short {
                     budget.set_frozen(clock::now(), short);
                 }
             });
         }
+    }
+
+    /// What was offered to the models of which anything was shed.
+    fn shed(&self, now: Duration) -> HashMap<Arc<str>, Offered<Arc<str>>> {
+        let mut models = self.models.lock();
+        models.retain(|_, minute| {
+            minute.forget(now.as_secs());
+            !minute.is_empty()
+        });
+        let shed = models.iter().filter(|(_, minute)| !minute.offered().is_all_placed());
+        shed.map(|(model, minute)| (Arc::clone(model), minute.offered().clone())).collect()
     }
 }

@@ -151,6 +151,9 @@ pub enum Incident {
 /// One way between gateway and engine where nothing else is said: two machines of one region.
 pub const NETWORK: Duration = Duration::from_micros(500);
 
+/// The gateway's default of [`Scenario::shed_share_max`].
+pub const SHED_SHARE_MAX: f64 = 0.01;
+
 /// A drill without its policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
@@ -166,6 +169,8 @@ pub struct Scenario {
     pub sources: Vec<Source>,
     /// What accounts may spend; those that are not here have no limit.
     pub budgets: Vec<(u32, BudgetConfig)>,
+    /// The share of what others offer above which, when it is shed, limits do not grow.
+    pub shed_share_max: f64,
     /// Weights of accounts in the fairness of the queue; of those that are not here 1.
     pub weights: Vec<(u32, f64)>,
     /// What goes wrong; in any order.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::play::play;
 use crate::policy::Policy;
-use crate::scenario::{Accounts, Client, Incident, Prefixes, Scenario, Senders, Slo, Source};
+use crate::scenario::{Accounts, Client, Incident, Prefixes, SHED_SHARE_MAX, Scenario, Senders, Slo, Source};
 use engine::behaviour::Behaviour;
 use engine::profile::{LLAMA_8B_A100, PROFILES, Profile};
 use engine::workload::{Size, Workload};
@@ -188,6 +188,7 @@ impl Setting {
             slo: Slo::default(),
             sources: vec![Source { cv, ..self.source(load) }],
             budgets: Vec::new(),
+            shed_share_max: SHED_SHARE_MAX,
             weights: Vec::new(),
             incidents: self.paces(),
             warm_up: Duration::from_secs(self.warm_up_s),

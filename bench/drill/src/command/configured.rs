@@ -5,17 +5,19 @@
 //! |---|---|
 //! | the deployment's `replicas`, `slo`, `scrape` | the scenario's `fleet.replicas`, `slo`, `fleet.scrape_s` |
 //! | its `limit`, `slots_max`, `kv_tokens`, `step_tokens`, `ceilings`, shares, `queue`, `withdraw` | the gateway's defaults |
-//! | the accounts' `limits` on the model, `weight`, `tiers` | the scenario's `accounts[].limits`, and who has priority |
+//! | the accounts' `limits` on the model, how limits move, `weight`, `tiers` | the scenario's `accounts[].limits`, and who has priority |
 //!
 //! The entries of the scenario's `accounts` name accounts of the config; one with a `count` means `id-1`, `id-2` …, or so many
-//! like `id`. Only the text is read: no listener, state, log, key file or replica of it is opened. How fast its engines are
+//! like `id`. A replica that is a DNS name counts as one. Only the text is read: no listener, state, log, key file or replica of it is opened. How fast its engines are
 //! the config does not say, so `fleet.profile` does.
 
 use super::DrillError;
 use crate::file::{DrillFile, Fault, Step};
 use crate::policy::Policy;
+use crate::scenario::trace::Recorded;
 use crate::script::Drill;
 use config::{Account, Config, Deployment, Model, OnForbiddenTier, Route, Tier};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,6 +39,8 @@ pub(super) struct Configured {
     /// The file's name as it was given.
     origin: String,
     config: Config,
+    /// By id.
+    accounts: BTreeMap<Arc<str>, Arc<Account>>,
     model: Arc<Model>,
     deployment: Arc<Deployment>,
 }
@@ -83,7 +87,9 @@ impl Configured {
                 names(routes().map(|one| &*one.name))
             ))
         })?;
-        Ok(Configured { origin, config, model, deployment })
+        let of_id = |account: &Arc<Account>| (Arc::clone(&account.id), Arc::clone(account));
+        let accounts = config.accounts.iter().map(of_id).collect();
+        Ok(Configured { origin, config, accounts, model, deployment })
     }
 
     /// Puts what the config says into a scenario's file, before that is judged. `replicas`: how many are meant, where a name
@@ -102,6 +108,7 @@ impl Configured {
 
     /// Gives the drill's accounts what the config gives them. Every fault, with its place in the scenario.
     pub(super) fn apply(&self, drill: &mut Drill) -> Vec<Fault> {
+        drill.scenario.shed_share_max = self.config.limits.growth.shed_share_max;
         let mut faults = Vec::new();
         for nth in 0..drill.groups.len() {
             self.apply_to_group(nth, drill, &mut faults);
@@ -116,8 +123,8 @@ impl Configured {
         let mut of_group = Vec::new();
         for number in group.first..group.first + group.count {
             let name = drill.account(number);
-            let find = |id: &str| self.config.accounts.iter().find(|account| *account.id == *id);
-            let Some(account) = find(&name).or_else(|| find(&group.id)) else {
+            let found = self.accounts.get(name.as_str()).or_else(|| self.accounts.get(group.id.as_str()));
+            let Some(account) = found else {
                 let ids = names(self.config.accounts.iter().map(|account| &*account.id));
                 return fault(at(), format!("{} has no account `{name}`; it has: {ids}", self.origin));
             };
@@ -144,7 +151,8 @@ impl Configured {
             if let Some(account) = refused {
                 fault(at("accounts"), self.not_served(account, Tier::Regular));
             }
-            if source.priority > 0.0 {
+            let of_trace = source.trace.as_ref().is_some_and(|trace| trace.asks.iter().any(is_priority));
+            if source.priority > 0.0 || of_trace {
                 let (may, may_not): (Vec<_>, Vec<_>) =
                     of_group.iter().partition(|account| account.tiers.contains(Tier::Priority));
                 let refused = may_not.iter().find(|one| one.on_forbidden_tier == OnForbiddenTier::Refuse);
@@ -164,6 +172,10 @@ impl Configured {
                 } else if may.is_empty() {
                     // Served, and billed, as regular.
                     source.priority = 0.0;
+                    let asks = source.trace.as_mut().map(|trace| &mut Arc::make_mut(trace).asks);
+                    asks.into_iter().flatten().filter(|ask| is_priority(ask)).for_each(|ask| {
+                        ask.tier = Some(shedder::Tier::Regular);
+                    });
                 }
             }
         }
@@ -189,11 +201,21 @@ impl Configured {
 
     /// What is played, for the report.
     pub(super) fn words(&self) -> String {
+        let slo = &self.deployment.slo;
+        let told = if slo.ttft.is_none() && slo.tpot.is_none() {
+            ", told the service level of the scenario, because the config promises none"
+        } else {
+            ""
+        };
         format!(
-            "with {}: model {} on deployment {}, without requests_per_minute and concurrency",
+            "with {}: model {} on deployment {}, without requests_per_minute and concurrency{told}",
             self.origin, self.model.name, self.deployment.name
         )
     }
+}
+
+fn is_priority(ask: &Recorded) -> bool {
+    ask.tier == Some(shedder::Tier::Priority)
 }
 
 fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {

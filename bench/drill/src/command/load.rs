@@ -80,6 +80,7 @@ mod tests {
     const CONFIG: &str = "\
         deployments:\n  - { name: gpu, engine: vllm, replicas: ['http://10.0.0.1:8000', 'http://10.0.0.2:8000'], \
         slo: { ttft_ms: 1500, tpot_ms: 80 }, slots_max: 32, priority_share_max: 0.5 }\n\
+        limits: { growth: { shed_share_max: 0.02 } }\n\
         models: [{ name: m, deployments: [gpu] }]\n\
         accounts:\n\
         - { id: a, weight: 3, tiers: [priority, regular], keys: ['sha256:4f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a'] }\n\
@@ -114,6 +115,7 @@ mod tests {
         assert_eq!(scenario.sources.iter().map(|source| source.priority).collect::<Vec<_>>(), [0.5, 0.0]);
         let crate::policy::Policy::Tuned(policy) = configured.policy() else { panic!("it is configured") };
         assert_eq!((policy.slots_max, policy.share_max), (Some(32), Some(0.5)));
+        assert_eq!(scenario.shed_share_max, 0.02);
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub struct PlayArgs {
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
     /// On the gateway's own config: its replicas, service level, queue, ceilings, accounts, limits and tiers are played. Only the
-    /// text is read. With --virtual.
+    /// text is read; a DNS name counts as one replica, and --replicas says how many it is. With --virtual.
     #[arg(long, value_name = "FILE", requires = "virtual_time")]
     pub config: Option<PathBuf>,
     /// Against a gateway that runs already.

@@ -9,7 +9,7 @@ use limits::{AdaptiveRule, Bounds, BudgetConfig, PerMeter, Policy, START, TOKENS
 
 use super::{AccountFile, DrillFile, Fleet, GrowthFile, LimitsFile, behaviour, events, passes, traffic};
 use crate::judge;
-use crate::scenario::{Incident, NETWORK, Scenario, Slo};
+use crate::scenario::{Incident, NETWORK, SHED_SHARE_MAX, Scenario, Slo};
 use crate::script::{Drill, Group};
 use engine::profile::{LLAMA_8B_A100, PROFILES, Profile};
 
@@ -103,6 +103,7 @@ pub fn resolve(file: &DrillFile, text: &str, read: ReadTrace<'_>) -> Result<Dril
         slo,
         sources: sources.iter().map(|named| named.source.clone()).collect(),
         budgets,
+        shed_share_max: SHED_SHARE_MAX,
         weights: Vec::new(),
         incidents,
         warm_up,

@@ -1,8 +1,8 @@
 //! Budgets before a policy: the shipped [`limits`] crate, driven as the gateway drives it.
 //!
 //! An account with a budget reserves before it is offered, is charged when its first token and its further ones come,
-//! and is settled at its end by what the engine says. What is refused here the policy never sees. While more than 1 %
-//! of the *others'* regular requests of the last minute were shed, no limit grows.
+//! and is settled at its end by what the engine says. What is refused here the policy never sees. While more than a
+//! small share of what the *others* offered in the last minute was shed, no limit grows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,8 +15,6 @@ use shedder::{Failure, Finished, Scrape, Tier};
 use super::{Answer, Arrival, BudgetGauge, Gate, Gauges, Inside, Progress};
 use crate::scenario::Scenario;
 
-/// Above this share of the others' regular requests shed, limits do not grow; the gateway's default.
-const SHORT_ABOVE: f64 = 0.01;
 /// A running request of an account with a budget.
 #[derive(Debug)]
 struct Entry {
@@ -36,6 +34,8 @@ pub(crate) struct Metered {
     /// Tier and account of what the policy has not answered for good.
     regular: BTreeMap<u32, u32>,
     offered: LastMinute<u32>,
+    /// Above this share of what the others offered shed, limits do not grow.
+    short_above: f64,
     /// The time of the last call: verdicts come without one.
     latest: Duration,
 }
@@ -51,6 +51,7 @@ impl Metered {
             entries: BTreeMap::new(),
             regular: BTreeMap::new(),
             offered: LastMinute::default(),
+            short_above: scenario.shed_share_max,
             latest: Duration::ZERO,
         }
     }
@@ -60,7 +61,7 @@ impl Metered {
         self.offered.forget(now.as_secs());
         for (account, budget) in &mut self.budgets {
             budget.advance(now);
-            budget.set_frozen(now, self.offered.is_short_for(account, SHORT_ABOVE));
+            budget.set_frozen(now, self.offered.offered().is_short_for(account, self.short_above));
         }
     }
 

@@ -11,7 +11,7 @@ use super::judge::{Tally, Tier};
 use super::picture;
 use super::play::{Course, Distance, Drill, play};
 use super::side::Kind;
-use super::table::{Goal, Row, Table, Unit};
+use super::table::{Goal, Row, Table, Unit, at_each_distance};
 use crate::harness::proof::{Setting, Trouble};
 
 const SIDES: [Kind; 3] = [Kind::Ours, Kind::HaProxy, Kind::Held];
@@ -60,20 +60,13 @@ pub(super) fn played(setting: &Setting) -> Result<&Table, Trouble> {
     match played.climb.get() {
         Some(table) => Ok(table),
         None => {
-            let (mut rows, mut details) = (Vec::new(), Vec::new());
-            for &distance in Distance::of(setting) {
-                let (more, told) = climb(setting, distance)?;
-                rows.extend(more);
-                details.extend(told);
-            }
-            let table = Table { sides: SIDES.to_vec(), rows, quick: setting.quick, details: json!(details) };
-            std::fs::write(setting.out.join("real-climb.md"), table.markdown())?;
+            let table = at_each_distance(setting, "real-climb", &SIDES, climb)?;
             Ok(played.climb.get_or_init(|| table))
         }
     }
 }
 
-fn climb(setting: &Setting, distance: Distance) -> Result<(Vec<Row>, Vec<Value>), Trouble> {
+fn climb(setting: &Setting, distance: Distance) -> Result<(Vec<Row>, Value), Trouble> {
     let (warm_s, stage_s, skip_s) = setting.size((3.0, 7.0, 1.5), (15.0, 30.0, 5.0));
     let stages = if setting.quick { &QUICK[..] } else { &FULL[..] };
     let climb = Drill {
@@ -121,7 +114,7 @@ fn climb(setting: &Setting, distance: Distance) -> Result<(Vec<Row>, Vec<Value>)
     }
     let picture = picture::climb(&courses, &windows);
     std::fs::write(setting.out.join(format!("real-climb{}.svg", distance.slug())), picture)?;
-    Ok((rows, details))
+    Ok((rows, json!(details)))
 }
 
 fn of_stage(courses: &[Course], (stage, from, to): (Stage, f64, f64), distance: Distance) -> Vec<Row> {

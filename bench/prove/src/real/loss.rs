@@ -8,7 +8,7 @@ use super::judge::Tier;
 use super::picture;
 use super::play::{Course, Distance, Drill, play};
 use super::side::Kind;
-use super::table::{Goal, Row, Table, Unit};
+use super::table::{Goal, Row, Table, Unit, at_each_distance};
 use crate::harness::proof::{Setting, Trouble};
 
 const SIDES: [Kind; 2] = [Kind::Ours, Kind::HaProxy];
@@ -21,15 +21,7 @@ const PAUSE_S: f64 = 2.0;
 /// # Errors
 /// As [`play`].
 pub(super) fn played(setting: &Setting) -> Result<Table, Trouble> {
-    let (mut rows, mut details) = (Vec::new(), Vec::new());
-    for &distance in Distance::of(setting) {
-        let (more, told) = loss(setting, distance)?;
-        rows.extend(more);
-        details.push(told);
-    }
-    let table = Table { sides: SIDES.to_vec(), rows, quick: setting.quick, details: json!(details) };
-    std::fs::write(setting.out.join("real-loss.md"), table.markdown())?;
-    Ok(table)
+    at_each_distance(setting, "real-loss", &SIDES, loss)
 }
 
 fn loss(setting: &Setting, distance: Distance) -> Result<(Vec<Row>, Value), Trouble> {

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::play::Distance;
 use super::side::Kind;
-use crate::harness::proof::{Finding, Trouble};
+use crate::harness::proof::{Finding, Setting, Trouble};
 
 /// How a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,29 @@ pub(super) struct Table {
     pub(super) quick: bool,
     /// All that was measured.
     pub(super) details: Value,
+}
+
+/// Plays the same at each distance of the engines, and writes all figures as `NAME.md`.
+///
+/// # Errors
+/// As what is played; the table cannot be written.
+pub(super) fn at_each_distance(
+    setting: &Setting,
+    name: &str,
+    sides: &[Kind],
+    play: impl Fn(&Setting, Distance) -> Result<(Vec<Row>, Value), Trouble>,
+) -> Result<Table, Trouble> {
+    let mut table =
+        Table { sides: sides.to_vec(), rows: Vec::new(), quick: setting.quick, details: Value::Null };
+    let mut details = Vec::new();
+    for &distance in Distance::of(setting) {
+        let (rows, told) = play(setting, distance)?;
+        table.rows.extend(rows);
+        details.push(told);
+    }
+    table.details = json!(details);
+    std::fs::write(setting.out.join(format!("{name}.md")), table.markdown())?;
+    Ok(table)
 }
 
 impl Unit {

@@ -12,7 +12,7 @@ use super::judge::Tier;
 use super::picture;
 use super::play::{Course, Distance, Drill, play};
 use super::side::Kind;
-use super::table::{Goal, Row, Table, Unit};
+use super::table::{Goal, Row, Table, Unit, at_each_distance};
 use crate::harness::proof::{Setting, Trouble};
 
 /// In the small size regular must attain so much of what it attains beside: what a few seconds after a wave come to
@@ -30,14 +30,7 @@ pub(super) fn played(setting: &Setting) -> Result<&Table, Trouble> {
     match played.wave.get() {
         Some(table) => Ok(table),
         None => {
-            let (mut rows, mut details) = (Vec::new(), Vec::new());
-            for &distance in Distance::of(setting) {
-                let (more, told) = wave(setting, distance)?;
-                rows.extend(more);
-                details.push(told);
-            }
-            let table = Table { sides: SIDES.to_vec(), rows, quick: setting.quick, details: json!(details) };
-            std::fs::write(setting.out.join("real-wave.md"), table.markdown())?;
+            let table = at_each_distance(setting, "real-wave", &SIDES, wave)?;
             Ok(played.wave.get_or_init(|| table))
         }
     }

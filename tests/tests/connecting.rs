@@ -254,7 +254,9 @@ async fn case_f05_64_descriptors_and_60_slow_requests_blame_nobody() {
     }
     let page = gateway.admin("/metrics").await.text();
     let all = served + refused;
-    assert!(served >= 4 && refused >= 10 && all >= 55, "{served} served, {refused} refused: {page}");
+    // Half of 64 is what the process has open at rest, and each request has two; one more is out while the engine's metrics are
+    // read.
+    assert!(served >= 7 && refused >= 10 && all >= 55, "{served} served, {refused} refused: {page}");
     assert!(!page.contains("tidegate_upstream_errors_total{"), "a replica was blamed");
     assert_eq!(asked(&mut Raw::connect_from(HONEST, gateway.address).await).await, 200, "it goes on");
 }

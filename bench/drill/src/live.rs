@@ -13,7 +13,7 @@ use limits::Meter;
 use shedder::{Reason, Tier};
 
 use crate::policy::Inside;
-use crate::run::{Ended, Outcome, Run, Second};
+use crate::run::{Ended, Limit, Outcome, Run, Second};
 use crate::scenario::Scenario;
 use crate::scenario::traffic::{Ask, Stream};
 use engine::clock;
@@ -181,7 +181,7 @@ impl Live {
         let reason = tried.reason.as_deref().unwrap_or_default();
         match (&tried.end, tried.status) {
             (Some(End::Complete), _) => self.judge(tried),
-            (Some(End::Refused), 429) => Outcome::Limited(meter(reason)),
+            (Some(End::Refused), 429) => Outcome::Limited(limit(reason)),
             (Some(End::Refused), 503) => {
                 let known = Reason::ALL.into_iter().find(|known| known.name() == reason);
                 Outcome::Shed(known.unwrap_or(Reason::NoReplica))
@@ -193,8 +193,8 @@ impl Live {
     }
 
     fn judge(&self, tried: &Tried) -> Outcome {
-        let slo = self.scenario.slo;
-        let own = self.scenario.profile.idle_prefill(tried.request.size.prompt_tokens);
+        let slo = self.scenario.fleet().slo;
+        let own = self.scenario.fleet().profile.idle_prefill(tried.request.size.prompt_tokens);
         let Some(ttft) = tried.ttft else { return Outcome::Broken };
         if !tried.request.streaming {
             let further = tried.request.size.output_tokens.saturating_sub(1);
@@ -208,11 +208,13 @@ impl Live {
     }
 }
 
-fn meter(reason: &str) -> Meter {
+fn limit(reason: &str) -> Limit {
     match reason {
-        "prompt_tokens_limited" => Meter::Prompt,
-        "uncached_prompt_tokens_limited" => Meter::UncachedPrompt,
-        _ => Meter::Generated,
+        "requests_limited" => Limit::Requests,
+        "concurrency_limited" => Limit::Concurrency,
+        "prompt_tokens_limited" => Limit::Meter(Meter::Prompt),
+        "uncached_prompt_tokens_limited" => Limit::Meter(Meter::UncachedPrompt),
+        _ => Limit::Meter(Meter::Generated),
     }
 }
 

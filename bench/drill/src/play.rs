@@ -12,15 +12,20 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
+use gateway_core::averages::{Average, TokensPerChunk, UsualAnswer};
+use gateway_core::pace::{Gaps, Pace, Unseen};
+use gateway_core::settlement::{self, Told, Weighed};
 use protocol::attribution::{Observed, Verdict};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use shedder::{Finished, Reason, ReplicaId, Tier, Uncached};
 
-use crate::policy::{Answer, Arrival, Gate, Policy, Progress};
+use crate::policy::{Answer, Arrival, Fault, Gate, Inside, Policy, Progress};
 use crate::run::{Ended, Outcome, Run, Second};
+use crate::scenario::fleet::Deployment;
 use crate::scenario::traffic::{Ask, Stream};
 use crate::scenario::{Incident, Retry, Scenario};
+use accounts::Accounts;
 use engine::model::{EngineRequest, Event, Usage};
 use engine::text::mix;
 use fleet::{Fleet, Unsent};
@@ -29,9 +34,6 @@ use starts::RegularStarts;
 
 /// The rhythm of the gateway's control.
 const TICK: Duration = Duration::from_millis(250);
-/// What an answer is expected to be before any came.
-const USUAL_FIRST: f64 = 256.0;
-const USUAL_SMOOTHING: f64 = 0.1;
 /// Accounts whose service is recorded second by second.
 const WATCHED_ACCOUNTS: usize = 64;
 
@@ -50,7 +52,8 @@ enum What {
     Failed(u32, u32, Why),
     Abort(u32, u32, u16),
     Impatient(u32),
-    Scrape,
+    /// The metrics of this deployment's engines are read.
+    Scrape(u16),
     Tick,
 }
 
@@ -98,7 +101,10 @@ struct Try {
     /// How often it was sent; what an engine says of an earlier time is old.
     sent_times: u32,
     sent: Duration,
-    uncached: Uncached,
+    /// What is to be computed on each deployment.
+    uncached: Vec<Uncached>,
+    /// Of a whole answer, once it was sent.
+    unseen: Option<Unseen>,
     first: Option<Duration>,
     last: Duration,
     tokens: u32,
@@ -116,7 +122,13 @@ struct Try {
 struct Play<'a> {
     scenario: &'a Scenario,
     gate: Box<dyn Gate>,
+    accounts: Accounts,
     fleet: Fleet,
+    /// Of each replica the index of its deployment.
+    deployment_of: Vec<u16>,
+    /// Of each deployment how far answers are that nobody sees, and how many tokens a chunk has.
+    paces: Vec<Pace>,
+    tokens_per_chunk: Vec<TokensPerChunk>,
     streams: Vec<Stream>,
     /// The request that each stream has ready.
     ready: Vec<Option<Ask>>,
@@ -128,7 +140,8 @@ struct Play<'a> {
     live: usize,
     returning: usize,
     dirty: Vec<u32>,
-    usual: f64,
+    /// Of each model.
+    usual: Vec<UsualAnswer>,
     network: Network,
     /// No gateway listens.
     down: bool,
@@ -139,6 +152,8 @@ struct Play<'a> {
     /// Tokens of each family's prompt that a replica computed; bounded by the families of the run.
     seen: BTreeMap<u64, Vec<(u16, u32)>>,
     frozen: bool,
+    /// The rhythm of a policy that has one of its own.
+    scrape_rhythm: Option<Duration>,
     rng: SmallRng,
     regular_starts: RegularStarts,
     run: Run,
@@ -170,7 +185,11 @@ impl<'a> Play<'a> {
         let mut play = Self {
             scenario,
             gate: policy.build(scenario),
+            accounts: Accounts::new(scenario),
             fleet: Fleet::new(scenario),
+            deployment_of: numbered(scenario),
+            paces: vec![Pace::default(); scenario.deployments.len()],
+            tokens_per_chunk: vec![TokensPerChunk::default(); scenario.deployments.len()],
             ready: vec![None; streams.len()],
             open: streams.len(),
             streams,
@@ -180,10 +199,11 @@ impl<'a> Play<'a> {
             live: 0,
             returning: 0,
             dirty: Vec::new(),
-            usual: USUAL_FIRST,
+            usual: scenario.models.iter().map(|model| UsualAnswer::starting_at(model.usual)).collect(),
             network: Network::new(scenario.network, scenario.jitter),
             seen: BTreeMap::new(),
             frozen: false,
+            scrape_rhythm: policy.scrape(),
             down: false,
             leaving: None,
             second_over: false,
@@ -196,9 +216,11 @@ impl<'a> Play<'a> {
         }
         (0..play.streams.len() as u32).for_each(|number| play.prepare_next(number));
         play.later(TICK, What::Tick);
-        if let Some(every) = policy.scrape().or(scenario.scrape) {
-            play.run.scrape_every = Some(every);
-            play.later(every, What::Scrape);
+        for (number, deployment) in (0_u16..).zip(&scenario.deployments) {
+            if let Some(every) = policy.scrape().or(deployment.scrape) {
+                play.run.scrape_every.get_or_insert(every);
+                play.later(every, What::Scrape(number));
+            }
         }
         play
     }
@@ -263,7 +285,7 @@ impl<'a> Play<'a> {
             after += Duration::from_secs(1);
             self.gate.tick(after, &[]);
         }
-        self.run.at_rest = self.gate.at_rest(after);
+        self.run.at_rest = self.gate.at_rest(after) && self.accounts.is_at_rest();
         (self.run.preemptions, self.run.steps) = self.fleet.totals();
         self.run
     }
@@ -293,7 +315,7 @@ impl<'a> Play<'a> {
             }
             What::Impatient(ticket) => self.leave(now, ticket),
             What::Incident(incident) => self.incident(now, incident),
-            What::Scrape => self.scrape(now),
+            What::Scrape(deployment) => self.scrape(now, deployment),
             What::Tick => self.tick(now),
         }
     }
@@ -321,7 +343,8 @@ impl<'a> Play<'a> {
             stage: Stage::Waiting,
             sent_times: 0,
             sent: now,
-            uncached,
+            uncached: uncached.clone(),
+            unseen: None,
             first: None,
             last: now,
             tokens: 0,
@@ -334,15 +357,6 @@ impl<'a> Play<'a> {
             work: 0,
         });
         self.live += 1;
-        let arrival = Arrival {
-            ticket,
-            tier: ask.tier,
-            account: ask.account,
-            prompt: ask.size.prompt_tokens,
-            uncached,
-            expected_output: self.usual.round() as u32,
-            streaming: ask.streaming,
-        };
         let client = self.scenario.sources.get(ask.source as usize).map(|source| source.client);
         if let Some(patience) = client.and_then(|client| client.patience) {
             self.later(now + patience, What::Impatient(ticket));
@@ -350,23 +364,78 @@ impl<'a> Play<'a> {
         if self.down {
             return self.refused_connection(now, ticket);
         }
-        let answer = self.gate.offer(now, &arrival);
+        let usual = self.usual.get(usize::from(ask.model)).copied();
+        let usual = usual.unwrap_or_else(|| UsualAnswer::starting_at(0));
+        if let Err((limit, retry_after)) = self.admit_to_limits(now, ticket, &ask, &uncached, usual) {
+            self.end(now, ticket, Outcome::Limited(limit), None);
+            return self.come_back(now, ticket, retry_after);
+        }
+        let arrival = Arrival {
+            ticket,
+            tier: ask.tier,
+            account: ask.account,
+            model: ask.model,
+            prompt: ask.size.prompt_tokens,
+            uncached,
+            expected_output: usual.expected(None, 1),
+            streaming: ask.streaming,
+        };
+        self.accounts.offered(ticket, (ask.account, ask.model), ask.tier == Tier::Regular);
+        let answer = self.gate.offer(now, arrival);
         self.take(now, ticket, answer);
     }
 
-    /// What has to be computed, by replica, as the gateway's index of prefixes has it.
-    fn uncached(&self, ask: &Ask) -> Uncached {
+    /// The account's own limits, as the gateway asks them before it offers a request.
+    fn admit_to_limits(
+        &mut self,
+        now: Duration,
+        ticket: u32,
+        ask: &Ask,
+        uncached: &[Uncached],
+        usual: UsualAnswer,
+    ) -> Result<(), accounts::Refused> {
+        self.accounts.enter(now, ticket, ask.account)?;
+        let first = self.scenario.models.get(usize::from(ask.model)).and_then(|model| model.routes.first());
+        let first = first.map_or(0, |route| usize::from(route.deployment));
+        let least = uncached.get(first).map_or(ask.size.prompt_tokens, Uncached::least);
+        let weighed = Weighed { prompt: ask.size.prompt_tokens.into(), uncached: least.into() };
+        let per_chunk = self.tokens_per_chunk.get(first).map_or(1.0, |average| average.value());
+        self.accounts.reserve(now, ticket, (ask.account, ask.model), weighed, (usual.tokens(), per_chunk))
+    }
+
+    /// What has to be computed on each deployment, by replica, as the gateway's index of prefixes has it.
+    fn uncached(&self, ask: &Ask) -> Vec<Uncached> {
         let prompt = ask.size.prompt_tokens;
-        let mut uncached = Uncached::everywhere(prompt);
-        let Some((family, shared)) = ask.prefix else { return uncached };
-        let block = self.scenario.profile.block_tokens.max(1);
+        let mut all = vec![Uncached::everywhere(prompt); self.scenario.deployments.len()];
+        let Some((family, shared)) = ask.prefix else { return all };
         let mut best = self.seen.get(&family).cloned().unwrap_or_default();
         best.sort_by_key(|(replica, tokens)| (Reverse(*tokens), *replica));
-        for (slot, (replica, tokens)) in uncached.best.iter_mut().zip(best) {
-            let known = tokens.min(shared).min(prompt.saturating_sub(1)) / block * block;
-            *slot = Some((ReplicaId(replica), prompt - known));
+        let mut first = 0;
+        for (uncached, deployment) in all.iter_mut().zip(&self.scenario.deployments) {
+            let block = deployment.profile.block_tokens.max(1);
+            let own = first..first + deployment.replicas;
+            let best = best.iter().filter(|(replica, _)| own.contains(replica));
+            for (slot, (replica, tokens)) in uncached.best.iter_mut().zip(best) {
+                let known = (*tokens).min(shared).min(prompt.saturating_sub(1)) / block * block;
+                *slot = Some((ReplicaId(replica - first), prompt - known));
+            }
+            first += deployment.replicas;
         }
-        uncached
+        all
+    }
+
+    /// The deployment of a replica, and its index.
+    fn deployment(&self, replica: u16) -> (&'a Deployment, usize) {
+        let index = self.deployment_of.get(usize::from(replica)).map_or(0, |index| usize::from(*index));
+        (self.scenario.deployments.get(index).unwrap_or_else(|| self.scenario.fleet()), index)
+    }
+
+    /// What of an attempt is to be computed on a replica.
+    fn uncached_on(&self, attempt: &Try, replica: u16) -> u32 {
+        let (_, index) = self.deployment(replica);
+        let first: u16 = self.scenario.deployments.iter().take(index).map(|one| one.replicas).sum();
+        let uncached = attempt.uncached.get(index);
+        uncached.map_or(attempt.ask.size.prompt_tokens, |uncached| uncached.on(ReplicaId(replica - first)))
     }
 
     /// Acts on what the gate said about a ticket.
@@ -379,15 +448,12 @@ impl<'a> Play<'a> {
                 }
             }
             Answer::Shed { reason, retry_after } => self.shed(now, ticket, reason, retry_after),
-            Answer::Limited { meter, retry_after } => {
-                self.end(now, ticket, Outcome::Limited(meter), None);
-                self.come_back(now, ticket, retry_after);
-            }
             Answer::Withdraw => {
                 if let Some(attempt) = self.tries.get_mut(ticket as usize)
                     && let Stage::Active(replica) = std::mem::replace(&mut attempt.stage, Stage::Waiting)
                 {
                     let abort = What::Abort(ticket, attempt.sent_times, replica);
+                    self.accounts.set_started(ticket, false);
                     self.over_network(now, abort);
                 }
             }
@@ -395,12 +461,19 @@ impl<'a> Play<'a> {
     }
 
     fn send(&mut self, now: Duration, ticket: u32, replica: u16) {
+        self.accounts.decided(now, ticket, false);
+        self.accounts.set_started(ticket, true);
+        let Some(attempt) = self.tries.get(ticket as usize) else { return };
+        let uncached = self.uncached_on(attempt, replica);
+        let (_, deployment) = self.deployment(replica);
+        let pace = self.paces.get(deployment);
+        let unseen = pace.filter(|_| !attempt.ask.streaming).map(|pace| pace.sent(now));
         let Some(attempt) = self.tries.get_mut(ticket as usize) else { return };
+        attempt.unseen = unseen;
         attempt.stage = Stage::Active(replica);
         attempt.sent_times += 1;
         attempt.sent = now;
         let (times, account) = (attempt.sent_times, attempt.ask.account);
-        let uncached = attempt.uncached.on(ReplicaId(replica));
         if attempt.ask.tier == Tier::Regular {
             self.regular_starts.push(now, uncached);
         }
@@ -410,10 +483,14 @@ impl<'a> Play<'a> {
     }
 
     fn shed(&mut self, now: Duration, ticket: u32, reason: Reason, retry_after: Option<Duration>) {
+        if reason != Reason::Draining {
+            self.accounts.decided(now, ticket, true);
+        }
         let Some(attempt) = self.tries.get(ticket as usize) else { return };
         let for_load = !matches!(reason, Reason::Deadline | Reason::Draining | Reason::NoReplica);
         if attempt.ask.tier == Tier::Priority && for_load {
-            let overtaken = self.regular_starts.overtook(attempt.starts_before, attempt.uncached.least());
+            let least = attempt.uncached.iter().map(Uncached::least).min().unwrap_or_default();
+            let overtaken = self.regular_starts.overtook(attempt.starts_before, least);
             self.run.inversions += u64::from(overtaken);
         }
         self.end(now, ticket, Outcome::Shed(reason), None);
@@ -451,7 +528,7 @@ impl<'a> Play<'a> {
             id: id_of(ticket, times),
             prompt_tokens: size.prompt_tokens,
             output_tokens: size.output_tokens,
-            block_hashes: hashes(&attempt.ask, self.scenario.profile.block_tokens),
+            block_hashes: hashes(&attempt.ask, self.deployment(replica).0.profile.block_tokens),
         };
         match self.fleet.submit(now, replica, request) {
             Ok(()) => {}
@@ -505,6 +582,21 @@ impl<'a> Play<'a> {
         if first && streaming {
             self.remember_prefix(ticket);
             self.gate.first_token(now, ticket);
+            self.accounts.first_token(now, ticket);
+            self.learn_first_token(now, ticket);
+        }
+    }
+
+    /// How soon first tokens come, where somebody pays for answers that nobody sees.
+    fn learn_first_token(&mut self, now: Duration, ticket: u32) {
+        let Some(attempt) = self.tries.get(ticket as usize).filter(|_| self.accounts.has_budgets()) else {
+            return;
+        };
+        let Stage::Active(replica) = attempt.stage else { return };
+        let (uncached, after) = (self.uncached_on(attempt, replica), now - attempt.sent);
+        let (_, index) = self.deployment(replica);
+        if let Some(pace) = self.paces.get_mut(index) {
+            pace.first_token(uncached.into(), after);
         }
     }
 
@@ -532,23 +624,82 @@ impl<'a> Play<'a> {
             duration_of_answer: (!streaming).then(|| now - attempt.sent),
         };
         self.remember_prefix(ticket);
-        self.usual += USUAL_SMOOTHING * (f64::from(usage.completion_tokens) - self.usual);
+        self.learn(now, ticket, usage);
+        self.settle(now, ticket, usage);
         self.gate.finish(now, ticket, &how);
         self.add_work(ticket, Some(usage));
         let outcome = self.judge(ticket, usage);
         self.end(now, ticket, outcome, Some(usage));
     }
 
+    /// What the gateway learns from an answer.
+    fn learn(&mut self, now: Duration, ticket: u32, usage: Usage) {
+        let Some(attempt) = self.tries.get(ticket as usize) else { return };
+        if let Some(usual) = self.usual.get_mut(usize::from(attempt.ask.model)) {
+            *usual = usual.after(usage.completion_tokens.into());
+        }
+        let Stage::Active(replica) = attempt.stage else { return };
+        let (uncached, (_, index)) = (self.uncached_on(attempt, replica), self.deployment(replica));
+        if let Some(average) = self.tokens_per_chunk.get_mut(index) {
+            *average = average.after(usage.completion_tokens.into(), attempt.chunks_all);
+        }
+        if let (Some(pace), Some(unseen)) = (self.paces.get_mut(index), &attempt.unseen) {
+            pace.whole(now, usage.completion_tokens.into(), unseen, uncached.into());
+        }
+    }
+
+    /// What an answer is charged: by what its engine tells.
+    fn settle(&mut self, now: Duration, ticket: u32, usage: Usage) {
+        let Some(attempt) = self.tries.get(ticket as usize).filter(|_| self.accounts.has_budgets()) else {
+            return;
+        };
+        let uncached =
+            attempt.uncached.iter().map(Uncached::least).min().unwrap_or(attempt.ask.size.prompt_tokens);
+        let weighed = Weighed { prompt: attempt.ask.size.prompt_tokens.into(), uncached: uncached.into() };
+        let told = Told {
+            prompt: weighed.prompt,
+            cached: self.scenario.reports_cached.then(|| u64::from(usage.cached_tokens)),
+            generated: usage.completion_tokens.into(),
+        };
+        let counted = u64::from(attempt.tokens);
+        let answer = settlement::Answer { told: Some(told), counted, runs: false, finished: true };
+        self.accounts.settle(now, ticket, &answer.used(weighed, weighed));
+    }
+
+    /// What a whole answer is charged whose client leaves before it came: as much as it has by the pace of the others.
+    fn settle_unseen(&mut self, now: Duration, ticket: u32) {
+        let Some(attempt) = self.tries.get(ticket as usize).filter(|_| self.accounts.has_budgets()) else {
+            return;
+        };
+        let (Stage::Active(replica), Some(unseen)) = (attempt.stage, &attempt.unseen) else { return };
+        let (uncached, (_, index)) = (self.uncached_on(attempt, replica), self.deployment(replica));
+        let since = Gaps::default();
+        let pace = self.paces.get(index);
+        let chunks = pace.and_then(|pace| pace.tokens(now, since, unseen, uncached.into())).unwrap_or(0.0);
+        let per_chunk = self.tokens_per_chunk.get(index).map_or(1.0, |average| average.value());
+        let least =
+            attempt.uncached.iter().map(Uncached::least).min().unwrap_or(attempt.ask.size.prompt_tokens);
+        let used = limits::Used {
+            prompt: attempt.ask.size.prompt_tokens.into(),
+            uncached_prompt: least.into(),
+            generated: (chunks * per_chunk).floor() as u64,
+            finished: false,
+        };
+        self.accounts.settle(now, ticket, &used);
+    }
+
     /// Whether it met the service level.
     fn judge(&self, ticket: u32, usage: Usage) -> Outcome {
         let Some(attempt) = self.tries.get(ticket as usize) else { return Outcome::Broken };
         let Some(first) = attempt.first else { return Outcome::Broken };
-        let own = self.scenario.profile.idle_prefill(usage.prompt_tokens - usage.cached_tokens);
-        if first - attempt.at > self.scenario.slo.ttft + own {
+        let Stage::Active(replica) = attempt.stage else { return Outcome::Broken };
+        let (deployment, _) = self.deployment(replica);
+        let own = deployment.profile.idle_prefill(usage.prompt_tokens - usage.cached_tokens);
+        if first - attempt.at > deployment.slo.ttft + own {
             return Outcome::Late;
         }
         let further = attempt.tokens.saturating_sub(1).max(1);
-        if (attempt.last - first) / further > self.scenario.slo.tpot { Outcome::Slow } else { Outcome::Met }
+        if (attempt.last - first) / further > deployment.slo.tpot { Outcome::Slow } else { Outcome::Met }
     }
 
     fn add_work(&mut self, ticket: u32, usage: Option<Usage>) {
@@ -565,6 +716,7 @@ impl<'a> Play<'a> {
 
     /// Everything that the client of a ticket will ever hear has been said.
     fn end(&mut self, now: Duration, ticket: u32, outcome: Outcome, usage: Option<Usage>) {
+        self.accounts.leave(now, ticket);
         let Some(attempt) = self.tries.get_mut(ticket as usize) else { return };
         attempt.stage = Stage::Over;
         self.live -= 1;
@@ -598,10 +750,14 @@ impl<'a> Play<'a> {
             Why::Connect => Observed::ConnectFailed,
             Why::Reset => Observed::Broken,
         };
-        let Some(failure) = Verdict::on(&observed).failure(|| u64::from(ticket)) else {
+        let verdict = Verdict::on(&observed);
+        let Some(failure) = verdict.failure(|| u64::from(ticket)) else {
             return self.end(now, ticket, Outcome::Broken, None);
         };
-        match self.gate.failed(now, ticket, failure) {
+        // Its engine gave up before a token: nothing of the prompt is owed.
+        self.accounts.set_started(ticket, attempt.tokens > 0);
+        let fault = Fault { failure, is_unknown: verdict == Verdict::Unknown };
+        match self.gate.failed(now, ticket, fault) {
             Some(answer) => self.take(now, ticket, answer),
             None => self.end(now, ticket, Outcome::Broken, None),
         }
@@ -617,6 +773,7 @@ impl<'a> Play<'a> {
             let times = attempt.sent_times;
             self.over_network(now, What::Abort(ticket, times, replica));
         }
+        self.settle_unseen(now, ticket);
         self.gate.cancel(now, ticket);
         self.end(now, ticket, Outcome::Left, None);
     }
@@ -629,20 +786,23 @@ impl<'a> Play<'a> {
         }
     }
 
-    fn scrape(&mut self, now: Duration) {
-        let Some(every) = self.run.scrape_every else { return };
-        for replica in 0..self.scenario.replicas {
-            if let Some(scrape) = self.fleet.scrape(replica).filter(|_| !self.frozen) {
+    fn scrape(&mut self, now: Duration, deployment: u16) {
+        let own = self.scenario.deployments.get(usize::from(deployment)).and_then(|one| one.scrape);
+        let Some(every) = self.scrape_rhythm.or(own) else { return };
+        for replica in 0..self.scenario.replicas() {
+            let is_its_own = self.deployment_of.get(usize::from(replica)) == Some(&deployment);
+            if let Some(scrape) = self.fleet.scrape(replica).filter(|_| is_its_own && !self.frozen) {
                 self.gate.observe(now, replica, &scrape);
                 self.verdicts(now);
             }
         }
-        self.later(now + every, What::Scrape);
+        self.later(now + every, What::Scrape(deployment));
     }
 
     fn tick(&mut self, now: Duration) {
         self.leave_gateway(now);
         let mut harvest = Vec::with_capacity(self.dirty.len());
+        let mut gaps = vec![Gaps::default(); self.paces.len()];
         for ticket in self.dirty.drain(..) {
             let Some(attempt) = self.tries.get_mut(ticket as usize) else { continue };
             let progress = Progress {
@@ -653,16 +813,30 @@ impl<'a> Play<'a> {
                 gaps: attempt.gaps,
             };
             attempt.harvested = attempt.tokens;
+            let replica = match attempt.stage {
+                Stage::Active(replica) => Some(replica),
+                _ => None,
+            };
             (attempt.chunks, attempt.gaps, attempt.gap_sum) = (0, 0, Duration::ZERO);
             if attempt.stage != Stage::Over {
                 harvest.push(progress);
+                self.accounts.chunks(now, ticket, progress.chunks);
             }
+            let index = replica.and_then(|replica| self.deployment_of.get(usize::from(replica)));
+            if let Some(gaps) = index.and_then(|index| gaps.get_mut(usize::from(*index))) {
+                gaps.add(progress.gaps.into(), progress.gap_sum);
+            }
+        }
+        self.paces.iter_mut().zip(&gaps).for_each(|(pace, gaps)| pace.harvested(now, *gaps));
+        if now.subsec_nanos() == 0 {
+            self.accounts.watch_shortage(now);
         }
         self.gate.tick(now, &harvest);
         if now.subsec_nanos() == 0 {
             let gauges = self.gate.gauges(now);
             self.run.seconds.push(Second { at_s: now.as_secs(), gauges });
-            self.run.inside.push(self.gate.inside(now));
+            let budgets = self.accounts.gauges(now);
+            self.run.inside.push(Inside { budgets, ..self.gate.inside(now) });
             self.second_over = true;
         }
         self.regular_starts.forget(now);
@@ -676,6 +850,12 @@ impl<'a> Play<'a> {
     }
 }
 
+/// Of each replica the index of its deployment.
+fn numbered(scenario: &Scenario) -> Vec<u16> {
+    let each = (0_u16..).zip(&scenario.deployments);
+    each.flat_map(|(index, one)| std::iter::repeat_n(index, usize::from(one.replicas))).collect()
+}
+
 /// Hashes of the blocks that a prompt shares with its family.
 fn hashes(ask: &Ask, block_tokens: u32) -> Vec<u64> {
     let Some((family, tokens)) = ask.prefix else { return Vec::new() };
@@ -683,6 +863,7 @@ fn hashes(ask: &Ask, block_tokens: u32) -> Vec<u64> {
     (0..u64::from(blocks)).map(|block| mix(family.wrapping_mul(0x1_0000_01B3) ^ mix(block))).collect()
 }
 
+mod accounts;
 mod fleet;
 mod incidents;
 mod network;

@@ -2,7 +2,7 @@
 //!
 //! | policy | what it is |
 //! |---|---|
-//! | `Shipped` | the `shedder` crate with its defaults and the service level to keep; nothing else is told |
+//! | `Shipped` | the gateway's own decisions, told what the scenario says of each deployment: no more than the service level, unless a config is played |
 //! | `Tuned` | the same with another configuration: a fixed limit makes it the oracle that C* is taken from |
 //! | `NoControl` | everything is sent at once to the replica with the fewest requests |
 //! | `QueueOrMemory` | regular is refused while the mean over replicas of max(waiting / 5, KV / 0.8) is 1 or more, read every 200 ms |
@@ -11,19 +11,16 @@
 //! The last three are the rules of other systems, written down again; they see replicas fail at once, which flatters
 //! them.
 
-mod metered;
+mod ours;
 mod rivals;
-mod shipped;
 
 use std::time::Duration;
 
-use limits::Meter;
 use shedder::{Config, Failure, Finished, Reason, Scrape, Tier, Uncached};
 
 use crate::scenario::Scenario;
-use metered::Metered;
+use ours::Ours;
 use rivals::Rival;
-use shipped::Shipped;
 
 /// Which policy, as data.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,17 +78,16 @@ impl Policy {
     /// The policy at work on the fleet of `scenario`.
     #[must_use]
     pub fn build(&self, scenario: &Scenario) -> Box<dyn Gate> {
-        let gate: Box<dyn Gate> = match self {
-            Self::Shipped => Box::new(Shipped::new(Config::default(), scenario)),
-            Self::Tuned(config) => Box::new(Shipped::new(config.as_ref().clone(), scenario)),
-            rival => Box::new(Rival::new(rival.clone(), scenario.replicas)),
-        };
-        if scenario.budgets.is_empty() { gate } else { Box::new(Metered::new(gate, scenario)) }
+        match self {
+            Self::Shipped => Box::new(Ours::new(None, scenario)),
+            Self::Tuned(config) => Box::new(Ours::new(Some(config), scenario)),
+            rival => Box::new(Rival::new(rival.clone(), scenario.replicas())),
+        }
     }
 }
 
 /// A request as the gateway knows it on arrival.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Arrival {
     /// The caller's number for it.
     pub ticket: u32,
@@ -99,10 +95,12 @@ pub struct Arrival {
     pub tier: Tier,
     /// Whose it is.
     pub account: u32,
+    /// The index of the model that it asks for.
+    pub model: u16,
     /// Prompt tokens.
     pub prompt: u32,
-    /// Of them, to be computed, by replica.
-    pub uncached: Uncached,
+    /// Of them, to be computed, by replica: of each deployment, in their order.
+    pub uncached: Vec<Uncached>,
     /// The usual answer.
     pub expected_output: u32,
     /// Whether its tokens will be seen.
@@ -123,15 +121,17 @@ pub enum Answer {
         /// When to come back, where the client is told.
         retry_after: Option<Duration>,
     },
-    /// Refused because of the account's own budget.
-    Limited {
-        /// The meter without room.
-        meter: Meter,
-        /// When there is room; `None`: never.
-        retry_after: Option<Duration>,
-    },
     /// An active request without a token waits again: to be aborted upstream. A verdict follows.
     Withdraw,
+}
+
+/// A replica failed a request before its first token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fault {
+    /// How.
+    pub failure: Failure,
+    /// Whether nobody knows whose fault it was.
+    pub is_unknown: bool,
 }
 
 /// Tokens of one stream since the last tick.
@@ -184,6 +184,16 @@ pub struct BudgetGauge {
     pub limit: [u64; 3],
 }
 
+impl BudgetGauge {
+    /// The largest part that is used of a limit.
+    #[must_use]
+    pub fn fullness(&self) -> f64 {
+        let parts =
+            self.used.iter().zip(&self.limit).map(|(used, limit)| *used as f64 / (*limit).max(1) as f64);
+        parts.fold(0.0, f64::max)
+    }
+}
+
 /// What is shown of a policy's inside in a report: more than [`Gauges`], and it allocates.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
 pub struct Inside {
@@ -191,14 +201,14 @@ pub struct Inside {
     pub replicas: Vec<ReplicaGauge>,
     /// Waiting requests: priority, regular.
     pub queued: [u32; 2],
-    /// Accounts that have a budget.
+    /// Accounts that have a budget; no policy's business.
     pub budgets: Vec<BudgetGauge>,
 }
 
 /// A policy at work. The calls are those of the gateway, in virtual time.
 pub trait Gate {
     /// A request has arrived.
-    fn offer(&mut self, now: Duration, arrival: &Arrival) -> Answer;
+    fn offer(&mut self, now: Duration, arrival: Arrival) -> Answer;
     /// Its bytes went out.
     fn dispatched(&mut self, now: Duration, ticket: u32);
     /// Its first content was seen.
@@ -208,7 +218,7 @@ pub trait Gate {
     /// Its client left.
     fn cancel(&mut self, now: Duration, ticket: u32);
     /// Its replica failed. `None`: it is over.
-    fn failed(&mut self, now: Duration, ticket: u32, why: Failure) -> Option<Answer>;
+    fn failed(&mut self, now: Duration, ticket: u32, fault: Fault) -> Option<Answer>;
     /// Every 250 ms.
     fn tick(&mut self, now: Duration, harvest: &[Progress]);
     /// Engine metrics.

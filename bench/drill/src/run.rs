@@ -25,14 +25,25 @@ pub enum Outcome {
     Slow,
     /// Refused for load.
     Shed(Reason),
-    /// Refused because of the account's own budget.
-    Limited(Meter),
+    /// Refused because of a limit of the account's own.
+    Limited(Limit),
     /// The client lost patience.
     Left,
     /// The answer broke.
     Broken,
     /// It was still running at the end of the drill.
     CutOff,
+}
+
+/// A limit of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Tokens per minute.
+    Meter(Meter),
+    /// Requests per minute.
+    Requests,
+    /// Requests at once.
+    Concurrency,
 }
 
 /// One try of a request, over.

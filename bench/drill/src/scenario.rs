@@ -1,16 +1,16 @@
 //! A drill as data: the fleet, its traffic, and what goes wrong when.
 
+pub mod fleet;
 pub mod trace;
 pub mod traffic;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use limits::BudgetConfig;
 use shedder::Tier;
 
-use engine::profile::Profile;
 use engine::workload::Workload;
+use fleet::{Deployment, Model, Requests, Spending};
 use trace::Trace;
 
 /// What a client wants: first token and mean time per further token.
@@ -102,6 +102,8 @@ pub struct Source {
     pub senders: Option<Senders>,
     /// From then on so many times the rate; in order of time.
     pub steps: Vec<(Duration, f64)>,
+    /// The index of the model that they ask for.
+    pub model: u16,
     /// Whose they are.
     pub accounts: Accounts,
     /// Share of priority requests, 0 … 1, drawn one by one.
@@ -159,16 +161,16 @@ pub const SHED_SHARE_MAX: f64 = 0.01;
 pub struct Scenario {
     /// Everything random follows from it.
     pub seed: u64,
-    /// The engines.
-    pub profile: Profile,
-    /// How many, at least 1.
-    pub replicas: u16,
-    /// What attainment means.
-    pub slo: Slo,
+    /// The engines, at least one deployment. Replicas are numbered through, from the first of the first on.
+    pub deployments: Vec<Deployment>,
+    /// What they serve, at least one.
+    pub models: Vec<Model>,
     /// All traffic.
     pub sources: Vec<Source>,
     /// What accounts may spend; those that are not here have no limit.
-    pub budgets: Vec<(u32, BudgetConfig)>,
+    pub budgets: Vec<Spending>,
+    /// How many requests accounts may send; those that are not here, as many as they like.
+    pub requests: Vec<Requests>,
     /// The share of what others offer above which, when it is shed, limits do not grow.
     pub shed_share_max: f64,
     /// Weights of accounts in the fairness of the queue; of those that are not here 1.
@@ -181,8 +183,6 @@ pub struct Scenario {
     pub end: Duration,
     /// What is still running so long after the end is cut off and counts as missed.
     pub drain: Duration,
-    /// How often the gateway reads engine metrics; `None`: never.
-    pub scrape: Option<Duration>,
     /// One way between gateway and engine.
     pub network: Duration,
     /// Mean of what comes on top of that, exponentially distributed, each way.
@@ -221,6 +221,36 @@ impl Source {
 }
 
 impl Scenario {
+    /// The first deployment: the only one unless a config says otherwise.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn fleet(&self) -> &Deployment {
+        self.deployments.first().expect("a scenario has a deployment")
+    }
+
+    /// The same, to change it.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn fleet_mut(&mut self) -> &mut Deployment {
+        self.deployments.first_mut().expect("a scenario has a deployment")
+    }
+
+    /// Replicas of all deployments.
+    #[must_use]
+    pub fn replicas(&self) -> u16 {
+        self.deployments.iter().map(|deployment| deployment.replicas).sum()
+    }
+
+    /// Of each replica its deployment, in their order.
+    pub fn replicas_by_deployment(&self) -> impl Iterator<Item = &Deployment> {
+        self.deployments
+            .iter()
+            .flat_map(|deployment| std::iter::repeat_n(deployment, usize::from(deployment.replicas)))
+    }
+
     /// The seconds in which judged requests arrive.
     #[must_use]
     pub fn judged_s(&self) -> f64 {

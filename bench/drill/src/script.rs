@@ -2,12 +2,13 @@
 
 pub mod check;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use limits::BudgetConfig;
 use shedder::Tier;
 
-use crate::scenario::{Prefixes, Scenario};
+use crate::scenario::{Prefixes, Scenario, Source};
 use check::Check;
 
 /// Accounts of one name.
@@ -49,6 +50,8 @@ pub struct Drill {
     pub scenario: Scenario,
     /// The accounts.
     pub groups: Vec<Group>,
+    /// How many of them the file has; the others a trace names.
+    pub written_groups: usize,
     /// The names of the scenario's sources, in their order.
     pub sources: Vec<String>,
     /// The events.
@@ -72,6 +75,18 @@ impl Drill {
             Some(group) => format!("{}-{}", group.id, number - group.first + 1),
             None => format!("account-{number}"),
         }
+    }
+
+    /// The models that the accounts of a group ask for, by their index.
+    #[must_use]
+    pub fn models_of(&self, group: &Group) -> BTreeSet<u16> {
+        let is_theirs = |account: u32| (group.first..group.first + group.count).contains(&account);
+        let asks = |source: &&Source| {
+            let own = source.accounts.first..source.accounts.first + source.accounts.count;
+            let recorded = source.trace.iter().flat_map(|trace| &trace.asks).filter_map(|ask| ask.account);
+            own.clone().any(is_theirs) || recorded.into_iter().any(is_theirs)
+        };
+        self.scenario.sources.iter().filter(asks).map(|source| source.model).collect()
     }
 
     /// Whether any request of `tier` can come.

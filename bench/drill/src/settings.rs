@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use crate::play::play;
 use crate::policy::Policy;
-use crate::scenario::{Accounts, Client, Incident, Prefixes, SHED_SHARE_MAX, Scenario, Senders, Slo, Source};
+use crate::scenario::fleet::{Deployment, Model};
+use crate::scenario::{Accounts, Client, Incident, Prefixes, SHED_SHARE_MAX, Scenario, Senders, Source};
 use engine::behaviour::Behaviour;
 use engine::profile::{LLAMA_8B_A100, PROFILES, Profile};
 use engine::workload::{Size, Workload};
@@ -167,6 +168,7 @@ impl Setting {
             cv: 1.0,
             senders: self.senders,
             steps: Vec::new(),
+            model: 0,
             accounts: Accounts { first: 0, count: self.accounts, zipf: 1.0 },
             priority: 0.3,
             streaming: 1.0,
@@ -183,18 +185,20 @@ impl Setting {
     pub fn scenario(&self, seed: u64, load: f64, cv: f64) -> Scenario {
         Scenario {
             seed,
-            profile: self.engine(),
-            replicas: self.replicas,
-            slo: Slo::default(),
+            deployments: vec![Deployment {
+                scrape: self.scraped.then_some(Duration::from_secs(1)),
+                ..Deployment::of(self.engine(), self.replicas)
+            }],
+            models: vec![Model::only()],
             sources: vec![Source { cv, ..self.source(load) }],
             budgets: Vec::new(),
+            requests: Vec::new(),
             shed_share_max: SHED_SHARE_MAX,
             weights: Vec::new(),
             incidents: self.paces(),
             warm_up: Duration::from_secs(self.warm_up_s),
             end: Duration::from_secs(self.end_s),
             drain: Duration::from_secs(self.end_s.max(120)),
-            scrape: self.scraped.then_some(Duration::from_secs(1)),
             network: Duration::from_secs_f64(self.network_ms.0 / 1e3),
             jitter: Duration::from_secs_f64(self.network_ms.1 / 1e3),
             only: None,

@@ -123,7 +123,9 @@ impl Search<'_> {
         let runs: Vec<Run> = (0..self.seeds)
             .map(|seed| {
                 let seed = self.scenario.seed.wrapping_add(seed);
-                play(&Scenario { seed, replicas, ..self.scenario.clone() }, &Policy::Shipped)
+                let mut scenario = Scenario { seed, ..self.scenario.clone() };
+                scenario.fleet_mut().replicas = replicas;
+                play(&scenario, &Policy::Shipped)
             })
             .collect();
         let mean = |of: &dyn Fn(&Run) -> f64| runs.iter().map(of).sum::<f64>() / runs.len() as f64;

@@ -4,8 +4,9 @@
 //! at the end it is settled by the engine's usage, or by what was counted when there is none. If nobody
 //! settles it (client gone, panic, shutdown), its drop does, so a reservation cannot leak.
 
-use gateway_core::settlement::{Weighed, given_up};
-use limits::{Ask, Budget, MeterView, PerMeter, Refusal, Reservation, Snapshot, Used};
+use gateway_core::entry::{AnswerSize, Booked, Entry};
+use gateway_core::settlement::Weighed;
+use limits::{Budget, MeterView, PerMeter, Refusal, Snapshot, Used};
 use parking_lot::Mutex;
 use process::clock;
 use std::sync::Arc;
@@ -92,10 +93,10 @@ impl BudgetCell {
     }
 
     /// To be called while the budget is locked.
-    fn booked(&self, prompt: i64, uncached: i64, generated: i64) {
-        self.beyond.prompt.fetch_add(prompt, Ordering::Relaxed);
-        self.beyond.uncached_prompt.fetch_add(uncached, Ordering::Relaxed);
-        self.beyond.generated.fetch_add(generated, Ordering::Relaxed);
+    fn booked(&self, booked: Booked) {
+        self.beyond.prompt.fetch_add(booked.prompt, Ordering::Relaxed);
+        self.beyond.uncached_prompt.fetch_add(booked.uncached, Ordering::Relaxed);
+        self.beyond.generated.fetch_add(booked.generated, Ordering::Relaxed);
     }
 
     /// What the meters show now.
@@ -110,34 +111,23 @@ impl BudgetCell {
     /// Which meter refused, and when it would not.
     pub fn reserve(
         self: &Arc<Self>,
-        ask: &Ask,
         prompt: Prompt,
+        wanted: AnswerSize,
     ) -> (Result<Arc<Ledger>, Refusal>, PerMeter<MeterView>) {
         let now = clock::now();
         self.touch();
         let mut budget = self.budget.lock();
-        let reserved = budget.reserve(now, ask);
+        let reserved = Entry::reserve(now, &mut budget, prompt.weighed(), prompt.tokens_per_chunk, wanted);
         let view = budget.view(now);
-        if reserved.is_ok() {
-            self.booked(signed(prompt.tokens), signed(prompt.uncached), 0);
-        }
-        drop(budget);
-        let ledger = reserved.map(|reservation| {
-            Arc::new(Ledger {
-                cell: Arc::clone(self),
-                prompt,
-                reservation: Mutex::new(Some(reservation)),
-                generated: AtomicU64::new(0),
-                started: AtomicBool::new(false),
-            })
+        let entry = reserved.map(|(entry, booked)| {
+            self.booked(booked);
+            entry
         });
+        drop(budget);
+        let ledger = entry
+            .map(|entry| Arc::new(Ledger { cell: Arc::clone(self), prompt, entry: Mutex::new(Some(entry)) }));
         (ledger, view)
     }
-}
-
-/// No count of tokens comes near the bound.
-fn signed(tokens: u64) -> i64 {
-    i64::try_from(tokens).unwrap_or(i64::MAX / 4)
 }
 
 /// Prompt tokens of one request as weighed at admission.
@@ -151,16 +141,21 @@ pub struct Prompt {
     pub tokens_per_chunk: f64,
 }
 
-/// One request's entry in its account's budget.
+impl Prompt {
+    /// Its tokens.
+    #[must_use]
+    pub fn weighed(&self) -> Weighed {
+        Weighed { prompt: self.tokens, uncached: self.uncached }
+    }
+}
+
+/// One request's entry in its account's budget, ended once.
 #[derive(Debug)]
 pub struct Ledger {
     cell: Arc<BudgetCell>,
     prompt: Prompt,
-    reservation: Mutex<Option<Reservation>>,
-    /// Tokens charged as generated so far.
-    generated: AtomicU64,
-    /// Whether an engine has begun to work on the prompt.
-    started: AtomicBool,
+    /// Taken before the budget is locked.
+    entry: Mutex<Option<Entry>>,
 }
 
 impl Ledger {
@@ -178,30 +173,30 @@ impl Ledger {
 
     /// Whether an engine works on the prompt. Taken back when the engine itself gave up before a token.
     pub fn set_started(&self, started: bool) {
-        self.started.store(started, Ordering::Relaxed);
+        if let Some(entry) = self.entry.lock().as_mut() {
+            entry.set_started(started);
+        }
     }
 
     /// Whether an engine works on the prompt.
     #[must_use]
     pub fn is_started(&self) -> bool {
-        self.started.load(Ordering::Relaxed)
+        self.entry.lock().as_ref().is_some_and(Entry::is_started)
     }
 
     /// The first token came: the prompt's tokens flow now. Idempotent.
     pub fn charge_prompt(&self) {
-        if let Some(reservation) = self.reservation.lock().as_mut() {
-            self.cell.budget.lock().charge_prompt(clock::now(), reservation);
+        if let Some(entry) = self.entry.lock().as_mut() {
+            entry.charge_prompt(clock::now(), &mut self.cell.budget.lock());
         }
     }
 
     /// `chunks` content chunks came.
     pub fn charge_chunks(&self, now: Duration, chunks: u32) {
-        let tokens = (f64::from(chunks) * self.prompt.tokens_per_chunk).round() as u64;
-        if let Some(reservation) = self.reservation.lock().as_mut() {
-            self.generated.fetch_add(tokens, Ordering::Relaxed);
+        if let Some(entry) = self.entry.lock().as_mut() {
             let mut budget = self.cell.budget.lock();
-            budget.charge_generated(now, reservation, tokens);
-            self.cell.booked(0, 0, signed(tokens));
+            let booked = entry.charge_chunks(now, &mut budget, chunks);
+            self.cell.booked(booked);
             drop(budget);
             self.cell.touch();
         }
@@ -209,26 +204,19 @@ impl Ledger {
 
     /// The end, by the best proof there is.
     pub fn settle(&self, used: &Used) {
-        if let Some(reservation) = self.reservation.lock().take() {
-            let mut budget = self.cell.budget.lock();
-            budget.settle(clock::now(), reservation, used);
-            let counted = self.generated.load(Ordering::Relaxed);
-            self.cell.booked(
-                signed(used.prompt) - signed(self.prompt.tokens),
-                signed(used.uncached_prompt) - signed(self.prompt.uncached),
-                signed(used.generated) - signed(counted),
-            );
-            drop(budget);
-            self.cell.touch();
-        }
+        self.end(|entry, budget| entry.settle(clock::now(), budget, used));
     }
 
     /// The end without any use: shed, or left while it waited.
     pub fn release(&self) {
-        if let Some(reservation) = self.reservation.lock().take() {
+        self.end(|entry, budget| entry.release(clock::now(), budget));
+    }
+
+    fn end(&self, how: impl FnOnce(Entry, &mut Budget) -> Booked) {
+        if let Some(entry) = self.entry.lock().take() {
             let mut budget = self.cell.budget.lock();
-            budget.release(clock::now(), reservation);
-            self.cell.booked(-signed(self.prompt.tokens), -signed(self.prompt.uncached), 0);
+            let booked = how(entry, &mut budget);
+            self.cell.booked(booked);
             drop(budget);
             self.cell.touch();
         }
@@ -238,10 +226,6 @@ impl Ledger {
 impl Drop for Ledger {
     /// Nobody settled: the client left, or the request panicked.
     fn drop(&mut self) {
-        let weighed = Weighed { prompt: self.prompt.tokens, uncached: self.prompt.uncached };
-        match given_up(weighed, self.generated.load(Ordering::Relaxed), self.is_started()) {
-            Some(used) => self.settle(&used),
-            None => self.release(),
-        }
+        self.end(|entry, budget| entry.give_up(clock::now(), budget));
     }
 }

@@ -16,6 +16,24 @@ pub enum Tier {
     Regular,
 }
 
+impl From<Tier> for shedder::Tier {
+    fn from(tier: Tier) -> Self {
+        match tier {
+            Tier::Priority => Self::Priority,
+            Tier::Regular => Self::Regular,
+        }
+    }
+}
+
+impl From<shedder::Tier> for Tier {
+    fn from(tier: shedder::Tier) -> Self {
+        match tier {
+            shedder::Tier::Priority => Self::Priority,
+            shedder::Tier::Regular => Self::Regular,
+        }
+    }
+}
+
 impl Tier {
     /// All tiers, in their order.
     pub const ALL: [Self; 2] = [Self::Priority, Self::Regular];

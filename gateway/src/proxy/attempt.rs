@@ -7,8 +7,9 @@
 use crate::accounts::memory::MemoryGuard;
 use crate::clock;
 use crate::downstream::client::{Client, Stop};
+use crate::proxy::outcome::AttemptOutcome;
 use crate::proxy::pipeline::Request;
-use crate::proxy::relay::{Answered, Broken, Relay};
+use crate::proxy::relay::{Answered, Relay};
 use crate::proxy::settle;
 use crate::telemetry::record::Record;
 use crate::upstream::admission::{Admission, Place};
@@ -17,6 +18,8 @@ use crate::upstream::exchange::{Exchange, ExchangeError, Outgoing};
 use crate::upstream::harvest::Others;
 use crate::upstream::replica::Replica;
 use bytes::BytesMut;
+use gateway_core::averages::Average as _;
+use gateway_core::pace::Unseen;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use protocol::answer::upstream_error::UpstreamError;
 use protocol::api::Family;
@@ -26,7 +29,6 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
-use weighing::pace::Unseen;
 
 /// Most bytes of an engine's error body that are read.
 const ERROR_BODY_MAX: usize = 64 << 10;
@@ -55,9 +57,9 @@ pub struct Attempt<'a, 'r, 's> {
     pub unseen: Option<Unseen>,
 }
 
-/// How an attempt ended.
+/// What follows an attempt.
 #[derive(Debug)]
-pub enum Ended {
+pub enum Next {
     /// The client has its answer.
     Answered,
     /// The request is over.
@@ -68,75 +70,66 @@ pub enum Ended {
     Elsewhere(Stop),
 }
 
-/// What kept an answer from beginning.
-enum Fault {
-    Stop(Stop),
-    Observed(Observed),
-}
-
 impl Attempt<'_, '_, '_> {
     /// Sends the request to the place's replica and relays the answer.
-    pub async fn run(mut self, place: Place) -> Ended {
+    pub async fn run(mut self, place: Place) -> Next {
         if self.is_query_of_death() {
-            return Ended::Stopped(self.refuse_query_of_death().into());
+            return Next::Stopped(self.refuse_query_of_death().into());
         }
         let Some(replica) = self.deployment.replicas.get(place.permit().replica) else {
             return self.after(place, &Observed::ConnectFailed);
         };
-        let mut exchange = match self.open(&replica, &place).await {
-            Ok(exchange) => exchange,
-            Err(Fault::Stop(stop)) => {
-                self.left_unseen(&place);
-                return Ended::Stopped(stop);
-            }
-            Err(Fault::Observed(observed)) => {
-                self.look_for_death(&place, &replica, &observed).await;
-                return self.after(place, &observed);
-            }
-        };
-        let bytes_per_token = self.deployment.bytes_per_token.value();
+        let bytes_per_token = self.deployment.bytes_per_token.get().value();
         let mut answered = Answered { bytes_per_token, ..Answered::default() };
-        let relayed = self.relay(&mut exchange, &place, &mut answered).await;
-        match relayed {
-            Ok(()) => {
+        match self.answer(&replica, &place, &mut answered).await {
+            Ok(exchange) => {
                 self.clear_of_death();
                 self.learn_pace(&place, &answered);
                 settle::answered(self.request, self.deployment, place, &answered, self.record);
                 exchange.release(&self.request.gateway.connector).await;
-                Ended::Answered
+                Next::Answered
             }
-            Err(Broken::Stopped(stop)) => {
-                // Closing the connection is what tells the engine to stop.
-                drop(exchange);
+            Err(AttemptOutcome::Stopped(stop)) => {
                 if answered.first_token.is_some() {
                     settle::broken_off(self.request, &answered, self.record);
                 } else {
                     self.left_unseen(&place);
                 }
-                Ended::Stopped(stop)
+                Next::Stopped(stop)
             }
-            Err(Broken::Late(observed)) => {
-                drop(exchange);
+            Err(AttemptOutcome::Late(observed)) => {
                 settle::broken_off(self.request, &answered, self.record);
                 self.look_for_death(&place, &replica, &observed).await;
                 self.after_late(place, &observed)
             }
-            Err(Broken::Upstream(observed)) => {
-                drop(exchange);
+            Err(AttemptOutcome::Failed(observed)) => {
                 self.look_for_death(&place, &replica, &observed).await;
                 self.after(place, &observed)
             }
-            Err(Broken::Withdrawn(receiver)) => {
+            Err(AttemptOutcome::Withdrawn(receiver)) => {
                 self.request.live.ledger().set_started(false);
                 self.record.withdrawn();
-                Ended::Again(Admission::Waiting(place.withdrawn(receiver)))
+                Next::Again(Admission::Waiting(place.withdrawn(receiver)))
             }
         }
     }
 
+    /// Sends the request and relays its answer, of which `answered` has what is known at any moment. Closing the connection
+    /// is what tells the engine to stop.
+    async fn answer(
+        &mut self,
+        replica: &Arc<Replica>,
+        place: &Place,
+        answered: &mut Answered,
+    ) -> Result<Exchange, AttemptOutcome> {
+        let mut exchange = self.open(replica, place).await?;
+        self.relay(&mut exchange, place, answered).await?;
+        Ok(exchange)
+    }
+
     /// Sends the request and reads the head of the answer. A kept connection that was dead is replaced once, by a new one:
     /// when an engine restarts, all that are kept are dead.
-    async fn open(&mut self, replica: &Arc<Replica>, place: &Place) -> Result<Exchange, Fault> {
+    async fn open(&mut self, replica: &Arc<Replica>, place: &Place) -> Result<Exchange, AttemptOutcome> {
         let gateway = self.request.gateway;
         for fresh in [false, true] {
             let outgoing = self.outgoing(place, replica);
@@ -145,7 +138,7 @@ impl Attempt<'_, '_, '_> {
             let mut exchange = match self.watched(send).await? {
                 Ok(exchange) => exchange,
                 Err((ExchangeError::Broken(_), true)) if !fresh => continue,
-                Err((e, _)) => return Err(Fault::Observed(observed(&e, place, None))),
+                Err((e, _)) => return Err(AttemptOutcome::from(observed(&e, place, None))),
             };
             if !self.request.live.ledger().is_started() {
                 self.request.live.ledger().set_started(true);
@@ -164,16 +157,20 @@ impl Attempt<'_, '_, '_> {
                     if !fresh && attribution::is_id_in_use(&error.message) {
                         continue;
                     }
-                    return Err(Fault::Observed(Observed::Told(error)));
+                    return Err(AttemptOutcome::from(Observed::Told(error)));
                 }
                 Ok(Err(ExchangeError::Broken(_))) if stale => {}
-                Ok(Err(e)) => return Err(Fault::Observed(observed(&e, place, Some(timeout)))),
+                Ok(Err(e)) => return Err(AttemptOutcome::from(observed(&e, place, Some(timeout)))),
                 Err(_) => {
-                    return Err(Fault::Observed(observed(&ExchangeError::Timeout, place, Some(timeout))));
+                    return Err(AttemptOutcome::from(observed(
+                        &ExchangeError::Timeout,
+                        place,
+                        Some(timeout),
+                    )));
                 }
             }
         }
-        Err(Fault::Observed(Observed::Broken))
+        Err(AttemptOutcome::from(Observed::Broken))
     }
 
     /// The client left before anything of the answer was seen. Of a whole answer much may have been generated by then.
@@ -257,7 +254,7 @@ impl Attempt<'_, '_, '_> {
     }
 
     /// Waits for `work` while the client is watched; a stream that is silent for long gets comments.
-    async fn watched<T>(&mut self, mut work: Pin<&mut impl Future<Output = T>>) -> Result<T, Fault> {
+    async fn watched<T>(&mut self, mut work: Pin<&mut impl Future<Output = T>>) -> Result<T, AttemptOutcome> {
         let silence = self.request.snapshot.config.listen.limits.silence;
         let mut silence_end = clock::now() + silence;
         loop {
@@ -265,9 +262,9 @@ impl Attempt<'_, '_, '_> {
             tokio::select! {
                 biased;
                 done = work.as_mut() => return Ok(done),
-                () = self.client.gone() => return Err(Fault::Stop(Stop::Gone)),
+                () = self.client.gone() => return Err(Stop::Gone.into()),
                 () = tokio::time::sleep(left), if self.request.call.stream => {
-                    self.client.keep_alive().await.map_err(Fault::Stop)?;
+                    self.client.keep_alive().await?;
                     silence_end = clock::now() + silence;
                 }
             }
@@ -279,10 +276,10 @@ impl Attempt<'_, '_, '_> {
         exchange: &mut Exchange,
         place: &Place,
         answered: &mut Answered,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), AttemptOutcome> {
         let request = self.request;
         let streams = is_stream(exchange, request.call.stream)
-            .map_err(|e| Broken::Upstream(Observed::Unreadable(e).into()))?;
+            .map_err(|e| AttemptOutcome::from(Observed::Unreadable(e)))?;
         let (deployment, record) = (self.deployment, &mut *self.record);
         let relay = Relay {
             client: self.client,
@@ -317,7 +314,11 @@ impl Attempt<'_, '_, '_> {
     }
 
     /// What an answer with another status than 200 means.
-    async fn read_error(&mut self, status: u16, exchange: &mut Exchange) -> Result<UpstreamError, Fault> {
+    async fn read_error(
+        &mut self,
+        status: u16,
+        exchange: &mut Exchange,
+    ) -> Result<UpstreamError, AttemptOutcome> {
         let mut body = BytesMut::new();
         let read = async {
             while let Ok(Some(piece)) = exchange.read_body().await {

@@ -1,57 +1,91 @@
-//! What follows from how an attempt ended, by the verdict alone: elsewhere or not, counted or not, what the client is told.
+//! How an attempt ends without an answer, and what follows: elsewhere or not, counted or not, what the client is told.
 //!
-//! The verdict is [`attribution`](protocol::attribution)'s. Here it becomes the shedder's failure, a metric, a line in the
-//! log and a refusal. After the first byte of an answer went out nothing is sent elsewhere.
+//! The verdict is [`attribution`](protocol::attribution)'s, what follows from it [`gateway_core::attempts`]'. Here it becomes
+//! the shedder's failure, a metric, a line in the log and a refusal. After the first byte of an answer went out nothing
+//! is sent elsewhere.
 
 use crate::clock;
 use crate::downstream::client::Stop;
-use crate::proxy::attempt::{Attempt, Ended};
+use crate::proxy::attempt::{Attempt, Next};
 use crate::proxy::pipeline::needs;
-use crate::upstream::admission::{Admission, Place};
+use crate::upstream::admission::{Admission, Outcome, Place};
 use crate::upstream::replica::Replica;
+use gateway_core::attempts::{self, Cause, Failed, Said};
 use protocol::attribution::{ModelNames, Observed, ReplicaFault, Telling, Verdict};
 use protocol::explain;
 use protocol::refusal::{Reason, Refusal, Retry};
 use shedder::Failure;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// How soon it is looked a second time.
 const DEATH_LOOK_AGAIN: Duration = Duration::from_millis(30);
 /// How long it is looked whether somebody still listens where a connection broke.
 const DEATH_LOOK_MAX: Duration = Duration::from_millis(250);
 
+/// How an attempt ended that did not bring the answer.
+#[derive(Debug)]
+pub enum AttemptOutcome {
+    /// The client is gone or was told; nothing more can be done.
+    Stopped(Stop),
+    /// The engine failed, and nothing of its answer has gone out.
+    Failed(Box<Observed>),
+    /// The engine failed when a part of its answer was out.
+    Late(Box<Observed>),
+    /// The place was taken back before the first token.
+    Withdrawn(oneshot::Receiver<Outcome>),
+}
+
+impl From<Stop> for AttemptOutcome {
+    fn from(stop: Stop) -> Self {
+        AttemptOutcome::Stopped(stop)
+    }
+}
+
+impl From<Observed> for AttemptOutcome {
+    /// Nothing has gone out.
+    fn from(observed: Observed) -> Self {
+        AttemptOutcome::Failed(observed.into())
+    }
+}
+
 impl Attempt<'_, '_, '_> {
     /// The attempt ended before the client had a byte of the answer.
-    pub(super) fn after(&mut self, place: Place, observed: &Observed) -> Ended {
+    pub(super) fn after(&mut self, place: Place, observed: &Observed) -> Next {
         let verdict = Verdict::on(observed);
         let refusal = self.refusal(&place, &verdict, observed);
-        let is_second = self.record.has_failed_elsewhere(self.deployment, place.permit());
-        let Some(failure) = verdict.failure(|| self.body_key()) else {
-            self.note(&place, &verdict, observed);
+        let failure = verdict.failure(|| self.body_key());
+        let failed = Failed {
+            failure,
+            is_unknown: verdict == Verdict::Unknown,
+            is_second: self.record.has_failed_elsewhere(self.deployment, place.permit()),
+            is_absent_everywhere: self.is_absent_everywhere(),
+        };
+        self.note(&place, &verdict, observed);
+        let Some(failure) = failure else {
             place.finish(&shedder::Finished::default());
             self.request.live.ledger().release();
-            return Ended::Stopped(refusal.into());
+            return Next::Stopped(refusal.into());
         };
         self.request.live.ledger().set_started(false);
-        self.note(&place, &verdict, observed);
-        let busy = matches!(failure, Failure::Busy { .. });
-        match place.failed(failure) {
-            Some(Admission::Shed(_)) if busy => Ended::Elsewhere(explain::upstream_busy().into()),
-            Some(Admission::Shed(_)) => Ended::Elsewhere(refusal.into()),
-            Some(admission) => {
+        let admission = place.failed(failure);
+        let said = match &admission {
+            Some(Admission::Shed(_)) => Said::Shed,
+            Some(_) => Said::Again,
+            None => Said::Never,
+        };
+        match (attempts::next(&failed, said), admission) {
+            (attempts::Next::Again, Some(admission)) => {
                 self.record.retried(self.deployment);
-                Ended::Again(admission)
+                Next::Again(admission)
             }
-            // What took this long once would take it again, and the engine may be computing it still. What failed on two
-            // replicas would fail on a third, and what is our own bound is everywhere.
-            None if failure == Failure::Timeout || failure == Failure::Ours => Ended::Stopped(refusal.into()),
-            None if is_second && verdict == Verdict::Unknown => Ended::Stopped(refusal.into()),
-            // Another replica may have it still: then it is no 404.
-            None if failure == Failure::Absent && !self.is_absent_everywhere() => {
+            (attempts::Next::Elsewhere(Cause::Busy), _) => Next::Elsewhere(explain::upstream_busy().into()),
+            (attempts::Next::Elsewhere(Cause::AbsentHere), _) => {
                 let message = "The model servers that were asked do not have this model.";
-                Ended::Elsewhere(Refusal::new(Reason::UpstreamError, message).into())
+                Next::Elsewhere(Refusal::new(Reason::UpstreamError, message).into())
             }
-            None => Ended::Elsewhere(refusal.into()),
+            (attempts::Next::Elsewhere(Cause::Own), _) => Next::Elsewhere(refusal.into()),
+            (attempts::Next::Again | attempts::Next::Over, _) => Next::Stopped(refusal.into()),
         }
     }
 
@@ -61,7 +95,7 @@ impl Attempt<'_, '_, '_> {
     }
 
     /// The attempt ended when the client had a part of the answer: it is told inside it.
-    pub(super) fn after_late(&mut self, place: Place, observed: &Observed) -> Ended {
+    pub(super) fn after_late(&mut self, place: Place, observed: &Observed) -> Next {
         let verdict = Verdict::on(observed);
         let mut refusal = self.refusal(&place, &verdict, observed);
         let mut failure = verdict.failure(|| self.body_key());
@@ -77,7 +111,7 @@ impl Attempt<'_, '_, '_> {
             Some(failure) => drop(place.failed(failure)),
             None => drop(place),
         }
-        Ended::Stopped(Stop::Refused(refusal))
+        Next::Stopped(Stop::Refused(refusal))
     }
 
     fn refusal(&self, place: &Place, verdict: &Verdict, observed: &Observed) -> Refusal {

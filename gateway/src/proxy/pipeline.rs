@@ -17,10 +17,10 @@ use crate::downstream::body::{self, BodyLimits};
 use crate::downstream::client::{Client, Stop};
 use crate::downstream::head::{self, Head, HeadLimits};
 use crate::entropy;
-use crate::proxy::attempt::{Attempt, Ended};
+use crate::proxy::attempt::{Attempt, Next};
 use crate::proxy::keyless;
 use crate::proxy::models;
-use crate::proxy::routing::{Bid, REOFFER_EVERY, Routed, Routes};
+use crate::proxy::routing::{Bid, Routed, Routes};
 use crate::state::gateway::Gateway;
 use crate::state::{Account, Model, Snapshot};
 use crate::telemetry::record::Record;
@@ -28,11 +28,14 @@ use crate::upstream::admission::{Admission, Place};
 use crate::upstream::deployment::Deployment;
 use crate::upstream::harvest::Live;
 use bytes::Bytes;
+use config::Tier;
 use config::keys;
-use config::{OnForbiddenTier, Tier};
 use connections::Asking;
+use gateway_core::averages::Average as _;
+use gateway_core::entry::AnswerSize;
+use gateway_core::routing::REOFFER_EVERY;
 use http::HeaderValue;
-use limits::{Ask, RequestRefusal, RequestRefusalKind};
+use limits::{RequestRefusal, RequestRefusalKind};
 use parking_lot::Mutex;
 use pingora::protocols::http::ServerSession;
 use protocol::api::route::Route;
@@ -338,20 +341,14 @@ fn find_model(
 /// The tier that is served: what was asked for, as far as the account may.
 fn tier_of(account: &Account, call: &Call) -> Result<Tier, Refusal> {
     let wish = match call.tier {
-        TierWish::Default => account.config.default_tier,
-        TierWish::Priority => Tier::Priority,
-        TierWish::Regular => Tier::Regular,
+        TierWish::Default => None,
+        TierWish::Priority => Some(shedder::Tier::Priority),
+        TierWish::Regular => Some(shedder::Tier::Regular),
     };
-    if account.config.tiers.contains(wish) {
-        return Ok(wish);
-    }
-    match account.config.on_forbidden_tier {
-        OnForbiddenTier::Downgrade => Ok(Tier::Regular),
-        OnForbiddenTier::Refuse => {
-            let message = format!("This account may not use the tier `{}`.", wish.name());
-            Err(Refusal::new(Reason::TierNotAllowed, message).param("service_tier"))
-        }
-    }
+    account.config.entitled().served(wish).map(Tier::from).map_err(|wish| {
+        let message = format!("This account may not use the tier `{}`.", wish.name());
+        Refusal::new(Reason::TierNotAllowed, message).param("service_tier")
+    })
 }
 
 /// Step 4: what the request weighs. A prompt is refused as too long only when that is certain.
@@ -401,19 +398,17 @@ fn reserve(
     deployment: &Deployment,
 ) -> Result<Arc<Ledger>, Refusal> {
     let uncached = u64::from(weight.uncached_least());
-    let ask = Ask {
-        prompt: u64::from(weight.prompt),
-        uncached_prompt: uncached,
-        max_generated: if call.api.form().has_output { call.max_tokens.map(u64::from) } else { Some(0) },
+    let answer = AnswerSize {
+        tokens_max: if call.api.form().has_output { call.max_tokens.map(u64::from) } else { Some(0) },
         choices: call.choices,
-        usual_of_model: Some(model.usual.tokens()),
+        usual: model.usual.get().tokens(),
     };
     let prompt = Prompt {
         tokens: u64::from(weight.prompt),
         uncached,
-        tokens_per_chunk: deployment.tokens_per_chunk.value(),
+        tokens_per_chunk: deployment.tokens_per_chunk.get().value(),
     };
-    let (reserved, meters) = budget.reserve(&ask, prompt);
+    let (reserved, meters) = budget.reserve(prompt, answer);
     client.envelope.meters = Some(meters);
     reserved.map_err(|refused| explain::budget(&model.config.name, &refused))
 }
@@ -469,10 +464,10 @@ async fn admit_and_relay(
         let attempt =
             Attempt { request: &request, deployment: &deployment, client, record, memory, unseen: None };
         match attempt.run(place).await {
-            Ended::Answered => return Ok(()),
-            Ended::Stopped(stop) => return Err(stop),
-            Ended::Again(admission) => routed = Routed { admission, deployment },
-            Ended::Elsewhere(stop) => {
+            Next::Answered => return Ok(()),
+            Next::Stopped(stop) => return Err(stop),
+            Next::Again(admission) => routed = Routed { admission, deployment },
+            Next::Elsewhere(stop) => {
                 // Each deployment fails a request at most once.
                 let Some(left) = routes.without(&deployment) else { return Err(stop) };
                 routed = self::bid(&request, offer, &weighed_for, asked.hint).offer(&left);
@@ -526,18 +521,14 @@ pub(super) fn needs(request: &Request<'_>) -> u64 {
 
 fn offer_of(request: &Request<'_>, asked: Asked) -> shedder::Offer {
     let has_output = request.call.api.form().has_output;
-    let usual = request.model.usual.tokens().min(u64::from(request.call.max_tokens.unwrap_or(u32::MAX)));
-    let usual = if has_output { usual } else { 0 };
+    let expected = request.model.usual.get().expected(request.call.max_tokens, request.call.choices);
     shedder::Offer {
-        tier: match asked.tier {
-            Tier::Priority => shedder::Tier::Priority,
-            Tier::Regular => shedder::Tier::Regular,
-        },
+        tier: asked.tier.into(),
         account: request.account.number,
         weight: request.account.config.weight,
         prompt: request.weight.prompt,
         uncached: request.weight.uncached,
-        expected_output: (usual * u64::from(request.call.choices)).min(u64::from(u32::MAX)) as u32,
+        expected_output: if has_output { expected } else { 0 },
         streaming: request.call.stream,
         has_output,
         bytes: request.call.body_bytes,

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::downstream::client::{Client, Stop};
 use crate::proxy::alarm::Alarm;
 use crate::proxy::attempt::observed;
+use crate::proxy::outcome::AttemptOutcome;
 use crate::upstream::admission::Place;
 use crate::upstream::exchange::{Exchange, ExchangeError};
 use crate::upstream::harvest::{Live, Others};
@@ -51,25 +52,6 @@ const FLUSH_AFTER: Duration = Duration::from_millis(200);
 /// Steps beyond the largest answer that was asked for, as a factor and a number, after which an engine is cut off that does
 /// not end.
 const RUNAWAY: (u32, u32) = (2, 1_024);
-
-/// Why a relay ended before the answer was whole.
-#[derive(Debug)]
-pub enum Broken {
-    /// The client is gone or was told; nothing more can be done.
-    Stopped(Stop),
-    /// The engine failed, and nothing of its answer has gone out.
-    Upstream(Box<Observed>),
-    /// The engine failed when a part of its answer was out.
-    Late(Box<Observed>),
-    /// The shedder took the place back before the first token.
-    Withdrawn(oneshot::Receiver<crate::upstream::admission::Outcome>),
-}
-
-impl From<Stop> for Broken {
-    fn from(stop: Stop) -> Self {
-        Broken::Stopped(stop)
-    }
-}
 
 /// What is known of an answer at its end.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -137,12 +119,12 @@ impl Relay<'_, '_> {
     /// Relays a stream. `first_token` is called when its first content came.
     ///
     /// # Errors
-    /// [`Broken`]: by the engine before the first token; afterwards the client was told inside the stream.
-    pub async fn stream(mut self, mut first_token: impl FnMut()) -> Result<(), Broken> {
+    /// [`AttemptOutcome`]: by the engine before the first token; afterwards the client was told inside the stream.
+    pub async fn stream(mut self, mut first_token: impl FnMut()) -> Result<(), AttemptOutcome> {
         let mut splitter = SseSplitter::default();
         let mut reader = StreamReader::new(self.api, self.stamp);
         let relayed = self.events_through(&mut splitter, &mut reader, &mut first_token).await;
-        if matches!(relayed, Err(Broken::Stopped(Stop::Gone))) {
+        if matches!(relayed, Err(AttemptOutcome::Stopped(Stop::Gone))) {
             self.last_words(&mut splitter, &mut reader, &mut first_token).await;
         }
         relayed
@@ -154,7 +136,7 @@ impl Relay<'_, '_> {
         splitter: &mut SseSplitter,
         reader: &mut StreamReader<'_>,
         first_token: &mut impl FnMut(),
-    ) -> Result<(), Broken> {
+    ) -> Result<(), AttemptOutcome> {
         let mut held = BytesMut::new();
         let mut since = Since { read: self.dispatched, content: self.dispatched, write: clock::now() };
         let mut blocked = true;
@@ -170,7 +152,7 @@ impl Relay<'_, '_> {
             };
             match step {
                 Step::Gone => return Err(Stop::Gone.into()),
-                Step::Withdrawn(receiver) => return Err(Broken::Withdrawn(receiver)),
+                Step::Withdrawn(receiver) => return Err(AttemptOutcome::Withdrawn(receiver)),
                 Step::Timer => {
                     if flush_at.is_some_and(|at| clock::now() >= at) {
                         reader.flush(&mut held);
@@ -235,7 +217,7 @@ impl Relay<'_, '_> {
         self.client.sequence = reader.sequence();
     }
 
-    async fn on_timer(&mut self, since: &mut Since, held: &mut BytesMut) -> Result<(), Broken> {
+    async fn on_timer(&mut self, since: &mut Since, held: &mut BytesMut) -> Result<(), AttemptOutcome> {
         if let Some(silence) = self.silence(since) {
             return Err(self.failed(silence));
         }
@@ -250,16 +232,16 @@ impl Relay<'_, '_> {
     }
 
     /// Ends an answer that the process cannot wait for, and one that does not end by itself.
-    fn heed_bounds(&self, reader: &StreamReader<'_>) -> Result<(), Broken> {
+    fn heed_bounds(&self, reader: &StreamReader<'_>) -> Result<(), AttemptOutcome> {
         if self.live.is_out_of_time() {
             return Err(Stop::Refused(explain::out_of_time()).into());
         }
         let (factor, more) = RUNAWAY;
         let most = self.max_tokens.map(|most| most.saturating_mul(factor).saturating_add(more));
         match most {
-            Some(most) if reader.steps_of_longest() > most => {
-                Err(Broken::Late(Observed::Unreadable("the answer goes on far beyond its maximum").into()))
-            }
+            Some(most) if reader.steps_of_longest() > most => Err(AttemptOutcome::Late(
+                Observed::Unreadable("the answer goes on far beyond its maximum").into(),
+            )),
             _ => Ok(()),
         }
     }
@@ -412,7 +394,7 @@ impl Relay<'_, '_> {
         reader: &mut StreamReader<'_>,
         mut held: BytesMut,
         first_token: &mut impl FnMut(),
-    ) -> Result<(), Broken> {
+    ) -> Result<(), AttemptOutcome> {
         let mut batch = Batch::default();
         match reader.read_rest(&splitter.take_rest(), &mut held) {
             EventKind::Done => batch.done = true,
@@ -442,7 +424,7 @@ impl Relay<'_, '_> {
     }
 
     /// The event came that ends the answer: the client has it whole, whatever the engine does with its connection.
-    async fn finish(&mut self, rest: Bytes, first_token: &mut impl FnMut()) -> Result<(), Broken> {
+    async fn finish(&mut self, rest: Bytes, first_token: &mut impl FnMut()) -> Result<(), AttemptOutcome> {
         self.begin(clock::now(), first_token);
         self.pass(rest).await?;
         self.client.write(Bytes::new(), true).await?;
@@ -452,7 +434,7 @@ impl Relay<'_, '_> {
     }
 
     /// The engine reported an error inside its stream, after `good` bytes.
-    async fn broken_inside(&mut self, good: Bytes, error: Observed) -> Broken {
+    async fn broken_inside(&mut self, good: Bytes, error: Observed) -> AttemptOutcome {
         if self.answered.first_token.is_some()
             && let Err(stop) = self.pass(good).await
         {
@@ -461,18 +443,18 @@ impl Relay<'_, '_> {
         self.failed(error)
     }
 
-    fn failed(&self, observed: Observed) -> Broken {
+    fn failed(&self, observed: Observed) -> AttemptOutcome {
         match self.answered.first_token {
-            None => Broken::Upstream(observed.into()),
-            Some(_) => Broken::Late(observed.into()),
+            None => AttemptOutcome::Failed(observed.into()),
+            Some(_) => AttemptOutcome::Late(observed.into()),
         }
     }
 
     /// Relays an answer that comes as a whole. `first_token` is called once the request will not be sent again.
     ///
     /// # Errors
-    /// [`Broken`]: nothing was sent to the client then.
-    pub async fn whole(mut self, status: u16, mut first_token: impl FnMut()) -> Result<(), Broken> {
+    /// [`AttemptOutcome`]: nothing was sent to the client then.
+    pub async fn whole(mut self, status: u16, mut first_token: impl FnMut()) -> Result<(), AttemptOutcome> {
         let body = match self.read_whole_body().await? {
             Body::Whole(body) => body,
             Body::Large(head) => return self.through(head, first_token).await,
@@ -507,7 +489,7 @@ impl Relay<'_, '_> {
         Ok(())
     }
 
-    async fn read_whole_body(&mut self) -> Result<Body, Broken> {
+    async fn read_whole_body(&mut self) -> Result<Body, AttemptOutcome> {
         let mut body = BytesMut::new();
         let end = self.dispatched + self.timeouts.answer;
         let sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
@@ -515,7 +497,7 @@ impl Relay<'_, '_> {
         loop {
             match self.step(&mut alarm, end).await {
                 Step::Gone => return Err(Stop::Gone.into()),
-                Step::Withdrawn(receiver) => return Err(Broken::Withdrawn(receiver)),
+                Step::Withdrawn(receiver) => return Err(AttemptOutcome::Withdrawn(receiver)),
                 Step::Timer => {
                     let waited = self.timeouts.answer;
                     return Err(self.failed(observed(&ExchangeError::Timeout, self.place, Some(waited))));
@@ -536,7 +518,7 @@ impl Relay<'_, '_> {
     }
 
     /// Passes a large answer of a route without output through, piece by piece: only its beginning was held.
-    async fn through(mut self, head: Bytes, mut first_token: impl FnMut()) -> Result<(), Broken> {
+    async fn through(mut self, head: Bytes, mut first_token: impl FnMut()) -> Result<(), AttemptOutcome> {
         let mut passage = Passage::new(self.stamp);
         let first = passage.push(head);
         if passage.is_unreadable() {
@@ -554,7 +536,7 @@ impl Relay<'_, '_> {
         loop {
             match self.step(&mut alarm, end).await {
                 Step::Gone => return Err(Stop::Gone.into()),
-                Step::Withdrawn(receiver) => return Err(Broken::Withdrawn(receiver)),
+                Step::Withdrawn(receiver) => return Err(AttemptOutcome::Withdrawn(receiver)),
                 Step::Timer => return Err(self.failed(observed(&ExchangeError::Timeout, self.place, None))),
                 Step::Read(Err(e)) => return Err(self.failed(observed(&e, self.place, None))),
                 Step::Read(Ok(Some(piece))) => {

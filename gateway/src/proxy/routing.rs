@@ -1,32 +1,16 @@
-//! Which of a model's deployments a request goes to, and where it waits.
+//! The deployments of a model that take a request, as [`gateway_core::routing`] asks them.
 //!
-//! A model lists its deployments in order, each with the tiers and accounts that it takes: that is how priority
-//! customers get a pool of their own and spill over when it is full. Neighbours with a weight share the load: each
-//! request tries them in an order of its own, drawn in proportion to the weights, and a session always in the same.
-//!
-//! ```text
-//! in order, the first that has a place now                        → there
-//! none has: offered where the predicted wait W is smallest        → waits there, or is refused there too
-//! refused: the next by W; refused by all                          → 503
-//! waiting: every 250 ms the others are asked for a place now      → there, and the wait is over
-//! ```
-//!
-//! What is cached where is known for each deployment by itself, so the weight is looked at anew for each.
-//!
-//! # Guarantees
-//!
-//! - A request is refused only if every deployment that takes it refuses it.
-//! - It waits in one queue at a time, and it never passes anyone who waits where it gets its place: a deployment
-//!   with a queue has no place now.
-//! - Affinity decides between places that are open, never against a ceiling.
+//! What is cached where is known for each deployment by itself, so the weight is looked at anew for each. Affinity decides
+//! between places that are open, never against a ceiling.
 
 use crate::clock;
 use crate::entropy;
 use crate::state::{Account, Model};
 use crate::upstream::admission::{Admission, Place};
 use crate::upstream::deployment::Deployment;
-use crate::upstream::harvest::{self, Live};
+use crate::upstream::harvest::Live;
 use config::Tier;
+use gateway_core::routing::{self, Deployments};
 use protocol::refusal::{Reason, Refusal};
 use protocol::request::call::Call;
 use protocol::request::policy;
@@ -35,15 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use weighing::weigh::Weight;
 
-/// How often a request that waits asks the other deployments for a place.
-pub const REOFFER_EVERY: Duration = harvest::PERIOD;
-
 /// The deployments that take a request, in order; never empty.
 #[derive(Debug, Clone)]
-pub struct Routes {
-    first: Arc<Deployment>,
-    rest: Vec<Arc<Deployment>>,
-}
+pub struct Routes(Vec<Arc<Deployment>>);
 
 impl Routes {
     /// The deployments of `model` that take `call` of `account` in `tier`. `hint`: what keeps a session together.
@@ -62,46 +40,52 @@ impl Routes {
         let mut fit = Vec::new();
         for (route, deployment) in taking {
             match policy::check(&deployment.config.parameters, call) {
-                Ok(()) => fit.push((route, deployment)),
+                Ok(()) => fit.push((route.weight, Arc::clone(deployment))),
                 Err(refusal) => refused = refused.or(Some(refusal)),
             }
         }
-        let mut order = in_order(fit, hint).into_iter();
-        match order.next() {
-            Some(first) => Ok(Routes { first, rest: order.collect() }),
-            None => Err(refused.unwrap_or_else(|| nobody_takes(model, tier))),
+        let seed = hint.unwrap_or_else(entropy::bits);
+        let unit = |one: &Arc<Deployment>| entropy::unit_of(seed, one.config.name.as_bytes());
+        let order = routing::in_order(fit, unit);
+        if order.is_empty() {
+            return Err(refused.unwrap_or_else(|| nobody_takes(model, tier)));
         }
+        Ok(Routes(order))
     }
 
     /// The one that is asked first.
     #[must_use]
     pub fn first(&self) -> &Arc<Deployment> {
-        &self.first
+        #[expect(clippy::indexing_slicing, reason = "never empty")]
+        &self.0[0]
     }
 
     /// Whether there is more than one.
     #[must_use]
     pub fn has_others(&self) -> bool {
-        !self.rest.is_empty()
+        self.0.len() > 1
+    }
+
+    /// The one at that place of the order.
+    fn at(&self, at: usize) -> Arc<Deployment> {
+        Arc::clone(self.0.get(at).unwrap_or_else(|| self.first()))
     }
 
     /// What is left without `deployment`, which failed. `None`: nothing.
     #[must_use]
     pub fn without(&self, deployment: &Arc<Deployment>) -> Option<Routes> {
-        let mut left = self.all().filter(|one| !Arc::ptr_eq(one, deployment)).cloned();
-        let first = left.next()?;
-        Some(Routes { first, rest: left.collect() })
+        let left: Vec<_> = self.0.iter().filter(|one| !Arc::ptr_eq(one, deployment)).cloned().collect();
+        (!left.is_empty()).then_some(Routes(left))
     }
 
     /// The context window that the engines report, tokens: the largest, because a prompt is refused as too long only
     /// where no deployment could take it. `None`: unknown at one of them.
     #[must_use]
     pub fn context(&self, served_model: &str) -> Option<u32> {
-        self.all().map(|one| one.learned.context(served_model)).try_fold(0, |most, own| Some(most.max(own?)))
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Arc<Deployment>> {
-        std::iter::once(&self.first).chain(&self.rest)
+        self.0
+            .iter()
+            .map(|one| one.learned.context(served_model))
+            .try_fold(0, |most, own| Some(most.max(own?)))
     }
 }
 
@@ -158,37 +142,9 @@ impl Bid<'_> {
     /// A place now, or a ticket where the wait is smallest, or the refusal of the one where it is.
     #[must_use]
     pub fn offer(&mut self, routes: &Routes) -> Routed {
-        let first = &routes.first;
-        if routes.rest.is_empty() {
-            let admission = first.gate.offer(self.to(first), Arc::clone(&self.live));
-            return Routed { admission, deployment: Arc::clone(first) };
-        }
-        if let Some((place, deployment)) = self.place_now(routes.all()) {
-            return Routed { admission: Admission::Admitted(place), deployment };
-        }
-        let mut by_wait: Vec<(Duration, &Arc<Deployment>)> = routes
-            .all()
-            .map(|one| {
-                let offer = self.to(one);
-                (one.gate.read(|shedder| shedder.predict_wait(clock::now(), &offer)), one)
-            })
-            .collect();
-        // Stable: of equal waits the first in order.
-        by_wait.sort_by_key(|(wait, _)| *wait);
-        let mut refused = None;
-        for (_, deployment) in by_wait {
-            let admission = deployment.gate.offer(self.to(deployment), Arc::clone(&self.live));
-            let routed = Routed { admission, deployment: Arc::clone(deployment) };
-            match routed.admission {
-                Admission::Shed(_) => refused = refused.or(Some(routed)),
-                _ => return routed,
-            }
-        }
-        // There is at least one, so this is its refusal.
-        refused.unwrap_or_else(|| Routed {
-            admission: first.gate.offer(self.to(first), Arc::clone(&self.live)),
-            deployment: Arc::clone(first),
-        })
+        let count = routes.0.len();
+        let (admission, at) = routing::offer(&mut Asked { bid: self, routes }, count);
+        Routed { admission, deployment: routes.at(at) }
     }
 
     /// A place now at another deployment than the one where it waits.
@@ -198,23 +154,49 @@ impl Bid<'_> {
         routes: &Routes,
         waits_at: &Arc<Deployment>,
     ) -> Option<(Place, Arc<Deployment>)> {
-        self.place_now(routes.all().filter(|one| !Arc::ptr_eq(one, waits_at)))
+        let others = routes.0.iter().enumerate().filter(|(_, one)| !Arc::ptr_eq(one, waits_at));
+        let others: Vec<usize> = others.map(|(at, _)| at).collect();
+        let (place, at) = routing::place_now(&mut Asked { bid: self, routes }, others)?;
+        Some((place, routes.at(at)))
+    }
+}
+
+/// The deployments of `routes`, asked for one bid.
+struct Asked<'b, 'r> {
+    bid: &'b mut Bid<'r>,
+    routes: &'b Routes,
+}
+
+impl Deployments for Asked<'_, '_> {
+    type Place = Place;
+    type Answer = Admission;
+
+    fn has_healthy(&mut self, at: usize) -> bool {
+        self.routes.at(at).gate.read(|shedder| shedder.has_healthy(clock::now()))
     }
 
-    /// The first place of all. Deployments with nothing in service come last: an ejected replica gets requests
-    /// only while there is no other.
-    fn place_now<'d>(
-        &mut self,
-        deployments: impl Iterator<Item = &'d Arc<Deployment>>,
-    ) -> Option<(Place, Arc<Deployment>)> {
-        let now = clock::now();
-        let (up, down): (Vec<_>, Vec<_>) =
-            deployments.partition(|one| one.gate.read(|shedder| shedder.has_healthy(now)));
-        up.into_iter().chain(down).find_map(|deployment| {
-            let offer = self.to(deployment);
-            let place = deployment.gate.try_admit(offer, Arc::clone(&self.live))?;
-            Some((place, Arc::clone(deployment)))
-        })
+    fn try_admit(&mut self, at: usize) -> Option<Place> {
+        let deployment = self.routes.at(at);
+        deployment.gate.try_admit(self.bid.to(&deployment), Arc::clone(&self.bid.live))
+    }
+
+    fn predicted_wait(&mut self, at: usize) -> Duration {
+        let deployment = self.routes.at(at);
+        let offer = self.bid.to(&deployment);
+        deployment.gate.read(|shedder| shedder.predict_wait(clock::now(), &offer))
+    }
+
+    fn offer(&mut self, at: usize) -> Admission {
+        let deployment = self.routes.at(at);
+        deployment.gate.offer(self.bid.to(&deployment), Arc::clone(&self.bid.live))
+    }
+
+    fn is_refusal(answer: &Admission) -> bool {
+        matches!(answer, Admission::Shed(_))
+    }
+
+    fn admitted(place: Place) -> Admission {
+        Admission::Admitted(place)
     }
 }
 
@@ -222,24 +204,4 @@ fn nobody_takes(model: &Model, tier: Tier) -> Refusal {
     let message =
         format!("No deployment of `{}` takes this account's {} requests.", model.config.name, tier.name());
     Refusal::new(Reason::ModelNotAllowed, message).param("model")
-}
-
-/// The order for one request: as listed, with each run of neighbours that have weights in an order of its own.
-///
-/// Weighted rendezvous hashing: each neighbour draws `−ln(u) / weight` with a `u` that only session and name
-/// decide, and the smallest comes first. So shares are as the weights, a session stays, and when a neighbour comes
-/// or goes only its own share moves.
-fn in_order(fit: Vec<(&config::Route, &Arc<Deployment>)>, hint: Option<u64>) -> Vec<Arc<Deployment>> {
-    let seed = hint.unwrap_or_else(entropy::bits);
-    let draw = |route: &config::Route| {
-        let weight = f64::from(route.weight.unwrap_or(1).max(1));
-        -entropy::unit_of(seed, route.deployment.name.as_bytes()).ln() / weight
-    };
-    let mut order = Vec::with_capacity(fit.len());
-    for run in fit.chunk_by(|a, b| a.0.weight.is_some() && b.0.weight.is_some()) {
-        let mut run: Vec<_> = run.iter().map(|(route, one)| (draw(route), Arc::clone(one))).collect();
-        run.sort_by(|a, b| a.0.total_cmp(&b.0));
-        order.extend(run.into_iter().map(|(_, one)| one));
-    }
-    order
 }

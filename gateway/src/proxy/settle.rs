@@ -1,7 +1,6 @@
 //! The end of an answered request: what it used, as [`gateway_core::settlement`] decides, and what everyone learns from it.
 //! Nobody learns from what cannot be.
 
-use crate::accounts::budget::Prompt;
 use crate::clock;
 use crate::proxy::pipeline::Request;
 use crate::proxy::relay::Answered;
@@ -29,7 +28,7 @@ pub fn answered(
     if let Some(usage) = answered.usage {
         learn(request, deployment, usage.prompt, usage.generated, answered.chunks);
         prompt_is_cached(request, deployment, &place, Some(usage.prompt).filter(|&tokens| tokens > 0));
-        deployment.bytes_per_token.learn(answered.text_bytes, usage.generated);
+        deployment.bytes_per_token.learn(|average| average.after(answered.text_bytes, usage.generated));
         let replica = place.permit().replica.0;
         deployment.prefixes.record_answer(&request.weight, replica, usage.generated, usage.cached);
     }
@@ -94,7 +93,7 @@ pub fn left_unseen(request: &Request<'_>, chunks: Option<f64>, record: &mut Reco
     let tokens = chunks.filter(|_| call.api.form().has_output).unwrap_or(0.0) * tokens_per_chunk;
     // Rounded down: what was not seen is not charged in doubt.
     let each = call.max_tokens.map_or(tokens, |max| tokens.min(max.into())).floor();
-    let generated = settlement::of_choices(each, call.choices, request.model.usual.tokens());
+    let generated = settlement::of_choices(each, call.choices, request.model.usual.get().tokens());
     let used = Used { prompt: now.prompt, uncached_prompt: now.uncached, generated, finished: false };
     request.live.ledger().settle(&used);
     record.used(&used, None, true);
@@ -102,8 +101,7 @@ pub fn left_unseen(request: &Request<'_>, chunks: Option<f64>, record: &mut Reco
 
 /// The prompt as weighed at admission.
 fn weighed(request: &Request<'_>) -> Weighed {
-    let Prompt { tokens, uncached, .. } = request.live.ledger().prompt();
-    Weighed { prompt: tokens, uncached }
+    request.live.ledger().prompt().weighed()
 }
 
 /// The prompt by what was learnt since it was admitted: without the engine's usage its weight is final, and a process that
@@ -171,9 +169,10 @@ fn learn(request: &Request<'_>, deployment: &Deployment, prompt: u64, generated:
         counter.learn(text, prompt);
     }
     if request.call.api.form().has_output && generated > 0 {
-        request.model.usual.learn(generated / u64::from(request.call.choices.max(1)));
+        let each = generated / u64::from(request.call.choices.max(1));
+        request.model.usual.learn(|average| average.after(each));
     }
-    deployment.tokens_per_chunk.learn(generated, chunks);
+    deployment.tokens_per_chunk.learn(|average| average.after(generated, chunks));
 }
 
 /// The place's replica has this prompt in its cache from now on; `tokens` once they are counted.

@@ -262,7 +262,8 @@ impl Gateway {
         }
         for deployment in self.snapshot().deployments.iter() {
             let now = clock::now();
-            deployment.last_minute.note(now, deployment.gate.read(|shedder| shedder.snapshot(now)).counters);
+            let counters = deployment.gate.read(|shedder| shedder.snapshot(now)).counters;
+            deployment.last_minute.lock().note(now, counters);
         }
         let share_max = self.snapshot().config.limits.growth.shed_share_max;
         let budgets = self.registry.budgets();

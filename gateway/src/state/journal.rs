@@ -286,10 +286,10 @@ mod tests {
         let folder = folder("handed");
         let registry = Registry::default();
         let cell = registry.insert("acme", "m", config());
-        let ask = Ask { prompt: 50_000, uncached_prompt: 40_000, choices: 1, ..Ask::default() };
         let prompt =
             crate::accounts::budget::Prompt { tokens: 50_000, uncached: 40_000, tokens_per_chunk: 1.0 };
-        let ledger = cell.reserve(&ask, prompt).0.unwrap();
+        let answer = gateway_core::entry::AnswerSize { tokens_max: None, choices: 1, usual: 0 };
+        let ledger = cell.reserve(prompt, answer).0.unwrap();
         let old = Journal::open(&folder).unwrap();
 
         old.hand_over(registry.budgets()).unwrap();

@@ -20,13 +20,14 @@ use crate::clock;
 use crate::upstream::deployment::Deployment;
 use config::keys::KeyTable;
 use config::{Config, Tier};
+use gateway_core::averages::UsualAnswer;
 use limits::RequestMeter;
 use parking_lot::Mutex;
 use protocol::stable_hash;
 use registry::AccountState;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
-use weighing::averages::UsualAnswer;
+use weighing::averages::Shared;
 use weighing::weigh::ModelWeigher;
 
 /// Everything that one config says, ready to use.
@@ -79,7 +80,7 @@ pub struct Model {
     /// What requests weigh.
     pub weigher: Arc<ModelWeigher>,
     /// What an answer of this model usually generates.
-    pub usual: Arc<UsualAnswer>,
+    pub usual: Arc<Shared<UsualAnswer>>,
 }
 
 impl Account {

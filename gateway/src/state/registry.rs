@@ -5,13 +5,14 @@ use crate::accounts::memory::HolderMemory;
 use crate::clock;
 use crate::state::journal::Journal;
 use config::Config;
+use gateway_core::averages::UsualAnswer;
 use limits::{Budget, RequestMeter};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use store::overrides::Overrides;
-use weighing::averages::UsualAnswer;
+use weighing::averages::Shared;
 use weighing::weigh::ModelWeigher;
 
 /// A budget that was not touched for this long leaves memory.
@@ -29,7 +30,7 @@ pub struct Registry {
 struct Inner {
     accounts: HashMap<Arc<str>, AccountState>,
     budgets: HashMap<(Arc<str>, Arc<str>), Arc<BudgetCell>>,
-    weighers: HashMap<Arc<str>, (Arc<ModelWeigher>, Arc<UsualAnswer>)>,
+    weighers: HashMap<Arc<str>, (Arc<ModelWeigher>, Arc<Shared<UsualAnswer>>)>,
 }
 
 #[derive(Debug, Clone)]
@@ -105,9 +106,13 @@ impl Registry {
         state.clone()
     }
 
-    pub(super) fn model(&self, model: &config::Model) -> (Arc<ModelWeigher>, Arc<UsualAnswer>) {
-        let fresh =
-            || (Arc::new(ModelWeigher::new(model)), Arc::new(UsualAnswer::starting_at(model.default_output)));
+    pub(super) fn model(&self, model: &config::Model) -> (Arc<ModelWeigher>, Arc<Shared<UsualAnswer>>) {
+        let fresh = || {
+            (
+                Arc::new(ModelWeigher::new(model)),
+                Arc::new(Shared::starting_at(UsualAnswer::starting_at(model.default_output))),
+            )
+        };
         self.inner.lock().weighers.entry(Arc::clone(&model.name)).or_insert_with(fresh).clone()
     }
 

@@ -1,21 +1,22 @@
-//! One deployment's gate: the shedder behind its mutex, and the requests that wait for its verdicts.
+//! One deployment's gate: its admission behind a mutex, and the tasks that wait for its verdicts.
 //!
-//! The shedder decides and knows nothing of tasks. Here each waiting request has a channel, each admitted one a
-//! [`Place`] whose drop gives the place back, and whatever the shedder says after a change is delivered before
-//! the lock is let go. The lock is held for microseconds and never across an await.
+//! [`gateway_core::admission`] decides and knows nothing of tasks. Here each waiting request has a channel, each admitted one
+//! a [`Place`] whose drop gives the place back, and whatever is decided after a change is delivered before the lock
+//! is let go. The lock is held for microseconds and never across an await.
 //!
-//! A verdict may cross with a client that leaves. Then the ticket's drop cancels by id, and the shedder takes
-//! back what it had just given: cancelling an id that is over is a no-op.
+//! A verdict may cross with a client that leaves. Then the ticket's drop cancels by id, and what it had just been given
+//! is taken back: cancelling an id that is over is a no-op.
 
 use crate::clock;
 use crate::upstream::harvest::{Live, Others, others_on};
+use gateway_core::admission::{self, Told};
+use gateway_core::pace::{Gaps, Pace, Unseen};
 use parking_lot::Mutex;
-use shedder::{Decision, Failure, Finished, Offer, Permit, Rejection, RequestId, Shedder, Verdict};
+use shedder::{Decision, Failure, Finished, Offer, Permit, Rejection, RequestId, Shedder, StreamProgress};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use weighing::pace::{Gaps, Pace, Unseen};
 
 /// The gate of one deployment.
 #[derive(Debug)]
@@ -27,17 +28,9 @@ pub struct Gate {
 
 #[derive(Debug)]
 struct Inner {
-    shedder: Shedder,
-    /// Bounded by the shedder's queue.
-    waiting: HashMap<RequestId, Waiting>,
-    /// Admitted requests; bounded by the sum of the replicas' limits.
-    live: HashMap<RequestId, Arc<Live>>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    sender: oneshot::Sender<Outcome>,
-    live: Arc<Live>,
+    admission: admission::Admission<Arc<Live>>,
+    /// Of those that wait.
+    senders: HashMap<RequestId, oneshot::Sender<Outcome>>,
 }
 
 /// What a waiting request hears.
@@ -64,14 +57,14 @@ impl Gate {
     /// A gate around `shedder`.
     #[must_use]
     pub fn new(shedder: Shedder) -> Arc<Self> {
-        let inner = Inner { shedder, waiting: HashMap::new(), live: HashMap::new() };
+        let inner = Inner { admission: admission::Admission::around(shedder), senders: HashMap::new() };
         Arc::new(Gate { inner: Mutex::new(inner), pace: Mutex::default() })
     }
 
     /// Offers a request. `live` is what the harvest reads of it while it runs.
     pub fn offer(self: &Arc<Self>, offer: Offer, live: Arc<Live>) -> Admission {
         let mut inner = self.inner.lock();
-        let decision = inner.shedder.offer(clock::now(), offer);
+        let decision = inner.admission.offer(clock::now(), offer, Arc::clone(&live));
         let admission = self.admission(&mut inner, decision, live);
         inner.deliver();
         admission
@@ -80,11 +73,8 @@ impl Gate {
     /// A place now or nothing: for a request that waits elsewhere already.
     pub fn try_admit(self: &Arc<Self>, offer: Offer, live: Arc<Live>) -> Option<Place> {
         let mut inner = self.inner.lock();
-        let permit = inner.shedder.try_admit(clock::now(), offer);
-        let place = permit.map(|permit| {
-            inner.live.insert(permit.id, Arc::clone(&live));
-            Place { gate: Arc::clone(self), permit, live, held: true }
-        });
+        let permit = inner.admission.try_admit(clock::now(), offer, Arc::clone(&live));
+        let place = permit.map(|permit| Place { gate: Arc::clone(self), permit, live, held: true });
         inner.deliver();
         place
     }
@@ -92,12 +82,11 @@ impl Gate {
     fn admission(self: &Arc<Self>, inner: &mut Inner, decision: Decision, live: Arc<Live>) -> Admission {
         match decision {
             Decision::Admit(permit) => {
-                inner.live.insert(permit.id, Arc::clone(&live));
                 Admission::Admitted(Place { gate: Arc::clone(self), permit, live, held: true })
             }
             Decision::Wait(id) => {
                 let (sender, receiver) = oneshot::channel();
-                inner.waiting.insert(id, Waiting { sender, live: Arc::clone(&live) });
+                inner.senders.insert(id, sender);
                 Admission::Waiting(Ticket { gate: Arc::clone(self), id, receiver, live, open: true })
             }
             Decision::Shed(rejection) => Admission::Shed(rejection),
@@ -107,20 +96,27 @@ impl Gate {
     /// Changes the shedder and delivers what follows from it.
     pub fn with<R>(&self, change: impl FnOnce(&mut Shedder) -> R) -> R {
         let mut inner = self.inner.lock();
-        let result = change(&mut inner.shedder);
+        let result = change(inner.admission.controller_mut());
         inner.deliver();
         result
     }
 
     /// Reads the shedder. Nothing may change, so nothing is delivered.
     pub fn read<R>(&self, read: impl FnOnce(&Shedder) -> R) -> R {
-        read(&self.inner.lock().shedder)
+        read(self.inner.lock().admission.controller())
     }
 
     /// The admitted requests, for the harvest. Allocates once per call.
     #[must_use]
     pub fn live(&self) -> Vec<(RequestId, Arc<Live>)> {
-        self.inner.lock().live.iter().map(|(id, live)| (*id, Arc::clone(live))).collect()
+        self.inner.lock().admission.running().map(|(id, live)| (id, Arc::clone(live))).collect()
+    }
+
+    /// What streams did since the last tick; every 250 ms.
+    pub fn tick(&self, now: Duration, progress: &[StreamProgress]) {
+        let mut inner = self.inner.lock();
+        inner.admission.tick(now, progress);
+        inner.deliver();
     }
 
     /// What all streams did since the last call.
@@ -131,53 +127,47 @@ impl Gate {
     /// What all streams did since the last harvest. O(admitted requests).
     fn gaps(&self) -> Gaps {
         let mut gaps = Gaps::default();
-        self.inner.lock().live.values().for_each(|live| live.add_gaps(&mut gaps));
+        self.inner.lock().admission.running().for_each(|(_, live)| live.add_gaps(&mut gaps));
         gaps
     }
 
     /// Waiting and admitted requests as the gate counts them: zero at rest.
     #[must_use]
     pub fn outstanding(&self) -> (usize, usize) {
-        let inner = self.inner.lock();
-        (inner.waiting.len(), inner.live.len())
+        self.inner.lock().admission.outstanding()
     }
 }
 
 impl Inner {
     fn deliver(&mut self) {
-        while let Some(verdict) = self.shedder.poll_verdict() {
-            match verdict {
-                Verdict::Admit(permit) => {
-                    let heard = self.waiting.remove(&permit.id).is_some_and(|waiting| {
-                        self.live.insert(permit.id, waiting.live);
-                        waiting.sender.send(Outcome::Admitted(permit)).is_ok()
-                    });
-                    if !heard {
+        let now = clock::now();
+        while let Some(told) = self.admission.poll(now) {
+            match told {
+                Told::Admitted(_, permit) => {
+                    let sender = self.senders.remove(&permit.id);
+                    if !sender.is_some_and(|sender| sender.send(Outcome::Admitted(permit)).is_ok()) {
                         // The client left between the verdict and its delivery.
-                        self.live.remove(&permit.id);
-                        self.shedder.cancel(clock::now(), permit.id);
+                        self.admission.cancel(now, permit.id);
                     }
                 }
-                Verdict::Shed(id, rejection) => {
-                    if let Some(waiting) = self.waiting.remove(&id) {
-                        let _ = waiting.sender.send(Outcome::Shed(rejection));
+                Told::Shed(_, id, rejection) => {
+                    if let Some(sender) = self.senders.remove(&id) {
+                        let _ = sender.send(Outcome::Shed(rejection));
                     }
                 }
-                Verdict::Withdraw(id) => match self.live.remove(&id) {
-                    Some(live) => {
-                        let (sender, receiver) = oneshot::channel();
-                        live.withdraw(receiver);
-                        self.waiting.insert(id, Waiting { sender, live });
-                    }
-                    None => self.shedder.cancel(clock::now(), id),
-                },
+                Told::Withdrawn(live, id) => {
+                    let (sender, receiver) = oneshot::channel();
+                    live.withdraw(receiver);
+                    self.senders.insert(id, sender);
+                }
             }
         }
     }
 
-    fn end(&mut self, id: RequestId) {
-        self.live.remove(&id);
-        self.waiting.remove(&id);
+    fn cancel(&mut self, id: RequestId) {
+        self.senders.remove(&id);
+        self.admission.cancel(clock::now(), id);
+        self.deliver();
     }
 }
 
@@ -232,10 +222,7 @@ fn lost() -> Rejection {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.open {
-            let mut inner = self.gate.inner.lock();
-            inner.end(self.id);
-            inner.shedder.cancel(clock::now(), self.id);
-            inner.deliver();
+            self.gate.inner.lock().cancel(self.id);
         }
     }
 }
@@ -271,12 +258,17 @@ impl Place {
     /// The request's bytes went to the replica.
     pub fn dispatched(&self) {
         self.live.runs_on(self.permit.replica);
-        self.gate.with(|shedder| shedder.dispatched(clock::now(), self.permit.id));
+        let mut inner = self.gate.inner.lock();
+        inner.admission.dispatched(clock::now(), self.permit.id);
+        inner.deliver();
     }
 
     /// The first generated content came, so long after the request was sent with so many uncached tokens.
     pub fn first_token(&self, uncached: u64, after: Duration) {
-        self.gate.with(|shedder| shedder.first_token(clock::now(), self.permit.id));
+        let mut inner = self.gate.inner.lock();
+        inner.admission.first_token(clock::now(), self.permit.id);
+        inner.deliver();
+        drop(inner);
         self.gate.pace.lock().first_token(uncached, after);
     }
 
@@ -303,8 +295,8 @@ impl Place {
     pub fn finish(mut self, how: &Finished) {
         self.held = false;
         let mut inner = self.gate.inner.lock();
-        inner.end(self.permit.id);
-        inner.shedder.finish(clock::now(), self.permit.id, how);
+        inner.senders.remove(&self.permit.id);
+        inner.admission.finish(clock::now(), self.permit.id, how);
         inner.deliver();
     }
 
@@ -313,8 +305,8 @@ impl Place {
     pub fn failed(mut self, why: Failure) -> Option<Admission> {
         self.held = false;
         let mut inner = self.gate.inner.lock();
-        inner.end(self.permit.id);
-        let decision = inner.shedder.failed(clock::now(), self.permit.id, why);
+        inner.senders.remove(&self.permit.id);
+        let decision = inner.admission.failed(clock::now(), self.permit.id, why);
         let admission =
             decision.map(|decision| self.gate.admission(&mut inner, decision, Arc::clone(&self.live)));
         inner.deliver();
@@ -338,10 +330,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if self.held {
-            let mut inner = self.gate.inner.lock();
-            inner.end(self.permit.id);
-            inner.shedder.cancel(clock::now(), self.permit.id);
-            inner.deliver();
+            self.gate.inner.lock().cancel(self.permit.id);
         }
     }
 }

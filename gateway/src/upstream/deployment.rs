@@ -7,14 +7,15 @@ use crate::entropy;
 use crate::upstream::admission::Gate;
 use crate::upstream::deaths::Deaths;
 use crate::upstream::discovery::Places;
-use crate::upstream::last_minute::LastMinute;
 use crate::upstream::learned::Learned;
 use crate::upstream::operated::Operated;
 use crate::upstream::replica::{Replica, UpstreamTimeouts};
 use crate::upstream::replicas::Replicas;
+use gateway_core::averages::{BytesPerToken, TokensPerChunk};
+use gateway_core::lately::LastMinute;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use weighing::averages::{BytesPerToken, TokensPerChunk};
+use weighing::averages::Shared;
 use weighing::weigh::Prefixes;
 
 /// One deployment.
@@ -35,11 +36,11 @@ pub struct Deployment {
     /// What they have cached.
     pub prefixes: Arc<Prefixes>,
     /// Tokens that one content chunk usually carries.
-    pub tokens_per_chunk: Arc<TokensPerChunk>,
+    pub tokens_per_chunk: Arc<Shared<TokensPerChunk>>,
     /// Bytes of text that a generated token usually has.
-    pub bytes_per_token: Arc<BytesPerToken>,
+    pub bytes_per_token: Arc<Shared<BytesPerToken>>,
     /// What was admitted and shed in the last minute.
-    pub last_minute: Arc<LastMinute>,
+    pub last_minute: Arc<Mutex<LastMinute>>,
     /// What operators did to it.
     pub operated: Arc<Operated>,
     /// What was in flight where its replicas died.

@@ -7,13 +7,13 @@
 use crate::accounts::budget::Ledger;
 use crate::clock;
 use crate::upstream::admission::{Gate, Outcome};
+use gateway_core::pace::Gaps;
 use parking_lot::Mutex;
 use shedder::{ReplicaId, StreamProgress};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
-use weighing::pace::Gaps;
 
 /// How often streams are harvested. The budgets' slots and the shedder's steps are multiples of it.
 pub const PERIOD: Duration = Duration::from_millis(250);
@@ -61,15 +61,9 @@ impl Live {
         let budget =
             limits::Budget::new(clock::now(), limits::BudgetConfig::published(limits::START, limits::START));
         let cell = crate::accounts::budget::BudgetCell::new("a".into(), "m".into(), budget);
-        let ask = limits::Ask {
-            prompt: 1,
-            uncached_prompt: 1,
-            max_generated: None,
-            choices: 1,
-            usual_of_model: None,
-        };
+        let wanted = gateway_core::entry::AnswerSize { tokens_max: None, choices: 1, usual: 256 };
         let prompt = crate::accounts::budget::Prompt { tokens: 1, uncached: 1, tokens_per_chunk: 1.0 };
-        Live::new(cell.reserve(&ask, prompt).0.expect("an empty budget has room"), 1)
+        Live::new(cell.reserve(prompt, wanted).0.expect("an empty budget has room"), 1)
     }
 
     /// Answers that its stream carries at once.
@@ -203,5 +197,5 @@ pub fn harvest(gate: &Gate) {
         }
     }
     gate.harvested(now, all);
-    gate.with(|shedder| shedder.tick(now, &progress));
+    gate.tick(now, &progress);
 }

@@ -4,7 +4,6 @@ pub mod deployment;
 
 pub mod admission;
 pub mod harvest;
-pub mod last_minute;
 pub mod operated;
 
 pub mod deaths;

@@ -5,6 +5,5 @@
 
 pub mod averages;
 pub mod exact;
-pub mod pace;
 mod parts;
 pub mod weigh;

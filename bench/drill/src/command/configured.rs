@@ -1,23 +1,27 @@
-//! A drill on an operator's own configuration: what its file says of a model, of where that is served and of its customers
+//! A drill on an operator's own configuration: what its file says of models, of where they are served and of customers
 //! takes the place of what the scenario says.
 //!
 //! | of the config | in place of |
 //! |---|---|
-//! | the deployment's `replicas`, `slo`, `scrape` | the scenario's `fleet.replicas`, `slo`, `fleet.scrape_s` |
-//! | its `limit`, `slots_max`, `kv_tokens`, `step_tokens`, `ceilings`, shares, `queue`, `withdraw` | the gateway's defaults |
-//! | the accounts' `limits` on the model, how limits move, `weight`, `tiers` | the scenario's `accounts[].limits`, and who has priority |
+//! | `deployments`: `replicas`, `slo`, `scrape` | the scenario's `fleet.replicas`, `slo`, `fleet.scrape_s` |
+//! | their `limit`, `slots_max`, `kv_tokens`, `step_tokens`, `ceilings`, shares, `queue`, `withdraw` | the gateway's defaults |
+//! | `models`: their deployments in order, with tiers, accounts and weights | one model on one deployment |
+//! | the accounts' `limits`, how limits move, `requests_per_minute`, `concurrency`, `weight`, `tiers` | the scenario's `accounts[].limits`, and who has priority |
 //!
 //! The entries of the scenario's `accounts` name accounts of the config; one with a `count` means `id-1`, `id-2` …, or so many
-//! like `id`. A replica that is a DNS name counts as one. Only the text is read: no listener, state, log, key file or replica of it is opened. How fast its engines are
-//! the config does not say, so `fleet.profile` does.
+//! like `id`. Its `traffic` names the models. A replica that is a DNS name counts as one. Only the text is read: no listener,
+//! state, log, key file or replica of it is opened. How fast its engines are the config does not say, so `fleet.profile` and
+//! `fleet.deployments` do.
 
 use super::DrillError;
-use crate::file::{DrillFile, Fault, Step};
-use crate::policy::Policy;
+use crate::file::{Fault, Layout, Planned, Step};
+use crate::scenario::fleet as scenario;
 use crate::scenario::trace::Recorded;
 use crate::script::Drill;
-use config::{Account, Config, Deployment, Model, OnForbiddenTier, Route, Tier};
-use std::collections::BTreeMap;
+use config::{Account, Config, Deployment, Model};
+use engine::profile::Profile;
+use shedder::{PerTier, Tier};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,9 +31,9 @@ const NAMES_MAX: usize = 20;
 /// Which part of a config is played.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Wanted<'a> {
-    /// The model; `None`: the only one.
+    /// One model; `None`: all.
     pub(super) model: Option<&'a str>,
-    /// One of its deployments; `None`: the only one.
+    /// One deployment, and the models that it serves; `None`: all.
     pub(super) deployment: Option<&'a str>,
 }
 
@@ -41,8 +45,10 @@ pub(super) struct Configured {
     config: Config,
     /// By id.
     accounts: BTreeMap<Arc<str>, Arc<Account>>,
-    model: Arc<Model>,
-    deployment: Arc<Deployment>,
+    models: Vec<Arc<Model>>,
+    deployments: Vec<Arc<Deployment>>,
+    /// What was measured of deployments, by name.
+    measured: BTreeMap<String, Profile>,
 }
 
 impl Configured {
@@ -65,157 +71,265 @@ impl Configured {
     }
 
     fn of(config: Config, origin: String, wanted: Wanted<'_>) -> Result<Configured, DrillError> {
-        let model = match wanted.model {
-            Some(name) => config.model(name).cloned(),
-            None if config.models.len() == 1 => config.models.first().cloned(),
-            None => None,
+        let mut models = config.models.clone();
+        if let Some(name) = wanted.model {
+            let model = config.model(name).cloned().ok_or_else(|| {
+                let names = names(config.models.iter().map(|model| &*model.name));
+                DrillError::Usage(format!("--model has to name one of the models of {origin}: {names}"))
+            })?;
+            models = vec![model];
+        }
+        let serves =
+            |model: &Arc<Model>, name: &str| model.routes.iter().any(|route| &*route.deployment.name == name);
+        if let Some(name) = wanted.deployment {
+            if !models.iter().any(|model| serves(model, name)) {
+                let routes = models.iter().flat_map(|model| &model.routes);
+                let all: BTreeSet<&str> = routes.map(|route| &*route.deployment.name).collect();
+                return Err(DrillError::Usage(format!(
+                    "--deployment has to name one of those that are played of {origin}: {}",
+                    names(all.into_iter())
+                )));
+            }
+            models.retain(|model| serves(model, name));
+        }
+        let is_played = |one: &&Arc<Deployment>| {
+            wanted.deployment.is_none_or(|name| *one.name == *name)
+                && models.iter().any(|model| serves(model, &one.name))
         };
-        let model = model.ok_or_else(|| {
-            let names = names(config.models.iter().map(|model| &*model.name));
-            DrillError::Usage(format!("--model has to name one of the models of {origin}: {names}"))
-        })?;
-        let routes = || model.routes.iter().map(|route| &route.deployment);
-        let deployment = match wanted.deployment {
-            Some(name) => routes().find(|one| *one.name == *name).cloned(),
-            None if model.routes.len() == 1 => routes().next().cloned(),
-            None => None,
-        };
-        let deployment = deployment.ok_or_else(|| {
-            DrillError::Usage(format!(
-                "`{}` is served by several deployments, and a drill plays one of them: --deployment has to name it: {}",
-                model.name,
-                names(routes().map(|one| &*one.name))
-            ))
-        })?;
+        let deployments = config.deployments.iter().filter(is_played).cloned().collect();
         let of_id = |account: &Arc<Account>| (Arc::clone(&account.id), Arc::clone(account));
         let accounts = config.accounts.iter().map(of_id).collect();
-        Ok(Configured { origin, config, accounts, model, deployment })
+        Ok(Configured { origin, config, accounts, models, deployments, measured: BTreeMap::new() })
     }
 
-    /// Puts what the config says into a scenario's file, before that is judged. `replicas`: how many are meant, where a name
+    /// The names of the deployments that are played.
+    pub(super) fn deployments(&self) -> impl Iterator<Item = &str> {
+        self.deployments.iter().map(|one| &*one.name)
+    }
+
+    /// What was measured of a deployment's engines is played in place of a profile.
+    pub(super) fn measured(&mut self, deployment: &str, profile: Profile) {
+        self.measured.insert(deployment.to_owned(), profile);
+    }
+
+    /// The deployments and models that are played. `replicas`: how many are meant, where the only deployment is a name that
     /// stands for several.
-    pub(super) fn put_into(&self, file: &mut DrillFile, replicas: Option<u16>) {
-        let configured = u16::try_from(self.deployment.replicas.len()).unwrap_or(u16::MAX);
-        file.fleet.replicas = Some(replicas.unwrap_or(configured));
-        let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
-        let slo = &self.deployment.slo;
-        file.slo.ttft_ms = slo.ttft.map(ms).or(file.slo.ttft_ms);
-        file.slo.tpot_ms = slo.tpot.map(ms).or(file.slo.tpot_ms);
-        let scrape = &self.deployment.scrape;
-        file.fleet.scrape_s = Some(scrape.path.as_ref().map_or(0.0, |_| scrape.interval.as_secs_f64()));
-        file.accounts.iter_mut().flatten().for_each(|account| account.limits = None);
+    ///
+    /// # Errors
+    /// It is not said of which of several deployments.
+    pub(super) fn layout(&self, replicas: Option<u16>) -> Result<Layout, DrillError> {
+        if replicas.is_some() && self.deployments.len() > 1 {
+            let message = "--replicas is of one deployment, and several are played: name it with --deployment, or say \
+                           `replicas` in the scenario's fleet.deployments";
+            return Err(DrillError::Usage(message.to_owned()));
+        }
+        let deployments = self.deployments.iter().map(|one| Planned {
+            name: one.name.to_string(),
+            replicas: replicas.or(u16::try_from(one.replicas.len()).ok()),
+            ttft: one.slo.ttft,
+            tpot: one.slo.tpot,
+            scrape: one.scrape.path.as_ref().map(|_| one.scrape.interval),
+            told: one.for_shedder(),
+            measured: self.measured.get(&*one.name).cloned(),
+        });
+        let models = self.models.iter().map(|model| scenario::Model {
+            name: model.name.to_string(),
+            routes: self.routes(model),
+            usual: model.default_output,
+        });
+        Ok(Layout { deployments: deployments.collect(), models: models.collect() })
+    }
+
+    /// Whose requests a route takes is said later, when the scenario's accounts have numbers.
+    fn routes(&self, model: &Model) -> Vec<scenario::Route> {
+        let route = |route: &config::Route| {
+            let index = self.deployments.iter().position(|one| Arc::ptr_eq(one, &route.deployment))?;
+            Some(scenario::Route {
+                deployment: index as u16,
+                weight: route.weight,
+                tiers: PerTier { priority: route.tiers.priority, regular: route.tiers.regular },
+                accounts: None,
+            })
+        };
+        model.routes.iter().filter_map(route).collect()
     }
 
     /// Gives the drill's accounts what the config gives them. Every fault, with its place in the scenario.
     pub(super) fn apply(&self, drill: &mut Drill) -> Vec<Fault> {
         drill.scenario.shed_share_max = self.config.limits.growth.shed_share_max;
+        drill.scenario.budgets.clear();
         let mut faults = Vec::new();
+        let mut known = BTreeMap::new();
         for nth in 0..drill.groups.len() {
-            self.apply_to_group(nth, drill, &mut faults);
+            self.apply_to_group(nth, drill, &mut known, &mut faults);
+        }
+        self.take_accounts(drill, &known);
+        for nth in 0..drill.scenario.sources.len() {
+            self.apply_to_source(nth, drill, &known, &mut faults);
         }
         faults
     }
 
-    fn apply_to_group(&self, nth: usize, drill: &mut Drill, faults: &mut Vec<Fault>) {
+    /// The account of the config that a number of the drill stands for.
+    fn account(&self, drill: &Drill, number: u32, group: &str) -> Option<&Arc<Account>> {
+        self.accounts.get(drill.account(number).as_str()).or_else(|| self.accounts.get(group))
+    }
+
+    fn apply_to_group(
+        &self,
+        nth: usize,
+        drill: &mut Drill,
+        known: &mut BTreeMap<u32, Arc<Account>>,
+        faults: &mut Vec<Fault>,
+    ) {
         let Some(group) = drill.groups.get(nth).cloned() else { return };
-        let mut fault = |path: Vec<Step>, message: String| faults.push(Fault { path, message });
-        let at = || vec![Step::Key("accounts"), Step::Item(nth), Step::Key("id")];
-        let mut of_group = Vec::new();
+        // Groups that a trace names have no entry in the file.
+        let path = if nth < drill.written_groups {
+            vec![Step::Key("accounts"), Step::Item(nth), Step::Key("id")]
+        } else {
+            vec![Step::Key("traffic")]
+        };
+        let models = drill.models_of(&group);
         for number in group.first..group.first + group.count {
-            let name = drill.account(number);
-            let found = self.accounts.get(name.as_str()).or_else(|| self.accounts.get(group.id.as_str()));
-            let Some(account) = found else {
+            let Some(account) = self.account(drill, number, &group.id) else {
                 let ids = names(self.config.accounts.iter().map(|account| &*account.id));
-                return fault(at(), format!("{} has no account `{name}`; it has: {ids}", self.origin));
+                let name = drill.account(number);
+                let message = format!("{} has no account `{name}`; it has: {ids}", self.origin);
+                return faults.push(Fault { path, message });
             };
-            if account.disabled || !account.may_use(&self.model.name) {
-                let model = &self.model.name;
-                return fault(
-                    at(),
-                    format!("`{}` may not use `{model}` in {}, or is disabled", account.id, self.origin),
-                );
+            if account.disabled {
+                let message = format!("`{}` is disabled in {}", account.id, self.origin);
+                return faults.push(Fault { path, message });
             }
-            let bounds = self.config.limits.bounds(account, &self.model);
-            drill.scenario.budgets.push((number, self.config.limits.budget(&bounds)));
             drill.scenario.weights.push((number, account.weight));
-            of_group.push(Arc::clone(account));
-        }
-        if let Some(group) = drill.groups.get_mut(nth) {
-            group.limits = drill.scenario.budgets.last().map(|(_, budget)| *budget);
-        }
-        let own = |source: &crate::scenario::Source| source.accounts.first == group.first;
-        for (nth, source) in drill.scenario.sources.iter_mut().enumerate().filter(|(_, source)| own(source)) {
-            let at = |key| vec![Step::Key("traffic"), Step::Item(nth), Step::Key(key)];
-            let has_regular = source.priority < 1.0;
-            let refused = of_group.iter().find(|account| has_regular && !self.serves(account, Tier::Regular));
-            if let Some(account) = refused {
-                fault(at("accounts"), self.not_served(account, Tier::Regular));
-            }
-            let of_trace = source.trace.as_ref().is_some_and(|trace| trace.asks.iter().any(is_priority));
-            if source.priority > 0.0 || of_trace {
-                let (may, may_not): (Vec<_>, Vec<_>) =
-                    of_group.iter().partition(|account| account.tiers.contains(Tier::Priority));
-                let refused = may_not.iter().find(|one| one.on_forbidden_tier == OnForbiddenTier::Refuse);
-                let unserved = may.iter().find(|account| !self.serves(account, Tier::Priority));
-                if let Some(account) = refused {
-                    let message = format!(
-                        "`{}` may not use priority in {}: each of these requests would be a 403",
-                        account.id, self.origin
-                    );
-                    fault(at("priority"), message);
-                } else if !may.is_empty() && !may_not.is_empty() {
-                    let message =
-                        "some of these accounts have priority and some have not; make two entries of them";
-                    fault(at("accounts"), message.to_owned());
-                } else if let Some(account) = unserved {
-                    fault(at("priority"), self.not_served(account, Tier::Priority));
-                } else if may.is_empty() {
-                    // Served, and billed, as regular.
-                    source.priority = 0.0;
-                    let asks = source.trace.as_mut().map(|trace| &mut Arc::make_mut(trace).asks);
-                    asks.into_iter().flatten().filter(|ask| is_priority(ask)).for_each(|ask| {
-                        ask.tier = Some(shedder::Tier::Regular);
-                    });
+            drill.scenario.requests.push(scenario::Requests {
+                account: number,
+                per_minute: account.requests_per_minute.into(),
+                concurrency: account.concurrency,
+            });
+            for &index in &models {
+                let Some(model) = self.models.get(usize::from(index)) else { continue };
+                if !account.may_use(&model.name) {
+                    let message = format!("`{}` may not use `{}` in {}", account.id, model.name, self.origin);
+                    return faults.push(Fault { path, message });
                 }
+                let budget = self.config.limits.budget(&self.config.limits.bounds(account, model));
+                drill.scenario.budgets.push(scenario::Spending { account: number, model: index, budget });
+            }
+            known.insert(number, Arc::clone(account));
+        }
+        let limits = drill.scenario.budgets.last().map(|one| one.budget);
+        if let Some(group) = drill.groups.get_mut(nth) {
+            group.limits = limits;
+        }
+    }
+
+    /// Which of the drill's accounts each route takes.
+    fn take_accounts(&self, drill: &mut Drill, known: &BTreeMap<u32, Arc<Account>>) {
+        for (model, played) in self.models.iter().zip(&mut drill.scenario.models) {
+            let routes = model.routes.iter().filter(|route| self.is_played(route));
+            for (route, played) in routes.zip(&mut played.routes) {
+                let takes = |ids: &BTreeSet<Arc<str>>| {
+                    known.iter().filter(|(_, account)| ids.contains(&account.id)).map(|(n, _)| *n).collect()
+                };
+                played.accounts = route.accounts.as_ref().map(takes);
             }
         }
     }
 
-    fn serves(&self, account: &Account, tier: Tier) -> bool {
-        let is_it = |route: &&Route| Arc::ptr_eq(&route.deployment, &self.deployment);
-        self.model.routes.iter().filter(is_it).any(|route| route.takes(tier, &account.id))
+    fn is_played(&self, route: &config::Route) -> bool {
+        self.deployments.iter().any(|one| Arc::ptr_eq(one, &route.deployment))
     }
 
-    fn not_served(&self, account: &Account, tier: Tier) -> String {
-        let (id, tier, deployment) = (&account.id, tier.name(), &self.deployment.name);
-        format!(
-            "`{deployment}` takes no {tier} requests of `{id}` in {}; play another with --deployment",
-            self.origin
-        )
-    }
-
-    /// The gateway's policy as it is configured.
-    pub(super) fn policy(&self) -> Policy {
-        Policy::Tuned(Box::new(self.deployment.for_shedder()))
+    /// In which tiers a source's requests are served, and where.
+    fn apply_to_source(
+        &self,
+        nth: usize,
+        drill: &mut Drill,
+        known: &BTreeMap<u32, Arc<Account>>,
+        faults: &mut Vec<Fault>,
+    ) {
+        let Some(source) = drill.scenario.sources.get_mut(nth) else { return };
+        let mut fault = |key, message| {
+            let path = vec![Step::Key("traffic"), Step::Item(nth), Step::Key(key)];
+            faults.push(Fault { path, message });
+        };
+        let numbers = source.accounts.first..source.accounts.first + source.accounts.count;
+        let accounts: Vec<&Arc<Account>> = known.range(numbers).map(|(_, account)| account).collect();
+        let Some(model) = self.models.get(usize::from(source.model)) else { return };
+        let unserved = |account: &Account, tier: Tier| {
+            let takes =
+                |route: &config::Route| self.is_played(route) && route.takes(tier.into(), &account.id);
+            let served = model.routes.iter().any(takes);
+            (!served).then(|| {
+                let (id, tier, model) = (&account.id, tier.name(), &model.name);
+                format!(
+                    "no deployment of `{model}` that is played takes {tier} requests of `{id}` in {}",
+                    self.origin
+                )
+            })
+        };
+        if source.priority < 1.0
+            && let Some(message) = accounts.iter().find_map(|account| unserved(account, Tier::Regular))
+        {
+            fault("accounts", message);
+        }
+        let of_trace = source.trace.as_ref().is_some_and(|trace| trace.asks.iter().any(is_priority));
+        if source.priority == 0.0 && !of_trace {
+            return;
+        }
+        let served: Vec<_> = accounts
+            .iter()
+            .map(|account| (account, account.entitled().served(Some(Tier::Priority))))
+            .collect();
+        let ups = served.iter().filter(|(_, tier)| *tier == Ok(Tier::Priority)).count();
+        if let Some((account, _)) = served.iter().find(|(_, tier)| tier.is_err()) {
+            let message = format!(
+                "`{}` may not use priority in {}: each of these requests would be a 403",
+                account.id, self.origin
+            );
+            fault("priority", message);
+        } else if ups > 0 && ups < served.len() {
+            let message = "some of these accounts have priority and some have not; make two entries of them";
+            fault("accounts", message.to_owned());
+        } else if ups > 0 {
+            if let Some(message) = accounts.iter().find_map(|account| unserved(account, Tier::Priority)) {
+                fault("priority", message);
+            }
+        } else {
+            // Served, and billed, as regular.
+            source.priority = 0.0;
+            let asks = source.trace.as_mut().map(|trace| &mut Arc::make_mut(trace).asks);
+            asks.into_iter().flatten().filter(|ask| is_priority(ask)).for_each(|ask| {
+                ask.tier = Some(Tier::Regular);
+            });
+        }
     }
 
     /// What is played, for the report.
     pub(super) fn words(&self) -> String {
-        let slo = &self.deployment.slo;
-        let told = if slo.ttft.is_none() && slo.tpot.is_none() {
-            ", told the service level of the scenario, because the config promises none"
+        let is_silent = |one: &&Arc<Deployment>| one.slo.ttft.is_none() && one.slo.tpot.is_none();
+        let silent = names(self.deployments.iter().filter(is_silent).map(|one| &*one.name));
+        let told = if silent.is_empty() {
+            String::new()
         } else {
-            ""
+            format!(", told the service level of the scenario where the config promises none ({silent})")
         };
+        let models = names(self.models.iter().map(|model| &*model.name));
+        let one_of =
+            |count: usize, one: &'static str, many: &'static str| if count == 1 { one } else { many };
         format!(
-            "with {}: model {} on deployment {}, without requests_per_minute and concurrency{told}",
-            self.origin, self.model.name, self.deployment.name
+            "with {}: {} {models} on {} {}{told}",
+            self.origin,
+            one_of(self.models.len(), "model", "models"),
+            one_of(self.deployments.len(), "deployment", "deployments"),
+            names(self.deployments())
         )
     }
 }
 
 fn is_priority(ask: &Recorded) -> bool {
-    ask.tier == Some(shedder::Tier::Priority)
+    ask.tier == Some(Tier::Priority)
 }
 
 fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {

@@ -1,7 +1,8 @@
 //! Reads a scenario file: keys and bounds by its schema, meaning by the drill itself, faults with their lines.
 
+use super::DrillError;
 use super::configured::Configured;
-use crate::file::{DrillFile, Fault, Step, resolve};
+use crate::file::{DrillFile, Fault, Layout, Step, resolve};
 use crate::script::Drill;
 use config::{Document, Faults, Part};
 use std::io::Read as _;
@@ -12,14 +13,18 @@ use std::path::Path;
 /// # Errors
 /// Every fault, and conditions that nothing could meet.
 pub fn load(path: &Path) -> Result<Drill, Faults> {
-    resolved(&Document::<DrillFile>::load(path)?, path.parent().unwrap_or(Path::new("")))
+    resolved(&Document::<DrillFile>::load(path)?, path.parent().unwrap_or(Path::new("")), None)
 }
 
 /// The same on a config, with so many replicas where that is said.
 ///
 /// # Errors
 /// As [`load()`], and what of the scenario the config does not have.
-pub(super) fn load_on(path: &Path, configured: &Configured, replicas: Option<u16>) -> Result<Drill, Faults> {
+pub(super) fn load_on(
+    path: &Path,
+    configured: &Configured,
+    replicas: Option<u16>,
+) -> Result<Drill, DrillError> {
     resolved_on(
         Document::<DrillFile>::load(path)?,
         path.parent().unwrap_or(Path::new("")),
@@ -33,11 +38,13 @@ fn resolved_on(
     folder: &Path,
     configured: &Configured,
     replicas: Option<u16>,
-) -> Result<Drill, Faults> {
-    configured.put_into(&mut document.value, replicas);
-    let mut drill = resolved(&document, folder)?;
+) -> Result<Drill, DrillError> {
+    // What an account may spend the config says.
+    document.value.accounts.iter_mut().flatten().for_each(|account| account.limits = None);
+    let layout = configured.layout(replicas)?;
+    let mut drill = resolved(&document, folder, Some(&layout))?;
     let faults = configured.apply(&mut drill);
-    if faults.is_empty() { Ok(drill) } else { Err(placed(&document, faults)) }
+    if faults.is_empty() { Ok(drill) } else { Err(placed(&document, faults).into()) }
 }
 
 /// The same of a text; `origin` is its name in messages, `folder` where its traces are.
@@ -45,16 +52,16 @@ fn resolved_on(
 /// # Errors
 /// As [`load()`].
 pub fn parse(text: &str, origin: &str, folder: &Path) -> Result<Drill, Faults> {
-    resolved(&Document::<DrillFile>::parse(text.to_owned(), origin)?, folder)
+    resolved(&Document::<DrillFile>::parse(text.to_owned(), origin)?, folder, None)
 }
 
-fn resolved(document: &Document<DrillFile>, folder: &Path) -> Result<Drill, Faults> {
+fn resolved(document: &Document<DrillFile>, folder: &Path, layout: Option<&Layout>) -> Result<Drill, Faults> {
     let read = |name: &Path, bytes_max: usize| {
         let mut bytes = Vec::new();
         std::fs::File::open(folder.join(name))?.take(bytes_max as u64).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    resolve(&document.value, &document.text, &read).map_err(|faults| placed(document, faults))
+    resolve(&document.value, &document.text, &read, layout).map_err(|faults| placed(document, faults))
 }
 
 /// Faults with their lines.
@@ -105,16 +112,20 @@ mod tests {
         let scenario = &drill.scenario;
 
         assert_eq!(
-            (scenario.replicas, scenario.slo.ttft.as_millis(), scenario.slo.tpot.as_millis()),
+            (
+                scenario.replicas(),
+                scenario.fleet().slo.ttft.as_millis(),
+                scenario.fleet().slo.tpot.as_millis()
+            ),
             (2, 1_500, 80)
         );
         assert_eq!(scenario.weights.first(), Some(&(0, 3.0)));
-        let starts: Vec<u64> =
-            scenario.budgets.iter().map(|(_, budget)| budget.bounds.generated.start).collect();
+        let starts: Vec<u64> = scenario.budgets.iter().map(|one| one.budget.bounds.generated.start).collect();
         assert_eq!((starts.len(), &starts[1..]), (4, &[1_000; 3][..]), "three like `poor`");
         assert_eq!(scenario.sources.iter().map(|source| source.priority).collect::<Vec<_>>(), [0.5, 0.0]);
-        let crate::policy::Policy::Tuned(policy) = configured.policy() else { panic!("it is configured") };
-        assert_eq!((policy.slots_max, policy.share_max), (Some(32), Some(0.5)));
+        let told = &scenario.fleet().told;
+        assert_eq!((told.slots_max, told.share_max), (Some(32), Some(0.5)));
+        assert!(configured.words().contains("model m on deployment gpu"), "{}", configured.words());
         assert_eq!(scenario.shed_share_max, 0.02);
     }
 
@@ -133,15 +144,17 @@ mod tests {
             .replace("accounts: a, rate_per_s: 5", "accounts: poor, rate_per_s: 5, priority: 1");
         assert!(on(&refused, &text).unwrap_err().contains("d.yaml:4:"), "a 403 each");
         let two = CONFIG.replace("models: [", "models: [{ name: n, deployments: [gpu] }, ");
+        let unnamed = on(&two, GOOD).unwrap_err();
         assert!(
-            on(&two, GOOD).unwrap_err().contains("--model has to name one of the models of tg.yaml: n, m")
+            unnamed.contains("d.yaml:4:") && unnamed.contains("has to be named; there are: n, m"),
+            "{unnamed}"
         );
     }
 
     #[test]
     fn four_lines_are_a_drill() {
         let drill = parse(GOOD, "d.yaml", Path::new("")).unwrap();
-        assert_eq!((drill.scenario.replicas, drill.scenario.sources.len()), (4, 1));
+        assert_eq!((drill.scenario.replicas(), drill.scenario.sources.len()), (4, 1));
         assert_eq!(drill.text, GOOD, "the report shows what was written");
     }
 

@@ -136,7 +136,9 @@ pub fn run(args: &PlayArgs) -> Result<bool, DrillError> {
         None => load(path)?,
     };
     drill.scenario.seed = args.seed.unwrap_or(drill.scenario.seed);
-    drill.scenario.replicas = args.replicas.unwrap_or(drill.scenario.replicas);
+    if let Some(replicas) = args.replicas.filter(|_| configured.is_none()) {
+        drill.scenario.fleet_mut().replicas = replicas;
+    }
     if args.target.stop_below.is_some() {
         drill.stop_below = args.target.stop_below;
     }
@@ -152,7 +154,7 @@ pub fn run(args: &PlayArgs) -> Result<bool, DrillError> {
         None if args.virtual_time => match &configured {
             Some(configured) => {
                 let words = format!("in virtual time, {}, before simulated engines", configured.words());
-                virtually(&drill, &configured.policy(), words, &interrupted)
+                virtually(&drill, &Policy::Shipped, words, &interrupted)
             }
             None => in_virtual_time(&drill, &interrupted),
         },

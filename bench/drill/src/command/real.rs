@@ -112,7 +112,7 @@ async fn follow(
     let mut progress = Progress::new(&drill.name, scenario.end);
     let mut incidents: Vec<(Duration, Incident)> = scenario.incidents.clone();
     incidents.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-    let budgets = scenario.budgets.iter().map(|(account, _)| (*account, drill.account(*account)));
+    let budgets = scenario.budgets.iter().map(|one| (one.account, drill.account(one.account)));
     let budgets: Vec<(u32, String)> = budgets.take(BUDGETS_READ).collect();
     let (mut read_at, mut early, mut warnings) = (Duration::ZERO, None, Vec::new());
     loop {

@@ -167,7 +167,7 @@ fn given(args: &PlanArgs) -> Result<Drill, DrillError> {
     };
     let text = serde_json::to_string_pretty(&file).unwrap_or_default();
     let none = |_: &std::path::Path, _: usize| Err(std::io::Error::other("no trace is read here"));
-    resolve(&file, &text, &none).map_err(|faults| {
+    resolve(&file, &text, &none, None).map_err(|faults| {
         let words: Vec<String> = faults.into_iter().map(|fault| fault.message).collect();
         DrillError::Usage(words.join("\n"))
     })

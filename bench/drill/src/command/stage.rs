@@ -73,13 +73,13 @@ impl Stage {
     /// Starts everything.
     pub(super) async fn start(drill: &Drill) -> Result<Stage, DrillError> {
         let scenario = &drill.scenario;
-        let mut engines = Vec::with_capacity(usize::from(scenario.replicas));
-        for seed in 0..scenario.replicas {
+        let mut engines = Vec::with_capacity(usize::from(scenario.replicas()));
+        for seed in 0..scenario.replicas() {
             let config = EngineServerConfig {
                 model: MODEL.to_owned(),
-                profile: scenario.profile.clone(),
+                profile: scenario.fleet().profile.clone(),
                 seed: u64::from(seed),
-                context: Some(scenario.profile.context),
+                context: Some(scenario.fleet().profile.context),
                 ..EngineServerConfig::default()
             };
             let mut engine = Engine { address: config.address, config, server: None, pace: 100 };
@@ -243,11 +243,11 @@ fn yaml(
 ) -> String {
     let scenario = &drill.scenario;
     let replicas: Vec<String> = replicas.iter().map(|replica| format!("\"http://{replica}\"")).collect();
-    let scrape = match scenario.scrape {
+    let scrape = match scenario.fleet().scrape {
         Some(interval) => format!("{{ interval_ms: {} }}", interval.as_millis()),
         None => "{ path: off }".to_owned(),
     };
-    let grows = scenario.budgets.iter().any(|(_, budget)| matches!(budget.policy, Policy::Published(_)));
+    let grows = scenario.budgets.iter().any(|one| matches!(one.budget.policy, Policy::Published(_)));
     let mut text = format!(
         "listen: {{ address: \"{address}\", limits: {{ connections_per_address: 100000 }} }}\n\
          admin: {{ address: \"{admin}\", token_file: \"{token_file}\" }}\n\
@@ -257,8 +257,8 @@ fn yaml(
          log: {{ access: off, level: warn }}\n\
          accounts:\n",
         replicas.join(", "),
-        scenario.slo.ttft.as_millis(),
-        scenario.slo.tpot.as_millis(),
+        scenario.fleet().slo.ttft.as_millis(),
+        scenario.fleet().slo.tpot.as_millis(),
         if grows { "published" } else { "fixed" },
     );
     for group in &drill.groups {

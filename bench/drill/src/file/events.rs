@@ -8,8 +8,9 @@ use rand::rngs::SmallRng;
 
 use super::resolve::{Resolver, Step};
 use super::traffic::Named;
-use super::{DrillFile, EventFile, MetricsFile};
+use super::{DrillFile, EventFile, MetricsFile, fleet};
 use crate::scenario::Incident;
+use crate::scenario::fleet::Deployment;
 use crate::scenario::trace::{Recorded, Trace};
 use crate::script::Mark;
 
@@ -17,7 +18,7 @@ type Incidents = Vec<(Duration, Incident)>;
 
 pub(super) fn incidents(
     file: &DrillFile,
-    replicas: u16,
+    deployments: &[Deployment],
     sources: &mut Vec<Named>,
     resolver: &mut Resolver<'_>,
 ) -> (Incidents, Vec<Mark>) {
@@ -32,6 +33,7 @@ pub(super) fn incidents(
             resolver.fault(&path, what);
             continue;
         }
+        let Some((first, replicas)) = meant(event, deployments, &path, resolver) else { continue };
         for (key, number) in [
             ("lose", event.lose),
             ("back", event.back),
@@ -40,8 +42,7 @@ pub(super) fn incidents(
             ("undrain", event.undrain),
         ] {
             if let Some(number) = number.filter(|number| *number >= replicas) {
-                let message =
-                    format!("there is no replica {number}: fleet.replicas is {replicas}, the first is 0");
+                let message = format!("there is no replica {number}: there are {replicas}, the first is 0");
                 resolver.fault(&[path[0], path[1], Step::Key(key)], message);
             }
         }
@@ -57,7 +58,7 @@ pub(super) fn incidents(
             marks.push(Mark { at, until: None, label });
             continue;
         }
-        let (begin, end, label) = happenings(event, replicas, &path, resolver);
+        let (begin, end, label) = happenings(event, (first, replicas), &path, resolver);
         incidents.extend(begin.into_iter().map(|incident| (at, incident)));
         let ends = end
             .into_iter()
@@ -68,6 +69,26 @@ pub(super) fn incidents(
         marks.push(Mark { at, until, label });
     }
     (incidents, marks)
+}
+
+/// Which replicas an event is about: the number of the first, and how many. `None`: those of a deployment that is not there.
+fn meant(
+    event: &EventFile,
+    deployments: &[Deployment],
+    path: &[Step; 2],
+    resolver: &mut Resolver<'_>,
+) -> Option<(u16, u16)> {
+    let Some(name) = &event.deployment else {
+        return Some((0, deployments.iter().map(|one| one.replicas).sum()));
+    };
+    let found = deployments.iter().position(|one| one.name == *name);
+    if found.is_none() {
+        let names: Vec<&str> = deployments.iter().map(|one| one.name.as_str()).collect();
+        let message =
+            format!("no deployment that is played has the name `{name}`; there are: {}", names.join(", "));
+        resolver.fault(&[path[0], path[1], Step::Key("deployment")], message);
+    }
+    Some(fleet::replicas_of(deployments, found?))
 }
 
 /// How many things an event says.
@@ -94,41 +115,44 @@ type Ending = Vec<(Option<Duration>, Incident)>;
 /// What begins, what ends it (after `for_s`, or after a time of its own), and its name.
 fn happenings(
     event: &EventFile,
-    replicas: u16,
+    (first, replicas): (u16, u16),
     path: &[Step; 2],
     resolver: &mut Resolver<'_>,
 ) -> (Vec<Incident>, Ending, String) {
+    let of = event.deployment.as_deref().map_or(String::new(), |name| format!(" of {name}"));
     let percent = |share: f64| (share * 100.0).round().max(1.0) as u16;
-    let all = |pace: u16| (0..replicas).map(move |replica| Incident::Pace(replica, pace));
+    let all = |pace: u16| (first..first + replicas).map(move |replica| Incident::Pace(replica, pace));
     let ends = |incident: Incident| vec![(None, incident)];
     if let Some(replica) = event.lose {
         return (
-            vec![Incident::Lost(replica)],
-            ends(Incident::Back(replica)),
-            format!("replica {replica} lost"),
+            vec![Incident::Lost(first + replica)],
+            ends(Incident::Back(first + replica)),
+            format!("replica {replica}{of} lost"),
         );
     }
     if let Some(replica) = event.back {
-        return (vec![Incident::Back(replica)], Vec::new(), format!("replica {replica} back"));
+        return (vec![Incident::Back(first + replica)], Vec::new(), format!("replica {replica}{of} back"));
     }
     if let Some(replica) = event.slow {
         let to = percent(event.to.unwrap_or(0.5));
-        let begin = vec![Incident::Pace(replica, to)];
-        return (begin, ends(Incident::Pace(replica, 100)), format!("replica {replica} at {to} % speed"));
+        let begin = vec![Incident::Pace(first + replica, to)];
+        let end = ends(Incident::Pace(first + replica, 100));
+        return (begin, end, format!("replica {replica}{of} at {to} % speed"));
     }
     if let Some(share) = event.capacity {
         let end = all(100).map(|incident| (None, incident)).collect();
-        return (all(percent(share)).collect(), end, format!("fleet at {} % speed", percent(share)));
+        return (all(percent(share)).collect(), end, format!("fleet{of} at {} % speed", percent(share)));
     }
     if let Some(replica) = event.drain {
-        let end = ends(Incident::Drained(replica, false));
-        return (vec![Incident::Drained(replica, true)], end, format!("replica {replica} drained"));
+        let end = ends(Incident::Drained(first + replica, false));
+        let begin = vec![Incident::Drained(first + replica, true)];
+        return (begin, end, format!("replica {replica}{of} drained"));
     }
     if let Some(replica) = event.undrain {
         return (
-            vec![Incident::Drained(replica, false)],
+            vec![Incident::Drained(first + replica, false)],
             Vec::new(),
-            format!("replica {replica} in service"),
+            format!("replica {replica}{of} in service"),
         );
     }
     match event.metrics {

@@ -8,6 +8,8 @@ mod behaviour;
 
 mod events;
 
+mod fleet;
+
 mod passes;
 
 mod resolve;
@@ -18,6 +20,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use behaviour::{BehaviourFile, EagerFile, LagFile, OrderFile, PauseFile, StallFile};
+
+pub use fleet::{Layout, Planned};
 
 pub use traffic::offered;
 
@@ -100,6 +104,35 @@ pub struct Fleet {
     #[schemars(length(max = 1000), inner(range(min = 0.01, max = 100)))]
     pub speeds: Vec<f64>,
     /// What the engines do besides computing steps.
+    pub behaviour: Option<BehaviourFile>,
+    /// Of a drill on a config: what the engines of single deployments are like, where they differ from the above.
+    #[schemars(length(max = 1000))]
+    pub deployments: Vec<DeploymentFile>,
+}
+
+/// The engines of one deployment of a config.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeploymentFile {
+    /// Its name in the config.
+    #[schemars(required, length(min = 1, max = 128), extend("x-required" = true))]
+    pub name: Option<String>,
+    /// Replicas. Default: as many as the config names, where a DNS name counts as one.
+    #[schemars(range(min = 1, max = 1000))]
+    pub replicas: Option<u16>,
+    /// Model and hardware. Default: the fleet's, or as measured.
+    #[schemars(length(min = 1, max = 60))]
+    pub profile: Option<String>,
+    /// Context window, tokens. Default: the profile's.
+    #[schemars(range(min = 16, max = 10_000_000))]
+    pub context: Option<u32>,
+    /// KV cache, tokens. Default: the profile's.
+    #[schemars(range(min = 1024, max = 1_000_000_000))]
+    pub kv_tokens: Option<u32>,
+    /// The share of the profile's speed at which each replica works, in turn. Default: the fleet's.
+    #[schemars(length(max = 1000), inner(range(min = 0.01, max = 100)))]
+    pub speeds: Vec<f64>,
+    /// What the engines do besides computing steps. Default: as the fleet's.
     pub behaviour: Option<BehaviourFile>,
 }
 
@@ -188,6 +221,9 @@ pub struct TrafficFile {
     /// Its name.
     #[schemars(required, length(min = 1, max = 60), extend("x-required" = true))]
     pub name: Option<String>,
+    /// The model of the config that it asks for. Default: the only one. Only with a config.
+    #[schemars(length(min = 1, max = 256))]
+    pub model: Option<String>,
     /// The `id` of the accounts that send it.
     #[schemars(length(min = 1, max = 60))]
     pub accounts: Option<String>,
@@ -318,6 +354,9 @@ pub struct EventFile {
     /// It is over after so many seconds. Default: it lasts.
     #[schemars(range(min = 0, max = 604_800))]
     pub for_s: Option<f64>,
+    /// Of a drill on a config: whose replica is meant. Default: replicas are numbered through all deployments.
+    #[schemars(length(min = 1, max = 128))]
+    pub deployment: Option<String>,
     /// This replica dies, with all that runs on it. The first is 0.
     #[schemars(range(min = 0, max = 999))]
     pub lose: Option<u16>,

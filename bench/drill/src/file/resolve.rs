@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use limits::{AdaptiveRule, Bounds, BudgetConfig, PerMeter, Policy, START, TOKENS_PER_MINUTE_MAX};
 
-use super::{AccountFile, DrillFile, Fleet, GrowthFile, LimitsFile, behaviour, events, passes, traffic};
+use super::{AccountFile, DrillFile, GrowthFile, Layout, LimitsFile, events, fleet, passes, traffic};
 use crate::judge;
-use crate::scenario::{Incident, NETWORK, SHED_SHARE_MAX, Scenario, Slo};
+use crate::scenario::fleet::{Model, Spending};
+use crate::scenario::{NETWORK, SHED_SHARE_MAX, Scenario};
 use crate::script::{Drill, Group};
-use engine::profile::{LLAMA_8B_A100, PROFILES, Profile};
 
 /// One step of a path into a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +71,17 @@ impl Resolver<'_> {
     }
 }
 
-/// Turns a file into a drill. `text` is the file itself, for the report.
+/// Turns a file into a drill, on the deployments and models of `layout` where there is one. `text` is the file itself, for
+/// the report.
 ///
 /// # Errors
 /// Every fault, and conditions that cannot be met whatever happens.
-pub fn resolve(file: &DrillFile, text: &str, read: ReadTrace<'_>) -> Result<Drill, Vec<Fault>> {
+pub fn resolve(
+    file: &DrillFile,
+    text: &str,
+    read: ReadTrace<'_>,
+    layout: Option<&Layout>,
+) -> Result<Drill, Vec<Fault>> {
     let seconds = |given: Option<f64>, usual: f64| Duration::from_secs_f64(given.unwrap_or(usual).max(0.0));
     let end = seconds(file.duration_s, 1.0);
     let mut resolver = Resolver { read, faults: Vec::new(), groups: Vec::new(), end };
@@ -83,33 +89,27 @@ pub fn resolve(file: &DrillFile, text: &str, read: ReadTrace<'_>) -> Result<Dril
     if warm_up >= end {
         resolver.fault(&[Step::Key("warm_up_s")], "must be shorter than duration_s, or nothing is judged");
     }
-    let profile = profile(&file.fleet, &mut resolver);
-    let replicas = file.fleet.replicas.unwrap_or(4);
+    let (deployments, paces) = fleet::deployments(file, layout, &mut resolver);
+    let models = layout.map_or_else(|| vec![Model::only()], |layout| layout.models.clone());
     let mut budgets = Vec::new();
     accounts(file.accounts.as_deref().unwrap_or_default(), &mut budgets, &mut resolver);
-    let mut sources = traffic::sources(file, profile.context, &mut resolver);
-    let (mut incidents, marks) = events::incidents(file, replicas, &mut sources, &mut resolver);
-    incidents.splice(..0, paces(&file.fleet, replicas, &mut resolver));
+    let mut sources = traffic::sources(file, (&deployments, &models, layout.is_some()), &mut resolver);
+    let (mut incidents, marks) = events::incidents(file, &deployments, &mut sources, &mut resolver);
+    incidents.splice(..0, paces);
     let checks = passes::checks(file, &mut resolver);
-    let slo = Slo {
-        ttft: Duration::from_secs_f64(file.slo.ttft_ms.unwrap_or(2000.0) / 1e3),
-        tpot: Duration::from_secs_f64(file.slo.tpot_ms.unwrap_or(100.0) / 1e3),
-    };
-    let scrape_s = file.fleet.scrape_s.unwrap_or(1.0);
     let scenario = Scenario {
         seed: file.seed.unwrap_or(1),
-        profile,
-        replicas,
-        slo,
+        deployments,
+        models,
         sources: sources.iter().map(|named| named.source.clone()).collect(),
         budgets,
+        requests: Vec::new(),
         shed_share_max: SHED_SHARE_MAX,
         weights: Vec::new(),
         incidents,
         warm_up,
         end,
         drain: seconds(file.drain_s, 60.0),
-        scrape: (scrape_s > 0.0).then(|| Duration::from_secs_f64(scrape_s.max(0.1))),
         network: file.fleet.network_ms.map_or(NETWORK, |ms| Duration::from_secs_f64(ms.max(0.0) / 1e3)),
         jitter: Duration::from_secs_f64(file.fleet.jitter_ms.unwrap_or_default().max(0.0) / 1e3),
         only: None,
@@ -121,6 +121,7 @@ pub fn resolve(file: &DrillFile, text: &str, read: ReadTrace<'_>) -> Result<Dril
         shows: file.shows.clone().unwrap_or_default().trim().to_owned(),
         name,
         scenario,
+        written_groups: file.accounts.as_ref().map_or(0, Vec::len),
         groups: resolver.groups.clone(),
         sources: sources.into_iter().map(|named| named.name).collect(),
         marks,
@@ -136,37 +137,7 @@ pub fn resolve(file: &DrillFile, text: &str, read: ReadTrace<'_>) -> Result<Dril
     if resolver.faults.is_empty() { Ok(drill) } else { Err(resolver.faults) }
 }
 
-fn profile(fleet: &Fleet, resolver: &mut Resolver<'_>) -> Profile {
-    let name = fleet.profile.as_deref().unwrap_or(LLAMA_8B_A100.name);
-    let mut profile = Profile::named(name).unwrap_or_else(|| {
-        let names: Vec<&str> = PROFILES.iter().map(|profile| profile.name).collect();
-        let message = format!("no profile is called `{name}`; there are: {}", names.join(", "));
-        resolver.fault(&[Step::Key("fleet"), Step::Key("profile")], message);
-        LLAMA_8B_A100
-    });
-    profile.kv_tokens = fleet.kv_tokens.unwrap_or(profile.kv_tokens);
-    profile.context = fleet.context.unwrap_or(profile.context).min(profile.kv_tokens);
-    if let Some(file) = &fleet.behaviour {
-        behaviour::apply(file, &mut profile, resolver);
-    }
-    profile
-}
-
-/// The speeds of the replicas, as what happens to them in the first moment.
-fn paces(fleet: &Fleet, replicas: u16, resolver: &mut Resolver<'_>) -> Vec<(Duration, Incident)> {
-    if fleet.speeds.len() > usize::from(replicas) {
-        let message = format!(
-            "has {} speeds for {replicas} replicas; leave some out or raise replicas",
-            fleet.speeds.len()
-        );
-        resolver.fault(&[Step::Key("fleet"), Step::Key("speeds")], message);
-    }
-    let percent = |speed: f64| (speed * 100.0).round().clamp(1.0, 10_000.0) as u16;
-    let speeds = fleet.speeds.iter().cycle().zip(0..replicas);
-    speeds.map(|(speed, replica)| (Duration::ZERO, Incident::Pace(replica, percent(*speed)))).collect()
-}
-
-fn accounts(files: &[AccountFile], budgets: &mut Vec<(u32, BudgetConfig)>, resolver: &mut Resolver<'_>) {
+fn accounts(files: &[AccountFile], budgets: &mut Vec<Spending>, resolver: &mut Resolver<'_>) {
     let mut first_use: BTreeMap<&str, usize> = BTreeMap::new();
     let mut first = 0;
     for (nth, file) in files.iter().enumerate() {
@@ -177,8 +148,9 @@ fn accounts(files: &[AccountFile], budgets: &mut Vec<(u32, BudgetConfig)>, resol
         }
         let count = file.count.unwrap_or(1);
         let limits = file.limits.as_ref().map(|limits| budget(limits, nth, resolver));
-        budgets
-            .extend(limits.into_iter().flat_map(|limits| (first..first + count).map(move |n| (n, limits))));
+        budgets.extend(limits.into_iter().flat_map(|budget| {
+            (first..first + count).map(move |account| Spending { account, model: 0, budget })
+        }));
         let zipf = file.zipf.unwrap_or(0.0);
         resolver.groups.push(Group { id: id.to_owned(), first, count, zipf, limits });
         first += count;

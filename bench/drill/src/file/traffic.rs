@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use super::resolve::{Resolver, Step};
 use super::{DrillFile, FormatFile, LoadFile, PromptsFile, TraceFile, TrafficFile};
+use crate::scenario::fleet::{Deployment, Model};
 use crate::scenario::trace::{self, Format, Trace};
 use crate::scenario::{Accounts, Client, Prefixes, Retry, Senders, Source};
 use crate::script::Group;
 use engine::workload::Workload;
 
+/// Names that an error lists.
+const NAMES_MAX: usize = 20;
 /// Requests that one drill may offer.
 const REQUESTS_MAX: f64 = 20_000_000.0;
 
@@ -20,7 +23,10 @@ pub(super) struct Named {
     pub(super) source: Source,
 }
 
-pub(super) fn sources(file: &DrillFile, context: u32, resolver: &mut Resolver<'_>) -> Vec<Named> {
+/// Deployments, models, and whether they are those of a config.
+type Played<'a> = (&'a [Deployment], &'a [Model], bool);
+
+pub(super) fn sources(file: &DrillFile, played: Played<'_>, resolver: &mut Resolver<'_>) -> Vec<Named> {
     let mut named: Vec<Named> = Vec::new();
     for (nth, file) in file.traffic.iter().flatten().enumerate() {
         let at = [Step::Key("traffic"), Step::Item(nth)];
@@ -29,7 +35,7 @@ pub(super) fn sources(file: &DrillFile, context: u32, resolver: &mut Resolver<'_
             let path = [at[0], at[1], Step::Key("name")];
             resolver.fault(&path, format!("another traffic is called `{name}` already; choose another"));
         }
-        let source = source(file, &at, context, resolver);
+        let source = source(file, &at, played, resolver);
         named.push(Named { name, source });
     }
     let end = resolver.end;
@@ -59,9 +65,41 @@ pub fn offered(source: &Source, end: Duration) -> f64 {
     sum
 }
 
-fn source(file: &TrafficFile, at: &[Step; 2], context: u32, resolver: &mut Resolver<'_>) -> Source {
+/// The model that traffic asks for, and the largest prompt that all of its deployments take.
+fn model(
+    file: &TrafficFile,
+    at: &[Step],
+    (deployments, models, configured): Played<'_>,
+    resolver: &mut Resolver<'_>,
+) -> (u16, u32) {
+    let named = file.model.as_deref().map(|name| models.iter().position(|model| model.name == name));
+    let index = match named {
+        Some(_) if !configured => {
+            resolver.fault(at, "is a model of a config; play the scenario with --config, or leave it out");
+            0
+        }
+        Some(Some(index)) => index,
+        None if models.len() == 1 => 0,
+        Some(None) | None => {
+            let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).take(NAMES_MAX).collect();
+            let what = file
+                .model
+                .as_deref()
+                .map_or("has to be named".to_owned(), |name| format!("`{name}` is not one that is played"));
+            resolver.fault(at, format!("the model {what}; there are: {}", names.join(", ")));
+            0
+        }
+    };
+    let routes = models.get(index).into_iter().flat_map(|model| &model.routes);
+    let contexts =
+        routes.filter_map(|route| Some(deployments.get(usize::from(route.deployment))?.profile.context));
+    (index as u16, contexts.min().unwrap_or(u32::MAX))
+}
+
+fn source(file: &TrafficFile, at: &[Step; 2], played: Played<'_>, resolver: &mut Resolver<'_>) -> Source {
     let [list, entry] = *at;
     let key = |name: &'static str| [list, entry, Step::Key(name)];
+    let (model, context) = model(file, &key("model"), played, resolver);
     let trace = file.trace.as_ref().and_then(|file| read(file, at, resolver));
     if file.trace.is_some() {
         for (name, given) in
@@ -104,6 +142,7 @@ fn source(file: &TrafficFile, at: &[Step; 2], context: u32, resolver: &mut Resol
             length_spread: each.length_spread.unwrap_or(0.5),
         }),
         steps: steps(&file.load, at, resolver),
+        model,
         accounts: group(file, trace.as_ref(), at, resolver),
         priority: file.priority.unwrap_or(0.0),
         streaming: file.streaming.unwrap_or(1.0),

@@ -29,7 +29,7 @@ fn line(case: &Case, scrape: bool, seeds: &[u64]) -> Line {
     let runs = seeds.iter().map(|&seed| {
         let mut scenario = case.scenario(seed);
         if !scrape {
-            scenario.scrape = None;
+            scenario.fleet_mut().scrape = None;
         }
         crate::play::play(&scenario, &Policy::Shipped)
     });

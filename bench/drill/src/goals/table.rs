@@ -47,7 +47,8 @@ pub struct Contender {
 impl Contender {
     fn play(&self, mut scenario: Scenario) -> Run {
         if let Some(most) = self.sequences_max {
-            scenario.profile.sequences_max = most.min(scenario.profile.sequences_max);
+            let profile = &mut scenario.fleet_mut().profile;
+            profile.sequences_max = most.min(profile.sequences_max);
         }
         play(&scenario, &self.policy)
     }

@@ -128,7 +128,7 @@ fn beyond_the_fleet(drill: &Drill) -> Option<(usize, String)> {
              compute {most:.0} at most; offer less, ask for less, or add replicas",
             percent(priority.0),
             percent(regular.0),
-            scenario.replicas
+            scenario.replicas()
         );
         (nth, why)
     })
@@ -145,10 +145,13 @@ fn mean_tokens(source: &Source) -> f64 {
         / f64::from(DRAWN)
 }
 
-/// Tokens that the fleet computes per second if every step is full and no context is read.
+/// Tokens that the engines compute per second if every step is full and no context is read.
 fn most_tokens_per_s(scenario: &Scenario) -> f64 {
-    let tokens = scenario.profile.step_tokens_max;
-    let work = StepWork { tokens, sequences: 1, ..StepWork::default() };
-    let step_s = scenario.profile.step_time(&work).as_secs_f64().max(1e-9);
-    f64::from(tokens) / step_s * f64::from(scenario.replicas)
+    let each = scenario.deployments.iter().map(|deployment| {
+        let tokens = deployment.profile.step_tokens_max;
+        let work = StepWork { tokens, sequences: 1, ..StepWork::default() };
+        let step_s = deployment.profile.step_time(&work).as_secs_f64().max(1e-9);
+        f64::from(tokens) / step_s * f64::from(deployment.replicas)
+    });
+    each.sum()
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use shedder::Scrape;
 
 use crate::scenario::Scenario;
+use crate::scenario::fleet::Deployment;
 use engine::model::{EngineModel, EngineRequest, Event, Usage};
 use engine::profile::Profile;
 
@@ -20,6 +21,7 @@ pub(crate) enum Unsent {
 
 #[derive(Debug)]
 struct Replica {
+    profile: Profile,
     model: EngineModel,
     alive: bool,
     pace: u16,
@@ -34,15 +36,15 @@ struct Replica {
 /// All engines.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    profile: Profile,
     replicas: Vec<Replica>,
     spare: Vec<Vec<Event>>,
 }
 
 impl Fleet {
     pub(crate) fn new(scenario: &Scenario) -> Self {
-        let replica = |_| Replica {
-            model: EngineModel::new(scenario.profile.clone()),
+        let replica = |deployment: &Deployment| Replica {
+            profile: deployment.profile.clone(),
+            model: EngineModel::new(deployment.profile.clone()),
             alive: true,
             pace: 100,
             life: 0,
@@ -50,11 +52,7 @@ impl Fleet {
             preemptions_before: 0,
             steps_before: 0,
         };
-        Self {
-            profile: scenario.profile.clone(),
-            replicas: (0..scenario.replicas).map(replica).collect(),
-            spare: Vec::new(),
-        }
+        Self { replicas: scenario.replicas_by_deployment().map(replica).collect(), spare: Vec::new() }
     }
 
     fn of(&mut self, number: u16) -> Option<&mut Replica> {
@@ -109,12 +107,11 @@ impl Fleet {
 
     /// Dies. What ran on it should have been aborted before, for the account of its work.
     pub(crate) fn lose(&mut self, number: u16) {
-        let profile = self.profile.clone();
         let Some(replica) = self.of(number) else { return };
         let counters = replica.model.counters();
         replica.preemptions_before += counters.preemptions;
         replica.steps_before += counters.steps;
-        replica.model = EngineModel::new(profile);
+        replica.model = EngineModel::new(replica.profile.clone());
         replica.model.set_pace(f64::from(replica.pace) / 100.0);
         replica.alive = false;
         replica.life += 1;
@@ -143,9 +140,9 @@ impl Fleet {
             running: gauges.running,
             waiting: gauges.waiting,
             kv_used: Some(gauges.kv_usage),
-            kv_capacity_tokens: Some(u64::from(self.profile.kv_tokens)),
+            kv_capacity_tokens: Some(u64::from(replica.profile.kv_tokens)),
             preemptions_total: Some(replica.model.counters().preemptions),
-            slots: self.profile.tells_slots.then_some(self.profile.sequences_max),
+            slots: replica.profile.tells_slots.then_some(replica.profile.sequences_max),
             // Hardly any engine names it; whoever needs it has to find out.
             step_budget: None,
         })

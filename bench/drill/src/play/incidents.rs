@@ -86,6 +86,7 @@ impl Play<'_> {
             self.refused_connection(now, ticket);
         }
         self.gate.restart(now);
+        self.accounts.restart(now);
         self.seen.clear();
     }
 

@@ -108,7 +108,7 @@ fn an_idle_fleet_answers_in_the_time_of_the_model() {
     let run = play(&scenario, &Policy::Shipped);
     assert!(!run.ended.is_empty());
     for ended in &run.ended {
-        let own = scenario.profile.idle_prefill(ended.size.prompt_tokens) + 2 * scenario.network;
+        let own = scenario.fleet().profile.idle_prefill(ended.size.prompt_tokens) + 2 * scenario.network;
         let ttft = ended.ttft.expect("answered");
         assert!(ttft >= own && ttft < own + Duration::from_millis(20), "{ttft:?}, alone {own:?}");
     }
@@ -188,9 +188,9 @@ fn of_a_small_engine_nearly_all_is_used() {
     let bears = 4.0 / 0.8;
     let mut scenario =
         Scenario { warm_up: seconds(20), end: seconds(200), ..Setting::CHAT.scenario(1, 1.0, 1.0) };
-    scenario.profile = Profile::named("llamacpp-4").expect("a profile");
-    scenario.replicas = 1;
-    scenario.slo = Slo { ttft: Duration::from_millis(2_400), tpot: Duration::from_millis(60) };
+    scenario.fleet_mut().profile = Profile::named("llamacpp-4").expect("a profile");
+    scenario.fleet_mut().replicas = 1;
+    scenario.fleet_mut().slo = Slo { ttft: Duration::from_millis(2_400), tpot: Duration::from_millis(60) };
     for source in &mut scenario.sources {
         source.rate_per_s = bears;
         source.workload = Workload::Fixed(Size { prompt_tokens: 44, output_tokens: 34 });

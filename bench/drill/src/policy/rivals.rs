@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use shedder::{Failure, Finished, PerTier, Reason, Scrape, Tier};
 
-use super::{Answer, Arrival, Gate, Gauges, Policy, Progress};
+use super::{Answer, Arrival, Fault, Gate, Gauges, Policy, Progress};
 
 /// Waiting requests at which the queue-or-memory rule calls an engine full.
 const WAITING_MAX: f64 = 5.0;
@@ -128,7 +128,7 @@ impl Rival {
 }
 
 impl Gate for Rival {
-    fn offer(&mut self, now: Duration, arrival: &Arrival) -> Answer {
+    fn offer(&mut self, now: Duration, arrival: Arrival) -> Answer {
         if self.rule == Policy::QueueOrMemory && arrival.tier == Tier::Regular && self.is_full() {
             return Answer::Shed { reason: Reason::Saturated, retry_after: None };
         }
@@ -150,10 +150,10 @@ impl Gate for Rival {
         self.pump();
     }
 
-    fn failed(&mut self, now: Duration, ticket: u32, why: Failure) -> Option<Answer> {
+    fn failed(&mut self, now: Duration, ticket: u32, fault: Fault) -> Option<Answer> {
         let request = self.leave(ticket)?;
         if let Some(replica) = request.on.and_then(|on| self.replicas.get_mut(usize::from(on))) {
-            replica.dead = !matches!(why, Failure::Busy { .. });
+            replica.dead = !matches!(fault.failure, Failure::Busy { .. });
         }
         let again = !request.retried;
         let answer = again.then(|| {

@@ -60,6 +60,8 @@ pub struct Ask {
     pub source: u32,
     /// Whose it is.
     pub account: u32,
+    /// The index of the model that it asks for.
+    pub model: u16,
     /// Its tier.
     pub tier: Tier,
     /// Whether its tokens are seen one by one.
@@ -181,6 +183,7 @@ impl Stream {
             at: recorded.at,
             source: self.number,
             account,
+            model: self.source.model,
             tier: recorded.tier.unwrap_or(drawn),
             streaming: recorded.streaming.unwrap_or(streaming),
             size: fit(recorded.size, self.source.context),
@@ -238,7 +241,16 @@ impl Stream {
             if self.rng.random::<f64>() < self.source.priority { Tier::Priority } else { Tier::Regular };
         let streaming = self.rng.random::<f64>() < self.source.streaming;
         let (size, prefix) = self.prompt(account);
-        Ask { at: self.at, source: self.number, account, tier, streaming, size, prefix }
+        Ask {
+            at: self.at,
+            source: self.number,
+            account,
+            model: self.source.model,
+            tier,
+            streaming,
+            size,
+            prefix,
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod picture;
 mod play;
 mod search;
 mod side;
+mod slow;
 mod table;
 mod wave;
 
@@ -38,6 +39,7 @@ struct Played {
     climb: OnceCell<Table>,
     wave: OnceCell<Table>,
     knobs: OnceCell<side::Knobs>,
+    llama: OnceCell<llama::Pace>,
 }
 
 impl Played {
@@ -52,8 +54,9 @@ impl Played {
     }
 }
 
-pub(super) use llama::PROOF as LLAMA;
+pub(crate) use llama::{CLIMB as LLAMA, LOSS as LLAMA_LOSS, WAVE as LLAMA_WAVE};
 pub(super) use search::PROOF as SEARCH;
+pub(super) use slow::PROOF as SLOW;
 
 pub(super) const P1: Proof = Proof {
     id: "P1-real",

@@ -1,5 +1,6 @@
 //! Plays the same requests against all sides at once, and sees whether the machine was up to it.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use engine::clock;
 use engine::profile::LLAMA_8B_A100;
 use engine::workload::{Arrivals, Size, Workload};
 use kit::process;
-use load::{LoadPlan, LoadRun, Mode, Retry, Slo, Stage, start};
+use load::{LiveStats, LoadPlan, LoadRun, Mode, Retry, Slo, Stage, start};
 
 /// How far the engines are from what stands in front of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +100,7 @@ pub(super) fn traffic(setting: &Setting) -> (Workload, f64) {
 const SHORT_KNEE_PER_S: f64 = 41.0;
 
 /// How often it is looked whether something was refused or is due.
-const LOOK: Duration = Duration::from_millis(10);
+pub(super) const LOOK: Duration = Duration::from_millis(10);
 
 /// Plays `drill` against sides of these kinds.
 ///
@@ -153,17 +154,16 @@ fn spent(sides: &[Side]) -> Result<Vec<f64>, Trouble> {
     pids.map(|pid| Ok(process::cpu(pid)?.as_secs_f64())).collect()
 }
 
+/// What was refused so far.
+pub(super) fn refused(live: &LiveStats) -> u64 {
+    let of = |tier: &load::LiveTier| tier.refused_429.load(Relaxed) + tier.refused_503.load(Relaxed);
+    live.tiers.iter().map(of).sum()
+}
+
 /// Kills what is to be killed when it is due, and notes the first refusals.
 async fn watch(drill: &Drill, sides: &mut [Side], runs: &[LoadRun]) -> Vec<Option<Duration>> {
     let began = clock::now();
     let length = Duration::from_secs_f64(drill.stages.iter().map(|(_, _, seconds)| seconds).sum());
-    let refused = |run: &LoadRun| -> u64 {
-        let of = |tier: &load::LiveTier| {
-            use std::sync::atomic::Ordering::Relaxed;
-            tier.refused_429.load(Relaxed) + tier.refused_503.load(Relaxed)
-        };
-        run.live.tiers.iter().map(of).sum()
-    };
     let mut before: Option<Vec<u64>> = None;
     let mut first = vec![None; runs.len()];
     let mut kill_at = drill.kill_at;
@@ -174,9 +174,9 @@ async fn watch(drill: &Drill, sides: &mut [Side], runs: &[LoadRun]) -> Vec<Optio
             sides.iter_mut().for_each(Side::kill_half);
         }
         if at >= drill.watch_from {
-            let before = before.get_or_insert_with(|| runs.iter().map(refused).collect());
+            let before = before.get_or_insert_with(|| runs.iter().map(|run| refused(&run.live)).collect());
             for ((first, run), before) in first.iter_mut().zip(runs).zip(before.iter()) {
-                if first.is_none() && refused(run) > *before {
+                if first.is_none() && refused(&run.live) > *before {
                     *first = Some(at - drill.watch_from);
                 }
             }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use gateway_core::tiers::Entitled;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,16 @@ pub struct Account {
 }
 
 impl Account {
+    /// In which tiers its requests may be served.
+    #[must_use]
+    pub fn entitled(&self) -> Entitled {
+        Entitled {
+            priority: self.tiers.contains(Tier::Priority),
+            default: self.default_tier.into(),
+            downgrade: self.on_forbidden_tier == OnForbiddenTier::Downgrade,
+        }
+    }
+
     /// Whether it may use a model, by the model's own name. O(log models).
     pub fn may_use(&self, model: &str) -> bool {
         self.models.as_ref().is_none_or(|models| models.contains(model))

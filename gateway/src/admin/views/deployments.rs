@@ -4,10 +4,10 @@ use super::{millis, moment};
 use crate::clock;
 use crate::state::Snapshot;
 use crate::upstream::deployment::Deployment;
-use crate::upstream::last_minute::TierLately;
 use client::views::deployments::{
     DeploymentState, Deployments, PressureState, QueueMax, ReplicaState, TierMinute, TierState, Waiting,
 };
+use gateway_core::lately::TierLately;
 use shedder::{Reason, ReplicaSnapshot, Tier};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(in crate::admin) fn deployments(snapshot: &Snapshot) -> Deployments {
 pub(in crate::admin) fn deployment_state(snapshot: &Snapshot, deployment: &Deployment) -> DeploymentState {
     let now = clock::now();
     let state = deployment.gate.read(|shedder| shedder.snapshot(now));
-    let lately = deployment.last_minute.until(now, &state.counters);
+    let lately = deployment.last_minute.lock().until(now, &state.counters);
     let serves = |model: &&Arc<config::Model>| {
         model.routes.iter().any(|route| route.deployment.name == deployment.config.name)
     };

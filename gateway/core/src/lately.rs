@@ -3,7 +3,6 @@
 //! Once a second the counters are put aside, sixty of them; the difference between now and the oldest is the last
 //! minute. A rate over it is steady enough to read and young enough to act on, and nothing is counted per request.
 
-use parking_lot::Mutex;
 use shedder::{Counters, PerTier, Reason, Tier};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -12,10 +11,10 @@ use std::time::Duration;
 const SECONDS: usize = 60;
 
 /// The counters of one deployment, second by second.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LastMinute {
     /// At most [`SECONDS`], the oldest first.
-    seconds: Mutex<VecDeque<(Duration, Counters)>>,
+    seconds: VecDeque<(Duration, Counters)>,
 }
 
 /// What happened between two moments, by tier.
@@ -40,20 +39,18 @@ pub struct TierLately {
 
 impl LastMinute {
     /// Puts the counters of this second aside.
-    pub fn note(&self, now: Duration, counters: Counters) {
-        let mut seconds = self.seconds.lock();
-        if seconds.len() == SECONDS {
-            seconds.pop_front();
+    pub fn note(&mut self, now: Duration, counters: Counters) {
+        if self.seconds.len() == SECONDS {
+            self.seconds.pop_front();
         }
-        seconds.push_back((now, counters));
+        self.seconds.push_back((now, counters));
     }
 
     /// What happened since the oldest second that is remembered.
     #[must_use]
     pub fn until(&self, now: Duration, counters: &Counters) -> Lately {
-        let seconds = self.seconds.lock();
         let start = (now, counters.clone());
-        let (since, before) = seconds.front().unwrap_or(&start);
+        let (since, before) = self.seconds.front().unwrap_or(&start);
         let tier = |tier: Tier| TierLately {
             admitted: counters.admitted[tier].saturating_sub(before.admitted[tier]),
             waited: counters.waited[tier].saturating_sub(before.waited[tier]),
@@ -81,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_minute_is_the_difference_to_sixty_seconds_ago() {
-        let minute = LastMinute::default();
+        let mut minute = LastMinute::default();
         for second in 0..100 {
             minute.note(Duration::from_secs(second), counters(10 * second));
         }

@@ -1,11 +1,15 @@
-//! A real llama-server instead of a simulated engine: four slots that it tells, four slots that nobody tells, and HAProxy,
+//! Real llama-servers instead of simulated engines: four slots that they tell, four slots that nobody tells, and HAProxy,
 //! which is told them by hand.
 //!
-//! The model has random weights: what it says is nonsense, how it says it is llama.cpp's. One engine has one
-//! core, so the sides take turns, each with an engine of its own. How fast a machine is differs, so everything is in
-//! multiples of what the engine does there with all slots busy: the load of its answers per second behind HAProxy at far more
+//! The model has random weights: what it says is nonsense, how it says it is llama.cpp's. An engine has one thread, on a core
+//! of its own, so the sides take turns, each with engines of its own. How fast a machine is differs, so everything is in
+//! multiples of what the engines do there with all slots busy: the load of their answers per second behind HAProxy at far more
 //! than that, the service level of the time of an answer (four of them to the first token, or four slots could not take 0.8×
 //! without refusing) and the pace of its tokens (four times, because a prompt that is computed holds up the others' tokens).
+
+mod climb;
+mod loss;
+mod wave;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,24 +19,21 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::haproxy::HaProxy;
-use super::judge::{Requests, Tier};
+use super::judge::Requests;
+use super::play::{LOOK, refused};
 use super::side::{PRIORITY_KEY, accounts, callers};
-use crate::harness::proof::{Finding, Proof, Setting, Trouble};
+use crate::harness::proof::{Setting, Trouble};
 use crate::harness::raw::Connection;
 use crate::harness::tidegate::{Config, MODEL, Tidegate};
+use engine::clock;
 use engine::workload::{Arrivals, Size, Workload};
+use kit::process;
 use kit::program::{Program, free_address};
-use load::{End, LoadPlan, Mode, Slo, Stage};
+use load::{End, LoadPlan, LoadRun, Mode, Retry, Slo, Stage};
 
-pub(crate) const PROOF: Proof = Proof {
-    id: "llama-real",
-    what: "real time, before a real llama-server with 4 slots, told, not told, and HAProxy with maxconn 4: priority at 2×, 3×; goodput against HAProxy; refused at 0.8×",
-    goal: "≥99 % each; ≥0.95 each; ≤1 %",
-    quick_s: 0,
-    full_s: 700,
-    needs: "llama-server (tests/clients/llama/install.sh)",
-    run,
-};
+pub(crate) use climb::PROOF as CLIMB;
+pub(crate) use loss::PROOF as LOSS;
+pub(crate) use wave::PROOF as WAVE;
 
 /// Slots of the engine.
 const SLOTS: u32 = 4;
@@ -44,12 +45,8 @@ const SLO: u32 = 4;
 /// Tokens of the answers with which the pace is found.
 const TRIED_TOKENS: u32 = 32;
 /// How often it is asked whether it has loaded its model, and at most how many times.
-const LOOK: Duration = Duration::from_millis(100);
+const ASK: Duration = Duration::from_millis(100);
 const LOADS_WITHIN: u32 = 600;
-const ATTAINED_MIN: f64 = 0.99;
-const GOODPUT_MIN: f64 = 0.95;
-const REFUSED_MAX: f64 = 0.01;
-
 /// Who stands in front of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Front {
@@ -81,103 +78,54 @@ impl Front {
     }
 }
 
-/// What the engine does on this machine with all slots busy.
+/// What engines do on this machine with all slots busy.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+pub(super) struct Pace {
+    /// Of all of them.
     answers_per_s: f64,
     output_tokens: u32,
     slo: (Duration, Duration),
 }
 
-/// What became of one load before one front.
-#[derive(Debug)]
-struct Course {
-    load: f64,
-    priority: f64,
-    goodput_per_s: f64,
-    refused: f64,
-    failed: usize,
+impl Pace {
+    fn told(&self) -> Value {
+        json!({
+            "answers_per_s": self.answers_per_s, "output_tokens": self.output_tokens,
+            "slo_ms": [self.slo.0.as_millis() as u64, self.slo.1.as_millis() as u64],
+        })
+    }
 }
 
-fn run(setting: &Setting) -> Result<Finding, Trouble> {
+/// What so many engines do; of one it is found once in a run.
+async fn pace_of(setting: &Setting, engines: usize) -> Result<Pace, Trouble> {
     if setting.quick {
         // Beside other proofs on two cores its one core is not one.
         return Err(Trouble::Void(
             "the small size has none: a real engine needs a core of its own".to_owned(),
         ));
     }
-    setting.block_on(async {
-        let pace = find_pace(setting).await?;
-        let mut courses = Vec::new();
-        for front in Front::ALL {
-            courses.push((front, play(setting, front, pace).await?));
+    let known = &super::Played::of(setting)?.llama;
+    match known.get() {
+        Some(pace) if engines == 1 => Ok(*pace),
+        _ => {
+            let pace = find_pace(setting, engines).await?;
+            Ok(if engines == 1 { *known.get_or_init(|| pace) } else { pace })
         }
-        Ok(judged(pace, &courses))
-    })
-}
-
-fn judged(pace: Pace, courses: &[(Front, Vec<Course>)]) -> Finding {
-    let haproxy = courses.iter().find(|(front, _)| *front == Front::HaProxy).map(|(_, courses)| courses);
-    let beside = |course: &Course| {
-        let other = haproxy.into_iter().flatten().find(|other| other.load == course.load);
-        course.goodput_per_s / other.map_or(f64::NAN, |other| other.goodput_per_s)
-    };
-    let mut ok = true;
-    let mut figures = Vec::new();
-    for (front, courses) in courses {
-        let mut told = Vec::new();
-        for course in courses {
-            let is_calm = course.load < 1.0;
-            let holds = course.failed == 0
-                && if is_calm {
-                    course.refused <= REFUSED_MAX
-                } else {
-                    course.priority >= ATTAINED_MIN && beside(course) >= GOODPUT_MIN
-                };
-            ok &= holds || *front == Front::HaProxy;
-            let Course { load, priority, refused, .. } = course;
-            told.push(if is_calm {
-                format!("{load}× refused {:.1} %, priority {:.1} %", 100.0 * refused, 100.0 * priority)
-            } else {
-                format!("{load}× priority {:.1} %, goodput {:.2}", 100.0 * priority, beside(course))
-            });
-        }
-        figures.push(format!("{}: {}", front.name(), told.join(", ")));
-    }
-    let row = |(front, courses): &(Front, Vec<Course>)| {
-        let rows: Vec<Value> = courses
-            .iter()
-            .map(|course| {
-                json!({
-                    "load": course.load, "priority": course.priority, "goodput_per_s": course.goodput_per_s,
-                    "refused": course.refused, "failed": course.failed,
-                })
-            })
-            .collect();
-        json!({ "front": front.name(), "courses": rows })
-    };
-    Finding {
-        figure: figures.join("; "),
-        goal: PROOF.goal.to_owned(),
-        ok,
-        details: json!({
-            "answers_per_s": pace.answers_per_s, "output_tokens": pace.output_tokens,
-            "slo_ms": [pace.slo.0.as_millis() as u64, pace.slo.1.as_millis() as u64],
-            "fronts": courses.iter().map(row).collect::<Vec<_>>(),
-        }),
     }
 }
 
-/// Answers with all slots busy: first to find how many tokens take half a second, then how often they come.
-async fn find_pace(setting: &Setting) -> Result<Pace, Trouble> {
-    let (_engine, address) = start_engine(setting, "llama-pace").await?;
+/// Answers with all slots of one engine busy: first to find how many tokens take half a second, then how long they take.
+/// Then how often they come with all slots of all engines busy.
+async fn find_pace(setting: &Setting, engines: usize) -> Result<Pace, Trouble> {
+    let (_engines, addresses) = start_engines(setting, "llama-pace", engines).await?;
+    let address = *addresses.first().ok_or(Trouble::Missing("there is no engine"))?;
     let short = closed(address, TRIED_TOKENS).await?;
     let output_tokens = f64::from(TRIED_TOKENS) * ANSWER.as_secs_f64() / short.took.as_secs_f64();
     let output_tokens = (output_tokens as u32).clamp(8, 2_000);
     let found = closed(address, output_tokens).await?;
     let slo = (SLO * found.took, SLO * found.tpot.max(Duration::from_millis(1)));
-    let (_haproxy, front) = start_haproxy(setting, "llama-pace", address).await?;
-    let answers_per_s = saturated(front, found.per_s, output_tokens, slo).await?;
+    let (_haproxy, front) = start_haproxy(setting, "llama-pace", &addresses).await?;
+    let answers_per_s = saturated(front, found.per_s * engines as f64, output_tokens, slo).await?;
     Ok(Pace { answers_per_s, output_tokens, slo })
 }
 
@@ -204,9 +152,9 @@ async fn saturated(
 async fn start_haproxy(
     setting: &Setting,
     name: &str,
-    engine: SocketAddr,
+    engines: &[SocketAddr],
 ) -> Result<(Program, SocketAddr), Trouble> {
-    let started = HaProxy::start(setting, name, &[engine], PRIORITY_KEY, SLOTS).await?;
+    let started = HaProxy::start(setting, name, engines, PRIORITY_KEY, SLOTS).await?;
     Ok((started.program, started.address))
 }
 
@@ -247,57 +195,114 @@ async fn closed(engine: SocketAddr, output_tokens: u32) -> Result<Busy, Trouble>
     })
 }
 
-/// Loads one front with 0.8×, 2× and 3×, one after the other; each is judged without its first seconds.
-async fn play(setting: &Setting, front: Front, pace: Pace) -> Result<Vec<Course>, Trouble> {
-    const WARM_S: f64 = 20.0;
-    const STAGE_S: f64 = 50.0;
-    const SKIP_S: f64 = 5.0;
-    let name = format!("llama-{}", front.slug());
-    let (_engine, engine) = start_engine(setting, &name).await?;
-    let (_program, address) = match front {
-        Front::HaProxy => start_haproxy(setting, &name, engine).await?,
-        Front::Told | Front::NotTold => {
-            let (ttft, tpot) = (pace.slo.0.as_millis(), pace.slo.1.as_millis());
-            let config = Config {
-                accounts: accounts(),
-                engine: if front == Front::Told { "llamacpp" } else { "openai" },
-                deployment: format!(", slo: {{ ttft_ms: {ttft}, tpot_ms: {tpot} }}"),
-                ..Config::limitless(vec![engine], 0)
-            };
-            let started = Tidegate::start(setting, &name, &config).await?;
-            (started.program, started.address)
-        }
-    };
-    let loads = [0.8, 2.0, 3.0];
-    let stage = |(load, seconds): (f64, f64)| Stage {
+/// Engines and what stands in front of them, running. Dropping it ends both.
+#[derive(Debug)]
+struct Fleet {
+    front: Front,
+    address: SocketAddr,
+    engines: Vec<Program>,
+    _program: Program,
+}
+
+impl Fleet {
+    /// Starts so many engines, then `front`.
+    async fn start(
+        setting: &Setting,
+        name: &str,
+        front: Front,
+        engines: usize,
+        pace: Pace,
+    ) -> Result<Self, Trouble> {
+        let name = format!("{name}-{}", front.slug());
+        let (engines, addresses) = start_engines(setting, &name, engines).await?;
+        let (program, address) = match front {
+            Front::HaProxy => start_haproxy(setting, &name, &addresses).await?,
+            Front::Told | Front::NotTold => {
+                let (ttft, tpot) = (pace.slo.0.as_millis(), pace.slo.1.as_millis());
+                let config = Config {
+                    accounts: accounts(),
+                    engine: if front == Front::Told { "llamacpp" } else { "openai" },
+                    deployment: format!(", slo: {{ ttft_ms: {ttft}, tpot_ms: {tpot} }}"),
+                    ..Config::limitless(addresses, 0)
+                };
+                let started = Tidegate::start(setting, &name, &config).await?;
+                (started.program, started.address)
+            }
+        };
+        Ok(Self { front, address, engines, _program: program })
+    }
+}
+
+/// What a fleet is loaded with.
+#[derive(Debug)]
+struct Load {
+    /// Load in multiples of what the engines do, and seconds.
+    stages: Vec<(f64, f64)>,
+    /// Further attempts of refused clients.
+    retries: u32,
+    /// From when on the first refusal is looked for, seconds.
+    watch_from: f64,
+    /// When the first engine is killed.
+    kill_at: Option<Duration>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+struct Played {
+    requests: Requests,
+    /// After `watch_from`.
+    first_refusal: Option<Duration>,
+    /// Neither whole nor refused.
+    failed: usize,
+}
+
+/// Loads a fleet, and ends it.
+async fn played(load: &Load, mut fleet: Fleet, pace: Pace) -> Result<Played, Trouble> {
+    let stage = |&(load, seconds): &(f64, f64)| Stage {
         arrivals: Arrivals { rate_per_s: load * pace.answers_per_s, cv: 1.0 },
         duration: Duration::from_secs_f64(seconds),
     };
-    let stages = [(0.8, WARM_S)].into_iter().chain(loads.map(|load| (load, STAGE_S))).map(stage);
     let plan = LoadPlan {
-        mode: Mode::Open { stages: stages.collect() },
-        ..plan(address, pace.output_tokens, pace.slo)
+        mode: Mode::Open { stages: load.stages.iter().map(stage).collect() },
+        retry: Retry { attempts_max: load.retries, obedient: true },
+        ..plan(fleet.address, pace.output_tokens, pace.slo)
     };
     let is_priority: Vec<bool> = plan.callers.iter().map(|caller| caller.tier == "priority").collect();
-    let report = load::start(plan)?.report().await?;
+    let run = load::start(plan)?;
+    let first_refusal = watch(load, &mut fleet, &run).await;
+    let report = run.report().await?;
     if let Some(why) = report.bottleneck {
-        return Err(Trouble::Void(format!("{}: {why}", front.name())));
+        return Err(Trouble::Void(format!("{}: {why}", fleet.front.name())));
     }
     let is_failure = |end: &End| !matches!(end, End::Complete | End::Refused);
     let failed = report.outcomes.iter().filter(|outcome| is_failure(&outcome.end)).count();
-    let requests = Requests::new(report.outcomes, &is_priority);
-    let course = |(number, load): (usize, f64)| {
-        let (from, to) = (WARM_S + STAGE_S * number as f64 + SKIP_S, WARM_S + STAGE_S * (number + 1) as f64);
-        let both = requests.within(Tier::Both, from, to);
-        Course {
-            load,
-            priority: requests.within(Tier::Priority, from, to).attainment(),
-            goodput_per_s: both.attained as f64 / (to - from),
-            refused: both.refused as f64 / both.offered.max(1) as f64,
-            failed,
+    Ok(Played { requests: Requests::new(report.outcomes, &is_priority), first_refusal, failed })
+}
+
+/// Kills the first engine when it is due, and notes the first refusal.
+async fn watch(load: &Load, fleet: &mut Fleet, run: &LoadRun) -> Option<Duration> {
+    let began = clock::now();
+    let length = Duration::from_secs_f64(load.stages.iter().map(|(_, seconds)| seconds).sum());
+    let watch_from = Duration::from_secs_f64(load.watch_from);
+    let mut kill_at = load.kill_at;
+    let (mut before, mut first) = (None, None);
+    loop {
+        let at = clock::now() - began;
+        if kill_at.is_some_and(|due| at >= due) {
+            kill_at = None;
+            fleet.engines.drain(..1).for_each(|mut engine| engine.kill());
         }
-    };
-    Ok(loads.into_iter().enumerate().map(course).collect())
+        if at >= watch_from {
+            let before = *before.get_or_insert_with(|| refused(&run.live));
+            if first.is_none() && refused(&run.live) > before {
+                first = Some(at - watch_from);
+            }
+        }
+        if at >= length {
+            return first;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 fn plan(target: SocketAddr, output_tokens: u32, (ttft, tpot): (Duration, Duration)) -> LoadPlan {
@@ -312,6 +317,22 @@ fn plan(target: SocketAddr, output_tokens: u32, (ttft, tpot): (Duration, Duratio
         keep_outcomes: true,
         ..LoadPlan::to(target)
     }
+}
+
+/// Starts so many, each on a core of its own.
+async fn start_engines(
+    setting: &Setting,
+    name: &str,
+    count: usize,
+) -> Result<(Vec<Program>, Vec<SocketAddr>), Trouble> {
+    let (mut engines, mut addresses) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    for number in 0..count {
+        let (engine, address) = start_engine(setting, &format!("{name}-{number}")).await?;
+        process::pin(engine.pid(), number % process::cores())?;
+        engines.push(engine);
+        addresses.push(address);
+    }
+    Ok((engines, addresses))
 }
 
 /// Starts one with its model; both are where `tests/clients/llama/install.sh` puts them.
@@ -353,7 +374,7 @@ async fn start_engine(setting: &Setting, name: &str) -> Result<(Program, SocketA
         if connection.exchange(asked, |_| {}).await?.status == 200 {
             return Ok((program, address));
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(ASK).await;
     }
     Err(Trouble::Unexpected(format!("the llama-server did not load its model: {}", program.output()?)))
 }

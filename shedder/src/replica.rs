@@ -139,7 +139,7 @@ pub(crate) struct Replica {
     /// next one.
     next_start: Duration,
     /// When the request that was answered last of all was sent: whoever was sent before and still waits is no queue.
-    answered_sent: Duration,
+    in_time_sent: Duration,
     /// The part of what seems to be under way that is believed to be: less while first tokens come too late for anybody.
     believed: f64,
     /// Requests that were sent, in that order, without a first token for all that is known here; some are over. At most as
@@ -194,7 +194,7 @@ impl Replica {
             unseen: 0,
             backlog: 0,
             next_start: now,
-            answered_sent: Duration::ZERO,
+            in_time_sent: Duration::ZERO,
             believed: 1.0,
             outstanding: VecDeque::new(),
             silent: Duration::ZERO,
@@ -542,15 +542,21 @@ impl Replica {
         self.outstanding.pop_front_if(|(before, _)| *before < sent).map(|(_, id)| id)
     }
 
-    /// Whether a request that was sent after `sent` has its first token already: an engine that keeps a queue would have
+    /// Whether a request that was sent after `sent` had its first token in time: an engine that keeps a queue would have
     /// begun with the earlier one.
     pub(crate) fn overtook(&self, sent: Duration) -> bool {
-        self.answered_sent > sent
+        self.in_time_sent > sent
+    }
+
+    /// A request that was sent at `sent` was answered in time: who was sent before it and still waits, waits for something
+    /// of its own. One that was answered late shows nothing of the kind: where an engine keeps a queue, those whose turn
+    /// comes in the same step get their tokens in any order.
+    pub(crate) fn on_in_time(&mut self, sent: Duration) {
+        self.in_time_sent = self.in_time_sent.max(sent);
     }
 
     /// A request that was sent at `sent` was answered.
     pub(crate) fn on_answered(&mut self, now: Duration, sent: Duration, needs: u64) {
-        self.answered_sent = self.answered_sent.max(sent);
         if self.health.on_success(now, sent) {
             self.evidence.forgive();
         }

@@ -124,6 +124,8 @@ impl Setting {
             warm_up_s: 120,
             end_s: 900,
             tells_slots: false,
+            // As a real one does: slot by slot.
+            behaviour: Behaviour { any_order: true, ..Behaviour::PLAIN },
             ..Self::CHAT
         },
         // Prompts too short to teach a prefill rate.

@@ -18,6 +18,7 @@
 //! | `order`, `prefill_first` | which prompt is next, and whether answers wait for it |
 //! | `acceptance` | speculative decoding that guesses right that often |
 //! | `steps_per_event` | engines that tell tokens of several steps at once |
+//! | `any_order` | engines that tell the tokens of one step in another order than that of the requests: by slot, by batch |
 //!
 //! Random draws are functions of what they are for (a request, a step), so that the same calls give the same events.
 
@@ -62,6 +63,8 @@ pub struct Behaviour {
     pub acceptance: f64,
     /// Tokens are told after so many steps, the first and the last at once. At least 1.
     pub steps_per_event: u32,
+    /// The tokens of one step are told in any order.
+    pub any_order: bool,
 }
 
 /// A delay: its mean and how it varies.
@@ -133,6 +136,7 @@ impl Behaviour {
         prefill_first: false,
         acceptance: 1.0,
         steps_per_event: 1,
+        any_order: false,
     };
 
     /// Whether events reach the outside later than they happen.

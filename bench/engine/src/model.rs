@@ -88,6 +88,15 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Which request it is about.
+    fn request(&self) -> u64 {
+        match *self {
+            Event::Token { id, .. } | Event::Finished { id, .. } | Event::Preempted { id } => id,
+        }
+    }
+}
+
 /// Why a request was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -336,6 +345,9 @@ impl EngineModel {
             self.step = None;
             let first = events.len();
             self.complete(events);
+            if self.profile.behaviour.any_order {
+                self.mix_up(first, events);
+            }
             self.delay(now, first, events);
         }
         while self.arriving.front().is_some_and(|(ready, _)| *ready <= now) {
@@ -366,6 +378,17 @@ impl EngineModel {
     fn tell(&mut self, now: Duration, events: &mut Vec<Event>) {
         while self.untold.front().is_some_and(|(at, _)| *at <= now) {
             events.extend(self.untold.pop_front().map(|(_, event)| event));
+        }
+    }
+
+    /// The events from `first` on in any order of the requests; those of one request stay in theirs.
+    fn mix_up(&mut self, first: usize, events: &mut Vec<Event>) {
+        let step = mix(self.counters.steps);
+        let mut mixed: Vec<(Event, u32)> = events.drain(first..).zip(self.prompts.drain(..)).collect();
+        mixed.sort_by_key(|(event, _)| mix(step ^ event.request()));
+        for (event, prompt) in mixed {
+            events.push(event);
+            self.prompts.push(prompt);
         }
     }
 

@@ -67,6 +67,9 @@ impl Shedder {
             }
             replica.memory.ceiling.on_token(seen.sent.unwrap_or(seen.since));
             replica.on_answered(now, seen.sent.unwrap_or(seen.since), needs);
+            if !late {
+                replica.on_in_time(seen.sent.unwrap_or(seen.since));
+            }
             if let Some(sent) = seen.sent.filter(|_| visible) {
                 if !overtaken {
                     replica.on_in_turn(now.saturating_sub(sent), too_late);
@@ -105,7 +108,7 @@ impl Shedder {
         self.late_at(now, active).is_some_and(|at| now > at)
     }
 
-    /// Whether somebody who was sent later to the same replica has its first token already.
+    /// Whether somebody who was sent later to the same replica had its first token in time.
     pub(super) fn is_overtaken(&self, active: &Active) -> bool {
         let sent = active.sent.unwrap_or(active.since);
         self.replica(active.replica).is_some_and(|replica| replica.overtook(sent))
@@ -168,6 +171,9 @@ impl Shedder {
         let Some(replica) = self.replica_mut(active.replica) else { return };
         if answered {
             replica.on_answered(now, sent, offer.needs);
+            if !active.token {
+                replica.on_in_time(sent);
+            }
         }
         if !offer.has_output && !active.token {
             let first_byte = now.saturating_sub(sent);

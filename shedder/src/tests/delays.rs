@@ -173,6 +173,29 @@ fn late_ones_that_nobody_happened_to_overtake_are_no_queue_where_others_were() {
     assert_eq!(limit_after(true), 64.0);
 }
 
+/// An engine with a queue of its own gives two of them a slot in the same step, and tells their tokens in any order. So does
+/// llama.cpp, slot by slot.
+#[test]
+fn of_two_that_are_late_in_the_same_step_none_overtook_the_other() {
+    let mut shedder = taught(Config { limit_start: 64.0, ..chat_slo() }, 1);
+    let sent: Vec<RequestId> = (0..8)
+        .map(|of| {
+            let at = ms(1_000 + 10 * of);
+            let permit = permit(shedder.offer(at, of_account(of, sized(20, offer(at, REGULAR)))));
+            shedder.dispatched(at, permit.id);
+            permit.id
+        })
+        .collect();
+    for (step, pair) in sent.chunks(2).enumerate() {
+        let at = ms(3_000 + 1_000 * step as u64);
+        pair.iter().rev().for_each(|&id| shedder.first_token(at, id));
+        shedder.tick(at, &[]);
+    }
+
+    let limit = shedder.snapshot(ms(6_500)).replicas[0].limit;
+    assert!(limit < 20.0, "{limit}");
+}
+
 /// Tokens are computed in 0.1 ms each, one prompt after the other, and travel for as long again, each by itself.
 #[test]
 fn what_tokens_travel_is_not_computed() {

@@ -53,6 +53,8 @@ pub struct BehaviourFile {
     /// Tokens are told after so many steps. Default 1.
     #[schemars(range(min = 1, max = 1024))]
     pub steps_per_event: Option<u32>,
+    /// The tokens of one step are told in any order, as by engines that tell them slot by slot. Default false.
+    pub any_order: Option<bool>,
     /// Most sequences at once. Default: the profile's.
     #[schemars(range(min = 1, max = 100_000))]
     pub slots: Option<u32>,
@@ -187,6 +189,7 @@ pub(super) fn apply(file: &BehaviourFile, profile: &mut Profile, resolver: &mut 
         prefill_first: file.prefill_first.unwrap_or_default(),
         acceptance: file.acceptance.unwrap_or(1.0),
         steps_per_event: file.steps_per_event.unwrap_or(1),
+        any_order: file.any_order.unwrap_or_default(),
     };
     profile.api_ms = file.api_ms.unwrap_or(profile.api_ms);
     profile.decode_tokens = file.drafted.unwrap_or(profile.decode_tokens);

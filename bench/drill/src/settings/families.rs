@@ -158,6 +158,7 @@ fn both_behaviours(one: Behaviour, other: Behaviour) -> Option<Behaviour> {
         prefill_first: either(PLAIN.prefill_first, one.prefill_first, other.prefill_first)?,
         acceptance: either(PLAIN.acceptance, one.acceptance, other.acceptance)?,
         steps_per_event: either(PLAIN.steps_per_event, one.steps_per_event, other.steps_per_event)?,
+        any_order: either(PLAIN.any_order, one.any_order, other.any_order)?,
     })
 }
 

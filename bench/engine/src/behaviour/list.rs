@@ -16,6 +16,7 @@
 //! | `prefill-first` | no answer goes on while a prompt can be computed |
 //! | `acceptance=0.7` | of drafted tokens, see `--decode-tokens` |
 //! | `steps-per-event=4` | tokens are told after so many steps |
+//! | `any-order` | the tokens of one step are told in any order of the requests |
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -41,7 +42,7 @@ pub enum BehaviourError {
 }
 
 const NAMES: &str = "speed, lag, some-lag, api-per-token, api-per-event, transfer-per-token, way, pause, stall, graph, eager, \
-                     order, prefill-first, acceptance, steps-per-event";
+                     order, prefill-first, acceptance, steps-per-event, any-order";
 
 impl FromStr for Behaviour {
     type Err = BehaviourError;
@@ -78,6 +79,7 @@ fn example(name: &str) -> Option<&'static str> {
         "prefill-first" => "prefill-first",
         "acceptance" => "acceptance=0.7",
         "steps-per-event" => "steps-per-event=4",
+        "any-order" => "any-order",
         _ => return None,
     })
 }
@@ -117,6 +119,7 @@ fn set(behaviour: &mut Behaviour, name: &str, value: &str) -> Option<()> {
         "prefill-first" => behaviour.prefill_first = value.is_empty().then_some(true)?,
         "acceptance" => behaviour.acceptance = number(value, 0.0, 1.0)?,
         "steps-per-event" => behaviour.steps_per_event = number(value, 1.0, 1024.0)? as u32,
+        "any-order" => behaviour.any_order = value.is_empty().then_some(true)?,
         _ => return None,
     }
     Some(())

@@ -447,6 +447,32 @@ fn a_draft_that_is_wrong_is_computed_and_not_told() {
     assert!((1.7..2.05).contains(&per_step), "{per_step}");
 }
 
+/// Of eight prompts that are computed in one step, some are told before one that came earlier, and each as often as plainly.
+#[test]
+fn the_tokens_of_one_step_come_in_any_order() {
+    let firsts = |any_order: bool| {
+        let mut engine = behaving(Behaviour { any_order, ..Behaviour::PLAIN });
+        for id in 1..=8 {
+            engine.submit(Duration::ZERO, request(id, 20, 3)).expect("room");
+        }
+        let events = drain(&mut engine);
+        let tokens: Vec<u64> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Token { id, .. } => Some(*id),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(tokens.len(), 24);
+        tokens[..8].to_vec()
+    };
+    assert_eq!(firsts(false), (1..=8).collect::<Vec<_>>());
+    let mut mixed = firsts(true);
+    assert_ne!(mixed, (1..=8).collect::<Vec<_>>());
+    mixed.sort_unstable();
+    assert_eq!(mixed, (1..=8).collect::<Vec<_>>());
+}
+
 proptest! {
     /// Whatever an engine does besides, everybody is told all tokens, once, and in order of their own.
     #[test]
@@ -454,7 +480,8 @@ proptest! {
         requests in prop::collection::vec((1u32..300, 1u32..60, 0u64..400), 1..20),
         (speed, lag, share, order) in (0.1f64..3.0, 0.0f64..500.0, 0.0f64..1.0, 0u8..3),
         (pause, stall, graph, eager) in (0.0f64..400.0, 0.0f64..0.5, 0u32..9, 1u32..6),
-        (prefill_first, acceptance, steps, transfer) in (any::<bool>(), 0.0f64..1.0, 1u32..6, 0.0f64..100.0),
+        (prefill_first, any_order, acceptance, steps, transfer)
+            in (any::<bool>(), any::<bool>(), 0.0f64..1.0, 1u32..6, 0.0f64..100.0),
     ) {
         let behaviour = Behaviour {
             speed,
@@ -472,6 +499,7 @@ proptest! {
             prefill_first,
             acceptance,
             steps_per_event: steps,
+            any_order,
         };
         let mut engine = EngineModel::new(Profile { behaviour, decode_tokens: 3, ..small() });
         let mut events = Vec::new();

@@ -42,6 +42,7 @@
 
 mod config;
 mod decision;
+pub mod learned;
 mod machine;
 mod offer;
 mod queue;

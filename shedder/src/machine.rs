@@ -6,6 +6,7 @@ mod answers;
 mod control;
 mod drain;
 mod failures;
+mod handover;
 mod headroom;
 mod lone_account;
 mod placement;

@@ -9,7 +9,9 @@ use crate::tier::Tier;
 pub struct RequestId(pub u64);
 
 /// One replica of the deployment. Given by the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
 pub struct ReplicaId(pub u16);
 
 /// The prompt tokens of a request that have to be computed, by replica.

@@ -41,6 +41,7 @@ use self::whole::{WholeAnswer, WholeAnswers};
 use self::young::YoungAnswers;
 use crate::config::{Config, ReplicaConfig};
 use crate::decision::Short;
+use crate::learned::LearnedReplica;
 use crate::offer::{ReplicaId, RequestId, Scrape};
 use crate::requests::Active;
 use crate::tier::{PerTier, Tier};
@@ -115,11 +116,16 @@ fn reopen_below(tier: Tier) -> f64 {
     if tier == Tier::Priority { 0.0 } else { 0.05 }
 }
 
-/// A withdrawn request that the engine may still be computing.
+/// A place that is held without a request of ours: for a withdrawn one that the engine may still be computing, and for one that
+/// runs in another process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Booked {
     pub(crate) until: Duration,
+    /// Prompt tokens that wait for the engine.
     pub(crate) backlog: u32,
+    /// Prompt tokens in memory, and all that it holds there.
+    pub(crate) prompt: u32,
+    pub(crate) kv: u64,
 }
 
 /// One replica.
@@ -150,6 +156,8 @@ pub(crate) struct Replica {
     heard: Duration,
     pub(crate) memory: Memory,
     pub(crate) booked: Vec<Booked>,
+    /// Requests that run in another process.
+    elsewhere: Vec<Booked>,
     pub(crate) limit: GapLimit,
     pub(crate) prefill: PrefillRate,
     whole: WholeAnswers,
@@ -201,6 +209,7 @@ impl Replica {
             heard: now,
             memory: Memory::new(now, config),
             booked: Vec::new(),
+            elsewhere: Vec::new(),
             limit: GapLimit::new(now, config),
             prefill: PrefillRate::new(now),
             whole: WholeAnswers::default(),
@@ -224,6 +233,30 @@ impl Replica {
             step_budget_config: config.step_budget,
             slots_config: config.slots_max,
         }
+    }
+
+    /// What was learnt, for another process.
+    pub(crate) fn export(&self, now: Duration) -> LearnedReplica {
+        let mut learned = LearnedReplica { id: self.id, ..LearnedReplica::default() };
+        self.limit.export(now, &mut learned);
+        self.prefill.export(&mut learned);
+        self.memory.export(&mut learned);
+        learned
+    }
+
+    /// Goes on with what another process has learnt.
+    pub(crate) fn adopt(&mut self, now: Duration, learned: &LearnedReplica) {
+        self.limit.adopt(now, learned);
+        self.prefill.adopt(now, learned);
+        self.memory.adopt(now, learned);
+    }
+
+    /// A request that runs in another process holds a place.
+    pub(crate) fn hold_elsewhere(&mut self, booked: Booked) {
+        self.active += 1;
+        self.memory.start(booked.prompt, booked.kv);
+        self.limit.on_used(self.active);
+        self.elsewhere.push(booked);
     }
 
     /// Takes over what the configuration says now; what was learnt stays.
@@ -251,11 +284,13 @@ impl Replica {
     }
 
     /// The engine's slots as far as anyone told.
-    fn slots(&self) -> f64 {
+    pub(crate) fn slots_told(&self) -> Option<u32> {
         let scraped = self.scrape.and_then(|(_, scrape)| scrape.slots);
-        let least =
-            [self.slots_max, self.slots_config, scraped].into_iter().flatten().filter(|&n| n > 0).min();
-        least.map_or(LIMIT_MAX, f64::from)
+        [self.slots_max, self.slots_config, scraped].into_iter().flatten().filter(|&n| n > 0).min()
+    }
+
+    fn slots(&self) -> f64 {
+        self.slots_told().map_or(LIMIT_MAX, f64::from)
     }
 
     /// Whether it is the slots that were told that bound it, and not a limit that was learnt.
@@ -472,11 +507,27 @@ impl Replica {
         u64::from(tokens) > self.backlog_cap(Tier::Priority)
     }
 
+    /// What ran in another process has ended.
+    pub(crate) fn release_elsewhere(&mut self) {
+        for booked in std::mem::take(&mut self.elsewhere) {
+            self.end(booked.backlog, booked.prompt, booked.kv, false);
+        }
+    }
+
+    /// Places that are held without a request of ours.
+    pub(crate) fn places_booked(&self) -> usize {
+        self.booked.len() + self.elsewhere.len()
+    }
+
     /// Gives back the places whose booking is over.
     pub(crate) fn release_booked(&mut self, now: Duration) {
+        while let Some(over) = self.elsewhere.iter().position(|booked| booked.until <= now) {
+            let booked = self.elsewhere.swap_remove(over);
+            self.end(booked.backlog, booked.prompt, booked.kv, false);
+        }
         while let Some(over) = self.booked.iter().position(|booked| booked.until <= now) {
             let booked = self.booked.swap_remove(over);
-            self.end(booked.backlog, booked.backlog, 0, false);
+            self.end(booked.backlog, booked.prompt, booked.kv, false);
         }
     }
 

@@ -60,6 +60,10 @@ pub struct ReplicaSnapshot {
     pub absent: u32,
     /// Prefill rate in tokens per second, when known.
     pub prefill_rate: Option<f64>,
+    /// What every first token takes beside its prompt's computing, when known.
+    pub lag: Option<Duration>,
+    /// The engine's slots as far as anyone told.
+    pub slots: Option<u32>,
     /// Smoothed time per token, when known.
     pub gap: Option<Duration>,
     /// Time since the last engine metrics, when there were any.

@@ -234,3 +234,51 @@ async fn an_upgrade_that_fails_changes_nothing() {
         assert_eq!(new.admin(&format!("/api/v1/accounts/{id}")).await.status, status, "{id}");
     }
 }
+
+/// What was learnt goes along: the limit, the gaps, what prompts are cached, and what still runs in the old process, until that
+/// has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_new_process_knows_what_the_old_one_has_learnt() {
+    let engine = engine().await;
+    let old = Gateway::start(PROGRAM, &lasting(engine.url())).await;
+    let address = old.address;
+    let long = "a prompt that is longer than some blocks of sixty-four bytes, ".repeat(40);
+    let cached = ask(json!({ "max_tokens": 20, "messages": [{ "role": "user", "content": long }] }));
+    old.chat(&cached).await;
+    let mut streams = JoinSet::new();
+    for seed in 0..12 {
+        let body = ask(json!({ "stream": true, "user": "sim:gap=40ms", "max_tokens": 90, "seed": seed }));
+        streams.spawn(async move { send(address, post(&body, Some(KEY))).await });
+    }
+    let replica = |page: Value| page["deployments"][0]["replicas"][0].clone();
+    let before = eventually("gaps are known", || async {
+        let state = replica(old.admin("/api/v1/deployments").await.json());
+        (state["gap_ms"].is_number() && state["with_token"] == 12).then_some(state)
+    })
+    .await;
+
+    let new = old.successor().await.unwrap();
+    old.signal("QUIT");
+    let after = eventually("the new process answers", || async {
+        let state = replica(new.admin("/api/v1/deployments").await.json());
+        state["gap_ms"].is_number().then_some(state)
+    })
+    .await;
+
+    let of = |state: &Value, name: &str| state[name].as_f64().unwrap();
+    assert!((of(&after, "gap_ms") / of(&before, "gap_ms") - 1.0).abs() < 0.25, "{before} {after}");
+    assert!((of(&after, "limit") / of(&before, "limit") - 1.0).abs() < 0.1, "{before} {after}");
+    assert_eq!(after["active"], 12, "what runs in the old process holds its place: {after}");
+    new.chat(&cached).await;
+    let line = new.log(1).await.pop().unwrap();
+    let uncached = line["uncached_tokens"].as_u64().unwrap();
+    assert!(uncached < 40, "the prompt's beginning is known: {line}");
+    while let Some(joined) = streams.join_next().await {
+        assert!(joined.unwrap().streamed().done);
+    }
+    eventually("what ran in the old process holds nothing any more", || async {
+        (replica(new.admin("/api/v1/deployments").await.json())["active"] == 0).then_some(())
+    })
+    .await;
+    new.invariants().await;
+}

@@ -20,7 +20,7 @@ pub use exact::{
     VocabularyError, segments, tokens_by_rank,
 };
 pub use prefix::{
-    KNOWLEDGE_AGE_MAX, PrefixHasher, PrefixIndex, PrefixIndexConfig, PrefixKeys, PrefixMatch,
+    KNOWLEDGE_AGE_MAX, NoExport, PrefixHasher, PrefixIndex, PrefixIndexConfig, PrefixKeys, PrefixMatch,
     REPLICAS_PER_BLOCK_MAX,
 };
 pub use weigh::{

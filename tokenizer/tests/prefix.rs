@@ -256,3 +256,31 @@ fn a_prompt_is_forgotten_from_its_end() {
     }
     assert_eq!(last, 0);
 }
+
+/// Another process goes on with it: the same prompts are known, on replicas that have other numbers there, and what is gone is
+/// forgotten.
+#[test]
+fn an_index_is_handed_over_with_its_replicas_renumbered() {
+    let mut old = index();
+    let (one, other) = (text(1, 4_096), text(2, 4_096));
+    send(&mut old, &one, 0, Some(1_024));
+    send(&mut old, &other, 3, Some(1_000));
+
+    let bytes = old.export();
+    let config = || PrefixIndexConfig::with_key([3; 16]);
+    let renumbered = |replica| (replica == 0).then_some(7);
+    let mut new = PrefixIndex::import(config(), &bytes, renumbered).expect("its own bytes");
+
+    let found = new.lookup(ACCOUNT, &one, &mut PrefixKeys::new());
+    assert_eq!((found.best[0], found.tokens_known), (Some((7, 4_096)), Some(1_024)));
+    assert_eq!(new.lookup(ACCOUNT, &other, &mut PrefixKeys::new()).best[0], None, "replica 3 is gone");
+    assert_eq!(new.len(), old.len());
+    // Its time begins anew, and what it was handed over does not: both grow old together.
+    send(&mut new, &text(3, 4_096), 7, None);
+    assert!(new.lookup(ACCOUNT, &one, &mut PrefixKeys::new()).best[0].is_some());
+
+    for cut in [0, 3, 11, bytes.len() - 1] {
+        assert!(PrefixIndex::import(config(), &bytes[..cut], renumbered).is_err(), "{cut} bytes");
+    }
+    assert!(PrefixIndex::import(config(), &[&bytes[..], &[0]].concat(), renumbered).is_err());
+}

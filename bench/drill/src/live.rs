@@ -71,6 +71,7 @@ impl Live {
             Scripted {
                 at: ask.at,
                 account: ask.account,
+                model: ask.model,
                 priority: ask.tier == Tier::Priority,
                 size: ask.size,
                 streaming: ask.streaming,
@@ -193,8 +194,13 @@ impl Live {
     }
 
     fn judge(&self, tried: &Tried) -> Outcome {
-        let slo = self.scenario.fleet().slo;
-        let own = self.scenario.fleet().profile.idle_prefill(tried.request.size.prompt_tokens);
+        // Which deployment served it a client does not see: it is judged by the one that its model names first.
+        let model = self.scenario.models.get(usize::from(tried.request.model));
+        let first =
+            model.and_then(|model| model.routes.first()).map_or(0, |route| usize::from(route.deployment));
+        let deployment = self.scenario.deployments.get(first).unwrap_or_else(|| self.scenario.fleet());
+        let slo = deployment.slo;
+        let own = deployment.profile.idle_prefill(tried.request.size.prompt_tokens);
         let Some(ttft) = tried.ttft else { return Outcome::Broken };
         if !tried.request.streaming {
             let further = tried.request.size.output_tokens.saturating_sub(1);

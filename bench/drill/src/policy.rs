@@ -12,6 +12,7 @@
 //! them.
 
 mod ours;
+mod process;
 mod rivals;
 
 use std::time::Duration;
@@ -239,4 +240,6 @@ pub trait Gate {
     fn press(&mut self, _now: Duration, _share: f64, _until: Duration) {}
     /// The process ends and another one begins: everything is forgotten but what is journalled.
     fn restart(&mut self, _now: Duration) {}
+    /// Another process takes over what comes, and goes on with what was learnt; this one finishes what it has.
+    fn upgrade(&mut self, _now: Duration) {}
 }

@@ -145,6 +145,8 @@ pub enum Incident {
     GatewayLost,
     /// A new one takes connections and knows nothing of what was.
     GatewayBack,
+    /// Another process of the gateway takes over what comes, with what was learnt; the old one finishes what it has.
+    GatewayUpgraded,
     /// The gateway is told to end: it takes connections for its lame-duck time, finishes what it has, and so many
     /// milliseconds after it is gone a new one is started.
     GatewayRestarted(u64),

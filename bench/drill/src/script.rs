@@ -8,7 +8,7 @@ use std::time::Duration;
 use limits::BudgetConfig;
 use shedder::Tier;
 
-use crate::scenario::{Prefixes, Scenario, Source};
+use crate::scenario::{Prefixes, Scenario};
 use check::Check;
 
 /// Accounts of one name.
@@ -81,12 +81,19 @@ impl Drill {
     #[must_use]
     pub fn models_of(&self, group: &Group) -> BTreeSet<u16> {
         let is_theirs = |account: u32| (group.first..group.first + group.count).contains(&account);
-        let asks = |source: &&Source| {
+        let mut models = BTreeSet::new();
+        for source in &self.scenario.sources {
             let own = source.accounts.first..source.accounts.first + source.accounts.count;
-            let recorded = source.trace.iter().flat_map(|trace| &trace.asks).filter_map(|ask| ask.account);
-            own.clone().any(is_theirs) || recorded.into_iter().any(is_theirs)
-        };
-        self.scenario.sources.iter().filter(asks).map(|source| source.model).collect()
+            let is_one_of = own.clone().any(is_theirs);
+            if is_one_of {
+                models.insert(source.model);
+            }
+            // Who asks and for what a trace may say of each request.
+            let asks = source.trace.iter().flat_map(|trace| &trace.asks);
+            let theirs = asks.filter(|ask| ask.account.map_or(is_one_of, is_theirs));
+            models.extend(theirs.map(|ask| ask.model.unwrap_or(source.model)));
+        }
+        models
     }
 
     /// Whether any request of `tier` can come.

@@ -143,7 +143,9 @@ impl Setting {
         [Self::CHAT].into_iter().chain(Self::OTHERS).find(|setting| setting.name == name)
     }
 
-    fn engine(&self) -> Profile {
+    /// What its engines are like.
+    #[must_use]
+    pub fn engine(&self) -> Profile {
         let profile = Profile::named(self.profile).unwrap_or(LLAMA_8B_A100);
         let kv_tokens = self.kv_tokens.unwrap_or(profile.kv_tokens);
         let tells_slots = profile.tells_slots && self.tells_slots;

@@ -18,7 +18,7 @@ use engine::clock;
 pub const MODEL: &str = "sim";
 
 /// What changes through the admin API need.
-const TOKEN: &str = "tg-prove";
+pub const TOKEN: &str = "tg-prove";
 
 /// Limits that no proof reaches: the highest that a config may have.
 pub const LIMITLESS: &str = "{ prompt: 4294967295, uncached_prompt: 4294967295, generated: 4294967295 }";

@@ -43,8 +43,8 @@ pub struct Script {
     pub tls: Option<Tls>,
     /// Path of a chat completions API.
     pub path: String,
-    /// Model to name.
-    pub model: String,
+    /// Models to name; a request of one beyond them names the last.
+    pub models: Vec<String>,
     /// Key of each account; an account beyond them has the last one.
     pub keys: Vec<String>,
     /// Whether answers come from a simulated engine and are compared with what it must have said.
@@ -62,6 +62,8 @@ pub struct Scripted {
     pub at: Duration,
     /// Whose it is: an index of [`Script::keys`].
     pub account: u32,
+    /// What it asks for: an index of [`Script::models`].
+    pub model: u16,
     /// Whether it asks for priority.
     pub priority: bool,
     /// Its sizes.
@@ -421,7 +423,11 @@ fn written(script: &Script, request: &Scripted, serial: u64) -> Ask {
     }
     messages.push(Message { role: "user", content: &own });
     let body = Body {
-        model: &script.model,
+        model: script
+            .models
+            .get(usize::from(request.model))
+            .or(script.models.last())
+            .map_or("", String::as_str),
         messages: Some(messages),
         prompt: None,
         max_tokens: size.output_tokens,

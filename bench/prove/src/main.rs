@@ -24,6 +24,7 @@ use ::harness;
 mod blame;
 mod budgets;
 mod cost;
+mod drills;
 mod operation;
 mod overload;
 mod real;

@@ -3,10 +3,11 @@
 use crate::blame::{b1, b2, b3, b4, b6};
 use crate::budgets::{p11, p12, report_a1, reserve, t3, week};
 use crate::cost::{c1, c2, c3, c5, c6, c7, c7_p99, c8, c9, waiting};
+use crate::drills::{agree, calibrated, configured, cost, handover};
 use crate::harness::binaries::Profile;
 use crate::harness::proof::Proof;
 use crate::operation::{accounts, operate, t15};
-use crate::overload::{agree, load, table};
+use crate::overload::{load, table};
 use crate::real;
 use crate::weights::{b5, cached, estimate};
 
@@ -58,6 +59,10 @@ const PROOFS: &[Proof] = &[
     t15::PROOF,
     accounts::PROOF,
     agree::PROOF,
+    configured::PROOF,
+    calibrated::PROOF,
+    cost::PROOF,
+    handover::PROOF,
     cached::PROOF,
     estimate::PROOF,
     b1::PROOF,

@@ -2,6 +2,7 @@
 
 use crate::views::deployments::Deployments;
 use crate::views::limits::AccountLimits;
+use crate::views::measured::Measured;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -152,6 +153,14 @@ impl Client {
     /// As [`Client::ask`].
     pub async fn deployments(&self) -> Result<Deployments, CallError> {
         self.ask(Method::GET, "/api/v1/deployments", None).await
+    }
+
+    /// Returns what was measured of a deployment's engines.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn measured(&self, deployment: &str) -> Result<Measured, CallError> {
+        self.ask(Method::GET, &format!("/api/v1/deployments/{}/measured", segment(deployment)), None).await
     }
 
     /// Returns the limits of an account on every model that it may use.

@@ -141,6 +141,21 @@ impl Config {
         parse(text, origin, env, None)
     }
 
+    /// What a text says, key by key, where it is in order; without defaults, and with the environment that it refers to.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the text that its form shows.
+    pub fn written(text: &str, origin: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Value, Faults> {
+        let mut report = Report::default();
+        let tree = tree::read(text, env, &mut report);
+        let checked = tree.and_then(|tree| check::check(&tree, &SCHEMA, &At::FILE, &mut report));
+        match report.into_faults(origin) {
+            Some(faults) => Err(faults),
+            None => checked.ok_or_else(|| unreadable(origin)),
+        }
+    }
+
     /// The model that is meant by a name or alias. O(1).
     pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
         self.model_names.get(name)

@@ -1,4 +1,5 @@
-//! Averages that finished answers move: tokens of a usual answer, tokens per content chunk, bytes per token.
+//! Averages that finished answers move: tokens of a usual answer, tokens per content chunk, bytes per token, tokens of a chat
+//! template.
 //!
 //! Each is one number, so that a caller may keep it in an atomic: `From<f64>` and `get` are all that it takes.
 
@@ -93,6 +94,36 @@ impl BytesPerToken {
     }
 }
 
+/// Tokens that a chat template adds to each message, the opening of the answer counted as one. Starts at 4, as in ChatML and
+/// Llama 3.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TemplateTokens(f64);
+
+/// More that one message may have is about something else.
+const TEMPLATE_TOKENS_MAX: f64 = 64.0;
+
+impl Default for TemplateTokens {
+    fn default() -> Self {
+        TemplateTokens(4.0)
+    }
+}
+
+impl TemplateTokens {
+    /// Tokens of a prompt whose texts have so many.
+    #[must_use]
+    pub fn with(self, text_tokens: u32, messages: u32) -> u32 {
+        text_tokens.saturating_add((self.0 * (f64::from(messages) + 1.0)).round() as u32)
+    }
+
+    /// After a prompt that has `tokens` by the engine's count: what its texts do not explain is the template's.
+    #[must_use]
+    pub fn after(self, tokens: u64, text_tokens: u32, messages: u32) -> Self {
+        let rest = tokens as f64 - f64::from(text_tokens);
+        let sample = (rest / (f64::from(messages) + 1.0)).clamp(0.0, TEMPLATE_TOKENS_MAX);
+        TemplateTokens(moved(self.0, sample))
+    }
+}
+
 fn moved(value: f64, target: f64) -> f64 {
     value + GAIN * (target - value)
 }
@@ -111,7 +142,7 @@ macro_rules! is_one_number {
     };
 }
 
-is_one_number!(UsualAnswer, TokensPerChunk, BytesPerToken);
+is_one_number!(UsualAnswer, TokensPerChunk, BytesPerToken, TemplateTokens);
 
 #[cfg(test)]
 mod tests {

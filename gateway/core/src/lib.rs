@@ -7,6 +7,7 @@
 //! | [`admission`] | who gets a place at a deployment, who waits, whose verdict it is |
 //! | [`attempts`] | what follows when an attempt has failed |
 //! | [`averages`] | how long a usual answer is, how many tokens a chunk has |
+//! | [`curve`] | how long an engine's steps take by how many streams it has |
 //! | [`entry`] | what a request holds of its account's budget, from its reservation to its end |
 //! | [`growth`] | whether limits on a model may grow |
 //! | [`lately`] | what was admitted and shed in the last minute |
@@ -20,6 +21,7 @@
 pub mod admission;
 pub mod attempts;
 pub mod averages;
+pub mod curve;
 pub mod entry;
 pub mod growth;
 pub mod lately;

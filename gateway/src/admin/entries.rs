@@ -11,6 +11,7 @@ use super::{accounts as changed, change, read};
 use client::views::accounts::{AccountPage, AccountState};
 use client::views::deployments::{DeploymentState, Deployments};
 use client::views::limits::{AccountLimits, Budgets};
+use client::views::measured::Measured;
 use client::views::process::{InvariantsState, LogState, ReloadState, Version};
 use client::views::refusals::Refusals;
 
@@ -78,6 +79,13 @@ pub(super) const ENTRIES: &[Entry] = &[
         "One of them.",
         Some(Schema::of::<DeploymentState>()),
         read::deployment,
+    ),
+    get(
+        "/api/v1/deployments/{name}/measured",
+        "measured",
+        "What was measured of its engines while they served: enough for `tidegate drill --calibrate` to simulate them.",
+        Some(Schema::of::<Measured>()),
+        read::measured,
     ),
     Entry {
         query: &[

@@ -48,6 +48,11 @@ pub(super) fn deployment(call: &Call<'_>) -> Answered {
     Ok(json(StatusCode::OK, &deployments::deployment_state(&call.snapshot, &deployment)))
 }
 
+pub(super) fn measured(call: &Call<'_>) -> Answered {
+    let deployment = call.deployment()?;
+    Ok(json(StatusCode::OK, &deployments::measured(&deployment)))
+}
+
 pub(super) fn accounts(call: &Call<'_>) -> Answered {
     let (after, containing) = (call.query("after"), call.query("containing"));
     let wanted = accounts::Wanted {

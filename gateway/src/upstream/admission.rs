@@ -10,10 +10,13 @@
 use crate::clock;
 use crate::upstream::harvest::{Live, Others, others_on};
 use gateway_core::admission::{self, Told};
+use gateway_core::curve::{Curve, Seen};
 use gateway_core::pace::{Gaps, Pace, Unseen};
 use parking_lot::Mutex;
-use shedder::{Decision, Failure, Finished, Offer, Permit, Rejection, RequestId, Shedder, StreamProgress};
-use std::collections::HashMap;
+use shedder::{
+    Decision, Failure, Finished, Offer, Permit, Rejection, ReplicaId, RequestId, Shedder, StreamProgress,
+};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -23,7 +26,17 @@ use tokio::sync::oneshot;
 pub struct Gate {
     inner: Mutex<Inner>,
     /// Taken after `inner` or alone.
-    pace: Mutex<Pace>,
+    watched: Mutex<Watched>,
+}
+
+/// What is seen of the engines and decides nothing about who gets in.
+#[derive(Debug, Default)]
+struct Watched {
+    pace: Pace,
+    /// By replica; as many as there ever were.
+    curves: BTreeMap<ReplicaId, Curve>,
+    /// Prompt tokens whose first token came since the last harvest.
+    prompts: BTreeMap<ReplicaId, u64>,
 }
 
 #[derive(Debug)]
@@ -58,7 +71,7 @@ impl Gate {
     #[must_use]
     pub fn new(shedder: Shedder) -> Arc<Self> {
         let inner = Inner { admission: admission::Admission::around(shedder), senders: HashMap::new() };
-        Arc::new(Gate { inner: Mutex::new(inner), pace: Mutex::default() })
+        Arc::new(Gate { inner: Mutex::new(inner), watched: Mutex::default() })
     }
 
     /// Offers a request. `live` is what the harvest reads of it while it runs.
@@ -119,9 +132,23 @@ impl Gate {
         inner.deliver();
     }
 
-    /// What all streams did since the last call.
-    pub fn harvested(&self, now: Duration, gaps: Gaps) {
-        self.pace.lock().harvested(now, gaps);
+    /// What the streams of each replica did since the last call.
+    pub fn harvested(&self, now: Duration, seen: &BTreeMap<ReplicaId, Seen>) {
+        let mut watched = self.watched.lock();
+        let mut all = Gaps::default();
+        let mut prompts = std::mem::take(&mut watched.prompts);
+        for (replica, seen) in seen {
+            all.add(seen.gaps, seen.gap_sum);
+            let prompt_tokens = prompts.remove(replica).unwrap_or(0);
+            watched.curves.entry(*replica).or_default().add(Seen { prompt_tokens, ..*seen });
+        }
+        watched.pace.harvested(now, all);
+    }
+
+    /// How long a replica's steps take.
+    #[must_use]
+    pub fn curve(&self, replica: ReplicaId) -> Curve {
+        self.watched.lock().curves.get(&replica).cloned().unwrap_or_default()
     }
 
     /// What all streams did since the last harvest. O(admitted requests).
@@ -269,13 +296,15 @@ impl Place {
         inner.admission.first_token(clock::now(), self.permit.id);
         inner.deliver();
         drop(inner);
-        self.gate.pace.lock().first_token(uncached, after);
+        let mut watched = self.gate.watched.lock();
+        watched.pace.first_token(uncached, after);
+        *watched.prompts.entry(self.permit.replica).or_default() += uncached;
     }
 
     /// The request goes to the replica now, and its answer will be seen only when it is whole.
     #[must_use]
     pub fn unseen(&self) -> Unseen {
-        self.gate.pace.lock().sent(clock::now())
+        self.gate.watched.lock().pace.sent(clock::now())
     }
 
     /// Tokens that one answer of it would have by now, if a chunk had one; `None` where that cannot be known. O(admitted
@@ -283,12 +312,12 @@ impl Place {
     #[must_use]
     pub fn tokens_unseen(&self, unseen: &Unseen, uncached: u64) -> Option<f64> {
         let gaps = self.gate.gaps();
-        self.gate.pace.lock().tokens(clock::now(), gaps, unseen, uncached)
+        self.gate.watched.lock().pace.tokens(clock::now(), gaps, unseen, uncached)
     }
 
     /// An answer of so many chunks, had it been a stream, came as a whole.
     pub fn came_whole(&self, chunks: u64, unseen: &Unseen, uncached: u64) {
-        self.gate.pace.lock().whole(clock::now(), chunks, unseen, uncached);
+        self.gate.watched.lock().pace.whole(clock::now(), chunks, unseen, uncached);
     }
 
     /// The request was answered.

@@ -7,9 +7,11 @@
 use crate::accounts::budget::Ledger;
 use crate::clock;
 use crate::upstream::admission::{Gate, Outcome};
+use gateway_core::curve::Seen;
 use gateway_core::pace::Gaps;
 use parking_lot::Mutex;
 use shedder::{ReplicaId, StreamProgress};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -93,6 +95,12 @@ impl Live {
     pub fn runs_on(&self, replica: ReplicaId) {
         self.flowed.store(0, Ordering::Relaxed);
         self.replica.store(u32::from(replica.0) + 1, Ordering::Relaxed);
+    }
+
+    /// Where it runs.
+    fn replica(&self) -> Option<ReplicaId> {
+        let number = self.replica.load(Ordering::Relaxed).checked_sub(1)?;
+        u16::try_from(number).ok().map(ReplicaId)
     }
 
     /// Whether it runs on `replica`, and when content last came from there.
@@ -186,16 +194,21 @@ pub fn harvest(gate: &Gate) {
     let live = gate.live();
     let now = clock::now();
     let mut progress = Vec::with_capacity(live.len());
-    let mut all = Gaps::default();
+    let mut seen: BTreeMap<ReplicaId, Seen> = BTreeMap::new();
     for (id, live) in &live {
         let (chunks, gaps, gap_sum) = live.take();
         if chunks > 0 {
             live.flowed.store(now.as_millis().max(1) as u64, Ordering::Relaxed);
             live.ledger.charge_chunks(now, chunks);
-            all.add(gaps.into(), gap_sum);
+            if let Some(replica) = live.replica() {
+                let seen = seen.entry(replica).or_default();
+                seen.streams += 1;
+                seen.gaps += u64::from(gaps);
+                seen.gap_sum += gap_sum;
+            }
             progress.push(StreamProgress { id: *id, chunks, gap_sum, gaps });
         }
     }
-    gate.harvested(now, all);
+    gate.harvested(now, &seen);
     gate.tick(now, &progress);
 }

@@ -5,7 +5,8 @@
 //! long one only when it matters, near the end of the context window, and then on one worker beside the request
 //! threads: byte-pair encoding is superlinear on hostile text and must not be a lever.
 
-use parking_lot::Mutex;
+use crate::averages::Shared;
+use gateway_core::averages::TemplateTokens;
 use protocol::request::prompt_text::PromptText;
 use std::sync::Arc;
 use tokenizer::{Counter, EXACT_BYTES_MAX};
@@ -13,10 +14,6 @@ use tokio::sync::Semaphore;
 
 /// Longest prompt that is counted exactly at all, bytes: twenty million tokens' worth of windows do not exist.
 pub const EXACT_BYTES_EVER: usize = 4 << 20;
-/// Share of a new sample in what the template adds per message.
-const GAIN: f64 = 0.1;
-/// What a chat template adds per message and once, before anything was learnt: 4 as in ChatML and Llama 3.
-const TEMPLATE_TOKENS: f64 = 4.0;
 
 /// The count of a short prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +28,8 @@ pub struct ShortCount {
 #[derive(Debug)]
 pub struct ExactCounter {
     counter: Counter,
-    /// Tokens that the template adds per message, the opening of the answer counted as one.
-    template: Mutex<f64>,
+    /// What the template adds.
+    template: Shared<TemplateTokens>,
     /// One long count at a time.
     worker: Arc<Semaphore>,
 }
@@ -41,7 +38,7 @@ impl ExactCounter {
     /// Counts with `counter`, and has learnt nothing of the template.
     #[must_use]
     pub fn new(counter: Counter) -> Self {
-        ExactCounter { counter, template: Mutex::new(TEMPLATE_TOKENS), worker: Arc::new(Semaphore::new(1)) }
+        ExactCounter { counter, template: Shared::default(), worker: Arc::new(Semaphore::new(1)) }
     }
 
     /// The prompt's tokens, if it is short enough to be counted on the request's way.
@@ -68,16 +65,14 @@ impl ExactCounter {
     }
 
     fn with_template(&self, text_tokens: u32, messages: u32) -> u32 {
-        text_tokens.saturating_add((*self.template.lock() * f64::from(messages + 1)).round() as u32)
+        self.template.get().with(text_tokens, messages)
     }
 
     /// The engine counted `tokens` for `prompt`: what its text does not explain is the template's.
     pub fn learn(&self, prompt: &PromptText, tokens: u64) {
         if prompt.bytes() <= EXACT_BYTES_MAX {
-            let rest = tokens as f64 - f64::from(self.text_tokens(prompt));
-            let sample = (rest / f64::from(prompt.messages + 1)).clamp(0.0, 64.0);
-            let mut template = self.template.lock();
-            *template += GAIN * (sample - *template);
+            let text = self.text_tokens(prompt);
+            self.template.learn(|average| average.after(tokens, text, prompt.messages));
         }
     }
 }

@@ -8,7 +8,7 @@
 use crate::exact::{ExactCounter, ShortCount};
 use crate::parts::features;
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use protocol::request::call::Call;
 use protocol::request::prompt_text::PromptText;
 use shedder::{ReplicaId, Uncached};
@@ -18,7 +18,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokenizer::{
-    Counter, Estimator, Features, PrefixHasher, PrefixIndex, PrefixIndexConfig, PrefixKeys, PrefixMatch,
+    Counter, Estimator, Features, NoExport, PrefixHasher, PrefixIndex, PrefixIndexConfig, PrefixKeys,
+    PrefixMatch,
 };
 
 /// Accounts whose own estimator is kept per model; beyond it the model's serves all newcomers.
@@ -89,9 +90,12 @@ impl ModelWeigher {
 /// What the replicas of one deployment have cached.
 #[derive(Debug)]
 pub struct Prefixes {
-    /// Copied out of the index: hashing a prompt needs no lock.
-    hasher: PrefixHasher,
+    /// Copied out of the index: hashing a prompt does not hold it.
+    hasher: RwLock<PrefixHasher>,
     index: Mutex<PrefixIndex>,
+    shared: bool,
+    /// The key of the hashes.
+    key: Mutex<[u8; 16]>,
 }
 
 impl Prefixes {
@@ -99,9 +103,40 @@ impl Prefixes {
     /// other's prompts.
     #[must_use]
     pub fn new(shared: bool, key: [u8; 16]) -> Self {
-        let config = PrefixIndexConfig { shared_prefixes: shared, ..PrefixIndexConfig::with_key(key) };
-        let index = PrefixIndex::new(config);
-        Prefixes { hasher: index.hasher(), index: Mutex::new(index) }
+        let index = PrefixIndex::new(index_config(shared, key));
+        Prefixes {
+            hasher: RwLock::new(index.hasher()),
+            index: Mutex::new(index),
+            shared,
+            key: Mutex::new(key),
+        }
+    }
+
+    fn hasher(&self) -> PrefixHasher {
+        *self.hasher.read()
+    }
+
+    /// Everything, for another process of the same user: the key of the hashes, and the index. O(entries).
+    #[must_use]
+    pub fn export(&self) -> ([u8; 16], Vec<u8>) {
+        (*self.key.lock(), self.index.lock().export())
+    }
+
+    /// Goes on with what another process had. Nothing may have been weighed before. O(entries).
+    ///
+    /// # Errors
+    /// The bytes are of another version.
+    pub fn adopt(
+        &self,
+        key: [u8; 16],
+        bytes: &[u8],
+        renumbered: impl Fn(u16) -> Option<u16>,
+    ) -> Result<(), NoExport> {
+        let index = PrefixIndex::import(index_config(self.shared, key), bytes, renumbered)?;
+        *self.hasher.write() = index.hasher();
+        *self.index.lock() = index;
+        *self.key.lock() = key;
+        Ok(())
     }
 
     /// `replica` works on the prompt of `keys`, or has counted its tokens.
@@ -131,6 +166,10 @@ impl Prefixes {
     pub fn bytes(&self) -> usize {
         self.index.lock().bytes()
     }
+}
+
+fn index_config(shared: bool, key: [u8; 16]) -> PrefixIndexConfig {
+    PrefixIndexConfig { shared_prefixes: shared, ..PrefixIndexConfig::with_key(key) }
 }
 
 /// One request, weighed.
@@ -167,7 +206,7 @@ impl Weight {
         let body = call.body();
         let prompt = prompt_bytes(call, &body);
         let mut keys = PrefixKeys::new();
-        prefixes.hasher.keys(account, &prompt, &mut keys);
+        prefixes.hasher().keys(account, &prompt, &mut keys);
         self.known = prefixes.index.lock().find(&prompt, &keys);
         self.uncached = uncached(&self.known, self.prompt);
         self.keys = keys;
@@ -179,7 +218,7 @@ impl Weight {
         let body = call.body();
         let prompt = prompt_bytes(call, &body);
         let mut keys = PrefixKeys::new();
-        prefixes.hasher.keys(account, &prompt, &mut keys);
+        prefixes.hasher().keys(account, &prompt, &mut keys);
         uncached(&prefixes.index.lock().find(&prompt, &keys), self.prompt)
     }
 }
@@ -210,7 +249,7 @@ pub fn weigh(
     let mut keys = PrefixKeys::new();
     // What pools a prompt into a number keeps nothing of it for the next.
     if call.api.form().has_output {
-        prefixes.hasher.keys(account, &prompt, &mut keys);
+        prefixes.hasher().keys(account, &prompt, &mut keys);
     }
     let known = prefixes.index.lock().find(&prompt, &keys);
     let (estimated, features) = count(call, account, weigher, &prompt, &known);

@@ -50,8 +50,20 @@ impl Answers {
         self.ends = FADE * self.ends + 1.0;
     }
 
+    /// What it knows, for another process: tokens, ends, and what a running one holds.
+    pub(super) fn sums(&self) -> (f64, f64, f64) {
+        (self.tokens, self.ends, self.held)
+    }
+
+    /// Goes on with what another process knows, if that makes sense.
+    pub(super) fn adopt(&mut self, tokens: f64, ends: f64, held: f64) {
+        if tokens.is_finite() && tokens > 0.0 && ends.is_finite() && ends > 0.0 && held.is_finite() {
+            *self = Self { tokens, ends, held: held.clamp(0.0, SQUARE_MAX) };
+        }
+    }
+
     /// Tokens of an answer when it is over, about.
-    fn mean(&self) -> f64 {
+    pub(super) fn mean(&self) -> f64 {
         self.tokens / self.ends
     }
 

@@ -93,7 +93,7 @@ impl Shedder {
             queued_tokens: queued(|totals| totals.tokens),
             queued_bytes: queued(|totals| totals.bytes),
             verdicts: self.verdicts.len() as u64,
-            booked: sum(|replica| replica.booked.len() as u64),
+            booked: sum(|replica| replica.places_booked() as u64),
             ghosts: sum(|replica| u64::from(replica.ghosts.count())),
         }
     }
@@ -116,6 +116,8 @@ fn snapshot_of(replica: &Replica, now: Duration, terms: Terms) -> ReplicaSnapsho
         evidence: replica.evidence.bodies(now) as u32,
         absent: replica.absent.needs().count() as u32,
         prefill_rate: replica.prefill.rate(now),
+        lag: replica.prefill.lag_known().map(super::admit::seconds),
+        slots: replica.slots_told(),
         gap: replica.limit.gap(),
         scrape_age: replica.scrape_age(now),
     }

@@ -55,7 +55,8 @@ impl Shedder {
         self.vacate(now, id, active);
         if let Some(replica) = self.replica_mut(active.replica) {
             replica.start(now, active.uncached, 0);
-            replica.booked.push(Booked { until, backlog: active.uncached });
+            let (backlog, prompt) = (active.uncached, active.uncached);
+            replica.booked.push(Booked { until, backlog, prompt, kv: 0 });
         }
         let fresh = now + self.waits_max(Tier::Regular).1;
         if let Some(request) = self.requests.get_mut(id) {

@@ -31,6 +31,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::learned::{LearnedReplica, sane};
 
 /// Shorter pauses are what prompts, networks and clients make.
 const PAUSE_MIN_S: f64 = 0.5;
@@ -53,6 +54,8 @@ const GROWTH: f64 = 0.25;
 const GROWTH_KNOWN: f64 = 0.01;
 /// Answers' times without a pause before more than what is known is tried, and in which its growth doubles then.
 const HOLD: f64 = 10.0;
+/// More KV tokens than any engine holds.
+const KV_MAX: f64 = 1e12;
 /// An answer's time is taken to be this at least, seconds.
 const ANSWER_MIN_S: f64 = 1.0;
 
@@ -122,6 +125,22 @@ impl Ceiling {
     /// Tokens that fit, once answers have paused.
     pub(crate) fn known(&self) -> Option<f64> {
         self.known
+    }
+
+    /// What is known, for another process.
+    pub(crate) fn export(&self, to: &mut LearnedReplica) {
+        to.kv_fits = self.known;
+        to.kv_tried = Some((self.factor, self.proven));
+    }
+
+    /// Goes on with what another process knows.
+    pub(crate) fn adopt(&mut self, now: Duration, known: &LearnedReplica) {
+        self.known = sane(known.kv_fits, 1.0, KV_MAX).or(self.known);
+        if let Some((factor, proven)) = known.kv_tried {
+            self.factor = sane(Some(factor), 1.0, KV_MAX).unwrap_or(self.factor);
+            self.proven = sane(Some(proven), 0.0, KV_MAX).unwrap_or(self.proven);
+        }
+        (self.stepped, self.paused) = (now, now);
     }
 
     /// Another replica of the deployment was found to hold so many; this one has shown nothing yet.

@@ -46,6 +46,7 @@ use std::time::Duration;
 use super::plateau::Plateau;
 use super::slots::Slots;
 use crate::config::Config;
+use crate::learned::{LearnedReplica, sane};
 
 /// The limit of a replica never exceeds this many requests.
 pub(crate) const LIMIT_MAX: f64 = 1024.0;
@@ -169,6 +170,32 @@ impl GapLimit {
         self.start = config.limit_start;
         self.fixed = config.fixed_limit;
         self.limit = self.fixed.unwrap_or(self.limit);
+    }
+
+    /// What is known, for another process.
+    pub(crate) fn export(&self, now: Duration, to: &mut LearnedReplica) {
+        to.limit = Some(self.limit);
+        to.gap_ratio = Some(self.mean);
+        to.step = (self.smoothed.1 > 0.0).then_some(self.smoothed);
+        to.gap_s = self.gap;
+        to.gap_idle_s = self.gap_idle;
+        to.slots = self.slots.export(now);
+    }
+
+    /// Goes on with what another process knows. A limit that is held here stays.
+    pub(crate) fn adopt(&mut self, now: Duration, known: &LearnedReplica) {
+        self.limit = self.fixed.or(sane(known.limit, 1.0, LIMIT_MAX)).unwrap_or(self.limit);
+        self.mean = sane(known.gap_ratio, 0.0, RATIO_MAX).unwrap_or(self.mean);
+        let is_sane = |(seconds, tokens): &(f64, f64)| {
+            seconds.is_finite() && tokens.is_finite() && *seconds >= 0.0 && *tokens > 0.0
+        };
+        self.smoothed = known.step.filter(is_sane).unwrap_or(self.smoothed);
+        self.gap = sane(known.gap_s, 1e-6, 60.0).or(self.gap);
+        self.gap_idle = sane(known.gap_idle_s, 1e-6, 60.0).or(self.gap_idle);
+        (self.stepped, self.sampled) = (now, now);
+        if let Some(slots) = &known.slots {
+            self.slots.adopt(now, slots);
+        }
     }
 
     /// N, requests.

@@ -19,6 +19,8 @@
 //!
 //! Cost: O(1), nothing allocates.
 
+use crate::learned::LearnedLine;
+
 /// Prompts that count, about.
 const MEMORY: f64 = 100.0;
 /// More than that of one prompt is an accident, seconds.
@@ -97,6 +99,24 @@ impl LagFit {
     pub(crate) fn on_engine_queue(&mut self) {
         self.extra = 0.0;
         self.line = self.line.map(|line| Line { extra: 0.0, ..line });
+    }
+
+    /// What is known, for another process.
+    pub(crate) fn export(&self) -> LearnedLine {
+        let Self { weight, tokens, seconds, squares, products, prompts, extra, late, line: _ } = *self;
+        LearnedLine { weight, tokens, seconds, squares, products, prompts, extra, late }
+    }
+
+    /// Goes on with what another process knows.
+    pub(crate) fn adopt(&mut self, known: &LearnedLine) {
+        let LearnedLine { weight, tokens, seconds, squares, products, prompts, extra, late } = *known;
+        let sums = [weight, tokens, seconds, squares, products, extra, late];
+        if sums.iter().any(|sum| !sum.is_finite() || *sum < 0.0) {
+            return;
+        }
+        let (extra, late) = (extra.min(EXTRA_MAX), late.min(1.0));
+        *self = Self { weight, tokens, seconds, squares, products, prompts, extra, late, line: None };
+        self.line = self.fitted();
     }
 
     /// The line, once enough prompts of different lengths were seen.

@@ -23,6 +23,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::learned::LearnedReplica;
 use crate::offer::Scrape;
 use crate::replica::ceiling::{Ceiling, Load};
 
@@ -84,6 +85,18 @@ impl Memory {
     pub(crate) fn reconfigure(&mut self, config: &Config) {
         self.scrape_counts = scrape_counts(config);
         self.capacity_config = config.kv_tokens;
+    }
+
+    /// What is known, for another process.
+    pub(crate) fn export(&self, to: &mut LearnedReplica) {
+        self.ceiling.export(to);
+        to.kv_told = self.capacity_told;
+    }
+
+    /// Goes on with what another process knows.
+    pub(crate) fn adopt(&mut self, now: Duration, known: &LearnedReplica) {
+        self.ceiling.adopt(now, known);
+        self.capacity_told = known.kv_told.or(self.capacity_told);
     }
 
     /// A request was sent: its prompt to compute, and what it is taken to hold.

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use super::lag::{LagFit, Line};
 use super::transfer::Pairs;
+use crate::learned::{LearnedReplica, sane};
 use crate::offer::RequestId;
 
 /// A prompt with fewer uncached tokens does not open an interval.
@@ -44,6 +45,9 @@ const LAG_MIN: f64 = 0.005;
 const LENGTHS_MEMORY: f64 = 100.0;
 /// A sample is at most so many times off the slope: beyond, it has met prompts that something of their own had delayed.
 const SAMPLE_OFF_MAX: f64 = 2.0;
+
+/// More tokens per second than any engine computes.
+const RATE_MAX: f64 = 1e8;
 
 /// The prefill rate of one replica.
 #[derive(Debug, Clone)]
@@ -85,6 +89,25 @@ impl PrefillRate {
         }
     }
 
+    /// What is known, for another process.
+    pub(crate) fn export(&self, to: &mut LearnedReplica) {
+        to.prefill_per_s = self.rate;
+        to.prefill_whole_per_s = self.whole;
+        to.tiny_s = self.tiny;
+        to.line = Some(self.fit.export());
+    }
+
+    /// Goes on with what another process knows. What travels (`transfer`) it has to see again.
+    pub(crate) fn adopt(&mut self, now: Duration, known: &LearnedReplica) {
+        self.rate = sane(known.prefill_per_s, 1.0, RATE_MAX).or(self.rate);
+        self.whole = sane(known.prefill_whole_per_s, 1.0, RATE_MAX).or(self.whole);
+        self.tiny = sane(known.tiny_s, 0.0, 60.0).or(self.tiny);
+        self.learnt = now;
+        if let Some(line) = &known.line {
+            self.fit.adopt(line);
+        }
+    }
+
     /// The engine was seen to keep a queue of its own.
     pub(crate) fn on_engine_queue(&mut self) {
         self.fit.on_engine_queue();
@@ -104,6 +127,11 @@ impl PrefillRate {
     /// The part of it that every prompt has, whoever sends it.
     pub(crate) fn common_lag(&self) -> f64 {
         self.beyond_steps(|line| line.lag)
+    }
+
+    /// The same, where enough was seen to tell.
+    pub(crate) fn lag_known(&self) -> Option<f64> {
+        self.fit.line().map(|_| self.common_lag())
     }
 
     fn beyond_steps(&self, of: impl Fn(Line) -> f64) -> f64 {

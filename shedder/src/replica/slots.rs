@@ -10,6 +10,9 @@
 
 use std::time::Duration;
 
+use super::gap::LIMIT_MAX;
+use crate::learned::{LearnedSlots, sane};
+
 const HOLD_MIN: Duration = Duration::from_secs(10);
 const HOLD_MAX: Duration = Duration::from_secs(320);
 /// What is tried next: so many times as many, and one.
@@ -38,6 +41,26 @@ impl Slots {
         self.ever_seen = true;
         self.until = now + self.hold;
         self.most = Some((slots + 1.0, self.until));
+    }
+
+    /// What is known, for another process.
+    pub(super) fn export(&self, now: Duration) -> Option<LearnedSlots> {
+        let (most, _) = self.most?;
+        let known_for_s = self.until.saturating_sub(now).as_secs_f64();
+        Some(LearnedSlots { most, known_for_s, hold_s: self.hold.as_secs_f64() })
+    }
+
+    /// Goes on with what another process knows.
+    pub(super) fn adopt(&mut self, now: Duration, known: &LearnedSlots) {
+        let span = |seconds: f64| {
+            Duration::try_from_secs_f64(seconds).unwrap_or(HOLD_MIN).clamp(Duration::ZERO, HOLD_MAX)
+        };
+        if let Some(most) = sane(Some(known.most), 1.0, LIMIT_MAX) {
+            self.until = now + span(known.known_for_s);
+            self.hold = span(known.hold_s).max(HOLD_MIN);
+            self.ever_seen = true;
+            self.most = Some((most, self.until));
+        }
     }
 
     /// Whether the limit may grow.

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `dependencies` | which crate may know which, and which foreign crates stay above the pure ones, and what does not ship |
 //! | `purity` | no clock, randomness, lock, thread, I/O, logging or unordered map in the pure crates; two clocks in all |
+//! | `policy` | no number and no curve of policy in the shells around the core |
 //! | `modules` | no cycle of modules, few modules and lines in a crate, no file of another crate |
 //! | `shape` | a first sentence per file, short functions, short files, no silenced lints |
 //! | `tree` | seven folders, no path of a machine, no unfinished marks |
@@ -21,6 +22,7 @@ mod dependencies;
 mod links;
 mod map;
 mod modules;
+mod policy;
 mod purity;
 mod shape;
 mod source;

@@ -27,6 +27,7 @@
 
 use std::time::Duration;
 
+use super::bytes::{NoExport, Reader, Writer};
 use super::keys::{Key, PrefixHasher, PrefixKeys};
 use super::lifetime::Lifetime;
 use super::lru::Lru;
@@ -114,6 +115,9 @@ impl PrefixMatch {
     }
 }
 
+/// The form of exported bytes.
+const EXPORT_VERSION: u32 = 1;
+
 /// No replica. A replica of this number is not remembered.
 const NOBODY: u16 = u16::MAX;
 
@@ -152,6 +156,8 @@ pub struct PrefixIndex {
     replicas: Vec<Lifetime>,
     replicas_per_block: usize,
     latest_s: u32,
+    /// Seconds that are added to the caller's: those of the processes before.
+    before_s: u32,
 }
 
 impl PrefixIndex {
@@ -163,6 +169,7 @@ impl PrefixIndex {
             replicas: Vec::new(),
             replicas_per_block: usize::from(config.replicas_per_block).clamp(1, REPLICAS_PER_BLOCK_MAX),
             latest_s: 0,
+            before_s: 0,
         }
     }
 
@@ -205,7 +212,8 @@ impl PrefixIndex {
     ///
     /// To be called when the replica has begun to answer, and again when the engine's count is known.
     pub fn record(&mut self, now: Duration, keys: &PrefixKeys, replica: u16, prompt_tokens: Option<u32>) {
-        self.latest_s = self.latest_s.max(u32::try_from(now.as_secs()).unwrap_or(u32::MAX));
+        let now_s = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+        self.latest_s = self.latest_s.max(now_s.saturating_add(self.before_s));
         let Some(end) = keys.end else { return };
         let counts = Counts::new(self.known_count(keys), end.end, prompt_tokens);
         let Some(cache) = self.replica(replica) else { return };
@@ -246,6 +254,75 @@ impl PrefixIndex {
         if let Some(cache) = self.replica(replica) {
             cache.forget();
         }
+    }
+
+    /// Everything that is remembered, as bytes for another process: 60 for each boundary.
+    #[must_use]
+    pub fn export(&self) -> Vec<u8> {
+        let mut bytes = Writer::default();
+        bytes.u32(EXPORT_VERSION);
+        bytes.u32(self.latest_s);
+        bytes.u32(self.replicas.len() as u32);
+        self.replicas.iter().for_each(|replica| replica.export(&mut bytes));
+        bytes.u32(self.entries.len() as u32);
+        for (key, entry) in self.entries.oldest_first() {
+            bytes.u64(key);
+            for seen in entry.seen {
+                bytes.u16(seen.replica);
+                bytes.u16(seen.generation);
+                bytes.u32(seen.stamp);
+            }
+            [entry.seen_s, entry.tokens, entry.tail_bytes, entry.answer_tokens]
+                .into_iter()
+                .for_each(|n| bytes.u32(n));
+        }
+        bytes.0
+    }
+
+    /// Goes on with what another process remembered, under the hash key that it had (`config`). `renumbered` gives a replica's
+    /// number here, if it is still there.
+    ///
+    /// # Errors
+    /// The bytes are not those of an export of this version.
+    pub fn import(
+        config: PrefixIndexConfig,
+        bytes: &[u8],
+        renumbered: impl Fn(u16) -> Option<u16>,
+    ) -> Result<Self, NoExport> {
+        let mut from = Reader(bytes);
+        let mut index = Self::new(config);
+        if from.u32()? != EXPORT_VERSION {
+            return Err(NoExport);
+        }
+        let latest_s = from.u32()?;
+        (index.latest_s, index.before_s) = (latest_s, latest_s);
+        for number in 0..from.u32()? {
+            let lifetime = Lifetime::import(&mut from)?;
+            if let Some(here) = u16::try_from(number).ok().and_then(&renumbered)
+                && let Some(cache) = index.replica(here)
+            {
+                *cache = lifetime;
+            }
+        }
+        for _ in 0..from.u32()? {
+            let key = from.u64()?;
+            let mut seen = [UNSEEN; REPLICAS_PER_BLOCK_MAX];
+            let mut kept = 0;
+            for _ in 0..REPLICAS_PER_BLOCK_MAX {
+                let (replica, generation, stamp) = (from.u16()?, from.u16()?, from.u32()?);
+                let here = Some(replica).filter(|replica| *replica != NOBODY).and_then(&renumbered);
+                if let (Some(replica), Some(slot)) = (here, seen.get_mut(kept)) {
+                    *slot = Sighting { replica, generation, stamp };
+                    kept += 1;
+                }
+            }
+            let [seen_s, tokens, tail_bytes, answer_tokens] =
+                [from.u32()?, from.u32()?, from.u32()?, from.u32()?];
+            if index.entries.find(key).is_none() {
+                index.entries.insert(key, Entry { seen, seen_s, tokens, tail_bytes, answer_tokens });
+            }
+        }
+        if from.0.is_empty() { Ok(index) } else { Err(NoExport) }
     }
 
     /// Boundaries remembered.

@@ -18,6 +18,8 @@
 //! - A replica that was never seen to drop anything is believed to keep everything.
 //! - O(1), no allocation. Ages wrap after 2³² units of 16 tokens; knowledge does not live so long.
 
+use super::bytes::{NoExport, Reader, Writer};
+
 /// Tokens per unit of age.
 const UNIT_TOKENS: u32 = 16;
 
@@ -49,6 +51,20 @@ pub(crate) struct Lifetime {
 }
 
 impl Lifetime {
+    /// What is known, for another process.
+    pub(crate) fn export(&self, to: &mut Writer) {
+        to.u16(self.generation);
+        to.u64(self.given_tokens);
+        to.u64(self.units_max.unwrap_or(f64::NAN).to_bits());
+    }
+
+    /// The same, read again.
+    pub(crate) fn import(from: &mut Reader<'_>) -> Result<Self, NoExport> {
+        let (generation, given_tokens) = (from.u16()?, from.u64()?);
+        let units_max = Some(f64::from_bits(from.u64()?)).filter(|units| units.is_finite() && *units >= 0.0);
+        Ok(Self { generation, given_tokens, units_max })
+    }
+
     /// The replica was given so many tokens more.
     pub(crate) fn give(&mut self, tokens: u32) {
         self.given_tokens = self.given_tokens.wrapping_add(u64::from(tokens));

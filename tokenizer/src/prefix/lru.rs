@@ -52,6 +52,16 @@ impl<T> Lru<T> {
         self.slots.capacity() * size_of::<Slot<T>>() + self.places.capacity() * size_of::<u32>()
     }
 
+    /// All entries, that of the longest ago first.
+    pub(crate) fn oldest_first(&self) -> impl Iterator<Item = (u64, &T)> {
+        let mut number = self.oldest;
+        std::iter::from_fn(move || {
+            let slot = self.slots.get(number as usize)?;
+            number = slot.newer;
+            Some((slot.key, &slot.value))
+        })
+    }
+
     pub(crate) fn find(&self, key: u64) -> Option<&T> {
         let (_, number) = self.place_of(key)?;
         self.slots.get(number as usize).map(|slot| &slot.value)

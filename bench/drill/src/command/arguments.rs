@@ -38,7 +38,8 @@ enum DrillCommand {
 pub const EXAMPLES: &str = "Examples:
   tidegate drill deploy/drills/launch-day.yaml --virtual       # policies and engine model, seconds
   tidegate drill deploy/drills/launch-day.yaml                 # the real gateway before simulated engines
-  tidegate drill day.yaml --virtual --config tidegate.yaml     # your replicas, limits, tiers and queue
+  tidegate drill day.yaml --virtual --config tidegate.yaml     # your models, replicas, limits, tiers and queue
+  tidegate drill day.yaml --virtual --config tidegate.yaml --calibrate 127.0.0.1:9090   # and engines like yours
   tidegate drill day.yaml --target http://10.0.0.5:8080 --key tg-… --stop-below 0.95
   tidegate drill plan --rate 40 --workload azure
   tidegate drill schema > drill.schema.json

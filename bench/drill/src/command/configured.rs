@@ -14,15 +14,16 @@
 //! `fleet.deployments` do.
 
 use super::DrillError;
+use super::calibrate::{self, Calibrated};
 use crate::file::{Fault, Layout, Planned, Step};
 use crate::scenario::fleet as scenario;
 use crate::scenario::trace::Recorded;
 use crate::script::Drill;
 use config::{Account, Config, Deployment, Model};
-use engine::profile::Profile;
+use serde_json::Value;
 use shedder::{PerTier, Tier};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Names that an error lists.
@@ -42,13 +43,15 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Configured {
     /// The file's name as it was given.
     origin: String,
+    /// What it says, key by key.
+    written: Value,
     config: Config,
     /// By id.
     accounts: BTreeMap<Arc<str>, Arc<Account>>,
     models: Vec<Arc<Model>>,
     deployments: Vec<Arc<Deployment>>,
     /// What was measured of deployments, by name.
-    measured: BTreeMap<String, Profile>,
+    measured: BTreeMap<String, Calibrated>,
 }
 
 impl Configured {
@@ -60,17 +63,24 @@ impl Configured {
         let origin = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|error| DrillError::Usage(format!("--config {origin} cannot be read: {error}")))?;
-        let config = Config::parse(&text, &origin, &|name| std::env::var(name).ok())?;
-        Self::of(config, origin, wanted)
+        let env = |name: &str| std::env::var(name).ok();
+        let config = Config::parse(&text, &origin, &env)?;
+        let written = Config::written(&text, &origin, &env)?;
+        Self::of((config, written), origin, wanted)
     }
 
     #[cfg(test)]
     pub(super) fn parse(text: &str, origin: &str) -> Result<Configured, DrillError> {
         let config = Config::parse(text, origin, &|_| None)?;
-        Self::of(config, origin.to_owned(), Wanted::default())
+        let written = Config::written(text, origin, &|_| None)?;
+        Self::of((config, written), origin.to_owned(), Wanted::default())
     }
 
-    fn of(config: Config, origin: String, wanted: Wanted<'_>) -> Result<Configured, DrillError> {
+    fn of(
+        (config, written): (Config, Value),
+        origin: String,
+        wanted: Wanted<'_>,
+    ) -> Result<Configured, DrillError> {
         let mut models = config.models.clone();
         if let Some(name) = wanted.model {
             let model = config.model(name).cloned().ok_or_else(|| {
@@ -99,7 +109,12 @@ impl Configured {
         let deployments = config.deployments.iter().filter(is_played).cloned().collect();
         let of_id = |account: &Arc<Account>| (Arc::clone(&account.id), Arc::clone(account));
         let accounts = config.accounts.iter().map(of_id).collect();
-        Ok(Configured { origin, config, accounts, models, deployments, measured: BTreeMap::new() })
+        Ok(Configured { origin, written, config, accounts, models, deployments, measured: BTreeMap::new() })
+    }
+
+    /// What the file says, key by key.
+    pub(super) fn written(&self) -> &Value {
+        &self.written
     }
 
     /// The names of the deployments that are played.
@@ -107,9 +122,14 @@ impl Configured {
         self.deployments.iter().map(|one| &*one.name)
     }
 
-    /// What was measured of a deployment's engines is played in place of a profile.
-    pub(super) fn measured(&mut self, deployment: &str, profile: Profile) {
-        self.measured.insert(deployment.to_owned(), profile);
+    /// What the gateway at `admin` has measured of the engines is played in place of profiles.
+    ///
+    /// # Errors
+    /// It does not answer, or has not seen enough.
+    pub(super) fn calibrate(&mut self, admin: &str, token_file: Option<&PathBuf>) -> Result<(), DrillError> {
+        let names: Vec<String> = self.deployments().map(str::to_owned).collect();
+        self.measured = calibrate::ask(admin, token_file, &names)?.into_iter().collect();
+        Ok(())
     }
 
     /// The deployments and models that are played. `replicas`: how many are meant, where the only deployment is a name that
@@ -130,7 +150,8 @@ impl Configured {
             tpot: one.slo.tpot,
             scrape: one.scrape.path.as_ref().map(|_| one.scrape.interval),
             told: one.for_shedder(),
-            measured: self.measured.get(&*one.name).cloned(),
+            measured: self.measured.get(&*one.name).map(|measured| measured.profile.clone()),
+            speeds: self.measured.get(&*one.name).map(|measured| measured.speeds.clone()).unwrap_or_default(),
         });
         let models = self.models.iter().map(|model| scenario::Model {
             name: model.name.to_string(),
@@ -171,7 +192,7 @@ impl Configured {
     }
 
     /// The account of the config that a number of the drill stands for.
-    fn account(&self, drill: &Drill, number: u32, group: &str) -> Option<&Arc<Account>> {
+    pub(super) fn account(&self, drill: &Drill, number: u32, group: &str) -> Option<&Arc<Account>> {
         self.accounts.get(drill.account(number).as_str()).or_else(|| self.accounts.get(group))
     }
 
@@ -315,11 +336,12 @@ impl Configured {
         } else {
             format!(", told the service level of the scenario where the config promises none ({silent})")
         };
+        let measured = if self.measured.is_empty() { "" } else { ", calibrated from a running gateway" };
         let models = names(self.models.iter().map(|model| &*model.name));
         let one_of =
             |count: usize, one: &'static str, many: &'static str| if count == 1 { one } else { many };
         format!(
-            "with {}: {} {models} on {} {}{told}",
+            "with {}: {} {models} on {} {}{told}{measured}",
             self.origin,
             one_of(self.models.len(), "model", "models"),
             one_of(self.deployments.len(), "deployment", "deployments"),

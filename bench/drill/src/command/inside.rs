@@ -16,11 +16,13 @@ pub(super) struct Admin {
     pub(super) client: Client,
     /// `None`: the first.
     deployment: Option<String>,
+    /// All of them, in the order of the config.
+    all: bool,
 }
 
 impl Admin {
     pub(super) fn new(address: SocketAddr, token: Option<&str>) -> Self {
-        Self { client: Client::new(address.to_string(), token, BOUNDS), deployment: None }
+        Self { client: Client::new(address.to_string(), token, BOUNDS), deployment: None, all: false }
     }
 
     /// The same, looking at this deployment.
@@ -28,13 +30,21 @@ impl Admin {
         Self { deployment, ..self }
     }
 
+    /// The same, looking at all deployments.
+    pub(super) fn about_all(self) -> Self {
+        Self { all: true, ..self }
+    }
+
     /// Returns what the gateway shows of itself now; nothing where it does not answer. Of the deployment that the drill
     /// is about, or the first; budgets of the named accounts.
     pub(super) async fn inside(&self, accounts: &[(u32, String)]) -> Inside {
         let deployments = self.all_inside().await;
         let wanted = deployments.iter().position(|(name, _)| Some(name) == self.deployment.as_ref());
-        let mut inside =
-            deployments.into_iter().nth(wanted.unwrap_or(0)).map(|(_, inside)| inside).unwrap_or_default();
+        let mut inside = if self.all {
+            deployments.into_iter().map(|(_, inside)| inside).fold(Inside::default(), together)
+        } else {
+            deployments.into_iter().nth(wanted.unwrap_or(0)).map(|(_, inside)| inside).unwrap_or_default()
+        };
         for (account, id) in accounts {
             if let Ok(limits) = self.client.account_limits(id).await {
                 inside.budgets.extend(budget(*account, &limits));
@@ -48,6 +58,13 @@ impl Admin {
         let answer = self.client.deployments().await.map(|answer| answer.deployments).unwrap_or_default();
         answer.iter().map(|one| (one.name.to_string(), shown(one))).collect()
     }
+}
+
+/// Two deployments as one.
+fn together(mut one: Inside, other: Inside) -> Inside {
+    one.replicas.extend(other.replicas);
+    one.queued.iter_mut().zip(other.queued).for_each(|(sum, more)| *sum += more);
+    one
 }
 
 /// A deployment's replicas and queue.

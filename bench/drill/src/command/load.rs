@@ -151,6 +151,114 @@ mod tests {
         );
     }
 
+    const FLEETS: &str = "\
+        deployments:\n\
+        - { name: small, engine: vllm, replicas: ['http://10.0.0.1:8000', 'http://10.0.0.2:8000'], slo: { ttft_ms: 1500, tpot_ms: 80 } }\n\
+        - { name: large, engine: vllm, replicas: ['http://10.0.1.1:8000'], slots_max: 12 }\n\
+        - { name: spill, engine: vllm, replicas: ['http://10.0.2.1:8000'] }\n\
+        models:\n\
+        - { name: fast, deployments: [{ name: small, accounts: [a, b] }, { name: spill, tiers: [priority] }] }\n\
+        - { name: deep, deployments: [large, spill] }\n\
+        accounts:\n\
+        - { id: a, tiers: [priority, regular], requests_per_minute: 60, concurrency: 5, keys: ['sha256:4f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a'] }\n\
+        - { id: b, keys: ['sha256:5f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a'] }\n\
+        - { id: c, keys: ['sha256:6f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a'] }\n";
+    const OF_FLEETS: &str = "drill: d\nduration_s: 60\n\
+        fleet: { deployments: [{ name: large, profile: 70b-h100-tp4, replicas: 3 }] }\n\
+        accounts: [{ id: a }, { id: b, count: 2 }]\n\
+        events: [{ at_s: 5, deployment: large, lose: 2 }]\n\
+        traffic:\n\
+        - { name: t, accounts: a, model: fast, rate_per_s: 5, priority: 0.5 }\n\
+        - { name: u, accounts: b, model: deep, rate_per_s: 1 }\n";
+
+    #[test]
+    fn models_and_deployments_of_a_config_are_played() {
+        let (drill, configured) = on(FLEETS, OF_FLEETS).unwrap();
+        let scenario = &drill.scenario;
+
+        let fleets: Vec<_> = scenario
+            .deployments
+            .iter()
+            .map(|one| (one.name.as_str(), one.profile.name, one.replicas, one.slo.ttft.as_millis()))
+            .collect();
+        let expected = [
+            ("small", "8b-a100", 2, 1_500),
+            ("large", "70b-h100-tp4", 3, 2_000),
+            ("spill", "8b-a100", 1, 2_000),
+        ];
+        assert_eq!(fleets, expected);
+        assert_eq!(scenario.sources.iter().map(|source| source.model).collect::<Vec<_>>(), [0, 1]);
+        let routes = &scenario.models[0].routes;
+        assert_eq!(routes[0].accounts.as_ref().map(|own| own.iter().copied().collect()), Some(vec![0, 1, 2]));
+        assert_eq!(
+            (routes[1].deployment, routes[1].tiers.priority, routes[1].tiers.regular),
+            (2, true, false)
+        );
+        let spent: Vec<_> = scenario.budgets.iter().map(|one| (one.account, one.model)).collect();
+        assert_eq!(spent, [(0, 0), (1, 1), (2, 1)], "a budget for each model that an account asks for");
+        assert_eq!((scenario.requests[0].per_minute, scenario.requests[0].concurrency), (60, 5));
+        assert_eq!(
+            scenario.incidents.last().map(|(_, what)| *what),
+            Some(crate::scenario::Incident::Lost(4))
+        );
+        assert_eq!(scenario.deployments[1].told.slots_max, Some(12));
+        assert!(
+            configured.words().contains("models fast, deep on deployments small, large, spill"),
+            "{}",
+            configured.words()
+        );
+    }
+
+    #[test]
+    fn what_of_a_config_is_not_there_is_said_where_it_stands() {
+        let faults = |scenario: &str| on(FLEETS, scenario).unwrap_err();
+        let model = faults(&OF_FLEETS.replace("model: fast", "model: quick"));
+        assert!(model.contains("d.yaml:7:") && model.contains("there are: fast, deep"), "{model}");
+        let deployment = faults(
+            &OF_FLEETS.replace("deployment: large", "deployment: huge").replace("name: large", "name: hug"),
+        );
+        assert!(deployment.contains("d.yaml:3:") && deployment.contains("`hug`"), "{deployment}");
+        assert!(deployment.contains("d.yaml:5:") && deployment.contains("`huge`"), "{deployment}");
+        let replica = faults(&OF_FLEETS.replace("lose: 2", "lose: 3"));
+        assert!(replica.contains("there is no replica 3: there are 3"), "{replica}");
+        let taken = faults(
+            &OF_FLEETS
+                .replace("accounts: b, model: deep", "accounts: c, model: fast")
+                .replace("{ id: b, count: 2 }", "{ id: c }"),
+        );
+        assert!(
+            taken.contains("no deployment of `fast` that is played takes regular requests of `c`"),
+            "{taken}"
+        );
+        assert!(parse(OF_FLEETS, "d.yaml", Path::new("")).unwrap_err().to_string().contains("--config"));
+    }
+
+    #[test]
+    fn the_very_config_is_played_with_other_places() {
+        let (drill, configured) = on(FLEETS, OF_FLEETS).unwrap();
+        let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let replicas = [vec![at(1), at(2)], vec![at(3), at(4), at(5)], vec![at(6)]];
+        let places = super::super::rewritten::Places {
+            address: at(80),
+            admin: at(90),
+            token_file: Path::new("/tmp/t"),
+            state: Path::new("/tmp/s"),
+            replicas: &replicas,
+        };
+        let text = super::super::rewritten::rewritten(&configured, &drill, &places);
+        let config = config::Config::parse(&text, "rewritten.yaml", &|_| None).unwrap();
+
+        assert_eq!(config.listen.address, at(80));
+        let urls: Vec<usize> = config.deployments.iter().map(|one| one.replicas.len()).collect();
+        assert_eq!(urls, [2, 3, 1]);
+        assert!(!text.contains("10.0."), "no replica of the file is asked: {text}");
+        let ids: Vec<&str> = config.accounts.iter().map(|account| &*account.id).collect();
+        assert_eq!(ids, ["a", "b-1", "b-2"]);
+        let fast = config.model("fast").unwrap();
+        assert!(fast.routes[0].takes(config::Tier::Regular, "b-2"), "who is like `b` may go where `b` may");
+        assert_eq!(config.accounts[0].requests_per_minute, 60);
+    }
+
     #[test]
     fn four_lines_are_a_drill() {
         let drill = parse(GOOD, "d.yaml", Path::new("")).unwrap();

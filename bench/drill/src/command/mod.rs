@@ -8,6 +8,8 @@
 
 mod arguments;
 
+mod calibrate;
+
 mod configured;
 
 mod inside;
@@ -24,6 +26,8 @@ mod pressure;
 mod progress;
 
 mod real;
+
+mod rewritten;
 
 mod show;
 
@@ -71,10 +75,15 @@ pub struct PlayArgs {
     /// What is printed at the end.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
-    /// On the gateway's own config: its replicas, service level, queue, ceilings, accounts, limits and tiers are played. Only the
-    /// text is read; a DNS name counts as one replica, and --replicas says how many it is. With --virtual.
-    #[arg(long, value_name = "FILE", requires = "virtual_time")]
+    /// On the gateway's own config: its models, deployments, replicas, service level, queue, ceilings, accounts, limits and tiers
+    /// are played. Only the text is read: no listener, state, log, key file or replica of it is opened. A DNS name counts as
+    /// one replica, and --replicas says how many it is.
+    #[arg(long, value_name = "FILE", conflicts_with = "target")]
     pub config: Option<PathBuf>,
+    /// The engines as the gateway at this admin interface, ADDRESS:PORT, has measured them while it served: the costs of their
+    /// steps, lag, memory and slots, in place of a profile.
+    #[arg(long, value_name = "ADDRESS", requires = "config")]
+    pub calibrate: Option<String>,
     /// Against a gateway that runs already.
     #[command(flatten)]
     pub target: TargetArgs,
@@ -130,7 +139,10 @@ pub fn run(args: &PlayArgs) -> Result<bool, DrillError> {
         return Err(DrillError::Usage(message.to_owned()));
     }
     let wanted = Wanted { model: model.as_deref(), deployment: deployment.as_deref() };
-    let configured = args.config.as_deref().map(|path| Configured::read(path, wanted)).transpose()?;
+    let mut configured = args.config.as_deref().map(|path| Configured::read(path, wanted)).transpose()?;
+    if let (Some(configured), Some(admin)) = (&mut configured, &args.calibrate) {
+        configured.calibrate(admin, args.target.token_file.as_ref())?;
+    }
     let mut drill = match &configured {
         Some(configured) => load::load_on(path, configured, args.replicas)?,
         None => load(path)?,
@@ -158,7 +170,7 @@ pub fn run(args: &PlayArgs) -> Result<bool, DrillError> {
             }
             None => in_virtual_time(&drill, &interrupted),
         },
-        None => real::own(&drill, &interrupted)?,
+        None => real::own(&drill, configured.as_ref(), &interrupted)?,
     };
     let written = write(&figures, &args.out)?;
     show::result(&figures, &written, args.output);

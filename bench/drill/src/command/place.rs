@@ -2,6 +2,7 @@
 //!
 //! As for engines there is no switch that turns verification off: a private authority is named by its certificate.
 
+use super::DrillError;
 use http::Uri;
 use http_body_util::Empty;
 use hyper::body::Bytes;
@@ -15,6 +16,15 @@ use rustls::{ClientConfig, RootCertStore};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::Arc;
+
+/// The address of an admin interface that was given as `argument`.
+///
+/// # Errors
+/// It is none.
+pub(super) fn admin_of(argument: &str, given: &str) -> Result<SocketAddr, DrillError> {
+    let address = given.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    address.ok_or_else(|| DrillError::Usage(format!("{argument} {given}: this is no ADDRESS:PORT")))
+}
 
 /// A place on the network.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 //! suffers and the scenario says so. Whatever was changed is put back.
 
 use super::DrillError;
+use super::configured::Configured;
 use super::inside::Admin;
 use super::progress::Progress;
 use super::stage::{self, Stage};
@@ -42,17 +43,21 @@ struct Played {
 }
 
 /// Plays a drill on engines and a gateway of its own.
-pub(super) fn own(drill: &Drill, interrupted: &AtomicBool) -> Result<Figures, DrillError> {
+pub(super) fn own(
+    drill: &Drill,
+    configured: Option<&Configured>,
+    interrupted: &AtomicBool,
+) -> Result<Figures, DrillError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut stage = Stage::start(drill).await?;
+        let mut stage = Stage::start(drill, configured).await?;
         let accounts = drill.groups.iter().map(|group| group.first + group.count).max().unwrap_or(1);
         let script = Script {
             target: stage.address,
             host: stage.address.to_string(),
             tls: None,
             path: "/v1/chat/completions".to_owned(),
-            model: stage::MODEL.to_owned(),
+            models: stage.models(drill),
             keys: (0..accounts).map(stage::key).collect(),
             check_text: true,
             timeout: TIMEOUT,
@@ -63,8 +68,13 @@ pub(super) fn own(drill: &Drill, interrupted: &AtomicBool) -> Result<Figures, Dr
         let live = Live::start(&drill.scenario, script, "the real gateway")?;
         let played = follow(drill, live, Some(&mut stage), Some(&admin), interrupted).await;
         drop(stage);
-        let words = "in real time: the real gateway before simulated engines";
-        Ok(told(drill, played, ("real", words.to_owned()), clock::now() - begun))
+        let words = match configured {
+            Some(configured) => {
+                format!("in real time, {}: the real gateway before simulated engines", configured.words())
+            }
+            None => "in real time: the real gateway before simulated engines".to_owned(),
+        };
+        Ok(told(drill, played, ("real", words), clock::now() - begun))
     })
 }
 

@@ -1,5 +1,7 @@
 //! `tidegate drill plan`: how many replicas for which attainment.
 
+use super::configured::{Configured, Wanted};
+use super::load::load_on;
 use super::{DrillError, Output, interrupt, load};
 use crate::file::{AccountFile, DrillFile, Fleet, SloFile, TrafficFile, resolve};
 use crate::judge::percent;
@@ -16,6 +18,21 @@ pub struct PlanArgs {
     /// A scenario whose traffic is to be carried. Without one: the options below.
     #[arg(value_name = "SCENARIO", conflicts_with_all = ["rate", "workload", "profile", "priority"])]
     pub scenario: Option<PathBuf>,
+    /// On the gateway's own config: its one deployment, or the one that --deployment names, is sized for the scenario.
+    #[arg(long, value_name = "FILE", requires = "scenario")]
+    pub config: Option<PathBuf>,
+    /// The model of the config whose deployment is sized. Default: all that it serves.
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub model: Option<String>,
+    /// The deployment of the config that is sized. Default: the only one.
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub deployment: Option<String>,
+    /// The engines as the gateway at this admin interface, ADDRESS:PORT, has measured them.
+    #[arg(long, value_name = "ADDRESS", requires = "config")]
+    pub calibrate: Option<String>,
+    /// A file with the token of that interface.
+    #[arg(long, value_name = "FILE", requires = "calibrate")]
+    pub token_file: Option<PathBuf>,
     /// Requests per second.
     #[arg(long, value_name = "PER_SECOND", required_unless_present = "scenario")]
     pub rate: Option<f64>,
@@ -67,10 +84,23 @@ pub fn plan(args: &PlanArgs) -> Result<bool, DrillError> {
             "--attainment {wrong}: shares are between 0 and 1, such as 0.99"
         )));
     }
-    let drill = match &args.scenario {
-        Some(path) => load(path)?,
-        None => given(args)?,
+    let wanted = Wanted { model: args.model.as_deref(), deployment: args.deployment.as_deref() };
+    let mut configured = args.config.as_deref().map(|path| Configured::read(path, wanted)).transpose()?;
+    if let (Some(configured), Some(admin)) = (&mut configured, &args.calibrate) {
+        configured.calibrate(admin, args.token_file.as_ref())?;
+    }
+    let drill = match (&args.scenario, &configured) {
+        (Some(path), Some(configured)) => load_on(path, configured, None)?,
+        (Some(path), None) => load(path)?,
+        (None, _) => given(args)?,
     };
+    if drill.scenario.deployments.len() > 1 {
+        let names: Vec<&str> = drill.scenario.deployments.iter().map(|one| one.name.as_str()).collect();
+        return Err(DrillError::Usage(format!(
+            "one deployment is sized at a time; name it with --deployment: {}",
+            names.join(", ")
+        )));
+    }
     let interrupted = interrupt()?;
     let goals: Vec<(f64, Whose)> = args
         .attainment

@@ -4,7 +4,9 @@
 //! can die and come back. Everything is on loopback, on free ports, in a folder that goes with it.
 
 use super::DrillError;
+use super::configured::Configured;
 use super::inside::Admin;
+use super::rewritten::{Places, rewritten};
 use crate::scenario::Incident;
 use crate::script::Drill;
 use config::keys::{Digest, NewKey};
@@ -20,6 +22,8 @@ use std::time::Duration;
 pub(super) const MODEL: &str = "drill";
 /// How long the gateway may take to listen.
 const START_PATIENCE: Duration = Duration::from_secs(15);
+/// Where a new process waits for the one that runs, in the state folder.
+const UPGRADE_SOCKET: &str = "upgrade.sock";
 /// How often it is looked whether it does.
 const POLL: Duration = Duration::from_millis(20);
 /// Limits that nobody reaches, for accounts that have none.
@@ -32,9 +36,13 @@ pub(super) struct Stage {
     /// The gateway's admin interface.
     pub(super) admin: Admin,
     engines: Vec<Engine>,
+    /// The deployments by name, with their replicas.
+    deployments: Vec<(String, u16)>,
     config: PathBuf,
     folder: PathBuf,
     gateway: Option<Child>,
+    /// Processes that finish what they have after an upgrade.
+    leaving: Vec<Child>,
     /// Told to end, and what is to follow.
     restart: Option<Restart>,
 }
@@ -71,15 +79,16 @@ impl Engine {
 
 impl Stage {
     /// Starts everything.
-    pub(super) async fn start(drill: &Drill) -> Result<Stage, DrillError> {
+    pub(super) async fn start(drill: &Drill, configured: Option<&Configured>) -> Result<Stage, DrillError> {
         let scenario = &drill.scenario;
         let mut engines = Vec::with_capacity(usize::from(scenario.replicas()));
-        for seed in 0..scenario.replicas() {
+        for (seed, deployment) in (0_u64..).zip(scenario.replicas_by_deployment()) {
             let config = EngineServerConfig {
                 model: MODEL.to_owned(),
-                profile: scenario.fleet().profile.clone(),
-                seed: u64::from(seed),
-                context: Some(scenario.fleet().profile.context),
+                any_model: true,
+                profile: deployment.profile.clone(),
+                seed,
+                context: Some(deployment.profile.context),
                 ..EngineServerConfig::default()
             };
             let mut engine = Engine { address: config.address, config, server: None, pace: 100 };
@@ -92,26 +101,101 @@ impl Stage {
         let token = NewKey::from_os().map_err(std::io::Error::other)?.key;
         let token_file = folder.join("token");
         std::fs::write(&token_file, &token)?;
-        let replicas: Vec<SocketAddr> = engines.iter().map(|engine| engine.address).collect();
+        let mut addresses = engines.iter().map(|engine| engine.address);
+        let replicas: Vec<Vec<SocketAddr>> = scenario
+            .deployments
+            .iter()
+            .map(|deployment| addresses.by_ref().take(usize::from(deployment.replicas)).collect())
+            .collect();
         let config = folder.join("tidegate.yaml");
-        let text = yaml(drill, address, admin_address, &replicas, &token_file.display().to_string());
+        let state = folder.join("state");
+        let places = Places {
+            address,
+            admin: admin_address,
+            token_file: &token_file,
+            state: &state,
+            replicas: &replicas,
+        };
+        let text = match configured {
+            Some(configured) => rewritten(configured, drill, &places),
+            None => yaml(drill, &places),
+        };
         std::fs::write(&config, text)?;
-        let admin = Admin::new(admin_address, Some(&token));
-        let mut stage = Stage { address, admin, engines, config, folder, gateway: None, restart: None };
+        let admin = Admin::new(admin_address, Some(&token)).about_all();
+        let deployments = match configured {
+            Some(_) => scenario.deployments.iter().map(|one| (one.name.clone(), one.replicas)).collect(),
+            None => vec![(MODEL.to_owned(), scenario.replicas())],
+        };
+        let mut stage = Stage {
+            address,
+            admin,
+            engines,
+            deployments,
+            config,
+            folder,
+            gateway: None,
+            leaving: Vec::new(),
+            restart: None,
+        };
         stage.start_gateway().await?;
         Ok(stage)
     }
 
-    async fn start_gateway(&mut self) -> Result<(), DrillError> {
+    /// The models that requests name, by the scenario's index.
+    pub(super) fn models(&self, drill: &Drill) -> Vec<String> {
+        match self.deployments.as_slice() {
+            [(only, _)] if only == MODEL => vec![MODEL.to_owned()],
+            _ => drill.scenario.models.iter().map(|model| model.name.clone()).collect(),
+        }
+    }
+
+    /// The deployment of a replica, and its number there.
+    fn place_of(&self, replica: u16) -> (String, u16) {
+        let mut first = 0;
+        for (name, replicas) in &self.deployments {
+            if replica < first + replicas {
+                return (name.clone(), replica - first);
+            }
+            first += replicas;
+        }
+        (MODEL.to_owned(), replica)
+    }
+
+    fn spawn(&self, more: &[&str]) -> Result<Child, DrillError> {
         let log = self.folder.join("gateway.log");
-        let output = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
-        let mut child = Command::new(std::env::current_exe()?)
+        let output = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let child = Command::new(std::env::current_exe()?)
             .args(["serve", "--config"])
             .arg(&self.config)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()?;
+        Ok(child)
+    }
+
+    /// A new process takes over from the running one, which ends when its last answer has.
+    async fn upgrade_gateway(&mut self) -> Result<(), DrillError> {
+        let waits = self.folder.join("state").join(UPGRADE_SOCKET);
+        let mut child = self.spawn(&["--upgrade"])?;
+        let end = engine::clock::now() + START_PATIENCE;
+        while !waits.exists() {
+            if child.try_wait()?.is_some() || engine::clock::now() > end {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(DrillError::Io(std::io::Error::other("the new gateway process did not wait")));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        self.signal(nix::sys::signal::Signal::SIGQUIT);
+        self.leaving.extend(self.gateway.replace(child));
+        Ok(())
+    }
+
+    async fn start_gateway(&mut self) -> Result<(), DrillError> {
+        let log = self.folder.join("gateway.log");
+        let mut child = self.spawn(&[])?;
         let end = engine::clock::now() + START_PATIENCE;
         while tokio::net::TcpStream::connect(self.address).await.is_err() {
             if child.try_wait()?.is_some() || engine::clock::now() > end {
@@ -158,14 +242,18 @@ impl Stage {
                     engine.server.iter().for_each(|server| server.set_pace(f64::from(percent) / 100.0));
                 }
             }
-            Incident::Drained(replica, drained) => self.admin.client.drain(MODEL, replica, drained).await?,
+            Incident::Drained(replica, drained) => {
+                let (deployment, replica) = self.place_of(replica);
+                self.admin.client.drain(&deployment, replica, drained).await?;
+            }
             Incident::Pressure(percent, seconds) => {
-                self.admin
-                    .client
-                    .press(MODEL, f64::from(percent) / 100.0, Duration::from_secs(seconds))
-                    .await?;
+                let (share, length) = (f64::from(percent) / 100.0, Duration::from_secs(seconds));
+                for (deployment, _) in &self.deployments {
+                    self.admin.client.press(deployment, share, length).await?;
+                }
             }
             Incident::Reload => self.signal(nix::sys::signal::Signal::SIGHUP),
+            Incident::GatewayUpgraded => self.upgrade_gateway().await?,
             Incident::GatewayLost => self.end_gateway(),
             Incident::GatewayBack => self.start_gateway().await?,
             Incident::GatewayRestarted(pause_ms) => {
@@ -208,7 +296,7 @@ impl Stage {
     }
 
     fn end_gateway(&mut self) {
-        if let Some(mut child) = self.gateway.take() {
+        for mut child in self.leaving.drain(..).chain(self.gateway.take()) {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -234,15 +322,12 @@ pub(super) fn key(account: u32) -> String {
     format!("tg-drill-{account}")
 }
 
-fn yaml(
-    drill: &Drill,
-    address: SocketAddr,
-    admin: SocketAddr,
-    replicas: &[SocketAddr],
-    token_file: &str,
-) -> String {
+fn yaml(drill: &Drill, places: &Places<'_>) -> String {
+    let Places { address, admin, token_file, state, replicas } = places;
+    let (token_file, state) = (token_file.display(), state.display());
     let scenario = &drill.scenario;
-    let replicas: Vec<String> = replicas.iter().map(|replica| format!("\"http://{replica}\"")).collect();
+    let replicas: Vec<String> =
+        replicas.iter().flatten().map(|replica| format!("\"http://{replica}\"")).collect();
     let scrape = match scenario.fleet().scrape {
         Some(interval) => format!("{{ interval_ms: {} }}", interval.as_millis()),
         None => "{ path: off }".to_owned(),
@@ -254,6 +339,7 @@ fn yaml(
          deployments: [{{ name: {MODEL}, engine: vllm, replicas: [{}], slo: {{ ttft_ms: {}, tpot_ms: {} }}, scrape: {scrape} }}]\n\
          models: [{{ name: {MODEL}, deployments: [{MODEL}], size_class: small }}]\n\
          limits: {{ policy: {} }}\n\
+         state: {{ dir: \"{state}\" }}\n\
          log: {{ access: off, level: warn }}\n\
          accounts:\n",
         replicas.join(", "),

@@ -2,7 +2,7 @@
 
 use super::DrillError;
 use super::inside::Admin;
-use super::place::Place;
+use super::place::{Place, admin_of};
 use crate::file::offered;
 use crate::script::Drill;
 use http::{Request, header};
@@ -11,7 +11,6 @@ use hyper::body::Bytes;
 use load::script::Script;
 use serde_json::Value;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
-use std::net::ToSocketAddrs as _;
 use std::time::Duration;
 
 /// How long the gateway may take to say which models it has.
@@ -30,17 +29,17 @@ pub struct TargetArgs {
     /// A key of it; several accounts: give it several times, the n-th account uses the n-th.
     #[arg(long = "key", value_name = "KEY", env = "TIDEGATE_KEY", requires = "target")]
     pub keys: Vec<String>,
-    /// The model to ask for, or to play of a config. Default: the first that the gateway lists; of a config its only one.
+    /// The model to ask for, or to play of a config. Default: the first that the gateway lists; of a config all.
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// Its admin interface, ADDRESS:PORT, to show its inside in the report.
     #[arg(long, value_name = "ADDRESS", requires = "target")]
     pub admin: Option<String>,
-    /// The deployment whose inside is shown, or that is played of a config. Default: the first; of a config the model's only one.
+    /// The deployment whose inside is shown, or that is played of a config. Default: the first; of a config all.
     #[arg(long, value_name = "NAME")]
     pub deployment: Option<String>,
-    /// A file with the token of its admin interface.
-    #[arg(long, value_name = "FILE", requires = "admin")]
+    /// A file with the token of the admin interface, for --admin and --calibrate.
+    #[arg(long, value_name = "FILE")]
     pub token_file: Option<std::path::PathBuf>,
     /// Refuse scenarios that ever offer more requests per second than this.
     #[arg(long, value_name = "PER_SECOND", default_value_t = 50.0, requires = "target")]
@@ -99,13 +98,10 @@ impl Target {
         let token = args.token_file.as_ref().map(std::fs::read_to_string).transpose()?;
         let admin = match &args.admin {
             None => None,
-            Some(admin) => match admin.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()) {
-                Some(address) => {
-                    let admin = Admin::new(address, token.as_deref());
-                    Some(admin.about(args.deployment.clone()))
-                }
-                None => return usage(format!("--admin {admin}: this is no ADDRESS:PORT")),
-            },
+            Some(admin) => {
+                let admin = Admin::new(admin_of("--admin", admin)?, token.as_deref());
+                Some(admin.about(args.deployment.clone()))
+            }
         };
         let (keys, model) = (args.keys.clone(), args.model.clone());
         let target = Target { url: url.to_owned(), place, keys, model, admin };
@@ -139,7 +135,7 @@ impl Target {
             host: self.place.host.clone(),
             tls: self.place.tls.clone(),
             path: format!("{}/v1/chat/completions", self.place.path),
-            model,
+            models: vec![model],
             keys: self.keys.clone(),
             check_text: false,
             timeout,

@@ -29,7 +29,7 @@ pub(super) fn incidents(
         let over = event.for_s.map(|length| at + Duration::from_secs_f64(length));
         if given(event) != 1 {
             let what = "needs exactly one of lose, back, slow, capacity, drain, undrain, metrics, pressure, reload, \
-                        restart_gateway_s, kill_gateway_s and herd";
+                        upgrade_gateway, restart_gateway_s, kill_gateway_s and herd";
             resolver.fault(&path, what);
             continue;
         }
@@ -103,6 +103,7 @@ fn given(event: &EventFile) -> usize {
         event.metrics.is_some(),
         event.pressure.is_some(),
         event.reload == Some(true),
+        event.upgrade_gateway == Some(true),
         event.restart_gateway_s.is_some(),
         event.kill_gateway_s.is_some(),
         event.herd.is_some(),
@@ -172,6 +173,9 @@ fn happenings(
         let pressed = Incident::Pressure((share * 100.0).round() as u16, length.ceil() as u64);
         return (vec![pressed], Vec::new(), format!("pressure {:.0} %", share * 100.0));
     }
+    if event.upgrade_gateway == Some(true) {
+        return (vec![Incident::GatewayUpgraded], Vec::new(), "gateway upgraded".to_owned());
+    }
     if let Some(pause) = event.restart_gateway_s {
         let told = Incident::GatewayRestarted((pause * 1e3) as u64);
         return (vec![told], Vec::new(), "gateway told to restart".to_owned());
@@ -205,12 +209,13 @@ fn herd(
         at,
         size: like.source.workload.draw(&mut rng),
         account: None,
+        model: None,
         tier: None,
         streaming: None,
         prefix: None,
     };
     let asks = (0..event.herd.unwrap_or(0)).map(recorded).collect();
-    let trace = Some(Arc::new(Trace { asks, accounts: Vec::new() }));
+    let trace = Some(Arc::new(Trace { asks, accounts: Vec::new(), models: Vec::new() }));
     let name = format!("herd of {}", like.name);
     let source = crate::scenario::Source { trace, ..like.source.clone() };
     sources.push(Named { name, source });

@@ -39,6 +39,8 @@ pub struct Planned {
     pub told: shedder::Config,
     /// What its engines are like, where that was measured.
     pub measured: Option<Profile>,
+    /// How fast each of its replicas is, compared with that.
+    pub speeds: Vec<f64>,
 }
 
 /// What of an engine a file may say, and where.
@@ -74,6 +76,7 @@ pub(super) fn deployments(
         };
         let (speeds, at) = match more {
             Some((nth, more)) if !more.speeds.is_empty() => (&more.speeds, of_deployment(nth)),
+            _ if !planned.speeds.is_empty() => (&planned.speeds, vec![Step::Key("fleet")]),
             _ => (&file.fleet.speeds, vec![Step::Key("fleet")]),
         };
         paces.extend(speed(speeds, (first, replicas), &at, resolver));
@@ -100,6 +103,7 @@ fn alone(file: &DrillFile) -> Planned {
         scrape: (scrape_s > 0.0).then(|| Duration::from_secs_f64(scrape_s.max(0.1))),
         told: shedder::Config::default(),
         measured: None,
+        speeds: Vec::new(),
     }
 }
 

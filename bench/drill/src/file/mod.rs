@@ -385,6 +385,9 @@ pub struct EventFile {
     pub pressure: Option<f64>,
     /// The gateway reads its configuration again.
     pub reload: Option<bool>,
+    /// Another process of the gateway takes over what comes, with the budgets and what was learnt (`--upgrade`); the old one
+    /// finishes what it has.
+    pub upgrade_gateway: Option<bool>,
     /// The gateway is told to end (SIGTERM): it takes connections for its lame-duck time and finishes what it has. So
     /// many seconds after it is gone another one is started.
     #[schemars(range(min = 0, max = 600))]

@@ -66,10 +66,12 @@ pub fn offered(source: &Source, end: Duration) -> f64 {
 }
 
 /// The model that traffic asks for, and the largest prompt that all of its deployments take.
+///
+/// `names_models`: a trace does.
 fn model(
     file: &TrafficFile,
     at: &[Step],
-    (deployments, models, configured): Played<'_>,
+    ((deployments, models, configured), names_models): (Played<'_>, bool),
     resolver: &mut Resolver<'_>,
 ) -> (u16, u32) {
     let named = file.model.as_deref().map(|name| models.iter().position(|model| model.name == name));
@@ -79,7 +81,7 @@ fn model(
             0
         }
         Some(Some(index)) => index,
-        None if models.len() == 1 => 0,
+        None if models.len() == 1 || names_models => 0,
         Some(None) | None => {
             let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).take(NAMES_MAX).collect();
             let what = file
@@ -99,8 +101,9 @@ fn model(
 fn source(file: &TrafficFile, at: &[Step; 2], played: Played<'_>, resolver: &mut Resolver<'_>) -> Source {
     let [list, entry] = *at;
     let key = |name: &'static str| [list, entry, Step::Key(name)];
-    let (model, context) = model(file, &key("model"), played, resolver);
-    let trace = file.trace.as_ref().and_then(|file| read(file, at, resolver));
+    let trace = file.trace.as_ref().and_then(|file| read(file, at, played, resolver));
+    let names_models = trace.as_ref().is_some_and(|trace| trace.asks.iter().all(|ask| ask.model.is_some()));
+    let (model, context) = model(file, &key("model"), (played, names_models), resolver);
     if file.trace.is_some() {
         for (name, given) in
             [("rate_per_s", file.rate_per_s.is_some()), ("workload", file.workload.is_some())]
@@ -182,7 +185,7 @@ fn group(file: &TrafficFile, trace: Option<&Trace>, at: &[Step; 2], resolver: &m
     }
 }
 
-fn read(file: &TraceFile, at: &[Step; 2], resolver: &mut Resolver<'_>) -> Option<Trace> {
+fn read(file: &TraceFile, at: &[Step; 2], played: Played<'_>, resolver: &mut Resolver<'_>) -> Option<Trace> {
     let [list, entry] = *at;
     let path = [list, entry, Step::Key("trace"), Step::Key("file")];
     let name = file.file.as_deref()?;
@@ -210,6 +213,10 @@ fn read(file: &TraceFile, at: &[Step; 2], resolver: &mut Resolver<'_>) -> Option
     match Trace::read(&text, format, file.speed.unwrap_or(1.0)) {
         Ok(mut trace) => {
             number(&mut trace, resolver);
+            number_models(&mut trace, played);
+            if trace.asks.is_empty() {
+                resolver.fault(&path, format!("`{name}` asks for no model that is played"));
+            }
             Some(trace)
         }
         Err(error) => {
@@ -217,6 +224,26 @@ fn read(file: &TraceFile, at: &[Step; 2], resolver: &mut Resolver<'_>) -> Option
             None
         }
     }
+}
+
+/// Gives the models of a trace the numbers of the drill. What asks for a model that is not played is left out; where no
+/// config says which there are, all ask for the one.
+fn number_models(trace: &mut Trace, (_, models, configured): Played<'_>) {
+    let numbers: Vec<Option<u16>> = trace
+        .models
+        .iter()
+        .map(|name| models.iter().position(|model| model.name == *name).map(|index| index as u16))
+        .collect();
+    trace.asks.iter_mut().for_each(|ask| {
+        ask.model = ask.model.filter(|_| configured);
+    });
+    trace.asks.retain_mut(|ask| match ask.model {
+        None => true,
+        Some(named) => {
+            ask.model = numbers.get(usize::from(named)).copied().flatten();
+            ask.model.is_some()
+        }
+    });
 }
 
 /// Gives the accounts of a trace the numbers of the drill.

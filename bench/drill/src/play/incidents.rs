@@ -36,6 +36,7 @@ impl Play<'_> {
             }
             // The new configuration is the old one, and a reload keeps what the policy knows.
             Incident::Reload => {}
+            Incident::GatewayUpgraded => self.gate.upgrade(now),
             Incident::GatewayLost => self.lose_gateway(now),
             Incident::GatewayBack => self.down = false,
             Incident::GatewayRestarted(pause_ms) => {

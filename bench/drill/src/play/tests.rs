@@ -8,7 +8,8 @@ use shedder::Tier;
 
 use super::play;
 use crate::policy::Policy;
-use crate::run::{Outcome, Run};
+use crate::run::{Limit, Outcome, Run};
+use crate::scenario::fleet::{Deployment, Requests, Route};
 use crate::scenario::traffic::Stream;
 use crate::scenario::{Client, Incident, Prefixes, Retry, Scenario, Slo};
 use crate::settings::Setting;
@@ -204,4 +205,63 @@ fn of_a_small_engine_nearly_all_is_used() {
     };
     assert!(met(Some(Tier::Priority)) >= 0.999, "{}", met(Some(Tier::Priority)));
     assert!(met(None) >= 0.9, "{}", met(None));
+}
+
+/// Two models share a pool that the first of them has for priority alone.
+fn with_a_pool(load: f64) -> Scenario {
+    let mut scenario = short(load);
+    let pool = Deployment { name: "pool".to_owned(), ..Deployment::of(Setting::CHAT.engine(), 1) };
+    scenario.deployments.push(pool);
+    let tiers = shedder::PerTier { priority: true, regular: false };
+    scenario.models[0].routes.push(Route { deployment: 1, weight: None, tiers, accounts: None });
+    scenario
+}
+
+#[test]
+fn priority_spills_over_where_regular_may_not_and_all_comes_back() {
+    let alone = play(&short(3.0), &Policy::Shipped);
+    let pooled = play(&with_a_pool(3.0), &Policy::Shipped);
+
+    assert!(pooled.at_rest, "every sum is zero in the end");
+    assert!(pooled.attained(Tier::Priority) >= alone.attained(Tier::Priority) - 0.002);
+    let on_pool =
+        pooled.inside.iter().filter_map(|inside| inside.replicas.get(4)).map(|replica| replica.active).max();
+    assert!(on_pool.is_some_and(|active| active > 0), "the pool was used");
+    assert!(
+        pooled.attained(Tier::Regular) > alone.attained(Tier::Regular),
+        "what went there left room for others"
+    );
+}
+
+#[test]
+fn requests_per_minute_and_at_once_are_the_accounts_own_limits() {
+    let mut scenario = short(0.5);
+    scenario.requests = (0..40).map(|account| Requests { account, per_minute: 6, concurrency: 1 }).collect();
+
+    let run = play(&scenario, &Policy::Shipped);
+
+    let limited =
+        |limit: Limit| run.ended.iter().filter(|ended| ended.outcome == Outcome::Limited(limit)).count();
+    assert!(limited(Limit::Requests) > 20, "{}", limited(Limit::Requests));
+    assert!(limited(Limit::Concurrency) > 20, "{}", limited(Limit::Concurrency));
+    assert!(run.at_rest && run.ended.iter().all(|ended| !matches!(ended.outcome, Outcome::Shed(_))));
+}
+
+/// Another process goes on where one stopped: nobody is lost, and N stays where it was.
+#[test]
+fn an_upgrade_in_mid_drill_keeps_what_was_learnt() {
+    let limit_at = |run: &Run, second: u64| {
+        run.seconds.iter().find(|at| at.at_s == second).map_or(f64::NAN, |at| at.gauges.limit)
+    };
+    let mut scenario = short(2.0);
+    let plain = play(&scenario, &Policy::Shipped);
+    scenario.incidents.push((seconds(25), Incident::GatewayUpgraded));
+    let upgraded = play(&scenario, &Policy::Shipped);
+
+    assert_eq!(upgraded.ended.len(), plain.ended.len());
+    let (before, after) = (limit_at(&upgraded, 24), limit_at(&upgraded, 26));
+    assert!((after / before - 1.0).abs() < 0.08, "{before} and {after}");
+    let lost = plain.attained(Tier::Priority) - upgraded.attained(Tier::Priority);
+    assert!(lost < 0.01, "{lost}");
+    assert!(upgraded.at_rest);
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `azure` | CSV `TIMESTAMP,ContextTokens,GeneratedTokens` | when, and both sizes |
 //! | `mooncake` | JSONL `timestamp` (ms), `input_length`, `output_length`, `hash_ids` (512 tokens each) | the same, and what prompts share |
-//! | `access-log` | Tidegate's own JSON lines | the same, and account, tier and whether it streamed |
+//! | `access-log` | Tidegate's own JSON lines | the same, and account, model, tier and whether it streamed |
 //!
 //! Times become times since the first request, divided by `speed`. Of an access log the clients' own repetitions are
 //! left out (the drill's clients repeat by themselves), and a request that was refused gets the mean answer of those
@@ -31,6 +31,8 @@ pub const REQUESTS_MAX: usize = 2_000_000;
 pub const BYTES_MAX: usize = 1 << 30;
 /// Accounts that an access log may name.
 pub const ACCOUNTS_MAX: usize = 10_000;
+/// Models that an access log may name.
+pub const MODELS_MAX: usize = 10_000;
 /// Tokens behind one of a `mooncake` trace's hashes.
 const HASH_TOKENS: u32 = 512;
 /// Sizes beyond this are a wrong column, tokens.
@@ -56,6 +58,8 @@ pub struct Recorded {
     pub size: Size,
     /// Whose; an index of [`Trace::accounts`] until the scenario numbers them.
     pub account: Option<u32>,
+    /// The model; an index of [`Trace::models`] until the scenario numbers them.
+    pub model: Option<u16>,
     /// Its tier.
     pub tier: Option<Tier>,
     /// Whether it streamed.
@@ -71,6 +75,8 @@ pub struct Trace {
     pub asks: Vec<Recorded>,
     /// The accounts that they name.
     pub accounts: Vec<String>,
+    /// The models that they name.
+    pub models: Vec<String>,
 }
 
 /// Why a trace cannot be used.
@@ -91,7 +97,7 @@ pub enum TraceError {
     #[error("it holds more than {REQUESTS_MAX} requests; cut it")]
     TooLong,
     /// Names that are no accounts, most likely.
-    #[error("it names more than {ACCOUNTS_MAX} accounts")]
+    #[error("it names more than {ACCOUNTS_MAX} accounts, or more than {MODELS_MAX} models")]
     TooManyAccounts,
 }
 
@@ -134,6 +140,7 @@ struct Line {
     /// `None`: it was refused.
     output: Option<u32>,
     account: Option<u32>,
+    model: Option<u16>,
     tier: Option<Tier>,
     streaming: Option<bool>,
     hashes: Vec<u64>,
@@ -144,6 +151,7 @@ struct Reader {
     lines: Vec<Line>,
     accounts: Vec<String>,
     numbers: BTreeMap<String, u32>,
+    models: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -159,6 +167,7 @@ struct MooncakeLine {
 struct AccessLine {
     time: String,
     account: Option<String>,
+    model: Option<String>,
     tier: Option<String>,
     #[serde(default)]
     stream: bool,
@@ -209,9 +218,10 @@ impl Reader {
         let at_s = seconds(&read.time).ok_or_else(|| format!("`{}` is no time", read.time))?;
         let output = read.generated_tokens.filter(|tokens| *tokens > 0).map(tokens).transpose()?;
         let account = read.account.map(|name| self.number(name));
+        let model = read.model.map(|name| self.model(name));
         let tier = read.tier.map(|tier| if tier == "priority" { Tier::Priority } else { Tier::Regular });
         let line = Line::at(at_s, tokens(prompt)?);
-        self.add(Line { output, account, tier, streaming: Some(read.stream), ..line });
+        self.add(Line { output, account, model, tier, streaming: Some(read.stream), ..line });
         Ok(())
     }
 
@@ -225,12 +235,20 @@ impl Reader {
         number
     }
 
+    fn model(&mut self, name: String) -> u16 {
+        let number = self.models.iter().position(|known| *known == name).unwrap_or_else(|| {
+            self.models.push(name);
+            self.models.len() - 1
+        });
+        number.min(usize::from(u16::MAX)) as u16
+    }
+
     fn add(&mut self, line: Line) {
         self.lines.push(line);
     }
 
     fn finish(mut self, speed: f64) -> Result<Trace, TraceError> {
-        if self.accounts.len() > ACCOUNTS_MAX {
+        if self.accounts.len() > ACCOUNTS_MAX || self.models.len() > MODELS_MAX {
             return Err(TraceError::TooManyAccounts);
         }
         self.lines.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
@@ -242,17 +260,27 @@ impl Reader {
             at: Duration::from_secs_f64(((line.at_s - first) / speed).clamp(0.0, 1e9)),
             size: Size { prompt_tokens: line.prompt, output_tokens: line.output.unwrap_or(mean).max(1) },
             account: line.account,
+            model: line.model,
             tier: line.tier,
             streaming: line.streaming,
             prefix: families.of(line),
         });
-        Ok(Trace { asks: asks.collect(), accounts: self.accounts })
+        Ok(Trace { asks: asks.collect(), accounts: self.accounts, models: self.models })
     }
 }
 
 impl Line {
     fn at(at_s: f64, prompt: u32) -> Self {
-        Self { at_s, prompt, output: None, account: None, tier: None, streaming: None, hashes: Vec::new() }
+        Self {
+            at_s,
+            prompt,
+            output: None,
+            account: None,
+            model: None,
+            tier: None,
+            streaming: None,
+            hashes: Vec::new(),
+        }
     }
 }
 

@@ -183,7 +183,7 @@ impl Stream {
             at: recorded.at,
             source: self.number,
             account,
-            model: self.source.model,
+            model: recorded.model.unwrap_or(self.source.model),
             tier: recorded.tier.unwrap_or(drawn),
             streaming: recorded.streaming.unwrap_or(streaming),
             size: fit(recorded.size, self.source.context),

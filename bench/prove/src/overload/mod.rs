@@ -1,5 +1,4 @@
 //! Proofs of what the shipped policy does in an overload, in virtual time.
 
-pub(crate) mod agree;
 pub(crate) mod load;
 pub(crate) mod table;

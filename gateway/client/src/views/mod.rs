@@ -9,6 +9,8 @@ pub mod deployments;
 
 pub mod limits;
 
+pub mod measured;
+
 pub mod process;
 
 pub mod refusals;

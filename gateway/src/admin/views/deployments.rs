@@ -7,10 +7,39 @@ use crate::upstream::deployment::Deployment;
 use client::views::deployments::{
     DeploymentState, Deployments, PressureState, QueueMax, ReplicaState, TierMinute, TierState, Waiting,
 };
+use client::views::measured::{Measured, MeasuredAtLoad, MeasuredReplica};
+use gateway_core::curve::AtLoad;
 use gateway_core::lately::TierLately;
 use shedder::{Reason, ReplicaSnapshot, Tier};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What was measured of one.
+pub(in crate::admin) fn measured(deployment: &Deployment) -> Measured {
+    let now = clock::now();
+    let (learned, snapshot) = deployment.gate.read(|shedder| (shedder.export(now), shedder.snapshot(now)));
+    let replicas = learned.replicas.iter().filter_map(|learned| {
+        let replica = deployment.replicas.get(learned.id)?;
+        let seen = snapshot.replicas.iter().find(|seen| seen.id == learned.id)?;
+        let at_load = |at: &AtLoad| MeasuredAtLoad {
+            streams: at.streams,
+            seconds: at.seconds,
+            steps: at.steps,
+            prompt_tokens: at.prompt_tokens,
+        };
+        Some(MeasuredReplica {
+            id: learned.id.0,
+            replica: replica.name.clone(),
+            prefill_tokens_per_s: learned.prefill_per_s.or(learned.prefill_whole_per_s),
+            lag_s: seen.lag.map(|lag| lag.as_secs_f64()),
+            gap_idle_s: learned.gap_idle_s,
+            slots: seen.slots,
+            kv_tokens: learned.kv_told.or(learned.kv_fits.map(|tokens| tokens as u64)),
+            at_loads: deployment.gate.curve(learned.id).at_loads().map(at_load).collect(),
+        })
+    });
+    Measured { name: Arc::clone(&deployment.config.name), replicas: replicas.collect() }
+}
 
 /// Every deployment.
 pub(in crate::admin) fn deployments(snapshot: &Snapshot) -> Deployments {

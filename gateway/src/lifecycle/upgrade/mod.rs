@@ -13,6 +13,7 @@
 //!                   ── state ──────────────────► takes the folder, builds itself whole
 //!                   ◄── serving ────────────────
 //! from here on it takes no connection
+//!                   ── learned, learned … ─────► goes on with what was learnt of each deployment
 //!                   ── yours ──────────────────► takes connections
 //! its last answers  ── used, used, used … ─────► books what they use
 //! ends              ──
@@ -26,9 +27,14 @@
 //! - Each token is booked once: what was used or reserved goes with the folder, what is used later is told.
 //! - Both processes run under the same user, or the new one under root: nobody else gets listeners or budgets.
 //!
-//! What is not handed over: what was learnt of the replicas, which prompts they have in cache, and how many requests each
-//! account runs. The new process begins with them as any start does.
+//! - What was learnt goes with it: of each replica the limit, gaps, prefill rate, lag, slots and memory, of each model the
+//!   usual answer, and which prompts are cached where. What still runs in the old process holds its place in the new
+//!   one until it should have ended.
+//!
+//! What is not handed over: how many requests each account runs, what weighing has learnt of each account's text, and how
+//! much longer waits turn out than predicted. The new process begins with them as any start does.
 
+mod learned;
 mod predecessor;
 mod successor;
 mod wire;

@@ -1,7 +1,7 @@
 //! The new process's side: it waits for the running one, takes its listeners and its state, and then its place.
 
 use super::wire::{LISTENERS, Message, Wire};
-use super::{UpgradeError, socket};
+use super::{UpgradeError, learned, socket};
 use crate::clock;
 use crate::state::gateway::Gateway;
 use config::Config;
@@ -90,14 +90,23 @@ impl Predecessor {
     /// # Errors
     /// The running process broke off; it goes on, and this one must not.
     pub fn take_over(mut self, gateway: Arc<Gateway>) -> Result<(), UpgradeError> {
-        self.wire.send(&Message::Serving)?;
-        self.wire.expect(&Message::Yours)?;
+        self.wire.send(&Message::Serving { learned: true })?;
+        loop {
+            match self.wire.receive()? {
+                Message::Learned { deployment, json, prefixes } => {
+                    learned::hear(&mut self.wire, &gateway, (&deployment, json, prefixes))?;
+                }
+                Message::Yours => break,
+                _ => return Err(UpgradeError::OutOfTurn),
+            }
+        }
         self.wire.wait_for_ever()?;
         tracing::info!("took over from the process that ran before");
         std::thread::Builder::new().name("upgrade".to_owned()).spawn(move || {
             while let Ok(message) = self.wire.receive() {
                 book(&gateway, &message);
             }
+            learned::predecessor_ended(&gateway);
             tracing::info!("the process that ran before has ended");
         })?;
         Ok(())

@@ -1,7 +1,7 @@
 //! The running process's side: it looks for the new one, gives it everything, and tells what its last requests use.
 
 use super::wire::{Message, Wire};
-use super::{UpgradeError, socket};
+use super::{UpgradeError, learned, socket};
 use crate::clock;
 use crate::state::gateway::Gateway;
 use crate::state::journal::Journal;
@@ -72,9 +72,12 @@ pub fn offer(
 
 fn give_place(wire: &mut Wire, gateway: &Gateway) -> Result<(), UpgradeError> {
     wire.send(&Message::State)?;
-    wire.expect(&Message::Serving)?;
+    let Message::Serving { learned } = wire.receive()? else { return Err(UpgradeError::OutOfTurn) };
     if gateway.is_draining() {
         return Err(UpgradeError::Stopping);
+    }
+    if learned {
+        learned::tell(wire, gateway)?;
     }
     Ok(wire.send(&Message::Yours)?)
 }

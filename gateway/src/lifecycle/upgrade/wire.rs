@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Longest line, bytes: ids of accounts and models have at most some hundred.
 const LINE_MAX: usize = 4096;
+/// Most bytes that belong to one line: a full prefix index has 32 MB.
+const BYTES_MAX: u64 = 256 << 20;
 /// Listeners in one message.
 pub(super) const LISTENERS: usize = 2;
 
@@ -29,7 +31,13 @@ pub(super) enum Message {
     /// The folder is free.
     State,
     /// All is done but taking connections.
-    Serving,
+    Serving {
+        /// Whether it reads [`Message::Learned`], which an earlier version does not.
+        #[serde(default)]
+        learned: bool,
+    },
+    /// What was learnt of a deployment: so many bytes of JSON and then so many of its prefix index follow this line.
+    Learned { deployment: String, json: u64, prefixes: u64 },
     /// Connections are yours.
     Yours,
     /// Tokens booked after the budgets were written; negative: given back.
@@ -76,6 +84,22 @@ impl Wire {
         // Far smaller than the socket's buffer, which is empty: it goes in one piece.
         let sent = rustix::net::sendmsg(stream, &[IoSlice::new(&line)], &mut ancillary, SendFlags::NOSIGNAL)?;
         if sent == line.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    }
+
+    /// Sends a line and the bytes that belong to it.
+    pub(super) fn send_followed_by(&mut self, message: &Message, bytes: &[&[u8]]) -> io::Result<()> {
+        self.send(message)?;
+        bytes.iter().try_for_each(|bytes| self.stream.get_mut().write_all(bytes))
+    }
+
+    /// Reads the bytes that belong to a line.
+    pub(super) fn receive_bytes(&mut self, count: u64) -> io::Result<Vec<u8>> {
+        if count > BYTES_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut bytes = Vec::new();
+        self.stream.by_ref().take(count).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 == count { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     /// Waits for the next line. An end of the connection is an error.

@@ -5,10 +5,10 @@
 //! played by `tidegate drill`, from the same file.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::{apart, brief, number, play};
 use crate::harness::proof::{Finding, Proof, Setting, Trouble, median};
 
 pub(crate) const PROOF: Proof = Proof {
@@ -36,13 +36,11 @@ fn run(setting: &Setting) -> Result<Finding, Trouble> {
     for seed in 1..=rounds {
         let file = setting.out.join(format!("agree-{seed}.yaml"));
         std::fs::write(&file, scenario(setting, seed))?;
-        let virtual_time = play(executable, &file, &setting.out, true)?;
-        let real = play(executable, &file, &setting.out, false)?;
-        let attained = |figures: &Value, tier: usize| number(figures, &format!("/tiers/{tier}/attainment"));
-        let off = (0..2).map(|tier| 100.0 * (attained(&virtual_time, tier) - attained(&real, tier)).abs());
-        points.push(off.fold(0.0, f64::max));
-        let of = |figures: &Value| number(figures, "/goodput_per_s");
-        goodput.push(100.0 * (of(&virtual_time) - of(&real)).abs() / of(&virtual_time));
+        let virtual_time = play(executable, &file, &setting.out, &["--virtual"])?;
+        let real = play::<&str>(executable, &file, &setting.out, &[])?;
+        let (off, percent) = apart(&virtual_time, &real);
+        points.push(off);
+        goodput.push(percent);
         details.push(json!({ "virtual": brief(&virtual_time), "real": brief(&real) }));
     }
     let hour_s = hour(setting, executable)?;
@@ -76,25 +74,6 @@ fn hour(setting: &Setting, executable: &Path) -> Result<f64, Trouble> {
          traffic: [{{ name: t, accounts: a, rate_per_s: 25, priority: 0.3 }}]\n"
     );
     std::fs::write(&file, text)?;
-    let figures = play(executable, &file, &setting.out, true)?;
+    let figures = play(executable, &file, &setting.out, &["--virtual"])?;
     Ok(number(&figures, "/how/took_s") * 3600.0 / f64::from(seconds))
-}
-
-fn play(executable: &Path, file: &Path, out: &Path, virtual_time: bool) -> Result<Value, Trouble> {
-    let mut command = Command::new(executable);
-    command.arg("drill").arg(file).args(["--output", "json"]).arg("--out").arg(out);
-    if virtual_time {
-        command.arg("--virtual");
-    }
-    let output = command.stdin(Stdio::null()).output()?;
-    serde_json::from_slice(&output.stdout)
-        .map_err(|_| Trouble::Unexpected(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
-}
-
-fn number(figures: &Value, path: &str) -> f64 {
-    figures.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN)
-}
-
-fn brief(figures: &Value) -> Value {
-    json!({ "tiers": figures.get("tiers"), "goodput_per_s": figures.get("goodput_per_s"), "how": figures.get("how") })
 }

@@ -268,8 +268,9 @@ async fn threat_s13_choices_that_the_engine_does_not_count_are_counted() {
     let gateway = Gateway::start(PROGRAM, &routed(deployments, json!(["llama"]))).await;
 
     // The recorder always tells one prompt token and one generated one.
-    for n in [1, 3] {
+    for (lines, n) in [(1, 1), (2, 3)] {
         assert_eq!(gateway.chat(&ask(json!({ "n": n }))).await.status, 200);
+        gateway.log(lines).await;
     }
 
     let lines = gateway.log(2).await;

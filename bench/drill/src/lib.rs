@@ -5,16 +5,16 @@
 //! - [`scenario`]: the fleet, the traffic, and what goes wrong when. Plain data.
 //!   [`trace`](scenario::trace) reads requests that were recorded elsewhere, [`traffic`](scenario::traffic) draws the
 //!   requests of a scenario. They depend on the seed alone, so two policies meet the same ones.
-//! - [`policy`]: who is sent where, who waits, who is refused. The shipped [`shedder`] crate, driven with the calls and
-//!   in the rhythm of the gateway, and the rules that others ship.
+//! - [`policy`]: who is sent where, who waits, who is refused. The gateway's own decisions ([`gateway_core`]), with
+//!   tickets instead of tasks, and the rules that others ship.
 //! - [`play`](mod@play): the events between clients, gateway and engines, on one clock.
 //! - [`run`]: what became of every request, and the figures that are made of it.
 //!
 //! What people write and read is around it: [`mod@file`] has the keys of a scenario file, [`script`] what becomes of them,
 //! [`judge`] whether it held; [`live`] plays the same in real time, [`sizing`] searches the smallest fleet.
 //!
-//! [`settings`] names the fleets and workloads that are judged, those that behave otherwise too; [`goals`] says what has to be reached on them, with a
-//! [`table`](goals::table) that sets the shipped policy beside the rules of others. [`report`] shows what came out.
+//! [`settings`] names the fleets and workloads that are judged, those that behave otherwise too; what has to be reached on them is
+//! the crate `goals`. [`report`] shows what came out.
 //!
 //! [`command`] is `tidegate drill`: a scenario read from its file, played on engines and a gateway that are started for
 //! it or against a gateway that runs already, judged and written down. [`demo`] is `tidegate demo`: a drill to look at,
@@ -39,8 +39,6 @@ pub mod file;
 pub mod judge;
 
 pub mod settings;
-
-pub mod goals;
 
 pub mod report;
 

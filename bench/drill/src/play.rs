@@ -12,13 +12,12 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use gateway_core::averages::{Average, TokensPerChunk, UsualAnswer};
+use gateway_core::averages::{TokensPerChunk, UsualAnswer};
 use gateway_core::pace::{Gaps, Pace, Unseen};
-use gateway_core::settlement::{self, Told, Weighed};
 use protocol::attribution::{Observed, Verdict};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use shedder::{Finished, Reason, ReplicaId, Tier, Uncached};
+use shedder::{Finished, Reason, Tier, Uncached};
 
 use crate::policy::{Answer, Arrival, Fault, Gate, Inside, Policy, Progress};
 use crate::run::{Ended, Outcome, Run, Second};
@@ -26,9 +25,8 @@ use crate::scenario::fleet::Deployment;
 use crate::scenario::traffic::{Ask, Stream};
 use crate::scenario::{Incident, Retry, Scenario};
 use accounts::Accounts;
-use engine::model::{EngineRequest, Event, Usage};
-use engine::text::mix;
-use fleet::{Fleet, Unsent};
+use engine::model::{Event, Usage};
+use fleet::Fleet;
 use network::Network;
 use starts::RegularStarts;
 
@@ -385,57 +383,10 @@ impl<'a> Play<'a> {
         self.take(now, ticket, answer);
     }
 
-    /// The account's own limits, as the gateway asks them before it offers a request.
-    fn admit_to_limits(
-        &mut self,
-        now: Duration,
-        ticket: u32,
-        ask: &Ask,
-        uncached: &[Uncached],
-        usual: UsualAnswer,
-    ) -> Result<(), accounts::Refused> {
-        self.accounts.enter(now, ticket, ask.account)?;
-        let first = self.scenario.models.get(usize::from(ask.model)).and_then(|model| model.routes.first());
-        let first = first.map_or(0, |route| usize::from(route.deployment));
-        let least = uncached.get(first).map_or(ask.size.prompt_tokens, Uncached::least);
-        let weighed = Weighed { prompt: ask.size.prompt_tokens.into(), uncached: least.into() };
-        let per_chunk = self.tokens_per_chunk.get(first).map_or(1.0, |average| average.value());
-        self.accounts.reserve(now, ticket, (ask.account, ask.model), weighed, (usual.tokens(), per_chunk))
-    }
-
-    /// What has to be computed on each deployment, by replica, as the gateway's index of prefixes has it.
-    fn uncached(&self, ask: &Ask) -> Vec<Uncached> {
-        let prompt = ask.size.prompt_tokens;
-        let mut all = vec![Uncached::everywhere(prompt); self.scenario.deployments.len()];
-        let Some((family, shared)) = ask.prefix else { return all };
-        let mut best = self.seen.get(&family).cloned().unwrap_or_default();
-        best.sort_by_key(|(replica, tokens)| (Reverse(*tokens), *replica));
-        let mut first = 0;
-        for (uncached, deployment) in all.iter_mut().zip(&self.scenario.deployments) {
-            let block = deployment.profile.block_tokens.max(1);
-            let own = first..first + deployment.replicas;
-            let best = best.iter().filter(|(replica, _)| own.contains(replica));
-            for (slot, (replica, tokens)) in uncached.best.iter_mut().zip(best) {
-                let known = (*tokens).min(shared).min(prompt.saturating_sub(1)) / block * block;
-                *slot = Some((ReplicaId(replica - first), prompt - known));
-            }
-            first += deployment.replicas;
-        }
-        all
-    }
-
     /// The deployment of a replica, and its index.
     fn deployment(&self, replica: u16) -> (&'a Deployment, usize) {
         let index = self.deployment_of.get(usize::from(replica)).map_or(0, |index| usize::from(*index));
         (self.scenario.deployments.get(index).unwrap_or_else(|| self.scenario.fleet()), index)
-    }
-
-    /// What of an attempt is to be computed on a replica.
-    fn uncached_on(&self, attempt: &Try, replica: u16) -> u32 {
-        let (_, index) = self.deployment(replica);
-        let first: u16 = self.scenario.deployments.iter().take(index).map(|one| one.replicas).sum();
-        let uncached = attempt.uncached.get(index);
-        uncached.map_or(attempt.ask.size.prompt_tokens, |uncached| uncached.on(ReplicaId(replica - first)))
     }
 
     /// Acts on what the gate said about a ticket.
@@ -517,31 +468,6 @@ impl<'a> Play<'a> {
         }
     }
 
-    fn submit(&mut self, now: Duration, ticket: u32, times: u32) {
-        let Some(attempt) = self.tries.get(ticket as usize) else { return };
-        let Stage::Active(replica) = attempt.stage else { return };
-        if attempt.sent_times != times {
-            return;
-        }
-        let size = attempt.ask.size;
-        let request = EngineRequest {
-            id: id_of(ticket, times),
-            prompt_tokens: size.prompt_tokens,
-            output_tokens: size.output_tokens,
-            block_hashes: hashes(&attempt.ask, self.deployment(replica).0.profile.block_tokens),
-        };
-        match self.fleet.submit(now, replica, request) {
-            Ok(()) => {}
-            Err(Unsent::Dead) => {
-                self.over_network(now, What::Failed(ticket, times, Why::Connect));
-            }
-            Err(Unsent::Refused) => {
-                self.gate.finish(now, ticket, &Finished::default());
-                self.end(now, ticket, Outcome::Broken, None);
-            }
-        }
-    }
-
     fn hear(&mut self, now: Duration, replica: u16, life: u32) {
         let Some(events) = self.fleet.hear(replica, life) else { return };
         for event in &events {
@@ -587,29 +513,6 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// How soon first tokens come, where somebody pays for answers that nobody sees.
-    fn learn_first_token(&mut self, now: Duration, ticket: u32) {
-        let Some(attempt) = self.tries.get(ticket as usize).filter(|_| self.accounts.has_budgets()) else {
-            return;
-        };
-        let Stage::Active(replica) = attempt.stage else { return };
-        let (uncached, after) = (self.uncached_on(attempt, replica), now - attempt.sent);
-        let (_, index) = self.deployment(replica);
-        if let Some(pace) = self.paces.get_mut(index) {
-            pace.first_token(uncached.into(), after);
-        }
-    }
-
-    fn remember_prefix(&mut self, ticket: u32) {
-        let Some(attempt) = self.tries.get(ticket as usize) else { return };
-        let (Some((family, tokens)), Stage::Active(on)) = (attempt.ask.prefix, attempt.stage) else { return };
-        let replicas = self.seen.entry(family).or_default();
-        match replicas.iter_mut().find(|(replica, _)| *replica == on) {
-            Some((_, known)) => *known = tokens.max(*known),
-            None => replicas.push((on, tokens)),
-        }
-    }
-
     fn finished(&mut self, now: Duration, id: u64, usage: Usage) {
         let ticket = id as u32;
         let Some(attempt) = self.tries.get(ticket as usize) else { return };
@@ -632,62 +535,6 @@ impl<'a> Play<'a> {
         self.end(now, ticket, outcome, Some(usage));
     }
 
-    /// What the gateway learns from an answer.
-    fn learn(&mut self, now: Duration, ticket: u32, usage: Usage) {
-        let Some(attempt) = self.tries.get(ticket as usize) else { return };
-        if let Some(usual) = self.usual.get_mut(usize::from(attempt.ask.model)) {
-            *usual = usual.after(usage.completion_tokens.into());
-        }
-        let Stage::Active(replica) = attempt.stage else { return };
-        let (uncached, (_, index)) = (self.uncached_on(attempt, replica), self.deployment(replica));
-        if let Some(average) = self.tokens_per_chunk.get_mut(index) {
-            *average = average.after(usage.completion_tokens.into(), attempt.chunks_all);
-        }
-        if let (Some(pace), Some(unseen)) = (self.paces.get_mut(index), &attempt.unseen) {
-            pace.whole(now, usage.completion_tokens.into(), unseen, uncached.into());
-        }
-    }
-
-    /// What an answer is charged: by what its engine tells.
-    fn settle(&mut self, now: Duration, ticket: u32, usage: Usage) {
-        let Some(attempt) = self.tries.get(ticket as usize).filter(|_| self.accounts.has_budgets()) else {
-            return;
-        };
-        let uncached =
-            attempt.uncached.iter().map(Uncached::least).min().unwrap_or(attempt.ask.size.prompt_tokens);
-        let weighed = Weighed { prompt: attempt.ask.size.prompt_tokens.into(), uncached: uncached.into() };
-        let told = Told {
-            prompt: weighed.prompt,
-            cached: self.scenario.reports_cached.then(|| u64::from(usage.cached_tokens)),
-            generated: usage.completion_tokens.into(),
-        };
-        let counted = u64::from(attempt.tokens);
-        let answer = settlement::Answer { told: Some(told), counted, runs: false, finished: true };
-        self.accounts.settle(now, ticket, &answer.used(weighed, weighed));
-    }
-
-    /// What a whole answer is charged whose client leaves before it came: as much as it has by the pace of the others.
-    fn settle_unseen(&mut self, now: Duration, ticket: u32) {
-        let Some(attempt) = self.tries.get(ticket as usize).filter(|_| self.accounts.has_budgets()) else {
-            return;
-        };
-        let (Stage::Active(replica), Some(unseen)) = (attempt.stage, &attempt.unseen) else { return };
-        let (uncached, (_, index)) = (self.uncached_on(attempt, replica), self.deployment(replica));
-        let since = Gaps::default();
-        let pace = self.paces.get(index);
-        let chunks = pace.and_then(|pace| pace.tokens(now, since, unseen, uncached.into())).unwrap_or(0.0);
-        let per_chunk = self.tokens_per_chunk.get(index).map_or(1.0, |average| average.value());
-        let least =
-            attempt.uncached.iter().map(Uncached::least).min().unwrap_or(attempt.ask.size.prompt_tokens);
-        let used = limits::Used {
-            prompt: attempt.ask.size.prompt_tokens.into(),
-            uncached_prompt: least.into(),
-            generated: (chunks * per_chunk).floor() as u64,
-            finished: false,
-        };
-        self.accounts.settle(now, ticket, &used);
-    }
-
     /// Whether it met the service level.
     fn judge(&self, ticket: u32, usage: Usage) -> Outcome {
         let Some(attempt) = self.tries.get(ticket as usize) else { return Outcome::Broken };
@@ -700,18 +547,6 @@ impl<'a> Play<'a> {
         }
         let further = attempt.tokens.saturating_sub(1).max(1);
         if (attempt.last - first) / further > deployment.slo.tpot { Outcome::Slow } else { Outcome::Met }
-    }
-
-    fn add_work(&mut self, ticket: u32, usage: Option<Usage>) {
-        let Some(usage) = usage else { return };
-        let work = usage.prefill_tokens + u64::from(usage.completion_tokens);
-        if let Some(attempt) = self.tries.get_mut(ticket as usize) {
-            attempt.work += work;
-            if attempt.stage == Stage::Over {
-                // Known only after its end: the engine heard later that nobody waits.
-                self.run.add_work(ticket, work);
-            }
-        }
     }
 
     /// Everything that the client of a ticket will ever hear has been said.
@@ -778,27 +613,6 @@ impl<'a> Play<'a> {
         self.end(now, ticket, Outcome::Left, None);
     }
 
-    fn abort_upstream(&mut self, now: Duration, ticket: u32) {
-        let Some(attempt) = self.tries.get(ticket as usize) else { return };
-        if let Stage::Active(replica) = attempt.stage {
-            let usage = self.fleet.abort(now, replica, id_of(ticket, attempt.sent_times));
-            self.add_work(ticket, usage);
-        }
-    }
-
-    fn scrape(&mut self, now: Duration, deployment: u16) {
-        let own = self.scenario.deployments.get(usize::from(deployment)).and_then(|one| one.scrape);
-        let Some(every) = self.scrape_rhythm.or(own) else { return };
-        for replica in 0..self.scenario.replicas() {
-            let is_its_own = self.deployment_of.get(usize::from(replica)) == Some(&deployment);
-            if let Some(scrape) = self.fleet.scrape(replica).filter(|_| is_its_own && !self.frozen) {
-                self.gate.observe(now, replica, &scrape);
-                self.verdicts(now);
-            }
-        }
-        self.later(now + every, What::Scrape(deployment));
-    }
-
     fn tick(&mut self, now: Duration) {
         self.leave_gateway(now);
         let mut harvest = Vec::with_capacity(self.dirty.len());
@@ -856,14 +670,10 @@ fn numbered(scenario: &Scenario) -> Vec<u16> {
     each.flat_map(|(index, one)| std::iter::repeat_n(index, usize::from(one.replicas))).collect()
 }
 
-/// Hashes of the blocks that a prompt shares with its family.
-fn hashes(ask: &Ask, block_tokens: u32) -> Vec<u64> {
-    let Some((family, tokens)) = ask.prefix else { return Vec::new() };
-    let blocks = tokens.min(ask.size.prompt_tokens) / block_tokens.max(1);
-    (0..u64::from(blocks)).map(|block| mix(family.wrapping_mul(0x1_0000_01B3) ^ mix(block))).collect()
-}
-
 mod accounts;
+mod cached;
+mod charges;
+mod engines;
 mod fleet;
 mod incidents;
 mod network;

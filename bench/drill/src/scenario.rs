@@ -228,6 +228,7 @@ impl Scenario {
     /// # Panics
     /// There is none.
     #[must_use]
+    #[expect(clippy::expect_used, reason = "whoever makes a scenario gives it a deployment")]
     pub fn fleet(&self) -> &Deployment {
         self.deployments.first().expect("a scenario has a deployment")
     }
@@ -236,6 +237,7 @@ impl Scenario {
     ///
     /// # Panics
     /// There is none.
+    #[expect(clippy::expect_used, reason = "whoever makes a scenario gives it a deployment")]
     pub fn fleet_mut(&mut self) -> &mut Deployment {
         self.deployments.first_mut().expect("a scenario has a deployment")
     }

@@ -94,10 +94,17 @@ pub(crate) const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "llama-real",
-        reason: "priority at 3× is 0.94 and 0.93, where 0.99 is asked: priority alone is 0.9 of what the engine bears there, with four slots \
-                 and bursts (HAProxy 0.76). The other lines hold: 0.4 and 0 % refused at 0.8×, all of priority at 2× and 1.12 and 1.24 of HAProxy's \
-                 requests in time",
+        reason: "priority at 3× is 0.964 told and 0.980 not told, where 0.99 is asked: priority alone is 0.9 of what the engine bears there, with \
+                 four slots and bursts (HAProxy 0.901). The other lines hold: nobody refused at 0.8×, all of priority at 2×, and 1.17, 1.04 and 1.26, \
+                 1.16 of HAProxy's requests in time",
         next: "order what waits by what is left of its time, so that of too much priority the most is in time",
+    },
+    Shortfall {
+        id: "llama-wave",
+        reason: "told: priority in the first 30 s 0.976 (of 0.98; HAProxy 0.938), both tiers do not stay at 0.99 after the wave, nor do HAProxy's, \
+                 with some 200 requests on four slots at 0.75×. Not told: first refusal 1.8 s after the step, priority in the first 30 s 0.896, \
+                 because the slots have to be found first; then all of priority, and both tiers again after 7 s",
+        next: "try fewer requests at once before an engine whose slots nobody tells, until its own queue has shown once how many it takes",
     },
     Shortfall {
         id: "open",
@@ -110,13 +117,6 @@ pub(crate) const SHORTFALLS: &[Shortfall] = &[
         id: "pairs",
         reason: "full size: 1,901 of 2,191 lines of 313 pairs (86.8 %), none far. Small size: 22 of 28",
         next: "as for `open`; then bursty clients and pictures, which are a third of what is short",
-    },
-    Shortfall {
-        id: "T9-h2",
-        reason: "full size: 1 of 100,000 by a judge that did not know that a PRIORITY frame can make a stream depend on itself: h2 resets \
-                 that stream, and what follows is of one that was closed, so it is legal (RFC 7540, 5.3.1). The judge knows it now, with a \
-                 test; the full size was not run again",
-        next: "run the full size again",
     },
     Shortfall {
         id: "B3",

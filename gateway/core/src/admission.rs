@@ -291,87 +291,120 @@ mod tests {
         ]
     }
 
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum State {
+        Waits(RequestId),
+        Runs(RequestId),
+        Over,
+    }
+
+    /// What its callers know of an admission.
+    struct Model {
+        admission: Admission<u32>,
+        states: Vec<State>,
+        now: Duration,
+    }
+
+    impl Model {
+        fn decided(decision: Option<Decision>) -> State {
+            match decision {
+                Some(Decision::Admit(permit)) => State::Runs(permit.id),
+                Some(Decision::Wait(id)) => State::Waits(id),
+                Some(Decision::Shed(_)) | None => State::Over,
+            }
+        }
+
+        /// The nth of those that run, or of all that are not over.
+        fn nth(&self, nth: usize, only_running: bool) -> Option<(usize, RequestId)> {
+            let held = |(at, state): (usize, &State)| match state {
+                State::Runs(id) => Some((at, *id)),
+                State::Waits(id) if !only_running => Some((at, *id)),
+                _ => None,
+            };
+            let all: Vec<_> = self.states.iter().enumerate().filter_map(held).collect();
+            (!all.is_empty()).then(|| all[nth % all.len()])
+        }
+
+        fn call(&mut self, call: Call) {
+            let Self { now, .. } = *self;
+            let number = self.states.len() as u32;
+            let offered = |tier| Offer { arrived: now, ..offer(tier) };
+            match call {
+                Call::Offer(priority) => {
+                    let tier = if priority { Tier::Priority } else { Tier::Regular };
+                    let decision = self.admission.offer(now, offered(tier), number);
+                    self.states.push(Self::decided(Some(decision)));
+                }
+                Call::Try => {
+                    let permit = self.admission.try_admit(now, offered(Tier::Regular), number);
+                    self.states.push(permit.map_or(State::Over, |permit| State::Runs(permit.id)));
+                }
+                Call::Dispatch(nth) => {
+                    self.nth(nth, true).into_iter().for_each(|(_, id)| self.admission.dispatched(now, id));
+                }
+                Call::First(nth) => {
+                    self.nth(nth, true).into_iter().for_each(|(_, id)| self.admission.first_token(now, id));
+                }
+                Call::Finish(nth) => {
+                    if let Some((at, id)) = self.nth(nth, true) {
+                        self.admission.finish(now, id, &Finished::default());
+                        self.states[at] = State::Over;
+                    }
+                }
+                Call::Fail(nth) => {
+                    if let Some((at, id)) = self.nth(nth, true) {
+                        self.states[at] = Self::decided(self.admission.failed(now, id, Failure::Reset));
+                    }
+                }
+                Call::Cancel(nth) => {
+                    if let Some((at, id)) = self.nth(nth, false) {
+                        self.admission.cancel(now, id);
+                        self.states[at] = State::Over;
+                    }
+                }
+                Call::Tick => self.admission.tick(now, &[]),
+            }
+        }
+
+        /// Hears all verdicts; each must be its own.
+        fn hear(&mut self) -> Result<(), TestCaseError> {
+            while let Some(told) = self.admission.poll(self.now) {
+                let (request, before, after) = match told {
+                    Told::Admitted(request, permit) => {
+                        (request, State::Waits(permit.id), State::Runs(permit.id))
+                    }
+                    Told::Shed(request, id, _) => (request, State::Waits(id), State::Over),
+                    Told::Withdrawn(request, id) => (request, State::Runs(id), State::Waits(id)),
+                };
+                prop_assert_eq!(self.states[request as usize], before);
+                self.states[request as usize] = after;
+            }
+            Ok(())
+        }
+
+        fn outstanding(&self) -> (usize, usize) {
+            let count = |of: fn(&State) -> bool| self.states.iter().filter(|state| of(state)).count();
+            (count(|state| matches!(state, State::Waits(_))), count(|state| matches!(state, State::Runs(_))))
+        }
+    }
+
     proptest! {
         /// Whatever is called in whatever order: each request hears of its own verdicts only, at most one place is its own at
         /// a time, and when all have ended nothing is held.
         #[test]
         fn everybody_hears_of_its_own_and_all_comes_back(calls in prop::collection::vec(call(), 1..120)) {
-            #[derive(Debug, Clone, Copy, PartialEq)]
-            enum State { Waits(RequestId), Runs(RequestId), Over }
-            let mut admission = admission(3.0);
-            let mut states: Vec<State> = Vec::new();
-            let mut now = START;
-            let decided = |decision: Option<Decision>| match decision {
-                Some(Decision::Admit(permit)) => State::Runs(permit.id),
-                Some(Decision::Wait(id)) => State::Waits(id),
-                Some(Decision::Shed(_)) | None => State::Over,
-            };
+            let mut model = Model { admission: admission(3.0), states: Vec::new(), now: START };
             for call in calls {
-                now += ms(40);
-                let number = states.len() as u32;
-                let running = |nth: usize, states: &[State]| {
-                    let all: Vec<(usize, RequestId)> = states.iter().enumerate().filter_map(|(at, state)| match state {
-                        State::Runs(id) => Some((at, *id)),
-                        _ => None,
-                    }).collect();
-                    (!all.is_empty()).then(|| all[nth % all.len()])
-                };
-                match call {
-                    Call::Offer(priority) => {
-                        let tier = if priority { Tier::Priority } else { Tier::Regular };
-                        let decision = admission.offer(now, Offer { arrived: now, ..offer(tier) }, number);
-                        states.push(decided(Some(decision)));
-                    }
-                    Call::Try => {
-                        let permit = admission.try_admit(now, Offer { arrived: now, ..offer(Tier::Regular) }, number);
-                        states.push(permit.map_or(State::Over, |permit| State::Runs(permit.id)));
-                    }
-                    Call::Dispatch(nth) => if let Some((_, id)) = running(nth, &states) { admission.dispatched(now, id) },
-                    Call::First(nth) => if let Some((_, id)) = running(nth, &states) { admission.first_token(now, id) },
-                    Call::Finish(nth) => if let Some((at, id)) = running(nth, &states) {
-                        admission.finish(now, id, &Finished::default());
-                        states[at] = State::Over;
-                    },
-                    Call::Fail(nth) => if let Some((at, id)) = running(nth, &states) {
-                        states[at] = decided(admission.failed(now, id, Failure::Reset));
-                    },
-                    Call::Cancel(nth) => {
-                        let all: Vec<(usize, RequestId)> = states.iter().enumerate().filter_map(|(at, state)| match state {
-                            State::Waits(id) | State::Runs(id) => Some((at, *id)),
-                            State::Over => None,
-                        }).collect();
-                        if !all.is_empty() {
-                            let (at, id) = all[nth % all.len()];
-                            admission.cancel(now, id);
-                            states[at] = State::Over;
-                        }
-                    }
-                    Call::Tick => admission.tick(now, &[]),
-                }
-                while let Some(told) = admission.poll(now) {
-                    match told {
-                        Told::Admitted(request, permit) => {
-                            prop_assert_eq!(states[request as usize], State::Waits(permit.id));
-                            states[request as usize] = State::Runs(permit.id);
-                        }
-                        Told::Shed(request, id, _) => {
-                            prop_assert_eq!(states[request as usize], State::Waits(id));
-                            states[request as usize] = State::Over;
-                        }
-                        Told::Withdrawn(request, id) => {
-                            prop_assert_eq!(states[request as usize], State::Runs(id));
-                            states[request as usize] = State::Waits(id);
-                        }
-                    }
-                }
-                let waits = states.iter().filter(|state| matches!(state, State::Waits(_))).count();
-                let runs = states.iter().filter(|state| matches!(state, State::Runs(_))).count();
-                prop_assert_eq!(admission.outstanding(), (waits, runs));
+                model.now += ms(40);
+                model.call(call);
+                model.hear()?;
+                prop_assert_eq!(model.admission.outstanding(), model.outstanding());
             }
-            for state in &states {
-                if let State::Waits(id) | State::Runs(id) = state { admission.cancel(now, *id) }
+            while model.nth(0, false).is_some() {
+                model.call(Call::Cancel(0));
             }
-            while admission.poll(now).is_some() {}
+            model.hear()?;
+            let Model { mut admission, now, .. } = model;
             (0..120).for_each(|second| admission.tick(now + Duration::from_secs(second), &[]));
             prop_assert_eq!(admission.outstanding(), (0, 0));
             prop_assert!(admission.controller().snapshot(now + Duration::from_secs(120)).at_rest.is_zero());

@@ -55,12 +55,7 @@ impl Attempt<'_, '_, '_> {
         let verdict = Verdict::on(observed);
         let refusal = self.refusal(&place, &verdict, observed);
         let failure = verdict.failure(|| self.body_key());
-        let failed = Failed {
-            failure,
-            is_unknown: verdict == Verdict::Unknown,
-            is_second: self.record.has_failed_elsewhere(self.deployment, place.permit()),
-            is_absent_everywhere: self.is_absent_everywhere(),
-        };
+        let is_second = self.record.has_failed_elsewhere(self.deployment, place.permit());
         self.note(&place, &verdict, observed);
         let Some(failure) = failure else {
             place.finish(&shedder::Finished::default());
@@ -73,6 +68,13 @@ impl Attempt<'_, '_, '_> {
             Some(Admission::Shed(_)) => Said::Shed,
             Some(_) => Said::Again,
             None => Said::Never,
+        };
+        let failed = Failed {
+            failure: Some(failure),
+            is_unknown: verdict == Verdict::Unknown,
+            is_second,
+            // With what this replica has just said.
+            is_absent_everywhere: self.is_absent_everywhere(),
         };
         match (attempts::next(&failed, said), admission) {
             (attempts::Next::Again, Some(admission)) => {

@@ -26,11 +26,14 @@ pub struct Registry {
     overrides: Overrides,
 }
 
+/// What was learnt of a model: how its prompts weigh, and how long its answers are.
+type Learnt = (Arc<ModelWeigher>, Arc<Shared<UsualAnswer>>);
+
 #[derive(Debug, Default)]
 struct Inner {
     accounts: HashMap<Arc<str>, AccountState>,
     budgets: HashMap<(Arc<str>, Arc<str>), Arc<BudgetCell>>,
-    weighers: HashMap<Arc<str>, (Arc<ModelWeigher>, Arc<Shared<UsualAnswer>>)>,
+    weighers: HashMap<Arc<str>, Learnt>,
 }
 
 #[derive(Debug, Clone)]
@@ -106,7 +109,7 @@ impl Registry {
         state.clone()
     }
 
-    pub(super) fn model(&self, model: &config::Model) -> (Arc<ModelWeigher>, Arc<Shared<UsualAnswer>>) {
+    pub(super) fn model(&self, model: &config::Model) -> Learnt {
         let fresh = || {
             (
                 Arc::new(ModelWeigher::new(model)),

@@ -172,7 +172,7 @@ impl Inner {
             match told {
                 Told::Admitted(_, permit) => {
                     let sender = self.senders.remove(&permit.id);
-                    if !sender.is_some_and(|sender| sender.send(Outcome::Admitted(permit)).is_ok()) {
+                    if sender.is_none_or(|sender| sender.send(Outcome::Admitted(permit)).is_err()) {
                         // The client left between the verdict and its delivery.
                         self.admission.cancel(now, permit.id);
                     }

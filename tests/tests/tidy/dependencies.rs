@@ -51,6 +51,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "drill",
         ],
     ),
+    ("goals", &["shedder", "engine", "drill"]),
     ("kit", &["limits", "shedder", "tokenizer", "config", "protocol", "client", "engine", "load", "drill"]),
     ("fuzz", &["config", "protocol", "shedder", "store", "limits", "tokenizer"]),
     ("harness", &["config", "engine", "kit"]),
@@ -66,6 +67,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "engine",
             "load",
             "drill",
+            "goals",
             "kit",
             "harness",
             "truth",
@@ -95,7 +97,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 const SHIPPED: &str = "gateway";
 
 /// What only judges the product, and does not ship.
-const NOT_SHIPPED: [&str; 6] = ["prove", "truth", "harness", "kit", "fuzz", "tests"];
+const NOT_SHIPPED: [&str; 7] = ["prove", "goals", "truth", "harness", "kit", "fuzz", "tests"];
 
 /// Beginnings of the names of crates that bring Pingora, HTTP, JSON, a runtime, a lock, a clock, randomness or a log.
 const NOT_PURE: [&str; 26] = [

@@ -172,41 +172,38 @@ fn without_edge(points: &[Point], edge: Edge) -> Option<(Costs, f64)> {
     }
 }
 
-/// The normal equations of the costs that are used, each row weighted by one over its time, by elimination.
+/// The costs that are used, by the normal equations, each row weighted by one over its time, and Cramer's rule.
 fn solved(rows: &[([f64; 3], f64)], used: [bool; 3]) -> Option<Costs> {
-    let mut system = [[0.0_f64; 4]; 3];
+    let (mut squares, mut products) = ([[0.0_f64; 3]; 3], [0.0_f64; 3]);
     for (row, seconds) in rows {
-        let all = [row[0], row[1], row[2], *seconds];
-        for (equation, x) in system.iter_mut().zip(row) {
-            equation.iter_mut().zip(all).for_each(|(sum, y)| *sum += x * y / seconds);
+        for ((sums, product), x) in squares.iter_mut().zip(&mut products).zip(row) {
+            *product += x;
+            sums.iter_mut().zip(row).for_each(|(sum, y)| *sum += x * y / seconds);
         }
     }
-    for (at, equation) in system.iter_mut().enumerate() {
-        let is_used = used.get(at).copied().unwrap_or(false);
-        for (column, value) in equation.iter_mut().enumerate() {
-            let is_other = column < 3 && !used.get(column).copied().unwrap_or(false);
-            if !is_used {
-                *value = f64::from(u8::from(column == at));
-            } else if is_other {
-                *value = 0.0;
+    // A cost that is not used is nothing, and in nobody's equation.
+    for (at, ((sums, product), is_used)) in squares.iter_mut().zip(&mut products).zip(used).enumerate() {
+        for (other, (sum, other_is_used)) in sums.iter_mut().zip(used).enumerate() {
+            if !(is_used && other_is_used) {
+                *sum = f64::from(u8::from(at == other && !is_used));
             }
         }
+        *product = if is_used { *product } else { 0.0 };
     }
-    for pivot in 0..3 {
-        let divisor = system[pivot][pivot];
-        if divisor.abs() < 1e-12 {
-            return None;
+    let all = determinant(squares);
+    let replaced = |column: usize| {
+        let mut system = squares;
+        for (sums, product) in system.iter_mut().zip(products) {
+            sums.iter_mut().skip(column).take(1).for_each(|sum| *sum = product);
         }
-        let head = system[pivot].map(|value| value / divisor);
-        system[pivot] = head;
-        for (at, equation) in system.iter_mut().enumerate().filter(|(at, _)| *at != pivot) {
-            let _ = at;
-            let factor = equation[pivot];
-            equation.iter_mut().zip(head).for_each(|(value, of_head)| *value -= factor * of_head);
-        }
-    }
-    let costs = system.map(|equation| equation[3]);
+        determinant(system) / all
+    };
+    let costs = [replaced(0), replaced(1), replaced(2)];
     costs.iter().all(|cost| cost.is_finite()).then_some(costs)
+}
+
+fn determinant([[a, b, c], [d, e, f], [g, h, i]]: [[f64; 3]; 3]) -> f64 {
+    a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 }
 
 fn profile(measured: &Measured, [step, stream, prompt]: Costs, edge: Edge) -> Profile {

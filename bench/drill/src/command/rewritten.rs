@@ -41,10 +41,10 @@ pub(super) fn rewritten(configured: &Configured, drill: &Drill, places: &Places<
     let of_listen = |name: &str| configured.written().pointer(&format!("/listen/{name}")).cloned();
     let mut listen = Map::new();
     listen.insert("address".to_owned(), json!(places.address.to_string()));
-    let mut limits = of_listen("limits").unwrap_or_else(|| json!({}));
+    let mut limits = of_listen("limits").and_then(|limits| limits.as_object().cloned()).unwrap_or_default();
     // All of the drill's clients have one address.
-    limits["connections_per_address"] = json!(100_000);
-    listen.insert("limits".to_owned(), limits);
+    limits.insert("connections_per_address".to_owned(), json!(100_000));
+    listen.insert("limits".to_owned(), Value::Object(limits));
     listen.extend(of_listen("shutdown").map(|shutdown| ("shutdown".to_owned(), shutdown)));
     root.insert("listen".to_owned(), Value::Object(listen));
     let token_file = places.token_file.display().to_string();

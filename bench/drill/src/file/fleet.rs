@@ -65,7 +65,9 @@ pub(super) fn deployments(
     let mut first = 0_u16;
     for planned in own {
         let more = file.fleet.deployments.iter().enumerate();
-        let more = more.filter(|(_, more)| more.name.as_deref() == Some(planned.name.as_str())).last();
+        let is_its_own =
+            |(_, more): &(usize, &DeploymentFile)| more.name.as_deref() == Some(planned.name.as_str());
+        let more = more.rev().find(is_its_own);
         let replicas = more.and_then(|(_, more)| more.replicas).or(planned.replicas);
         let replicas = replicas.or(file.fleet.replicas).unwrap_or(4);
         let profile = profile(file, more, planned.measured, resolver);

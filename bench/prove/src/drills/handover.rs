@@ -64,17 +64,17 @@ fn handover(setting: &Setting) -> Result<Finding, Trouble> {
         100.0 * mean,
         100.0 * most
     );
-    let mut details = json!({ "attained": attained, "offered": sum.0, "moved": moved });
+    let mut real = None;
     if !setting.quick {
-        let real = upgraded(setting)?;
-        let priority = number(&real, "/tiers/0/attainment");
+        let found = upgraded(setting)?;
+        let priority = number(&found, "/tiers/0/attainment");
         ok &= priority >= ATTAINED_MIN;
         figure.push_str(&format!("; real, {UPGRADES} upgrades: {:.2} %", 100.0 * priority));
-        details["real"] = brief(&real);
-        details["warnings"] = real.get("warnings").cloned().unwrap_or_default();
         // One that could not be made is no proof of anything.
-        ok &= real.get("warnings").and_then(serde_json::Value::as_array).is_some_and(Vec::is_empty);
+        ok &= found.get("warnings").and_then(serde_json::Value::as_array).is_some_and(Vec::is_empty);
+        real = Some(json!({ "figures": brief(&found), "warnings": found.get("warnings") }));
     }
+    let details = json!({ "attained": attained, "offered": sum.0, "moved": moved, "real": real });
     Ok(Finding { figure, goal: PROOF.goal.to_owned(), ok, details })
 }
 

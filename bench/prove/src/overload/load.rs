@@ -1,11 +1,11 @@
-//! P1 to P10, P13 and P14: the load goals of `drill::goals` as proofs.
+//! P1 to P10, P13 and P14: the load goals of [`goals`] as proofs.
 //!
 //! All in virtual time, so the figures are the same on every machine. Several of them fall short by margins that are
 //! written in [`crate::known`]; to become worse means that more lines are short than were when that was written.
 
-use drill::goals::matrix::Matrix;
-use drill::goals::open::causes;
-use drill::goals::{GOALS, Goal, Shown, Size};
+use goals::matrix::Matrix;
+use goals::open::causes;
+use goals::{GOALS, Goal, Shown, Size};
 use serde_json::{Value, json};
 
 use crate::harness::proof::{Finding, Proof, Setting, Trouble, WORSE};

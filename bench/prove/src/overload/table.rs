@@ -5,8 +5,8 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use drill::goals::GOALS;
-use drill::goals::table::{Extent, Table};
+use goals::GOALS;
+use goals::table::{Extent, Table};
 use serde_json::{Value, json};
 
 use crate::harness::proof::{Finding, Proof, Setting, Trouble};

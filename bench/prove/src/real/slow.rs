@@ -36,7 +36,7 @@ pub(crate) const PROOF: Proof = Proof {
     id: "slow",
     what: "an idle fleet on a machine six times slower: not served of C3's streams, refused of chats at 0.3×",
     goal: "0, 0",
-    quick_s: 20,
+    quick_s: 12,
     full_s: 80,
     needs: "",
     run: |setting| slow(setting),
@@ -116,7 +116,7 @@ async fn streams(setting: &Setting) -> Result<BTreeMap<String, u64>, Trouble> {
         Tidegate::start(setting, "slow-streams", &Config::limitless(vec![engine], ACCOUNTS)).await?;
     let requests = Arc::new(chats(PROMPT_BYTES, ANSWER_TOKENS, true));
     let _beside = Beside::start()?;
-    let end = clock::now() + Duration::from_secs(setting.size(6, 30));
+    let end = clock::now() + Duration::from_secs(setting.size(4, 30));
     let mut workers = JoinSet::new();
     for number in 0..STREAMS {
         let (requests, target) = (Arc::clone(&requests), gateway.address);
@@ -178,7 +178,7 @@ async fn asked(setting: &Setting) -> Result<Chats, Trouble> {
     let gateway = Tidegate::start(setting, "slow-chats", &config).await?;
     let _beside = Beside::start()?;
     let arrivals = Arrivals { rate_per_s: LOAD * settings::Setting::CHAT.knee_per_s, cv: 1.0 };
-    let duration = Duration::from_secs(setting.size(8, 40));
+    let duration = Duration::from_secs(setting.size(5, 40));
     let run = load::start(LoadPlan {
         mode: Mode::Open { stages: vec![Stage { arrivals, duration }] },
         workload: Workload::Azure,

@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use super::{Case, Goal, Line, Shown, Size};
-use crate::policy::Policy;
-use crate::settings::Setting;
+use crate::{Case, Goal, Line, Shown, Size};
+use drill::policy::Policy;
+use drill::settings::Setting;
 
 /// See the module.
-pub(super) const GOAL: Goal = Goal {
+pub(crate) const GOAL: Goal = Goal {
     id: "P2",
     what: "goodput at 1.2×, 1.5×, 2×, 3× against the best fixed limit for that load",
     goal: "≥0.95 each, in requests and in tokens",
@@ -33,7 +33,7 @@ fn show(size: Size) -> Shown {
 }
 
 /// Both ratios of a case.
-pub(super) fn lines(case: &Case, policy: &Policy, seeds: &[u64]) -> [Line; 2] {
+pub(crate) fn lines(case: &Case, policy: &Policy, seeds: &[u64]) -> [Line; 2] {
     let pool = case.play(policy, seeds);
     let best = case.best_held(&Policy::held_at, pool.limit_mean(), 0.0, seeds);
     let details = json!({

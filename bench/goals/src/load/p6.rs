@@ -8,19 +8,19 @@ use std::time::Duration;
 use serde_json::json;
 use shedder::Tier;
 
-use super::{Case, Goal, Line, Pool, Shown, Size};
-use crate::play::play;
-use crate::policy::Policy;
-use crate::run::Run;
-use crate::scenario::{Client, Retry, Scenario};
-use crate::settings::Setting;
+use crate::{Case, Goal, Line, Pool, Shown, Size};
+use drill::play::play;
+use drill::policy::Policy;
+use drill::run::Run;
+use drill::scenario::{Client, Retry, Scenario};
+use drill::settings::Setting;
 
 const FROM: Duration = Duration::from_secs(90);
 const TO: Duration = Duration::from_secs(150);
 const WITHIN_S: f64 = 10.0;
 
 /// See the module.
-pub(super) const GOAL: Goal = Goal {
+pub(crate) const GOAL: Goal = Goal {
     id: "P6",
     what: "after a minute at 3× with retrying clients: seconds until both tiers attain 0.99 for good",
     goal: "≤10",
@@ -41,7 +41,7 @@ fn show(size: Size) -> Shown {
 
 /// The overload as a drill.
 #[must_use]
-pub(super) fn scenario(seed: u64, streaming: f64, obeys: bool) -> Scenario {
+pub(crate) fn scenario(seed: u64, streaming: f64, obeys: bool) -> Scenario {
     let mut scenario = Case { streaming, ..Case::new(Setting::CHAT, 0.75, 1.0) }.scenario(seed);
     for source in &mut scenario.sources {
         source.steps = vec![(FROM, 4.0), (TO, 1.0)];

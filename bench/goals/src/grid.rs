@@ -8,11 +8,11 @@
 use serde_json::{Value, json};
 use shedder::Tier;
 
-use crate::play::play;
-use crate::policy::Policy;
-use crate::run::{Ended, Outcome, Run};
-use crate::scenario::Scenario;
-use crate::settings::Setting;
+use drill::play::play;
+use drill::policy::Policy;
+use drill::run::{Ended, Outcome, Run};
+use drill::scenario::Scenario;
+use drill::settings::Setting;
 
 /// The step of the search for the best fixed limit.
 const STEP: f64 = 1.08;

@@ -8,19 +8,19 @@ use std::time::Duration;
 use serde_json::json;
 use shedder::Tier;
 
-use super::{Case, Goal, Line, Pool, Shown, Size};
-use crate::play::play;
-use crate::policy::Policy;
-use crate::run::{Ended, Outcome, Run};
-use crate::scenario::Scenario;
-use crate::settings::Setting;
+use crate::{Case, Goal, Line, Pool, Shown, Size};
+use drill::play::play;
+use drill::policy::Policy;
+use drill::run::{Ended, Outcome, Run};
+use drill::scenario::Scenario;
+use drill::settings::Setting;
 
 /// When the load steps up.
 const STEP_AT: Duration = Duration::from_secs(120);
 const FIRST: Duration = Duration::from_secs(30);
 
 /// See the module.
-pub(super) const GOAL: Goal = Goal {
+pub(crate) const GOAL: Goal = Goal {
     id: "P4",
     what: "step 0.7× → 3×: first refusal, s; priority in the first 30 s; after",
     goal: "≤1; ≥0.98; ≥0.999",
@@ -36,7 +36,7 @@ fn show(size: Size) -> Shown {
 
 /// The step as a drill.
 #[must_use]
-pub(super) fn scenario(seed: u64, streaming: f64) -> Scenario {
+pub(crate) fn scenario(seed: u64, streaming: f64) -> Scenario {
     let case = Case { streaming, ..Case::new(Setting::CHAT, 0.7, 1.0) };
     let mut scenario = case.scenario(seed);
     scenario.sources.iter_mut().for_each(|source| source.steps = vec![(STEP_AT, 3.0 / 0.7)]);

@@ -1,11 +1,11 @@
 //! P3: hardly anything is computed in vain.
 
-use super::{Case, Goal, Line, Shown, Size};
-use crate::policy::Policy;
-use crate::settings::Setting;
+use crate::{Case, Goal, Line, Shown, Size};
+use drill::policy::Policy;
+use drill::settings::Setting;
 
 /// See the module.
-pub(super) const GOAL: Goal = Goal {
+pub(crate) const GOAL: Goal = Goal {
     id: "P3",
     what: "share of what is computed for requests that miss, 1.2× to 10×",
     goal: "≤0.01",
@@ -30,7 +30,7 @@ fn show(size: Size) -> Shown {
 }
 
 /// The waste of a case.
-pub(super) fn line(case: &Case, policy: &Policy, seeds: &[u64]) -> Line {
+pub(crate) fn line(case: &Case, policy: &Policy, seeds: &[u64]) -> Line {
     let pool = case.play(policy, seeds);
     Line::at_most(case.name(), "in vain", pool.waste(), 0.01, pool.summary())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::Line;
-use crate::report::svg::{Anchor, Canvas, colour};
+use drill::report::svg::{Anchor, Canvas, colour};
 
 const ROW: f64 = 20.0;
 const FIELD: f64 = 54.0;

@@ -1,4 +1,4 @@
-//! The open world, two families at once: whatever can be combined of [`crate::settings::families`].
+//! The open world, two families at once: whatever can be combined of [`drill::settings::families`].
 //!
 //! The lines are those of [`open`](super::open) but for P2, whose search takes twenty plays. Load 1 of each pair is found by
 //! bisection first, with a seed that is not judged. A pair that never attains 99 % has no load 1 and is left out; so is one
@@ -6,8 +6,8 @@
 
 use super::open::{cell, held_and_far};
 use super::{Goal, Line, Shown, Size, in_parallel};
-use crate::settings::families::{FAMILIES, combined, named};
-use crate::settings::{Setting, knee};
+use drill::settings::families::{FAMILIES, combined, named};
+use drill::settings::{Setting, knee};
 
 /// See the module.
 pub(super) const GOAL: Goal = Goal {

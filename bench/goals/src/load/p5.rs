@@ -8,19 +8,19 @@ use std::time::Duration;
 use serde_json::json;
 use shedder::Tier;
 
-use super::{Case, Goal, Line, Pool, Shown, Size};
-use crate::play::play;
-use crate::policy::Policy;
-use crate::run::Outcome;
-use crate::scenario::{Incident, Scenario};
-use crate::settings::Setting;
+use crate::{Case, Goal, Line, Pool, Shown, Size};
+use drill::play::play;
+use drill::policy::Policy;
+use drill::run::Outcome;
+use drill::scenario::{Incident, Scenario};
+use drill::settings::Setting;
 
 const LOST_AT: Duration = Duration::from_secs(120);
 const BACK_AT: Duration = Duration::from_secs(180);
 const GRACE: Duration = Duration::from_secs(2);
 
 /// See the module.
-pub(super) const GOAL: Goal = Goal {
+pub(crate) const GOAL: Goal = Goal {
     id: "P5",
     what: "half of the replicas lost at 0.8×: priority that arrives 2 s later or after",
     goal: "≥0.99",
@@ -37,7 +37,7 @@ fn show(size: Size) -> Shown {
 
 /// The loss as a drill.
 #[must_use]
-pub(super) fn scenario(seed: u64, streaming: f64, back: bool) -> Scenario {
+pub(crate) fn scenario(seed: u64, streaming: f64, back: bool) -> Scenario {
     let mut scenario = Case { streaming, ..Case::new(Setting::CHAT, 0.8, 1.0) }.scenario(seed);
     scenario.incidents = vec![(LOST_AT, Incident::Lost(0)), (LOST_AT, Incident::Lost(1))];
     if back {

@@ -1,4 +1,4 @@
-//! The open world: what is promised of load, on every family of [`crate::settings::families`].
+//! The open world: what is promised of load, on every family of [`drill::settings::families`].
 //!
 //! | line | of a cell | goal |
 //! |---|---|---|
@@ -23,11 +23,11 @@ use serde_json::json;
 use shedder::Tier;
 
 use super::{Case, Goal, Line, Pool, Shown, Size};
-use crate::goals::in_parallel;
-use crate::policy::Policy;
-use crate::run::Outcome;
-use crate::settings::Setting;
-use crate::settings::families::{FAMILIES, named};
+use crate::in_parallel;
+use drill::policy::Policy;
+use drill::run::Outcome;
+use drill::settings::Setting;
+use drill::settings::families::{FAMILIES, named};
 
 /// See the module.
 pub(super) const GOAL: Goal = Goal {

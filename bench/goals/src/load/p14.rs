@@ -1,11 +1,11 @@
 //! P14: where memory binds, engines hardly ever throw running work away.
 
-use super::{Case, Goal, Line, Shown, Size};
-use crate::policy::Policy;
-use crate::settings::Setting;
+use crate::{Case, Goal, Line, Shown, Size};
+use drill::policy::Policy;
+use drill::settings::Setting;
 
 /// See the module.
-pub(super) const GOAL: Goal = Goal {
+pub(crate) const GOAL: Goal = Goal {
     id: "P14",
     what: "preemptions per dispatched request where memory binds",
     goal: "≤0.01",
@@ -31,11 +31,11 @@ fn line(case: &Case, scrape: bool, seeds: &[u64]) -> Line {
         if !scrape {
             scenario.fleet_mut().scrape = None;
         }
-        crate::play::play(&scenario, &Policy::Shipped)
+        drill::play::play(&scenario, &Policy::Shipped)
     });
-    let pool = super::Pool { runs: runs.collect() };
+    let pool = crate::Pool { runs: runs.collect() };
     let preemptions: u64 = pool.runs.iter().map(|run| run.preemptions).sum();
-    let dispatched = |run: &crate::run::Run| run.ended.iter().filter(|ended| ended.ttft.is_some()).count();
+    let dispatched = |run: &drill::run::Run| run.ended.iter().filter(|ended| ended.ttft.is_some()).count();
     let requests: usize = pool.runs.iter().map(dispatched).sum();
     let per = preemptions as f64 / requests.max(1) as f64;
     let of = if scrape { "with engine metrics" } else { "without" };

@@ -22,11 +22,11 @@ use serde::Serialize;
 use shedder::Tier;
 
 use super::in_parallel;
-use crate::play::play;
-use crate::policy::Policy;
-use crate::run::Run;
-use crate::scenario::{Incident, Scenario};
-use crate::settings::Setting;
+use drill::play::play;
+use drill::policy::Policy;
+use drill::run::Run;
+use drill::scenario::{Incident, Scenario};
+use drill::settings::Setting;
 
 /// Requests per replica that suit conversations on 8B-A100.
 const BY_HAND: u32 = 70;

@@ -3,12 +3,12 @@
 //! A line that is short says how many miss the service level when nobody is refused: in bursts that a fleet cannot serve
 //! in time, refusing some is what keeps the others.
 
-use super::{Case, Goal, Line, Shown, Size};
-use crate::policy::Policy;
-use crate::settings::Setting;
+use crate::{Case, Goal, Line, Shown, Size};
+use drill::policy::Policy;
+use drill::settings::Setting;
 
 /// See the module.
-pub(super) const GOAL: Goal =
+pub(crate) const GOAL: Goal =
     Goal {
         id: "P7", what: "refused at 0.8×, CV 1 and CV 3", goal: "0; ≤0.005", quick_s: 1, full_s: 3, show
     };
@@ -21,7 +21,7 @@ fn show(size: Size) -> Shown {
 }
 
 /// Both cases of P7 on a setting.
-pub(super) fn lines(setting: Setting, streaming: f64, policy: &Policy, seeds: &[u64]) -> [Line; 2] {
+pub(crate) fn lines(setting: Setting, streaming: f64, policy: &Policy, seeds: &[u64]) -> [Line; 2] {
     [(1.0, "CV 1", 0.0), (3.0, "CV 3", 0.005)].map(|(cv, of, goal)| {
         let case = Case { streaming, ..Case::new(setting, 0.8, cv) };
         let pool = case.play(policy, seeds);

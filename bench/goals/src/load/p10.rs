@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Case, Goal, Line, Pool, Shown, Size};
-use crate::play::play;
-use crate::policy::Policy;
-use crate::run::Ended;
-use crate::scenario::{Accounts, Scenario};
-use crate::settings::Setting;
+use crate::{Case, Goal, Line, Pool, Shown, Size};
+use drill::play::play;
+use drill::policy::Policy;
+use drill::run::Ended;
+use drill::scenario::{Accounts, Scenario};
+use drill::settings::Setting;
 
 const EQUALS: u32 = 8;
 const WINDOW_S: usize = 60;
@@ -21,7 +21,7 @@ const WINDOW_S: usize = 60;
 const LIGHT: f64 = 1.0 / 11.0;
 
 /// See the module.
-pub(super) const GOAL: Goal = Goal {
+pub(crate) const GOAL: Goal = Goal {
     id: "P10",
     what: "Jain index of equal backlogged accounts; a light account's TTFT p99 beside a 10× neighbour, ratio",
     goal: "≥0.98; ≤1.10",

@@ -5,12 +5,12 @@
 
 use shedder::Tier;
 
-use super::{Case, Goal, Line, Shown, Size};
-use crate::policy::Policy;
-use crate::settings::Setting;
+use crate::{Case, Goal, Line, Shown, Size};
+use drill::policy::Policy;
+use drill::settings::Setting;
 
 /// See the module.
-pub(super) const GOAL: Goal = Goal {
+pub(crate) const GOAL: Goal = Goal {
     id: "P1",
     what: "priority attainment at 2×, at 3× (CV 1, CV 3), at 10× with 8 % priority",
     goal: "≥0.999; ≥0.995; ≥0.97 and within 0.01 of priority alone; ≥0.99",
@@ -27,7 +27,7 @@ fn show(size: Size) -> Shown {
 }
 
 /// All cases of P1 on a setting.
-pub(super) fn lines(setting: Setting, streaming: f64, policy: &Policy, seeds: &[u64]) -> Vec<Line> {
+pub(crate) fn lines(setting: Setting, streaming: f64, policy: &Policy, seeds: &[u64]) -> Vec<Line> {
     let case = |load, cv| Case { streaming, ..Case::new(setting, load, cv) };
     let judged = [
         (case(2.0, 1.0), "at 2×", 0.999),

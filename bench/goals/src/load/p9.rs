@@ -3,15 +3,16 @@
 
 use serde_json::json;
 
-use super::{Case, Goal, Line, Shown, Size, p4, p5};
-use crate::play::play;
-use crate::policy::Policy;
-use crate::run::Run;
-use crate::scenario::Scenario;
-use crate::settings::Setting;
+use crate::load::{p4, p5};
+use crate::{Case, Goal, Line, Shown, Size};
+use drill::play::play;
+use drill::policy::Policy;
+use drill::run::Run;
+use drill::scenario::Scenario;
+use drill::settings::Setting;
 
 /// See the module.
-pub(super) const GOAL: Goal = Goal {
+pub(crate) const GOAL: Goal = Goal {
     id: "P9",
     what: "priority refused for load while a larger regular request was started",
     goal: "0",

@@ -1,7 +1,7 @@
 //! The table as pictures: what is reached against what is offered, and what an incident does.
 
 use super::{Row, SPAN_S, Table, Timeline, contenders};
-use crate::report::svg::{Anchor, Canvas, Panel, colour};
+use drill::report::svg::{Anchor, Canvas, Panel, colour};
 
 const LEFT: f64 = 64.0;
 const TOP: f64 = 130.0;

@@ -2,12 +2,13 @@
 
 use shedder::Config;
 
-use super::{Case, Goal, Line, Shown, Size, in_parallel, p1, p2, p3, p7};
-use crate::policy::Policy;
-use crate::settings::Setting;
+use crate::load::{p1, p2, p3, p7};
+use crate::{Case, Goal, Line, Shown, Size, in_parallel};
+use drill::policy::Policy;
+use drill::settings::Setting;
 
 /// See the module.
-pub(super) const GOAL: Goal = Goal {
+pub(crate) const GOAL: Goal = Goal {
     id: "P8",
     what: "P1, P2, P3 and P7 on every other profile and start",
     goal: "all hold",
@@ -31,7 +32,7 @@ fn show(size: Size) -> Shown {
 }
 
 /// All lines of one setting.
-pub(super) fn lines(setting: Setting, policy: &Policy, size: Size) -> Vec<Line> {
+pub(crate) fn lines(setting: Setting, policy: &Policy, size: Size) -> Vec<Line> {
     let seeds = size.seeds();
     let mut lines = p1::lines(setting, 1.0, policy, seeds);
     let loads: &[f64] = size.of(&[2.0], &[1.2, 1.5, 2.0, 3.0]);

@@ -6,13 +6,13 @@
 use serde_json::json;
 use shedder::Tier;
 
-use super::{Case, Goal, Line, Shown, Size};
-use crate::policy::Policy;
-use crate::run::Run;
-use crate::settings::Setting;
+use crate::{Case, Goal, Line, Shown, Size};
+use drill::policy::Policy;
+use drill::run::Run;
+use drill::settings::Setting;
 
 /// See the module.
-pub(super) const GOAL: Goal = Goal {
+pub(crate) const GOAL: Goal = Goal {
     id: "P13",
     what: "60 % priority at 2×: priority in time against the best fixed limit on priority alone",
     goal: "≥0.90",

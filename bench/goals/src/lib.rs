@@ -14,7 +14,7 @@
 //! | P10 | Jain index of backlogged accounts; a light account beside one that asks for ten times as much | 0.98; 10 % |
 //! | P13 | priority alone over capacity: in time, against the best fixed limit | 90 % |
 //! | P14 | preemptions where memory binds, per request | 1 % |
-//! | open | P1, P2, P3, P4, P7 and fairness by size on the families of [`crate::settings::families`] | 95 % of all lines |
+//! | open | P1, P2, P3, P4, P7 and fairness by size on the families of [`drill::settings::families`] | 95 % of all lines |
 //! | pairs | the same but P2 where two families meet | 95 % of all lines |
 //!
 //! Attainment is pooled over the seeds of a case. A case that is judged by several goals has a line for each in the
@@ -25,18 +25,7 @@ mod grid;
 pub mod open;
 mod pairs;
 
-mod p1;
-mod p10;
-mod p13;
-mod p14;
-mod p2;
-mod p3;
-mod p4;
-mod p5;
-mod p6;
-mod p7;
-mod p8;
-mod p9;
+mod load;
 
 pub mod matrix;
 pub mod table;
@@ -213,18 +202,18 @@ pub struct Goal {
 
 /// All of them.
 pub const GOALS: [Goal; 14] = [
-    p1::GOAL,
-    p2::GOAL,
-    p3::GOAL,
-    p4::GOAL,
-    p5::GOAL,
-    p6::GOAL,
-    p7::GOAL,
-    p8::GOAL,
-    p9::GOAL,
-    p10::GOAL,
-    p13::GOAL,
-    p14::GOAL,
+    load::p1::GOAL,
+    load::p2::GOAL,
+    load::p3::GOAL,
+    load::p4::GOAL,
+    load::p5::GOAL,
+    load::p6::GOAL,
+    load::p7::GOAL,
+    load::p8::GOAL,
+    load::p9::GOAL,
+    load::p10::GOAL,
+    load::p13::GOAL,
+    load::p14::GOAL,
     open::GOAL,
     pairs::GOAL,
 ];

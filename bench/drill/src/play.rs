@@ -554,6 +554,8 @@ impl<'a> Play<'a> {
         self.accounts.leave(now, ticket);
         let Some(attempt) = self.tries.get_mut(ticket as usize) else { return };
         attempt.stage = Stage::Over;
+        // Nobody asks again, and there are as many tries as requests.
+        attempt.uncached = Vec::new();
         self.live -= 1;
         let further = attempt.tokens.saturating_sub(1);
         let tpot = attempt.first.filter(|_| further > 0).map(|first| (attempt.last - first) / further);

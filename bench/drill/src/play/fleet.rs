@@ -37,8 +37,16 @@ struct Replica {
 #[derive(Debug)]
 pub(crate) struct Fleet {
     replicas: Vec<Replica>,
+    /// When each replica's step is due, nanoseconds: they are looked at after each step, so they lie side by side.
+    /// [`NEVER`]: none is.
+    due: Vec<u64>,
+    /// The first of them, and whose.
+    first: (u64, u16),
     spare: Vec<Vec<Event>>,
 }
+
+/// No step is due.
+const NEVER: u64 = u64::MAX;
 
 impl Fleet {
     pub(crate) fn new(scenario: &Scenario) -> Self {
@@ -52,19 +60,35 @@ impl Fleet {
             preemptions_before: 0,
             steps_before: 0,
         };
-        Self { replicas: scenario.replicas_by_deployment().map(replica).collect(), spare: Vec::new() }
+        let replicas: Vec<Replica> = scenario.replicas_by_deployment().map(replica).collect();
+        Self { due: vec![NEVER; replicas.len()], first: (NEVER, 0), replicas, spare: Vec::new() }
     }
 
     fn of(&mut self, number: u16) -> Option<&mut Replica> {
         self.replicas.get_mut(usize::from(number))
     }
 
-    /// The engine whose step is due first, and when. O(replicas).
+    /// The engine whose step is due first, of several the one with the smallest number, and when. O(1).
     pub(crate) fn next_step(&self) -> Option<(Duration, u16)> {
-        let due = self.replicas.iter().zip(0_u16..).filter_map(|(replica, number)| {
-            replica.model.next_step_at().filter(|_| replica.alive).map(|at| (at, number))
-        });
-        due.min()
+        let (at, number) = self.first;
+        (at != NEVER).then_some((Duration::from_nanos(at), number))
+    }
+
+    /// Something happened to a replica: its next step may be another one. O(replicas) where it was the first.
+    fn look(&mut self, number: u16) {
+        let replica = self.replicas.get(usize::from(number));
+        let next = replica.filter(|replica| replica.alive).and_then(|replica| replica.model.next_step_at());
+        let next = next.map_or(NEVER, |at| at.as_nanos() as u64);
+        if let Some(due) = self.due.get_mut(usize::from(number)) {
+            *due = next;
+        }
+        if (next, number) <= self.first {
+            self.first = (next, number);
+        } else if number == self.first.1 {
+            let least = self.due.iter().copied().min().unwrap_or(NEVER);
+            let number = self.due.iter().position(|due| *due == least).unwrap_or(0);
+            self.first = (least, number as u16);
+        }
     }
 
     /// Makes that step. The life in which something was said, when something was.
@@ -72,12 +96,15 @@ impl Fleet {
         let mut events = self.spare.pop().unwrap_or_default();
         let replica = self.replicas.get_mut(usize::from(number))?;
         replica.model.step(now, &mut events);
-        if events.is_empty() {
+        let life = replica.life;
+        let said = !events.is_empty();
+        if said {
+            replica.said.push_back(events);
+        } else {
             self.spare.push(events);
-            return None;
         }
-        replica.said.push_back(events);
-        Some(replica.life)
+        self.look(number);
+        said.then_some(life)
     }
 
     /// What was said first and not heard yet, unless the engine died since.
@@ -98,11 +125,15 @@ impl Fleet {
         request: EngineRequest,
     ) -> Result<(), Unsent> {
         let replica = self.of(number).filter(|replica| replica.alive).ok_or(Unsent::Dead)?;
-        replica.model.submit(now, request).map_err(|_| Unsent::Refused)
+        let taken = replica.model.submit(now, request).map_err(|_| Unsent::Refused);
+        self.look(number);
+        taken
     }
 
     pub(crate) fn abort(&mut self, now: Duration, number: u16, id: u64) -> Option<Usage> {
-        self.of(number)?.model.abort(now, id)
+        let usage = self.of(number)?.model.abort(now, id);
+        self.look(number);
+        usage
     }
 
     /// Dies. What ran on it should have been aborted before, for the account of its work.
@@ -116,12 +147,14 @@ impl Fleet {
         replica.alive = false;
         replica.life += 1;
         replica.said.clear();
+        self.look(number);
     }
 
     pub(crate) fn bring_back(&mut self, number: u16) {
         if let Some(replica) = self.of(number) {
             replica.alive = true;
         }
+        self.look(number);
     }
 
     /// It works at so many percent of its speed from the next step on.

@@ -287,6 +287,7 @@ async fn case_e04_whoever_does_not_come_to_a_head_is_closed() {
     assert_eq!(turned_away(&gateway, "head").await, 1, "half a head");
     let mut honest = H2::open(gateway.address, &tls::FIRST).await;
     assert_eq!(honest.send(post(&ask(json!({})), Some(KEY))).await.status, 200);
+    // Longer than the deadline of a handshake: what is past it is not judged by it.
     tokio::time::sleep(deadline * 2).await;
     assert_eq!(
         honest.send(post(&ask(json!({})), Some(KEY))).await.status,

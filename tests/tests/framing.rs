@@ -63,6 +63,7 @@ async fn pin_p3_an_idle_connection_is_closed() {
     for _ in 0..2 {
         raw.send(request()).await;
         assert_eq!(raw.answer().await.unwrap().status, 200);
+        // Idle between two requests, less than the connection may be.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert!(raw.ends_within(SOON).await, "still open");
@@ -79,6 +80,7 @@ async fn pin_p4_a_partial_head_is_cut_at_the_deadline_also_on_a_reused_connectio
     let drip = async {
         for byte in request().bytes().take(100) {
             raw.send([byte]).await;
+            // The drip is the attack.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -155,6 +157,7 @@ async fn a_stray_line_end_after_the_body_does_not_cost_the_answer() {
         let body = ask(json!({ "user": "sim:delay=300ms" })).to_string();
         raw.send(chat_request(KEY, "", &body)).await;
         if late {
+            // Late is while the engine works on the first request.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         raw.send("\r\n").await;

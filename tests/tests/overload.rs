@@ -261,6 +261,7 @@ async fn the_time_in_the_queue_is_told() {
     let held = gateway.hold().await;
     let waiting = send(&gateway, KEY, ask(json!({})));
     gateway.counter_becomes("gate_waiting:sim", 1).await;
+    // The time in the queue that is to be told.
     tokio::time::sleep(Duration::from_millis(300)).await;
     drop(held);
 

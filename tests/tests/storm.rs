@@ -65,6 +65,7 @@ async fn t1_report_l1_everything_comes_back_to_zero_after_a_storm() {
 /// Kills one engine after the other, as `kill -9` does, and starts it again on its port.
 async fn kill_and_restart(mut engines: Vec<EngineServer>) {
     loop {
+        // How long each engine lives.
         tokio::time::sleep(LIFE).await;
         let victim = engines.remove(0);
         let config = EngineServerConfig {
@@ -74,6 +75,7 @@ async fn kill_and_restart(mut engines: Vec<EngineServer>) {
             ..EngineServerConfig::default()
         };
         tokio::task::spawn_blocking(|| victim.kill()).await.unwrap();
+        // How long its port is closed.
         tokio::time::sleep(LIFE / 4).await;
         // One of the storm's many connections may have the port as its own for a moment.
         let reborn = eventually("the engine is back", || {
@@ -165,6 +167,7 @@ fn body(rng: &mut SmallRng) -> Value {
 async fn leave(address: SocketAddr, rng: &mut SmallRng, key: &str, body: &Value) -> &'static str {
     let mut raw = Raw::connect(address).await;
     raw.send(chat_request(key, "", &body.to_string())).await;
+    // When the client leaves is what is drawn here.
     tokio::time::sleep(Duration::from_millis(rng.random_range(0..40))).await;
     if rng.random_bool(0.5) {
         raw.reset();

@@ -288,6 +288,7 @@ async fn t5_a_killed_replica_costs_priority_nothing_before_the_first_byte() {
     let running = tokio::spawn(many(address, bodies, 90));
     eventually("the victim is busy", || async { (engines[0].totals().requests >= 20).then_some(()) }).await;
 
+    // Into the middle of the streams.
     tokio::time::sleep(Duration::from_millis(250)).await;
     let victim = engines.remove(0);
     let reset_streams =

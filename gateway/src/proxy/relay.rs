@@ -119,7 +119,7 @@ impl Relay<'_, '_> {
     /// Relays a stream. `first_token` is called when its first content came.
     ///
     /// # Errors
-    /// [`AttemptOutcome`]: by the engine before the first token; afterwards the client was told inside the stream.
+    /// `AttemptOutcome`: by the engine before the first token; afterwards the client was told inside the stream.
     pub async fn stream(mut self, mut first_token: impl FnMut()) -> Result<(), AttemptOutcome> {
         let mut splitter = SseSplitter::default();
         let mut reader = StreamReader::new(self.api, self.stamp);
@@ -453,7 +453,7 @@ impl Relay<'_, '_> {
     /// Relays an answer that comes as a whole. `first_token` is called once the request will not be sent again.
     ///
     /// # Errors
-    /// [`AttemptOutcome`]: nothing was sent to the client then.
+    /// `AttemptOutcome`: nothing was sent to the client then.
     pub async fn whole(mut self, status: u16, mut first_token: impl FnMut()) -> Result<(), AttemptOutcome> {
         let body = match self.read_whole_body().await? {
             Body::Whole(body) => body,

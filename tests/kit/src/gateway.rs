@@ -114,6 +114,7 @@ impl Gateway {
                 return;
             }
             assert!(engine::clock::now() < end, "not zero at rest: {open:?}");
+            // Polls the page of another process.
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }

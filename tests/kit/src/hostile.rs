@@ -187,6 +187,7 @@ impl Hostile {
             // The listener of the life before is closed by a task of its own.
             match TcpListener::bind(self.address).await {
                 Ok(listener) => break listener,
+                // A port that is still taken is tried again; nobody tells when it is free.
                 Err(_) => sleep(Duration::from_millis(2)).await,
             }
         };

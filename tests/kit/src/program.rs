@@ -92,6 +92,7 @@ impl Program {
             if self.child.try_wait()?.is_some() || clock::now() > end {
                 return Err(StartError::NotReady(output.trim().to_owned()));
             }
+            // Polls the output of another process.
             tokio::time::sleep(POLL).await;
         }
     }
@@ -106,6 +107,7 @@ impl Program {
             if self.child.try_wait()?.is_some() || clock::now() > end {
                 return Err(StartError::NotReady(self.output()?.trim().to_owned()));
             }
+            // Polls the port of another process.
             tokio::time::sleep(POLL).await;
         }
         Ok(())

@@ -22,6 +22,7 @@ where
                 return found;
             }
             assert!(engine::clock::now() < end, "{caller}: {what}: not within {PATIENCE:?}");
+            // The one poll that all waits of the tests share.
             tokio::time::sleep(POLL).await;
         }
     }

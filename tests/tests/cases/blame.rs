@@ -176,6 +176,7 @@ async fn beside(bad: impl Fn() -> Vec<Act> + Clone + Send + Sync + 'static, more
                 fleet.call_as(PLAIN_KEY, Api::Chat, more).await;
                 sent += 1;
                 out = out.max(fleet.in_service().await.iter().filter(|up| !**up).count());
+                // One client's pace; the other attempts go on in between.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             (sent, out)

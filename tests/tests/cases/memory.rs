@@ -44,6 +44,7 @@ async fn assert_bounded(gateway: &Gateway, what: &str) -> u64 {
             counted >> 20
         );
         assert!(counted <= INFLIGHT + (4 << 20), "{what}: {} MiB counted", counted >> 20);
+        // Memory is sampled while the load goes on.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     most

@@ -285,6 +285,7 @@ async fn case_e15_the_first_of_many_requests_in_a_row_is_answered() {
             let mut connection = TcpStream::connect(gateway.address).await.unwrap();
             connection.write_all(one.as_bytes()).await.unwrap();
             if let Some(pause) = pause {
+                // Between the two writes is the case: the first alone, or all at once.
                 tokio::time::sleep(pause).await;
             }
             connection.write_all(one.repeat(19).as_bytes()).await.unwrap();

@@ -66,6 +66,7 @@ async fn case_e05_probes_are_answered_under_half_requests_slow_readers_and_flood
     let flood = tokio::spawn(async move {
         loop {
             crowd(admin, 20, &get("/metrics")).await;
+            // A flood, but one that leaves the machine to the gateway.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });

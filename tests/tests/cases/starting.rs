@@ -64,6 +64,7 @@ async fn case_e12_user_signals_end_nothing_while_it_serves() {
     let gateway = Gateway::start(PROGRAM, &config([engine.url()])).await;
     for name in ["USR1", "USR2", "USR1"] {
         gateway.signal(name);
+        // Time for a signal that would end it to do so.
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert_eq!(gateway.chat(&kit::ask(json!({}))).await.status, 200, "after SIG{name}");
     }
@@ -79,6 +80,7 @@ async fn said(words: &[&str], file: &str) -> (Option<i32>, String) {
         if let Some(exit) = program.exit().unwrap() {
             return (exit.code(), program.output().unwrap());
         }
+        // Polls another process, whose end nobody tells.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     (None, program.output().unwrap())

@@ -12,6 +12,7 @@
 //! | `policy` | no number and no curve of policy in the shells around the core |
 //! | `modules` | no cycle of modules, few modules and lines in a crate, no file of another crate |
 //! | `shape` | a first sentence per file, short functions, short files, no silenced lints |
+//! | `sleeps` | a test that sleeps says why, beside it |
 //! | `tree` | seven folders, no path of a machine, no unfinished marks |
 //! | `links` | each local link of the documents leads somewhere |
 //! | `map` | paths in the documents exist, `ARCHITECTURE.md` names each module |
@@ -25,6 +26,7 @@ mod modules;
 mod policy;
 mod purity;
 mod shape;
+mod sleeps;
 mod source;
 mod tree;
 

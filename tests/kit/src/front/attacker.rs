@@ -97,6 +97,7 @@ impl Kind {
                 let mut http2 = H2::on(stream).await.map_err(io::Error::other)?;
                 let answer = http2.begin(get("/v1/models", Some("key-1"))).await;
                 drop(answer.map_err(io::Error::other)?.whole().await);
+                // Idle is the attack: an open connection without a stream.
                 sleep(DRIP * 8).await;
                 Ok(())
             }
@@ -150,6 +151,7 @@ impl Attack {
                     if let Ok(stream) = connect(source, self.target).await {
                         let _ = self.kind.hold(stream).await;
                     }
+                    // Who was ended comes again, at a pace that is the attacker's.
                     sleep(AGAIN).await;
                 }
             });

@@ -132,12 +132,6 @@ pub(crate) const SHORTFALLS: &[Shortfall] = &[
         next: "measure how gaps scatter at each number of streams, not only their median, and play that",
     },
     Shortfall {
-        id: "CORE4",
-        reason: "66.7 s for 64 replicas beside a fuzzer on the other thread of the core, 91.8 s beside builds too, where 60 are asked; alone on the machine \
-                 it was not measured. The hour of four replicas takes 1.4 to 1.7 s of 2. Most of it waits for memory: the streams of 64 engines",
-        next: "keep of a simulated stream only what a step changes, side by side for all streams of an engine",
-    },
-    Shortfall {
         id: "CORE5",
         reason: "virtual: priority 0.9987 in the ten seconds after the hand-over, where 0.999 is asked, which is P1 at 2× without one; N moves by 1.2 % \
                  (2.9 at most). Real, an upgrade every 14 s beside other work: 0.9853 of 2,114, 27 late by the gap, 4 refused",

@@ -133,7 +133,8 @@ pub(crate) const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "CORE5",
-        reason: "virtual: priority 0.9987 in the ten seconds after the hand-over, where 0.999 is asked, which is P1 at 2× without one; N moves by 1.2 % \
+        reason: "virtual: priority 0.9987 in the ten seconds after the hand-over, where 0.999 is asked (P1 at 2×, without \
+                 a hand-over: 0.9985 to 0.9989, not the same runs); N moves by 1.2 % \
                  (2.9 at most). Real, an upgrade every 14 s beside other work: 0.9853 of 2,114, 27 late by the gap, 4 refused",
         next: "the same run without upgrades beside it, to tell what of it is the upgrade's; then hand over what waits, too",
     },

@@ -11,7 +11,7 @@
 //! The sums are kept by n, in classes that are 15 % wide, and the older fade: by half in ten minutes of seconds seen in that
 //! class. What the curve is the reader fits: it is what a simulated engine needs to be like this one.
 //!
-//! Cost: O(1), 1.5 KiB, no map.
+//! Cost: O(1), 1.7 KB, no map.
 
 use std::time::Duration;
 

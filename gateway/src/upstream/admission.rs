@@ -33,7 +33,7 @@ pub struct Gate {
 #[derive(Debug, Default)]
 struct Watched {
     pace: Pace,
-    /// By replica; as many as there ever were.
+    /// By replica; as many as there ever were at once.
     curves: BTreeMap<ReplicaId, Curve>,
     /// Prompt tokens whose first token came since the last harvest.
     prompts: BTreeMap<ReplicaId, u64>,
@@ -143,6 +143,13 @@ impl Gate {
             watched.curves.entry(*replica).or_default().add(Seen { prompt_tokens, ..*seen });
         }
         watched.pace.harvested(now, all);
+    }
+
+    /// A number is another replica's from now on: what was seen under it is not of that one.
+    pub fn forget(&self, replica: ReplicaId) {
+        let mut watched = self.watched.lock();
+        watched.curves.remove(&replica);
+        watched.prompts.remove(&replica);
     }
 
     /// How long a replica's steps take.

@@ -106,7 +106,10 @@ impl Replicas {
         }
         let known = self.lists.load_full();
         let in_use: Vec<ReplicaId> = gate.read(|shedder| shedder.replica_ids().collect());
-        let next = numbered(&known, &in_use, wanted, prefixes);
+        let next = numbered(&known, &in_use, wanted, |id| {
+            prefixes.forget(id.0);
+            gate.forget(id);
+        });
         let own = next.into_iter().map(|(id, fresh)| (id, known.named(id, &fresh.name).unwrap_or(fresh)));
         let current: Vec<Numbered> = own.collect();
         let leaving = known.leaving(&current, &in_use);
@@ -129,7 +132,10 @@ impl Replicas {
         self.superseded.store(true, Ordering::Release);
         let known = self.lists.load_full();
         let in_use: Vec<ReplicaId> = gate.read(|shedder| shedder.replica_ids().collect());
-        let next = numbered(&known, &in_use, wanted, prefixes);
+        let next = numbered(&known, &in_use, wanted, |id| {
+            prefixes.forget(id.0);
+            gate.forget(id);
+        });
         let leaving = known.leaving(&next, &in_use);
         let as_known = next
             .iter()
@@ -140,8 +146,14 @@ impl Replicas {
     }
 }
 
-/// Numbers for `wanted`, by number: those that are known and in use keep theirs, others get the smallest free.
-fn numbered(known: &Lists, in_use: &[ReplicaId], wanted: Vec<Replica>, prefixes: &Prefixes) -> Vec<Numbered> {
+/// Numbers for `wanted`, by number: those that are known and in use keep theirs, others get the smallest free, of which `forget`
+/// is told: another replica may have had it.
+fn numbered(
+    known: &Lists,
+    in_use: &[ReplicaId],
+    wanted: Vec<Replica>,
+    forget: impl Fn(ReplicaId),
+) -> Vec<Numbered> {
     let (mut next, mut fresh) = (Vec::<Numbered>::with_capacity(wanted.len()), Vec::new());
     for replica in wanted {
         let same = |(id, known): &&Numbered| known.name == replica.name && in_use.contains(id);
@@ -156,7 +168,7 @@ fn numbered(known: &Lists, in_use: &[ReplicaId], wanted: Vec<Replica>, prefixes:
             !in_use.contains(&id) && next.iter().all(|(own, _)| *own != id)
         };
         let Some(id) = (0..u16::MAX).find(is_free) else { break };
-        prefixes.forget(id);
+        forget(ReplicaId(id));
         next.push((ReplicaId(id), Arc::new(replica)));
     }
     next.sort_by_key(|(id, _)| *id);
@@ -237,6 +249,26 @@ mod tests {
         become_these(&deployment, &[5, 3, 4, 1]);
 
         assert_eq!(numbers(&deployment)[1], (1, "5".to_owned()), "its number is free by now");
+    }
+
+    #[test]
+    fn a_number_that_another_replica_gets_has_seen_nothing() {
+        let deployment = deployment_with(&[1, 2]);
+        let seen = gateway_core::curve::Seen {
+            streams: 1,
+            gaps: 10,
+            gap_sum: std::time::Duration::from_millis(250),
+            prompt_tokens: 0,
+        };
+        let both = [(ReplicaId(0), seen), (ReplicaId(1), seen)].into();
+        deployment.gate.harvested(clock::now(), &both);
+
+        become_these(&deployment, &[1]);
+        become_these(&deployment, &[1, 3]);
+
+        assert_eq!(numbers(&deployment)[1], (1, "3".to_owned()), "the number of 2, which is gone");
+        assert_eq!(deployment.gate.curve(ReplicaId(1)).at_loads().count(), 0);
+        assert_eq!(deployment.gate.curve(ReplicaId(0)).at_loads().count(), 1, "that one stays");
     }
 
     /// A number must not change its meaning under a request that holds it.

@@ -12,7 +12,7 @@
 //! was measured, and a guess beyond: a gateway that has seen ten streams says little of two hundred.
 
 use super::DrillError;
-use super::place::admin_of;
+use super::place::{admin_of, token_of};
 use client::api::{Bounds, Client};
 use client::views::measured::{Measured, MeasuredAtLoad, MeasuredReplica};
 use engine::behaviour::Behaviour;
@@ -52,8 +52,8 @@ pub(super) fn ask(
     deployments: &[String],
 ) -> Result<Vec<(String, Calibrated)>, DrillError> {
     let address = admin_of("--calibrate", admin)?;
-    let token = token_file.map(std::fs::read_to_string).transpose()?;
-    let client = Client::new(address.to_string(), token.as_deref().map(str::trim), BOUNDS);
+    let token = token_of(token_file)?;
+    let client = Client::new(address.to_string(), token.as_deref(), BOUNDS);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     deployments
         .iter()

@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The address of an admin interface that was given as `argument`.
@@ -24,6 +24,19 @@ use std::sync::Arc;
 pub(super) fn admin_of(argument: &str, given: &str) -> Result<SocketAddr, DrillError> {
     let address = given.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
     address.ok_or_else(|| DrillError::Usage(format!("{argument} {given}: this is no ADDRESS:PORT")))
+}
+
+/// The token of an admin interface, where a file with it was given.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn token_of(file: Option<&PathBuf>) -> Result<Option<String>, DrillError> {
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path).map_err(|error| {
+            DrillError::Usage(format!("--token-file {} cannot be read: {error}", path.display()))
+        })
+    };
+    file.map(read).transpose()
 }
 
 /// A place on the network.

@@ -10,7 +10,6 @@ use super::interrupt;
 use crate::policy::Inside;
 use engine::clock;
 use std::io::IsTerminal as _;
-use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -45,10 +44,8 @@ pub fn pressure(args: &PressureArgs) -> Result<bool, DrillError> {
     if !(0.01..=0.95).contains(&args.share) {
         return Err(DrillError::Usage(format!("--share {}: must be between 0.01 and 0.95", args.share)));
     }
-    let token = args.token_file.as_ref().map(std::fs::read_to_string).transpose()?;
-    let address = args.admin.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
-    let address = address
-        .ok_or_else(|| DrillError::Usage(format!("--admin {}: this is no ADDRESS:PORT", args.admin)))?;
+    let token = super::place::token_of(args.token_file.as_ref())?;
+    let address = super::place::admin_of("--admin", &args.admin)?;
     let what = format!(
         "This lets {} at {address} act as if {:.0} % of its capacity were gone, for {} s, with its real traffic. Go on? [y/N] ",
         args.deployment,

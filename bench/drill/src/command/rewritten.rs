@@ -3,7 +3,7 @@
 //! | of the file | becomes |
 //! |---|---|
 //! | `listen`, `admin` | free ports of loopback, without TLS, proxies and CORS; `listen.limits` and `listen.shutdown` stay |
-//! | `deployments[].replicas` | simulated engines; `engine` is `vllm`, as they speak; without `dns`, `tls` and `api_key_file` |
+//! | `deployments[].replicas` | simulated engines; `engine` is `vllm`, as they speak; without `dns`, `tls`, `api_key_file` and `parameters` |
 //! | `models[].tokenizer_file` | left out: prompts are estimated |
 //! | `accounts` | those of the scenario, each with a key of the drill's own; of several that are like one, that many |
 //! | `state`, `log` | a folder of the drill's own; no access log |

@@ -95,7 +95,7 @@ impl Target {
                 args.rate_max
             ));
         }
-        let token = args.token_file.as_ref().map(std::fs::read_to_string).transpose()?;
+        let token = super::place::token_of(args.token_file.as_ref())?;
         let admin = match &args.admin {
             None => None,
             Some(admin) => {

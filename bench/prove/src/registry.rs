@@ -2,7 +2,7 @@
 
 use crate::blame::{b1, b2, b3, b4, b6};
 use crate::budgets::{p11, p12, report_a1, reserve, t3, week};
-use crate::cost::{c1, c2, c3, c5, c6, c7, c7_p99, c8, c9, waiting};
+use crate::cost::{c1, c2, c3, c5, c6, c7, c7_p99, c8, c9, decision, waiting};
 use crate::drills::{agree, calibrated, configured, cost, handover};
 use crate::harness::binaries::Profile;
 use crate::harness::proof::Proof;
@@ -51,6 +51,7 @@ const PROOFS: &[Proof] = &[
     c5::PROOF,
     c6::PROOF,
     waiting::PROOF,
+    decision::PROOF,
     c7::PROOF,
     c7_p99::PROOF,
     c8::PROOF,

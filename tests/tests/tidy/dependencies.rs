@@ -59,6 +59,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "prove",
         &[
+            "gateway-core",
             "limits",
             "shedder",
             "tokenizer",

@@ -9,4 +9,5 @@ pub(crate) mod c7;
 pub(crate) mod c7_p99;
 pub(crate) mod c8;
 pub(crate) mod c9;
+pub(crate) mod decision;
 pub(crate) mod waiting;

@@ -20,6 +20,8 @@ pub struct Learned {
     pub answers: Option<LearnedAnswers>,
     /// Seconds that an answered request holds its place.
     pub hold_s: Option<f64>,
+    /// Requests that were started per second lately.
+    pub starts_per_s: Option<f64>,
     /// What runs: each holds its place until it should have ended.
     pub running: Vec<Running>,
 }
@@ -35,8 +37,19 @@ pub struct LearnedAnswers {
     pub held: f64,
 }
 
+/// Another process on the same replicas, while one hands over to the next. Each tells its neighbours what runs in it and
+/// beyond it, so that all of them together keep to the limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Neighbour {
+    /// The one that handed over to this one.
+    Before,
+    /// The one that this one handed over to.
+    After,
+}
+
 /// A request that runs in the other process.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Running {
     /// Where.
     pub replica: ReplicaId,
@@ -44,6 +57,8 @@ pub struct Running {
     pub prompt_tokens: u32,
     /// Tokens that it holds in the engine's memory.
     pub held_tokens: u64,
+    /// Prompt tokens that the engine has still to compute for it.
+    pub backlog_tokens: u32,
     /// Seconds until it should have ended.
     pub rest_s: f64,
 }

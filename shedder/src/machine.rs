@@ -66,6 +66,8 @@ pub struct Shedder {
     blocked: PerTier<Option<Block>>,
     active: PerTier<u32>,
     started: Recent,
+    /// Requests per second that the process before started.
+    starts_before: f64,
     refused: PerTier<Recent>,
     /// Uncached prompt tokens offered lately.
     came: PerTier<Recent>,
@@ -113,6 +115,7 @@ impl Shedder {
             blocked: PerTier::default(),
             active: PerTier::default(),
             started: Recent::over(RATE_SPAN),
+            starts_before: 0.0,
             refused: PerTier::from_fn(|_| Recent::over(HERD_SPAN)),
             came: PerTier::from_fn(|_| Recent::over(CAME_SPAN)),
             retries: RetryBudget::new(),
@@ -203,8 +206,12 @@ impl Shedder {
 
     /// Dispatches per second lately.
     fn start_rate(&self, now: Duration) -> f64 {
-        let age = now.saturating_sub(self.born).clamp(Duration::from_secs(1), RATE_SPAN);
-        f64::from(self.started.sum(now)) / age.as_secs_f64()
+        let age = now.saturating_sub(self.born);
+        if self.starts_before > 0.0 && age < RATE_SPAN {
+            let before = self.starts_before * (RATE_SPAN - age).as_secs_f64();
+            return (f64::from(self.started.sum(now)) + before) / RATE_SPAN.as_secs_f64();
+        }
+        f64::from(self.started.sum(now)) / age.clamp(Duration::from_secs(1), RATE_SPAN).as_secs_f64()
     }
 
     /// How long it takes until so many places have come back, by how many did lately: a part of the TTFT target.

@@ -6,6 +6,7 @@ mod delays;
 mod engine;
 mod fleet;
 mod foresight;
+mod handover;
 mod model;
 mod policy;
 mod queue;

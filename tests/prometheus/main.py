@@ -18,6 +18,7 @@ import time
 import urllib.parse
 
 import dashboard
+import routine
 from programs import Programs, StartError, Traffic, chat, digest, free_port, read, wait_for
 from tally import Tally
 
@@ -63,7 +64,8 @@ OTHER_MODEL = {"partial-1": "another"}
 def config_text(urls):
     """Deployments that each have one thing wrong, and `steady`, which has not."""
     lines = [
-        f'listen: {{ address: "127.0.0.1:{free_port()}", limits: {{ body_bytes: 200KiB, inflight_bytes: 1MiB, inflight_account_share: 0.25 }} }}',
+        "state: { dir: state }",
+        f'listen: {{ address: "127.0.0.1:{free_port()}", shutdown: {{ lame_duck_ms: 1000, grace_ms: 20000 }}, limits: {{ body_bytes: 200KiB, inflight_bytes: 1MiB, inflight_account_share: 0.25 }} }}',
         f'admin: {{ address: "127.0.0.1:{free_port()}", token_sha256: "{digest(TOKEN)}" }}',
         "log: { access: off }",
         "limits: { policy: fixed }",
@@ -154,6 +156,18 @@ def go_wrong(url, engines):
     ]
 
 
+def restarted(programs, engines, name, place):
+    """Ends an engine and starts another at the same place, as a rolling restart does."""
+    engines[name].stop()
+    address = place.removeprefix("http://")
+    model = name.split("-")[0]
+    engines[name] = programs.start(
+        f"{name}-again", programs.tidegate, "engine", "--address", address, "--model", model, "--profile", "instant"
+    )
+    engines[name].said(r"\bon (http://[0-9.:]+)")
+    return engines[name]
+
+
 def break_config(programs):
     """Puts a fault into the gateway's config file, which it reads by itself; whole, as an editor saves."""
     file = programs.folder / "tidegate.yaml"
@@ -175,6 +189,13 @@ def drill(programs, house, tally):
     time.sleep(CALM_SECONDS)
     # The metrics of `mute` are wrong from the start.
     tally.check("while nothing is wrong no alert fires", prometheus.firing() - {"TidegateScrapeStale"} - OF_THE_MACHINE)
+
+    places = {name: address for name, (_, address) in started.items()}
+    gateway = routine.check(
+        programs, gateway, admin, TOKEN, prometheus,
+        [lambda name=name: restarted(programs, engines, name, places[name]) for name in ("steady-0", "steady-1")],
+        "steady", {"TidegateScrapeStale"} | OF_THE_MACHINE, tally,
+    )
 
     trouble = go_wrong(url, engines)
     missing = prometheus.wait_until_firing(MADE)

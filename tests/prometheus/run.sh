@@ -12,7 +12,7 @@
 # Everything is on loopback, on free ports, and ends within RUN_SECONDS_MAX; logs are kept in target/prometheus/logs.
 set -euo pipefail
 
-RUN_SECONDS_MAX=150
+RUN_SECONDS_MAX=210
 GRAFANA_VERSION=13.2.3
 TYPESCRIPT_VERSION=7.0.2
 

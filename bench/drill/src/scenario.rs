@@ -158,6 +158,19 @@ pub const NETWORK: Duration = Duration::from_micros(500);
 /// The gateway's default of [`Scenario::shed_share_max`].
 pub const SHED_SHARE_MAX: f64 = 0.01;
 
+/// How the gateway ends when it is told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shutdown {
+    /// So long it still takes connections.
+    pub lame_duck: Duration,
+    /// So long after that what runs may take to finish.
+    pub grace: Duration,
+}
+
+/// As the gateway does it unless it is configured otherwise.
+pub const SHUTDOWN: Shutdown =
+    Shutdown { lame_duck: Duration::from_secs(5), grace: Duration::from_secs(300) };
+
 /// A drill without its policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
@@ -175,6 +188,8 @@ pub struct Scenario {
     pub requests: Vec<Requests>,
     /// The share of what others offer above which, when it is shed, limits do not grow.
     pub shed_share_max: f64,
+    /// How the gateway ends.
+    pub shutdown: Shutdown,
     /// Weights of accounts in the fairness of the queue; of those that are not here 1.
     pub weights: Vec<(u32, f64)>,
     /// What goes wrong; in any order.

@@ -12,7 +12,9 @@ use std::time::Duration;
 use crate::play::play;
 use crate::policy::Policy;
 use crate::scenario::fleet::{Deployment, Model};
-use crate::scenario::{Accounts, Client, Incident, Prefixes, SHED_SHARE_MAX, Scenario, Senders, Source};
+use crate::scenario::{
+    Accounts, Client, Incident, Prefixes, SHED_SHARE_MAX, SHUTDOWN, Scenario, Senders, Source,
+};
 use engine::behaviour::Behaviour;
 use engine::profile::{LLAMA_8B_A100, PROFILES, Profile};
 use engine::workload::{Size, Workload};
@@ -198,6 +200,7 @@ impl Setting {
             budgets: Vec::new(),
             requests: Vec::new(),
             shed_share_max: SHED_SHARE_MAX,
+            shutdown: SHUTDOWN,
             weights: Vec::new(),
             incidents: self.paces(),
             warm_up: Duration::from_secs(self.warm_up_s),

@@ -59,7 +59,8 @@ pub use redacted::redacted;
 pub use resolve::Secret;
 pub use tier::{Tier, Tiers};
 pub use yaml::{
-    CONFIG_BYTES_MAX, DEPTH_MAX, Document, FAULTS_MAX, Fault, Faults, NODES_MAX, Part, read_file, schema_of,
+    CONFIG_BYTES_MAX, DEPTH_MAX, Document, FAULTS_MAX, Fault, Faults, Lines, NODES_MAX, Part, read_file,
+    schema_of,
 };
 
 use accounts::account;

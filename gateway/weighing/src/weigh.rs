@@ -75,6 +75,20 @@ impl ModelWeigher {
         tokenizer::estimate(&inner.model, inner.accounts.get(&account), features)
     }
 
+    /// By how much estimates of the model's prompts were found to be off, and from how many requests; nothing where there
+    /// was none. What is known of single accounts is not told: they begin with what is known of the model.
+    #[must_use]
+    pub fn export(&self) -> Option<(u32, Vec<f64>)> {
+        let inner = self.inner.lock();
+        (inner.model.samples() > 0).then(|| (inner.model.samples(), inner.model.factors().to_vec()))
+    }
+
+    /// Goes on with what another process told of the model. `false`: it cannot be used, and nothing changes.
+    #[must_use]
+    pub fn adopt(&self, (samples, factors): &(u32, Vec<f64>)) -> bool {
+        self.inner.lock().model.adopt(*samples, factors)
+    }
+
     /// The engine counted `tokens` for a prompt with these features.
     pub fn learn(&self, account: u64, features: &Features, tokens: u64) {
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
@@ -367,6 +381,29 @@ mod tests {
 
     fn chat(words: usize) -> String {
         format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{}"}}]}}"#, "word ".repeat(words))
+    }
+
+    #[test]
+    fn another_process_goes_on_with_how_far_estimates_were_off() {
+        let (old, new) = (ModelWeigher::new(&model(None)), ModelWeigher::new(&model(None)));
+        let features = |words: usize| weighed(Api::Chat, chat(words), None, 1 << 20).features.unwrap();
+        let first = new.tokens(1, &features(900)).tokens;
+        for words in 100..160 {
+            let weighs = old.tokens(1, &features(words)).tokens;
+            old.learn(1, &features(words), u64::from(weighs) * 13 / 10);
+        }
+        // Of an account that neither has seen: what is known of single ones stays behind.
+        let told = old.tokens(2, &features(900)).tokens;
+        assert!(told > first * 11 / 10, "{told} {first}");
+
+        assert!(new.adopt(&old.export().unwrap()));
+        let heard = new.tokens(2, &features(900)).tokens;
+        assert!(heard.abs_diff(told) * 50 < told, "{heard} {told}");
+
+        for nonsense in [(9, vec![1.0]), (9, vec![f64::NAN; 22]), (9, vec![1e9; 22]), (9, Vec::new())] {
+            assert!(!new.adopt(&nonsense), "{nonsense:?}");
+        }
+        assert_eq!(new.tokens(2, &features(900)).tokens, heard);
     }
 
     #[test]

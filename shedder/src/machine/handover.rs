@@ -1,17 +1,21 @@
 //! Going on where another process stopped: what was learnt, and what still runs there.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Shedder;
 use super::admit::seconds;
-use crate::learned::{Learned, LearnedAnswers, Running, sane};
-use crate::replica::{Booked, Replica};
+use crate::learned::{Learned, LearnedAnswers, Neighbour, Running, sane};
+use crate::offer::ReplicaId;
+use crate::replica::Booked;
 use crate::requests::{Active, Request};
 
 /// A running request is taken to go on for this part of a usual answer at least: nobody knows which token is the last.
 const REST_MIN: f64 = 0.25;
 /// No request is waited for longer than this, seconds.
 const REST_MAX: f64 = 600.0;
+/// Requests per second that any deployment starts, at most.
+const STARTS_MAX: f64 = 1e6;
 /// Running requests that are taken over from one process at most.
 const RUNNING_MAX: usize = 100_000;
 
@@ -25,16 +29,39 @@ impl Shedder {
             tokens_per_chunk: Some(self.tokens_per_chunk),
             answers: Some(LearnedAnswers { tokens, ends, held }),
             hold_s: self.hold_s,
-            running: self.requests.iter().filter_map(|(_, request)| self.running(now, request)).collect(),
+            starts_per_s: Some(self.start_rate(now)),
+            running: self.running(now, Neighbour::After),
         }
     }
 
-    fn running(&self, now: Duration, request: &Request) -> Option<Running> {
+    /// What runs, as a neighbour is to be told: what is here, and what the neighbour on the other side has told.
+    /// O(requests + replicas).
+    #[must_use]
+    pub fn running(&self, now: Duration, toward: Neighbour) -> Vec<Running> {
+        let beyond = match toward {
+            Neighbour::Before => Neighbour::After,
+            Neighbour::After => Neighbour::Before,
+        };
+        let own = self.requests.iter().filter_map(|(_, request)| self.running_here(now, request));
+        let told = self.replicas.iter().flat_map(|replica| {
+            replica.told(beyond).map(|booked| Running {
+                replica: replica.id,
+                prompt_tokens: booked.prompt,
+                held_tokens: booked.kv,
+                backlog_tokens: 0,
+                rest_s: booked.until.saturating_sub(now).as_secs_f64().min(REST_MAX),
+            })
+        });
+        own.chain(told).take(RUNNING_MAX).collect()
+    }
+
+    fn running_here(&self, now: Duration, request: &Request) -> Option<Running> {
         let active = request.active()?;
         Some(Running {
             replica: active.replica,
             prompt_tokens: active.uncached,
             held_tokens: active.kv,
+            backlog_tokens: active.backlog,
             rest_s: self.rest(now, request, active).min(REST_MAX),
         })
     }
@@ -65,23 +92,27 @@ impl Shedder {
             self.answers.adopt(tokens, ends, held);
         }
         self.hold_s = sane(learned.hold_s, 0.0, REST_MAX).or(self.hold_s);
-        for running in learned.running.iter().take(RUNNING_MAX) {
-            let rest = seconds(sane(Some(running.rest_s), 0.0, REST_MAX).unwrap_or(0.0));
-            if let Some(replica) = self.replica_mut(running.replica) {
-                replica.hold_elsewhere(Booked {
-                    until: now + rest,
-                    backlog: 0,
-                    prompt: running.prompt_tokens,
-                    kv: running.held_tokens,
-                });
-            }
-        }
-        self.pump(now);
+        self.starts_before = sane(learned.starts_per_s, 0.0, STARTS_MAX).unwrap_or(0.0);
+        self.hold(now, Neighbour::Before, &learned.running);
     }
 
-    /// The other process has ended, and so has what ran there.
-    pub fn release_elsewhere(&mut self, now: Duration) {
-        self.replicas.iter_mut().for_each(Replica::release_elsewhere);
+    /// What runs in a neighbour now, in place of what it told before; nothing, once it has ended. Each holds a place until it
+    /// should have ended, or until the neighbour tells again. Replicas that are not there are left out.
+    /// O(replicas + running · log running).
+    pub fn hold(&mut self, now: Duration, from: Neighbour, running: &[Running]) {
+        let mut by_replica: BTreeMap<ReplicaId, Vec<Booked>> = BTreeMap::new();
+        for running in running.iter().take(RUNNING_MAX) {
+            let rest = seconds(sane(Some(running.rest_s), 0.0, REST_MAX).unwrap_or(0.0));
+            by_replica.entry(running.replica).or_default().push(Booked {
+                until: now + rest,
+                backlog: running.backlog_tokens,
+                prompt: running.prompt_tokens,
+                kv: running.held_tokens,
+            });
+        }
+        for replica in &mut self.replicas {
+            replica.hold(from, by_replica.remove(&replica.id).unwrap_or_default().into_iter());
+        }
         self.pump(now);
     }
 }

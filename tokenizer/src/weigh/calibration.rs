@@ -99,6 +99,22 @@ impl Calibration {
         Self { factors: other.factors, ..Self::new() }
     }
 
+    /// The factors, for another process.
+    pub(crate) fn factors(&self) -> &[f64] {
+        &self.factors
+    }
+
+    /// Starts from factors that were learnt in another process from so many samples, open to correction as at the start.
+    /// `false`, and nothing changes: they are not what this version knows as factors.
+    pub(crate) fn adopt(&mut self, samples: u32, factors: &[f64]) -> bool {
+        let Ok(factors) = <[f64; GROUPS]>::try_from(factors) else { return false };
+        if !factors.iter().all(|factor| (FACTOR_MIN..=FACTOR_MAX).contains(factor)) {
+            return false;
+        }
+        *self = Self { factors, samples, ..Self::new() };
+        true
+    }
+
     pub(crate) fn samples(&self) -> u32 {
         self.samples
     }

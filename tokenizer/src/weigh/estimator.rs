@@ -94,6 +94,19 @@ impl Estimator {
         }
     }
 
+    /// By how much each group of weights was found to be off, for another process.
+    pub fn factors(&self) -> &[f64] {
+        self.calibration.factors()
+    }
+
+    /// Goes on with the factors of another process, which had learnt them from so many requests, as open to correction as
+    /// at the start. `false`, and nothing changes, where they are not this version's: another number of them, or one that is
+    /// not within 0.1 … 10. O(1).
+    #[must_use]
+    pub fn adopt(&mut self, samples: u32, factors: &[f64]) -> bool {
+        self.calibration.adopt(samples, factors)
+    }
+
     /// Requests learnt from.
     pub fn samples(&self) -> u32 {
         self.calibration.samples()

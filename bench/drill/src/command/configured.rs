@@ -15,11 +15,12 @@
 
 use super::DrillError;
 use super::calibrate::{self, Calibrated};
-use crate::file::{Fault, Layout, Planned, Step};
+use crate::file::{Fault, Layout, Places, Planned, Step};
+use crate::scenario::Shutdown;
 use crate::scenario::fleet as scenario;
 use crate::scenario::trace::Recorded;
 use crate::script::Drill;
-use config::{Account, Config, Deployment, Model};
+use config::{Account, Config, Deployment, Lines, Model, Part};
 use serde_json::Value;
 use shedder::{PerTier, Tier};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,8 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Configured {
     /// The file's name as it was given.
     origin: String,
+    /// Where what stands in it.
+    lines: Lines,
     /// What it says, key by key.
     written: Value,
     config: Config,
@@ -66,18 +69,20 @@ impl Configured {
         let env = |name: &str| std::env::var(name).ok();
         let config = Config::parse(&text, &origin, &env)?;
         let written = Config::written(&text, &origin, &env)?;
-        Self::of((config, written), origin, wanted)
+        Self::of((config, written), Lines::of(&text, &origin, &env), origin, wanted)
     }
 
     #[cfg(test)]
     pub(super) fn parse(text: &str, origin: &str) -> Result<Configured, DrillError> {
         let config = Config::parse(text, origin, &|_| None)?;
         let written = Config::written(text, origin, &|_| None)?;
-        Self::of((config, written), origin.to_owned(), Wanted::default())
+        let lines = Lines::of(text, origin, &|_| None);
+        Self::of((config, written), lines, origin.to_owned(), Wanted::default())
     }
 
     fn of(
         (config, written): (Config, Value),
+        lines: Lines,
         origin: String,
         wanted: Wanted<'_>,
     ) -> Result<Configured, DrillError> {
@@ -109,7 +114,16 @@ impl Configured {
         let deployments = config.deployments.iter().filter(is_played).cloned().collect();
         let of_id = |account: &Arc<Account>| (Arc::clone(&account.id), Arc::clone(account));
         let accounts = config.accounts.iter().map(of_id).collect();
-        Ok(Configured { origin, written, config, accounts, models, deployments, measured: BTreeMap::new() })
+        Ok(Configured {
+            origin,
+            lines,
+            written,
+            config,
+            accounts,
+            models,
+            deployments,
+            measured: BTreeMap::new(),
+        })
     }
 
     /// What the file says, key by key.
@@ -158,7 +172,9 @@ impl Configured {
             routes: self.routes(model),
             usual: model.default_output,
         });
-        Ok(Layout { deployments: deployments.collect(), models: models.collect() })
+        let place = |key| Some(self.lines.at(&[Part::Key(key)]));
+        let places = Places { deployments: place("deployments"), models: place("models") };
+        Ok(Layout { deployments: deployments.collect(), models: models.collect(), places })
     }
 
     /// Whose requests a route takes is said later, when the scenario's accounts have numbers.
@@ -178,6 +194,8 @@ impl Configured {
     /// Gives the drill's accounts what the config gives them. Every fault, with its place in the scenario.
     pub(super) fn apply(&self, drill: &mut Drill) -> Vec<Fault> {
         drill.scenario.shed_share_max = self.config.limits.growth.shed_share_max;
+        let shutdown = &self.config.listen.shutdown;
+        drill.scenario.shutdown = Shutdown { lame_duck: shutdown.lame_duck, grace: shutdown.grace };
         drill.scenario.budgets.clear();
         let mut faults = Vec::new();
         let mut known = BTreeMap::new();
@@ -189,6 +207,18 @@ impl Configured {
             self.apply_to_source(nth, drill, &known, &mut faults);
         }
         faults
+    }
+
+    /// `FILE:LINE` of an account.
+    fn line_of(&self, account: &Account) -> String {
+        let nth = self.config.accounts.iter().position(|one| one.id == account.id).unwrap_or_default();
+        self.lines.at(&[Part::Key("accounts"), Part::Item(nth)])
+    }
+
+    /// `FILE:LINE` of a model.
+    fn line_of_model(&self, model: &Model) -> String {
+        let nth = self.config.models.iter().position(|one| one.name == model.name).unwrap_or_default();
+        self.lines.at(&[Part::Key("models"), Part::Item(nth)])
     }
 
     /// The account of the config that a number of the drill stands for.
@@ -215,11 +245,12 @@ impl Configured {
             let Some(account) = self.account(drill, number, &group.id) else {
                 let ids = names(self.config.accounts.iter().map(|account| &*account.id));
                 let name = drill.account(number);
-                let message = format!("{} has no account `{name}`; it has: {ids}", self.origin);
+                let accounts = self.lines.at(&[Part::Key("accounts")]);
+                let message = format!("{} has no account `{name}`; it has: {ids} ({accounts})", self.origin);
                 return faults.push(Fault { path, message });
             };
             if account.disabled {
-                let message = format!("`{}` is disabled in {}", account.id, self.origin);
+                let message = format!("`{}` is disabled in {}", account.id, self.line_of(account));
                 return faults.push(Fault { path, message });
             }
             drill.scenario.weights.push((number, account.weight));
@@ -231,7 +262,8 @@ impl Configured {
             for &index in &models {
                 let Some(model) = self.models.get(usize::from(index)) else { continue };
                 if !account.may_use(&model.name) {
-                    let message = format!("`{}` may not use `{}` in {}", account.id, model.name, self.origin);
+                    let line = self.line_of(account);
+                    let message = format!("`{}` may not use `{}` in {line}", account.id, model.name);
                     return faults.push(Fault { path, message });
                 }
                 let budget = self.config.limits.budget(&self.config.limits.bounds(account, model));
@@ -283,11 +315,9 @@ impl Configured {
                 |route: &config::Route| self.is_played(route) && route.takes(tier.into(), &account.id);
             let served = model.routes.iter().any(takes);
             (!served).then(|| {
-                let (id, tier, model) = (&account.id, tier.name(), &model.name);
-                format!(
-                    "no deployment of `{model}` that is played takes {tier} requests of `{id}` in {}",
-                    self.origin
-                )
+                let (id, tier, name) = (&account.id, tier.name(), &model.name);
+                let line = self.line_of_model(model);
+                format!("no deployment of `{name}` that is played takes {tier} requests of `{id}` in {line}")
             })
         };
         if source.priority < 1.0
@@ -307,7 +337,8 @@ impl Configured {
         if let Some((account, _)) = served.iter().find(|(_, tier)| tier.is_err()) {
             let message = format!(
                 "`{}` may not use priority in {}: each of these requests would be a 403",
-                account.id, self.origin
+                account.id,
+                self.line_of(account)
             );
             fault("priority", message);
         } else if ups > 0 && ups < served.len() {

@@ -16,6 +16,14 @@ pub fn load(path: &Path) -> Result<Drill, Faults> {
     resolved(&Document::<DrillFile>::load(path)?, path.parent().unwrap_or(Path::new("")), None)
 }
 
+/// `error` of the config, and what is wrong with the scenario by itself: whoever mends one file mends both.
+pub(super) fn with_faults_of(scenario: &Path, error: DrillError) -> DrillError {
+    match (error, Document::<DrillFile>::load(scenario)) {
+        (DrillError::Scenario(config), Err(faults)) => DrillError::Both(config, faults),
+        (error, _) => error,
+    }
+}
+
 /// The same on a config, with so many replicas where that is said.
 ///
 /// # Errors
@@ -134,7 +142,8 @@ mod tests {
         let text = GOOD.replace("[{ id: a }]", "\n- { id: b }\n- { id: c }");
         let faults = on(CONFIG, &text.replace("accounts: a,", "accounts: b,")).unwrap_err();
         assert!(
-            faults.contains("d.yaml:4:") && faults.contains("tg.yaml has no account `b`; it has: a, poor"),
+            faults.contains("d.yaml:4:")
+                && faults.contains("tg.yaml has no account `b`; it has: a, poor (tg.yaml:6)"),
             "{faults}"
         );
         assert!(faults.contains("d.yaml:5:") && faults.contains("`c`"), "{faults}");
@@ -146,7 +155,7 @@ mod tests {
         let two = CONFIG.replace("models: [", "models: [{ name: n, deployments: [gpu] }, ");
         let unnamed = on(&two, GOOD).unwrap_err();
         assert!(
-            unnamed.contains("d.yaml:4:") && unnamed.contains("has to be named; there are: n, m"),
+            unnamed.contains("d.yaml:4:") && unnamed.contains("has to be named; there are: n, m (tg.yaml:4)"),
             "{unnamed}"
         );
     }
@@ -213,7 +222,10 @@ mod tests {
     fn what_of_a_config_is_not_there_is_said_where_it_stands() {
         let faults = |scenario: &str| on(FLEETS, scenario).unwrap_err();
         let model = faults(&OF_FLEETS.replace("model: fast", "model: quick"));
-        assert!(model.contains("d.yaml:7:") && model.contains("there are: fast, deep"), "{model}");
+        assert!(
+            model.contains("d.yaml:7:") && model.contains("there are: fast, deep (tg.yaml:6)"),
+            "{model}"
+        );
         let deployment = faults(
             &OF_FLEETS.replace("deployment: large", "deployment: huge").replace("name: large", "name: hug"),
         );
@@ -227,10 +239,36 @@ mod tests {
                 .replace("{ id: b, count: 2 }", "{ id: c }"),
         );
         assert!(
-            taken.contains("no deployment of `fast` that is played takes regular requests of `c`"),
+            taken.contains(
+                "no deployment of `fast` that is played takes regular requests of `c` in tg.yaml:6"
+            ),
             "{taken}"
         );
         assert!(parse(OF_FLEETS, "d.yaml", Path::new("")).unwrap_err().to_string().contains("--config"));
+    }
+
+    #[test]
+    fn faults_of_both_files_are_said_at_once() {
+        let folder = std::env::temp_dir().join(format!("tidegate-both-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let scenario = folder.join("d.yaml");
+        std::fs::write(&scenario, GOOD.replace("duration_s", "durations")).unwrap();
+        let config = Configured::parse(&CONFIG.replace("engine: vllm", "engine: wllm"), "tg.yaml");
+
+        let said = with_faults_of(&scenario, config.unwrap_err()).to_string();
+
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(said.contains("tg.yaml:2:") && said.contains("d.yaml:2:1 durations"), "{said}");
+    }
+
+    #[test]
+    fn a_gateway_that_is_restarted_ends_as_its_config_says() {
+        let config = format!("{CONFIG}listen: {{ shutdown: {{ lame_duck_ms: 1000, grace_ms: 20000 }} }}\n");
+        let (drill, _) = on(&config, GOOD).unwrap();
+
+        let shutdown = drill.scenario.shutdown;
+
+        assert_eq!((shutdown.lame_duck.as_secs(), shutdown.grace.as_secs()), (1, 20));
     }
 
     #[test]
@@ -282,6 +320,32 @@ mod tests {
     fn a_missing_trace_is_said_with_its_line() {
         let faults = faults(&GOOD.replace("rate_per_s: 5", "trace: { file: none.csv, format: azure }"));
         assert!(faults.starts_with("d.yaml:4:") && faults.contains("`none.csv` cannot be read"), "{faults}");
+    }
+
+    #[test]
+    fn recorded_requests_say_how_long_and_whose() {
+        let folder = std::env::temp_dir().join(format!("tidegate-recorded-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let line = |second: u32, account: &str| {
+            format!(
+                "{{\"time\":\"2026-11-30T10:00:{second:02}.000Z\",\"account\":\"{account}\",\"weighed_prompt_tokens\":50,\"prompt_tokens\":50,\"generated_tokens\":5,\"status\":200}}\n"
+            )
+        };
+        std::fs::write(folder.join("access.log"), [line(0, "acme"), line(41, "other")].concat()).unwrap();
+        let text = "drill: d\ntraffic: [{ name: t, trace: { file: access.log, format: access-log } }]\n";
+
+        let drill = parse(text, "d.yaml", &folder);
+
+        std::fs::remove_dir_all(&folder).unwrap();
+        let drill = drill.unwrap();
+        assert_eq!(drill.scenario.end.as_secs(), 42);
+        assert_eq!(drill.groups.iter().map(|group| group.id.as_str()).collect::<Vec<_>>(), ["acme", "other"]);
+    }
+
+    #[test]
+    fn traffic_that_is_drawn_does_not_say_how_long() {
+        let faults = faults(&GOOD.replace("duration_s: 60\n", ""));
+        assert!(faults.contains("needs duration_s") && !faults.contains("offers"), "{faults}");
     }
 
     #[test]

@@ -104,6 +104,9 @@ pub enum DrillError {
     /// The scenario is wrong, or cannot pass.
     #[error("{0}")]
     Scenario(#[from] Faults),
+    /// The config is wrong, and the scenario, too.
+    #[error("{0}\n{1}")]
+    Both(Faults, Faults),
     /// An argument is wrong.
     #[error("{0}")]
     Usage(String),
@@ -122,7 +125,7 @@ impl DrillError {
     /// Whether the caller is to blame: exit code 2.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, DrillError::Scenario(_) | DrillError::Usage(_))
+        matches!(self, DrillError::Scenario(_) | DrillError::Both(..) | DrillError::Usage(_))
     }
 }
 
@@ -139,7 +142,8 @@ pub fn run(args: &PlayArgs) -> Result<bool, DrillError> {
         return Err(DrillError::Usage(message.to_owned()));
     }
     let wanted = Wanted { model: model.as_deref(), deployment: deployment.as_deref() };
-    let mut configured = args.config.as_deref().map(|path| Configured::read(path, wanted)).transpose()?;
+    let configured = args.config.as_deref().map(|path| Configured::read(path, wanted)).transpose();
+    let mut configured = configured.map_err(|error| load::with_faults_of(path, error))?;
     if let (Some(configured), Some(admin)) = (&mut configured, &args.calibrate) {
         configured.calibrate(admin, args.target.token_file.as_ref())?;
     }

@@ -85,7 +85,11 @@ pub fn plan(args: &PlanArgs) -> Result<bool, DrillError> {
         )));
     }
     let wanted = Wanted { model: args.model.as_deref(), deployment: args.deployment.as_deref() };
-    let mut configured = args.config.as_deref().map(|path| Configured::read(path, wanted)).transpose()?;
+    let configured = args.config.as_deref().map(|path| Configured::read(path, wanted)).transpose();
+    let mut configured = configured.map_err(|error| match &args.scenario {
+        Some(scenario) => load::with_faults_of(scenario, error),
+        None => error,
+    })?;
     if let (Some(configured), Some(admin)) = (&mut configured, &args.calibrate) {
         configured.calibrate(admin, args.token_file.as_ref())?;
     }

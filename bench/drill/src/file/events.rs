@@ -84,8 +84,8 @@ fn meant(
     let found = deployments.iter().position(|one| one.name == *name);
     if found.is_none() {
         let names: Vec<&str> = deployments.iter().map(|one| one.name.as_str()).collect();
-        let message =
-            format!("no deployment that is played has the name `{name}`; there are: {}", names.join(", "));
+        let there_are = fleet::there_are(&names, resolver.places.deployments.as_deref());
+        let message = format!("no deployment that is played has the name `{name}`; {there_are}");
         resolver.fault(&[path[0], path[1], Step::Key("deployment")], message);
     }
     Some(fleet::replicas_of(deployments, found?))

@@ -20,6 +20,23 @@ pub struct Layout {
     pub deployments: Vec<Planned>,
     /// The models, at least one.
     pub models: Vec<Model>,
+    /// Where the config has them.
+    pub places: Places,
+}
+
+/// `FILE:LINE` of a config's sections, for what a scenario names and they do not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Of `deployments`.
+    pub deployments: Option<String>,
+    /// Of `models`.
+    pub models: Option<String>,
+}
+
+/// `there are: a, b`, and where that stands.
+pub(super) fn there_are(names: &[&str], place: Option<&str>) -> String {
+    let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
+    format!("there are: {}{place}", names.join(", "))
 }
 
 /// A deployment of a config.
@@ -126,10 +143,8 @@ fn unknown(file: &DrillFile, layout: Option<&Layout>, own: &[Planned], resolver:
         let path = [of_deployment(nth), vec![Step::Key("name")]].concat();
         if !own.iter().any(|planned| planned.name == name) {
             let names: Vec<&str> = own.iter().map(|planned| planned.name.as_str()).collect();
-            let message = format!(
-                "no deployment that is played has the name `{name}`; there are: {}",
-                names.join(", ")
-            );
+            let there_are = there_are(&names, layout.and_then(|layout| layout.places.deployments.as_deref()));
+            let message = format!("no deployment that is played has the name `{name}`; {there_are}");
             resolver.fault(&path, message);
         } else if !seen.insert(name) {
             resolver.fault(&path, format!("there is another entry for `{name}`; put them together"));

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use behaviour::{BehaviourFile, EagerFile, LagFile, OrderFile, PauseFile, StallFile};
 
-pub use fleet::{Layout, Planned};
+pub use fleet::{Layout, Places, Planned};
 
 pub use traffic::offered;
 
@@ -44,8 +44,8 @@ pub struct DrillFile {
     /// Everything random follows from it. Default 1: the same file gives the same requests.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub seed: Option<u64>,
-    /// Requests arrive for so long, seconds.
-    #[schemars(required, range(min = 1, max = 604_800), extend("x-required" = true))]
+    /// Requests arrive for so long, seconds. Default, where all traffic is recorded: until the last recorded request.
+    #[schemars(range(min = 1, max = 604_800))]
     pub duration_s: Option<f64>,
     /// What arrives in the first seconds is played and not judged. Default 0.
     #[schemars(range(min = 0, max = 604_800))]
@@ -57,8 +57,8 @@ pub struct DrillFile {
     pub fleet: Fleet,
     /// What counts as served: first token and mean time per further token.
     pub slo: SloFile,
-    /// The customers.
-    #[schemars(required, length(min = 1, max = 1000), extend("x-required" = true))]
+    /// The customers. Default, where all traffic is an access log: those that it names, without limits.
+    #[schemars(length(min = 1, max = 1000))]
     pub accounts: Option<Vec<AccountFile>>,
     /// What they send.
     #[schemars(required, length(min = 1, max = 100), extend("x-required" = true))]

@@ -10,8 +10,11 @@ use limits::{AdaptiveRule, Bounds, BudgetConfig, PerMeter, Policy, START, TOKENS
 use super::{AccountFile, DrillFile, GrowthFile, Layout, LimitsFile, events, fleet, passes, traffic};
 use crate::judge;
 use crate::scenario::fleet::{Model, Spending};
-use crate::scenario::{NETWORK, SHED_SHARE_MAX, Scenario};
+use crate::scenario::{NETWORK, SHED_SHARE_MAX, SHUTDOWN, Scenario};
 use crate::script::{Drill, Group};
+
+/// How long a drill may last: a week.
+const END_MAX: Duration = Duration::from_secs(604_800);
 
 /// One step of a path into a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,7 @@ pub(super) struct Resolver<'a> {
     pub(super) faults: Vec<Fault>,
     pub(super) groups: Vec<Group>,
     pub(super) end: Duration,
+    pub(super) places: fleet::Places,
 }
 
 impl Resolver<'_> {
@@ -66,6 +70,9 @@ impl Resolver<'_> {
 
     /// `none is called …`, with the names that there are.
     pub(super) fn no_group(&self, id: &str) -> String {
+        if self.groups.is_empty() {
+            return format!("no entry of accounts has the id `{id}`; add one under `accounts`");
+        }
         let ids: Vec<&str> = self.groups.iter().map(|group| group.id.as_str()).collect();
         format!("no entry of accounts has the id `{id}`; there are: {}", ids.join(", "))
     }
@@ -83,17 +90,30 @@ pub fn resolve(
     layout: Option<&Layout>,
 ) -> Result<Drill, Vec<Fault>> {
     let seconds = |given: Option<f64>, usual: f64| Duration::from_secs_f64(given.unwrap_or(usual).max(0.0));
-    let end = seconds(file.duration_s, 1.0);
-    let mut resolver = Resolver { read, faults: Vec::new(), groups: Vec::new(), end };
-    let warm_up = seconds(file.warm_up_s, 0.0);
-    if warm_up >= end {
-        resolver.fault(&[Step::Key("warm_up_s")], "must be shorter than duration_s, or nothing is judged");
+    let recorded = file.traffic.iter().flatten().all(|traffic| traffic.trace.is_some());
+    // Until the traces are read nothing comes after their end.
+    let end = file.duration_s.map_or(Duration::MAX, |given| seconds(Some(given), 1.0));
+    let places = layout.map(|layout| layout.places.clone()).unwrap_or_default();
+    let mut resolver = Resolver { read, faults: Vec::new(), groups: Vec::new(), end, places };
+    if file.duration_s.is_none() && !recorded {
+        let message = "needs duration_s: how long requests arrive, in seconds; only recorded requests say it themselves";
+        resolver.fault(&[], message);
     }
     let (deployments, paces) = fleet::deployments(file, layout, &mut resolver);
     let models = layout.map_or_else(|| vec![Model::only()], |layout| layout.models.clone());
     let mut budgets = Vec::new();
     accounts(file.accounts.as_deref().unwrap_or_default(), &mut budgets, &mut resolver);
     let mut sources = traffic::sources(file, (&deployments, &models, layout.is_some()), &mut resolver);
+    if file.duration_s.is_none() {
+        resolver.end = recorded_end(&sources, &mut resolver);
+    }
+    let end = resolver.end;
+    let warm_up = seconds(file.warm_up_s, 0.0);
+    if warm_up >= end {
+        let message =
+            format!("must be shorter than the drill's {} s, or nothing is judged", end.as_secs_f64());
+        resolver.fault(&[Step::Key("warm_up_s")], message);
+    }
     let (mut incidents, marks) = events::incidents(file, &deployments, &mut sources, &mut resolver);
     incidents.splice(..0, paces);
     let checks = passes::checks(file, &mut resolver);
@@ -105,6 +125,7 @@ pub fn resolve(
         budgets,
         requests: Vec::new(),
         shed_share_max: SHED_SHARE_MAX,
+        shutdown: SHUTDOWN,
         weights: Vec::new(),
         incidents,
         warm_up,
@@ -135,6 +156,22 @@ pub fn resolve(
         resolver.faults.extend(hopeless.map(|(nth, message)| Fault { path: path(nth), message }));
     }
     if resolver.faults.is_empty() { Ok(drill) } else { Err(resolver.faults) }
+}
+
+/// Until when recorded requests come, in whole seconds.
+fn recorded_end(sources: &[traffic::Named], resolver: &mut Resolver<'_>) -> Duration {
+    let traces = sources.iter().filter_map(|named| named.source.trace.as_ref());
+    let last = traces.flat_map(|trace| &trace.asks).map(|ask| ask.at).max().unwrap_or_default();
+    let end = Duration::from_secs(last.as_secs() + 1);
+    if end > END_MAX {
+        let message = format!(
+            "lasts {} s, more than {} s; say a shorter duration_s, or play it faster with `speed`",
+            end.as_secs(),
+            END_MAX.as_secs()
+        );
+        resolver.fault(&[Step::Key("traffic")], message);
+    }
+    end.min(END_MAX)
 }
 
 fn accounts(files: &[AccountFile], budgets: &mut Vec<Spending>, resolver: &mut Resolver<'_>) {

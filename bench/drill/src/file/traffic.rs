@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::resolve::{Resolver, Step};
-use super::{DrillFile, FormatFile, LoadFile, PromptsFile, TraceFile, TrafficFile};
+use super::{DrillFile, FormatFile, LoadFile, PromptsFile, TraceFile, TrafficFile, fleet};
 use crate::scenario::fleet::{Deployment, Model};
 use crate::scenario::trace::{self, Format, Trace};
 use crate::scenario::{Accounts, Client, Prefixes, Retry, Senders, Source};
@@ -40,7 +40,8 @@ pub(super) fn sources(file: &DrillFile, played: Played<'_>, resolver: &mut Resol
     }
     let end = resolver.end;
     let requests: f64 = named.iter().map(|named| offered(&named.source, end)).sum();
-    if requests > REQUESTS_MAX {
+    // Whoever does not say how long is told that.
+    if requests > REQUESTS_MAX && end < Duration::MAX {
         let message = format!(
             "offers about {requests:.0} requests, more than {REQUESTS_MAX:.0}; lower rates or shorten the drill"
         );
@@ -88,7 +89,8 @@ fn model(
                 .model
                 .as_deref()
                 .map_or("has to be named".to_owned(), |name| format!("`{name}` is not one that is played"));
-            resolver.fault(at, format!("the model {what}; there are: {}", names.join(", ")));
+            let there_are = fleet::there_are(&names, resolver.places.models.as_deref());
+            resolver.fault(at, format!("the model {what}; {there_are}"));
             0
         }
     };
@@ -330,7 +332,8 @@ mod tests {
     fn compiled(load: &[LoadFile]) -> (Vec<(f64, f64)>, usize) {
         let read = |_: &Path, _: usize| Ok(Vec::new());
         let end = Duration::from_secs(100);
-        let mut resolver = Resolver { read: &read, faults: Vec::new(), groups: Vec::new(), end };
+        let mut resolver =
+            Resolver { read: &read, faults: Vec::new(), groups: Vec::new(), end, places: Default::default() };
         let steps = steps(load, &[Step::Key("traffic"), Step::Item(0)], &mut resolver);
         (steps.into_iter().map(|(at, factor)| (at.as_secs_f64(), factor)).collect(), resolver.faults.len())
     }

@@ -4,12 +4,8 @@ use std::time::Duration;
 
 use super::{Play, Stage, What, Why};
 use crate::run::Outcome;
-use crate::scenario::Incident;
+use crate::scenario::{Incident, Shutdown};
 
-/// As the gateway does it unless it is configured otherwise: how long it still takes connections once it is told to
-/// end, and when it ends whatever is still running.
-const LAME_DUCK: Duration = Duration::from_secs(5);
-const GRACE: Duration = Duration::from_secs(300);
 /// From its last answer to the end of its process, and from the start of another one to its first connection.
 const EXIT: Duration = Duration::from_millis(500);
 
@@ -60,12 +56,13 @@ impl Play<'_> {
 
     /// What a gateway that was told to end does next. To be called on each tick.
     pub(super) fn leave_gateway(&mut self, now: Duration) {
-        let Some(Leaving { told, pause }) = self.leaving.filter(|leaving| now >= leaving.told + LAME_DUCK)
+        let Shutdown { lame_duck, grace } = self.scenario.shutdown;
+        let Some(Leaving { told, pause }) = self.leaving.filter(|leaving| now >= leaving.told + lame_duck)
         else {
             return;
         };
         self.down = true;
-        if self.live == 0 || now >= told + GRACE {
+        if self.live == 0 || now >= told + lame_duck + grace {
             self.leaving = None;
             self.lose_gateway(now);
             self.later(now + EXIT + pause, What::Incident(Incident::GatewayBack));

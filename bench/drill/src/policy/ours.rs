@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use shedder::learned::Neighbour;
 use shedder::{Config, Finished, Scrape};
 
 use super::process::Process;
@@ -32,6 +33,24 @@ impl Ours {
     fn of(&mut self, ticket: u32) -> &mut Process {
         let Self { newest, before, .. } = self;
         before.iter_mut().find(|process| process.holds(ticket)).unwrap_or(newest)
+    }
+
+    /// What neighbours tell each other, as often as the gateway's do.
+    fn exchange(&mut self, now: Duration) {
+        // In the order of their starts, each hears of the one before, then back again.
+        let mut chain: Vec<&mut Process> = self.all().collect();
+        for nth in 0..chain.len() {
+            let (before, rest) = chain.split_at_mut(nth);
+            if let Some(process) = rest.first_mut() {
+                process.hear(now, Neighbour::Before, before.last().map(|process| &**process));
+            }
+        }
+        for nth in (0..chain.len()).rev() {
+            let (rest, after) = chain.split_at_mut(nth + 1);
+            if let Some(process) = rest.last_mut() {
+                process.hear(now, Neighbour::After, after.first().map(|process| &**process));
+            }
+        }
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut Process> {
@@ -66,11 +85,11 @@ impl Gate for Ours {
 
     fn tick(&mut self, now: Duration, harvest: &[Progress]) {
         self.all().for_each(|process| process.tick(now, harvest));
-        let running = self.before.len();
-        self.before.retain(|process| !process.is_empty());
-        if running > 0 && self.before.is_empty() {
-            self.newest.predecessor_ended(now);
+        if self.before.is_empty() {
+            return;
         }
+        self.before.retain(|process| !process.is_empty());
+        self.exchange(now);
     }
 
     fn observe(&mut self, now: Duration, replica: u16, scrape: &Scrape) {

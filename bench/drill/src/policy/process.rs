@@ -6,6 +6,7 @@ use std::time::Duration;
 use gateway_core::admission::{Admission, Told};
 use gateway_core::attempts::{self, Failed, Next, Said};
 use gateway_core::routing::{self, Deployments};
+use shedder::learned::Neighbour;
 use shedder::{
     Config, Decision, Finished, Offer, Permit, Rejection, ReplicaConfig, ReplicaId, RequestId, Scrape, Slo,
     StreamProgress, Uncached,
@@ -109,11 +110,17 @@ impl Process {
         }
     }
 
-    /// The process before has finished what it had.
-    pub(super) fn predecessor_ended(&mut self, now: Duration) {
-        self.latest = now;
-        for deployment in &mut self.deployments {
-            deployment.admission.controller_mut().release_elsewhere(now);
+    /// Hears what runs in a neighbour, and beyond it; of none, that it has ended.
+    pub(super) fn hear(&mut self, now: Duration, from: Neighbour, neighbour: Option<&Process>) {
+        let toward = match from {
+            Neighbour::Before => Neighbour::After,
+            Neighbour::After => Neighbour::Before,
+        };
+        for (nth, deployment) in self.deployments.iter_mut().enumerate() {
+            let told = neighbour.and_then(|neighbour| neighbour.deployments.get(nth));
+            let running =
+                told.map(|told| told.admission.controller().running(now, toward)).unwrap_or_default();
+            deployment.admission.controller_mut().hold(now, from, &running);
         }
     }
 

@@ -79,6 +79,36 @@ impl<T: JsonSchema + DeserializeOwned> Document<T> {
     }
 }
 
+/// The lines of a text, asked by path.
+#[derive(Debug)]
+pub struct Lines {
+    origin: String,
+    tree: Option<Rc<Node>>,
+}
+
+impl Lines {
+    /// Of a text that is in order; of another, nothing but its name is known.
+    #[must_use]
+    pub fn of(text: &str, origin: &str, env: &dyn Fn(&str) -> Option<String>) -> Self {
+        Lines { origin: origin.to_owned(), tree: tree::read(text, env, &mut Report::default()) }
+    }
+
+    /// `FILE:LINE` of what stands at `path`, or of the nearest thing above it that is there.
+    #[must_use]
+    pub fn at(&self, path: &[Part]) -> String {
+        let line = self.tree.as_deref().map(|tree| line(tree, &At::FILE, path));
+        line.map_or_else(|| self.origin.clone(), |line| format!("{}:{line}", self.origin))
+    }
+}
+
+fn line(tree: &Node, at: &At<'_>, path: &[Part]) -> u32 {
+    match path.split_first() {
+        None => at.line(tree),
+        Some((Part::Key(key), rest)) => line(tree, &at.key(key), rest),
+        Some((Part::Item(nth), rest)) => line(tree, &at.item(*nth), rest),
+    }
+}
+
 /// A path is a chain of borrows, so it is walked down before the fault is noted.
 fn note(report: &mut Report, tree: &Node, at: &At<'_>, path: &[Part], message: String) {
     match path.split_first() {

@@ -114,6 +114,11 @@ impl<'a> At<'a> {
         self.node(file).map_or_else(|nearest| nearest, |node| node.place)
     }
 
+    /// Its line, from 1.
+    pub(crate) fn line(&self, file: &Node) -> u32 {
+        self.place(file).line
+    }
+
     /// The value at this path.
     pub(crate) fn find<'t>(&self, file: &'t Node) -> Option<&'t Node> {
         self.node(file).ok()

@@ -11,7 +11,7 @@ pub(crate) mod suggest;
 pub(crate) mod text;
 pub(crate) mod tree;
 
-pub use document::{Document, Part};
+pub use document::{Document, Lines, Part};
 pub use faults::{FAULTS_MAX, Fault, Faults};
 pub use schema::schema_of;
 pub use text::{CONFIG_BYTES_MAX, read_file};

@@ -26,6 +26,9 @@ struct Told {
     bytes_per_token: f64,
     /// Tokens of a usual answer, by model.
     usual: BTreeMap<String, f64>,
+    /// By how much estimates of a model's prompts are off, and from how many requests; an earlier version tells none.
+    #[serde(default)]
+    corrections: BTreeMap<String, (u32, Vec<f64>)>,
     /// The key of the hashes of its prefix index.
     prefix_key: [u8; 16],
 }
@@ -37,8 +40,10 @@ pub(super) fn tell(wire: &mut Wire, gateway: &Gateway) -> io::Result<()> {
         let serves = |model: &&std::sync::Arc<crate::state::Model>| {
             model.routes.iter().any(|(_, one)| std::sync::Arc::ptr_eq(&one.gate, &deployment.gate))
         };
-        let models = snapshot.models.values().filter(serves);
-        let usual = models.map(|model| (model.config.name.to_string(), model.usual.get().value())).collect();
+        let models: Vec<_> = snapshot.models.values().filter(serves).collect();
+        let name = |model: &crate::state::Model| model.config.name.to_string();
+        let usual = models.iter().map(|model| (name(model), model.usual.get().value())).collect();
+        let corrections = models.iter().filter_map(|model| Some((name(model), model.weigher.export()?)));
         let replicas = deployment.replicas.all();
         let (prefix_key, prefixes) = deployment.prefixes.export();
         let told = Told {
@@ -47,6 +52,7 @@ pub(super) fn tell(wire: &mut Wire, gateway: &Gateway) -> io::Result<()> {
             tokens_per_chunk: deployment.tokens_per_chunk.get().value(),
             bytes_per_token: deployment.bytes_per_token.get().value(),
             usual,
+            corrections: corrections.collect(),
             prefix_key,
         };
         let json = serde_json::to_vec(&told)?;
@@ -78,18 +84,19 @@ pub(super) fn hear(
                     model.usual.learn(|_| gateway_core::averages::UsualAnswer::at(*usual));
                 }
             }
+            for (name, correction) in &told.corrections {
+                if snapshot.models.get(name.as_str()).is_some_and(|model| !model.weigher.adopt(correction)) {
+                    tracing::warn!(
+                        model = name,
+                        "how far estimates of prompts were off cannot be read; it is learnt anew"
+                    );
+                }
+            }
             adopt(deployment, &told, &prefixes);
         }
         Err(e) => tracing::warn!(deployment = name, "what was learnt before the upgrade cannot be read: {e}"),
     }
     Ok(())
-}
-
-/// What still held a place for a request of the old process holds none any more.
-pub(super) fn predecessor_ended(gateway: &Gateway) {
-    for deployment in gateway.snapshot().deployments.iter() {
-        deployment.gate.with(|shedder| shedder.release_elsewhere(clock::now()));
-    }
 }
 
 fn is_sane(average: f64) -> bool {

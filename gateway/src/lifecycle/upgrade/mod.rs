@@ -16,6 +16,8 @@
 //!                   ── learned, learned … ─────► goes on with what was learnt of each deployment
 //!                   ── yours ──────────────────► takes connections
 //! its last answers  ── used, used, used … ─────► books what they use
+//!                   ── running ────────────────► each counts what the other runs,
+//!                   ◄── running ──────────────── four times a second
 //! ends              ──
 //! ```
 //!
@@ -28,14 +30,16 @@
 //! - Both processes run under the same user, or the new one under root: nobody else gets listeners or budgets.
 //!
 //! - What was learnt goes with it: of each replica the limit, gaps, prefill rate, lag, slots and memory, of each model the
-//!   usual answer, and which prompts are cached where. What still runs in the old process holds its place in the new
-//!   one until it should have ended.
+//!   usual answer and how far estimates of prompts were off, and which prompts are cached where.
+//! - While the old process finishes what it has, each of the two counts what the other runs, so that both together keep to
+//!   what the replicas bear; over several upgrades in a row, too.
 //!
-//! What is not handed over: how many requests each account runs, what weighing has learnt of each account's text, and how
-//! much longer waits turn out than predicted. The new process begins with them as any start does.
+//! What is not handed over: how many requests each account runs, how estimates of each account's prompts differ from those of
+//! all, and how much longer waits turn out than predicted. The new process begins with them as any start does.
 
 mod learned;
 mod predecessor;
+mod running;
 mod successor;
 mod wire;
 

@@ -1,12 +1,13 @@
 //! The new process's side: it waits for the running one, takes its listeners and its state, and then its place.
 
 use super::wire::{LISTENERS, Message, Wire};
-use super::{UpgradeError, learned, socket};
+use super::{UpgradeError, learned, running, socket};
 use crate::clock;
 use crate::state::gateway::Gateway;
 use config::Config;
 use limits::PerMeter;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use shedder::learned::Neighbour;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -90,7 +91,7 @@ impl Predecessor {
     /// # Errors
     /// The running process broke off; it goes on, and this one must not.
     pub fn take_over(mut self, gateway: Arc<Gateway>) -> Result<(), UpgradeError> {
-        self.wire.send(&Message::Serving { learned: true })?;
+        self.wire.send(&Message::Serving { learned: true, running: true })?;
         loop {
             match self.wire.receive()? {
                 Message::Learned { deployment, json, prefixes } => {
@@ -103,10 +104,24 @@ impl Predecessor {
         self.wire.wait_for_ever()?;
         tracing::info!("took over from the process that ran before");
         std::thread::Builder::new().name("upgrade".to_owned()).spawn(move || {
+            let mut exchanged = false;
             while let Ok(message) = self.wire.receive() {
-                book(&gateway, &message);
+                let Message::Running { json } = message else {
+                    book(&gateway, &message);
+                    continue;
+                };
+                exchanged = true;
+                let heard = running::hear(&mut self.wire, &gateway, Neighbour::Before, json)
+                    .and_then(|()| running::tell(&mut self.wire, &gateway, Neighbour::Before));
+                if let Err(e) = heard {
+                    tracing::warn!("what still runs in the process before is not heard any more: {e}");
+                    break;
+                }
             }
-            learned::predecessor_ended(&gateway);
+            // What an even earlier process still runs was told as well, and holds its places until it should have ended.
+            if !exchanged {
+                running::ended(&gateway, Neighbour::Before);
+            }
             tracing::info!("the process that ran before has ended");
         })?;
         Ok(())

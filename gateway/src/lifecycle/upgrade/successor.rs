@@ -1,12 +1,13 @@
 //! The running process's side: it looks for the new one, gives it everything, and tells what its last requests use.
 
 use super::wire::{Message, Wire};
-use super::{UpgradeError, learned, socket};
+use super::{UpgradeError, learned, running, socket};
 use crate::clock;
 use crate::state::gateway::Gateway;
 use crate::state::journal::Journal;
 use parking_lot::Mutex;
 use rustix::fd::AsFd;
+use shedder::learned::Neighbour;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -33,8 +34,16 @@ pub struct Successor {
     /// Its process id.
     pub pid: i32,
     since: Duration,
+    link: Mutex<Link>,
+}
+
+/// The connection to the new process.
+#[derive(Debug)]
+struct Link {
     /// `None` once it did not listen any more.
-    wire: Mutex<Option<Wire>>,
+    wire: Option<Wire>,
+    /// Whether what runs is told and heard.
+    exchanges: bool,
 }
 
 /// Looks for a new process and hands everything over to it. Blocks until that one serves, or failed.
@@ -57,9 +66,10 @@ pub fn offer(
     journal.hand_over(gateway.registry.budgets())?;
     let since = clock::now();
     match give_place(&mut wire, gateway) {
-        Ok(()) => {
+        Ok(exchanges) => {
             let _ = wire.write_within(TELLS_WITHIN);
-            Ok(Successor { pid, since, wire: Mutex::new(Some(wire)) })
+            let _ = wire.read_within(TELLS_WITHIN);
+            Ok(Successor { pid, since, link: Mutex::new(Link { wire: Some(wire), exchanges }) })
         }
         Err(e) => {
             // It ends when the connection does, and its lock with it.
@@ -70,22 +80,33 @@ pub fn offer(
     }
 }
 
-fn give_place(wire: &mut Wire, gateway: &Gateway) -> Result<(), UpgradeError> {
+/// Whether the new process exchanges what runs.
+fn give_place(wire: &mut Wire, gateway: &Gateway) -> Result<bool, UpgradeError> {
     wire.send(&Message::State)?;
-    let Message::Serving { learned } = wire.receive()? else { return Err(UpgradeError::OutOfTurn) };
+    let Message::Serving { learned, running } = wire.receive()? else { return Err(UpgradeError::OutOfTurn) };
     if gateway.is_draining() {
         return Err(UpgradeError::Stopping);
     }
     if learned {
         learned::tell(wire, gateway)?;
     }
-    Ok(wire.send(&Message::Yours)?)
+    wire.send(&Message::Yours)?;
+    Ok(running)
+}
+
+fn exchange(wire: &mut Wire, gateway: &Gateway) -> std::io::Result<()> {
+    running::tell(wire, gateway, Neighbour::After)?;
+    match wire.receive()? {
+        Message::Running { json } => running::hear(wire, gateway, Neighbour::After, json),
+        _ => Err(std::io::ErrorKind::InvalidData.into()),
+    }
 }
 
 impl Successor {
-    /// Tells what was used since this was last called. May block for some hundred milliseconds.
+    /// Tells what was used since this was last called, and exchanges what runs. May block for some hundred milliseconds.
     pub fn tell(&self, gateway: &Gateway) {
-        let mut wire = self.wire.lock();
+        let mut link = self.link.lock();
+        let Link { wire, exchanges } = &mut *link;
         let Some(open) = wire.as_mut() else { return };
         let late = clock::now() > self.since + GIVES_BACK_WITHIN;
         for cell in gateway.registry.budgets() {
@@ -103,8 +124,14 @@ impl Successor {
             if let Err(e) = open.send(&message) {
                 tracing::error!("the new process does not hear any more what the last requests use: {e}");
                 *wire = None;
+                running::ended(gateway, Neighbour::After);
                 return;
             }
+        }
+        if *exchanges && let Err(e) = exchange(open, gateway) {
+            tracing::warn!("what runs in the new process is not heard any more: {e}");
+            *exchanges = false;
+            running::ended(gateway, Neighbour::After);
         }
     }
 }

@@ -35,11 +35,16 @@ pub(super) enum Message {
         /// Whether it reads [`Message::Learned`], which an earlier version does not.
         #[serde(default)]
         learned: bool,
+        /// Whether it reads and answers [`Message::Running`].
+        #[serde(default)]
+        running: bool,
     },
     /// What was learnt of a deployment: so many bytes of JSON and then so many of its prefix index follow this line.
     Learned { deployment: String, json: u64, prefixes: u64 },
     /// Connections are yours.
     Yours,
+    /// What runs in the process that says it: so many bytes of JSON follow this line. The new process answers with its own.
+    Running { json: u64 },
     /// Tokens booked after the budgets were written; negative: given back.
     Used { account: String, model: String, prompt: i64, uncached_prompt: i64, generated: i64 },
 }
@@ -141,6 +146,11 @@ impl Wire {
         let whole = line.get(..received.bytes).filter(|line| line.ends_with(b"\n"));
         let message = serde_json::from_slice(whole.ok_or(io::ErrorKind::UnexpectedEof)?)?;
         Ok((message, fds))
+    }
+
+    /// From now on nothing is waited for longer than `patience`.
+    pub(super) fn read_within(&self, patience: Duration) -> io::Result<()> {
+        self.stream.get_ref().set_read_timeout(Some(patience))
     }
 
     /// From now on lines are waited for as long as the other side lives.

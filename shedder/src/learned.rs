@@ -47,6 +47,27 @@ pub enum Neighbour {
     After,
 }
 
+impl Neighbour {
+    /// The one on the other side.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Neighbour::Before => Neighbour::After,
+            Neighbour::After => Neighbour::Before,
+        }
+    }
+}
+
+/// What neighbours tell each other, again and again.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Told {
+    /// What runs in the process and beyond it.
+    pub running: Vec<Running>,
+    /// Whether a priority request waits there: nobody starts a regular one meanwhile.
+    pub priority_waits: bool,
+}
+
 /// A request that runs in the other process.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]

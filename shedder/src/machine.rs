@@ -66,6 +66,8 @@ pub struct Shedder {
     blocked: PerTier<Option<Block>>,
     active: PerTier<u32>,
     started: Recent,
+    /// Until when priority is taken to wait in the neighbours, before and after.
+    priority_waits_until: [Duration; 2],
     /// Requests per second that the process before started.
     starts_before: f64,
     refused: PerTier<Recent>,
@@ -115,6 +117,7 @@ impl Shedder {
             blocked: PerTier::default(),
             active: PerTier::default(),
             started: Recent::over(RATE_SPAN),
+            priority_waits_until: [Duration::ZERO; 2],
             starts_before: 0.0,
             refused: PerTier::from_fn(|_| Recent::over(HERD_SPAN)),
             came: PerTier::from_fn(|_| Recent::over(CAME_SPAN)),

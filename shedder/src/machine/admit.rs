@@ -170,6 +170,9 @@ impl Shedder {
         if let Some(above) = tier.above().find(|&above| !self.queues[above].is_empty()) {
             return Err(self.blocked[above].unwrap_or(Block::Backlog));
         }
+        if tier != Tier::Priority && self.priority_waits_elsewhere(now) {
+            return Err(Block::Places);
+        }
         let queue = &self.queues[tier];
         if !queue.is_empty() {
             let block = self.blocked[tier].unwrap_or(Block::Places);
@@ -240,6 +243,10 @@ impl Shedder {
             }
         }
         for tier in Tier::ALL {
+            if tier != Tier::Priority && self.priority_waits_elsewhere(now) {
+                self.note_blocked(now, tier, Block::Places);
+                return None;
+            }
             match self.next_of(now, tier, tier) {
                 Ok(Some(next)) => {
                     self.credit_floor();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Shedder;
 use super::admit::seconds;
-use crate::learned::{Learned, LearnedAnswers, Neighbour, Running, sane};
+use crate::learned::{Learned, LearnedAnswers, Neighbour, Running, Told, sane};
 use crate::offer::ReplicaId;
 use crate::replica::Booked;
 use crate::requests::{Active, Request};
@@ -14,6 +14,8 @@ use crate::requests::{Active, Request};
 const REST_MIN: f64 = 0.25;
 /// No request is waited for longer than this, seconds.
 const REST_MAX: f64 = 600.0;
+/// That priority waits in another process is believed for so long after it was told: four tellings.
+const BELIEVED_FOR: Duration = Duration::from_secs(1);
 /// Requests per second that any deployment starts, at most.
 const STARTS_MAX: f64 = 1e6;
 /// Running requests that are taken over from one process at most.
@@ -30,18 +32,15 @@ impl Shedder {
             answers: Some(LearnedAnswers { tokens, ends, held }),
             hold_s: self.hold_s,
             starts_per_s: Some(self.start_rate(now)),
-            running: self.running(now, Neighbour::After),
+            running: self.tell(now, Neighbour::After).running,
         }
     }
 
-    /// What runs, as a neighbour is to be told: what is here, and what the neighbour on the other side has told.
+    /// What a neighbour is to be told: of what is here, and of what the neighbour on the other side has told.
     /// O(requests + replicas).
     #[must_use]
-    pub fn running(&self, now: Duration, toward: Neighbour) -> Vec<Running> {
-        let beyond = match toward {
-            Neighbour::Before => Neighbour::After,
-            Neighbour::After => Neighbour::Before,
-        };
+    pub fn tell(&self, now: Duration, toward: Neighbour) -> Told {
+        let beyond = toward.other();
         let own = self.requests.iter().filter_map(|(_, request)| self.running_here(now, request));
         let told = self.replicas.iter().flat_map(|replica| {
             replica.told(beyond).map(|booked| Running {
@@ -52,7 +51,24 @@ impl Shedder {
                 rest_s: booked.until.saturating_sub(now).as_secs_f64().min(REST_MAX),
             })
         });
-        own.chain(told).take(RUNNING_MAX).collect()
+        Told {
+            running: own.chain(told).take(RUNNING_MAX).collect(),
+            priority_waits: !self.queues.priority.is_empty() || now < self.neighbours_wait(beyond),
+        }
+    }
+
+    /// Until when a neighbour is taken to have priority requests that wait.
+    fn neighbours_wait(&self, from: Neighbour) -> Duration {
+        let [before, after] = self.priority_waits_until;
+        match from {
+            Neighbour::Before => before,
+            Neighbour::After => after,
+        }
+    }
+
+    /// Whether priority waits in another process on the same replicas.
+    pub(super) fn priority_waits_elsewhere(&self, now: Duration) -> bool {
+        self.priority_waits_until.iter().any(|&until| now < until)
     }
 
     fn running_here(&self, now: Duration, request: &Request) -> Option<Running> {
@@ -93,15 +109,22 @@ impl Shedder {
         }
         self.hold_s = sane(learned.hold_s, 0.0, REST_MAX).or(self.hold_s);
         self.starts_before = sane(learned.starts_per_s, 0.0, STARTS_MAX).unwrap_or(0.0);
-        self.hold(now, Neighbour::Before, &learned.running);
+        let told = Told { running: learned.running.clone(), priority_waits: false };
+        self.hear(now, Neighbour::Before, &told);
     }
 
-    /// What runs in a neighbour now, in place of what it told before; nothing, once it has ended. Each holds a place until it
-    /// should have ended, or until the neighbour tells again. Replicas that are not there are left out.
-    /// O(replicas + running · log running).
-    pub fn hold(&mut self, now: Duration, from: Neighbour, running: &[Running]) {
+    /// What a neighbour tells, in place of what it told before; nothing, once it has ended. What runs there holds a place until
+    /// it should have ended, or until the neighbour tells again. Replicas that are not there are left out.
+    /// O(replicas + running · log replicas).
+    pub fn hear(&mut self, now: Duration, from: Neighbour, told: &Told) {
+        let waits_until = if told.priority_waits { now + BELIEVED_FOR } else { Duration::ZERO };
+        let [before, after] = &mut self.priority_waits_until;
+        match from {
+            Neighbour::Before => *before = waits_until,
+            Neighbour::After => *after = waits_until,
+        }
         let mut by_replica: BTreeMap<ReplicaId, Vec<Booked>> = BTreeMap::new();
-        for running in running.iter().take(RUNNING_MAX) {
+        for running in told.running.iter().take(RUNNING_MAX) {
             let rest = seconds(sane(Some(running.rest_s), 0.0, REST_MAX).unwrap_or(0.0));
             by_replica.entry(running.replica).or_default().push(Booked {
                 until: now + rest,

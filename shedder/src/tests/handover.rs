@@ -1,7 +1,7 @@
 //! Two processes on the same replicas while one finishes what it has.
 
 use super::*;
-use crate::learned::Neighbour;
+use crate::learned::{Neighbour, Told};
 
 /// A process that took over from `old`.
 fn next(old: &Shedder, now: Duration) -> Shedder {
@@ -12,8 +12,15 @@ fn next(old: &Shedder, now: Duration) -> Shedder {
 
 /// Both tell each other what runs, as they do four times a second.
 fn exchange(old: &mut Shedder, new: &mut Shedder, now: Duration) {
-    new.hold(now, Neighbour::Before, &old.running(now, Neighbour::After));
-    old.hold(now, Neighbour::After, &new.running(now, Neighbour::Before));
+    new.hear(now, Neighbour::Before, &old.tell(now, Neighbour::After));
+    old.hear(now, Neighbour::After, &new.tell(now, Neighbour::Before));
+}
+
+fn waiting(decision: Decision) -> Option<RequestId> {
+    match decision {
+        Decision::Wait(id) => Some(id),
+        _ => None,
+    }
 }
 
 fn active(shedder: &Shedder, now: Duration) -> u32 {
@@ -55,7 +62,7 @@ fn what_a_process_heard_it_tells_the_next_one_and_not_back() {
     }
 
     assert_eq!([&first, &second, &third].map(|one| active(one, t0)), [60; 3]);
-    second.hold(t0, Neighbour::After, &[]);
+    second.hear(t0, Neighbour::After, &Told::default());
     assert_eq!(active(&second, t0), 30, "the third has ended");
 }
 
@@ -85,6 +92,30 @@ fn prompts_that_the_other_process_sent_are_still_to_be_computed() {
     assert_eq!(backlog(&new), 3_000);
     exchange(&mut old, &mut new, t0);
     assert_eq!((backlog(&old), backlog(&new)), (3_000, 3_000), "told twice, counted once");
-    new.hold(t0, Neighbour::Before, &[]);
+    new.hear(t0, Neighbour::Before, &Told::default());
     assert_eq!(backlog(&new), 0);
+}
+
+#[test]
+fn no_process_starts_regular_requests_while_priority_waits_in_another() {
+    let t0 = ms(0);
+    let slots = || Config { slots_max: Some(20), ..fixed(100) };
+    let mut old = shedder(slots(), 1);
+    let running = run_many(&mut old, t0, PRIORITY, 20);
+    let regular = ticket(old.offer(t0, offer(t0, REGULAR)));
+    let mut new = shedder(slots(), 1);
+    new.adopt(t0, &old.export(t0));
+    assert_eq!(active(&new, t0), 20);
+    let decisions = (0..5).map(|_| new.offer(t0, offer(t0, PRIORITY)));
+    let priority = decisions.filter_map(waiting).next().expect("one that waits");
+    exchange(&mut old, &mut new, t0);
+
+    running[..10].iter().for_each(|permit| old.finish(t0, permit.id, &done(10)));
+    assert_eq!(verdicts(&mut old), [], "priority waits in the other one");
+    ticket(old.offer(t0, of_account(7, offer(t0, REGULAR))));
+    exchange(&mut old, &mut new, t0);
+    assert!(matches!(verdicts(&mut new)[..], [Verdict::Admit(permit)] if permit.id == priority));
+
+    exchange(&mut old, &mut new, t0);
+    assert!(matches!(verdicts(&mut old)[..], [Verdict::Admit(permit)] if permit.id == regular));
 }

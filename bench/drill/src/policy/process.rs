@@ -112,15 +112,11 @@ impl Process {
 
     /// Hears what runs in a neighbour, and beyond it; of none, that it has ended.
     pub(super) fn hear(&mut self, now: Duration, from: Neighbour, neighbour: Option<&Process>) {
-        let toward = match from {
-            Neighbour::Before => Neighbour::After,
-            Neighbour::After => Neighbour::Before,
-        };
         for (nth, deployment) in self.deployments.iter_mut().enumerate() {
             let told = neighbour.and_then(|neighbour| neighbour.deployments.get(nth));
-            let running =
-                told.map(|told| told.admission.controller().running(now, toward)).unwrap_or_default();
-            deployment.admission.controller_mut().hold(now, from, &running);
+            let told =
+                told.map(|told| told.admission.controller().tell(now, from.other())).unwrap_or_default();
+            deployment.admission.controller_mut().hear(now, from, &told);
         }
     }
 

@@ -82,7 +82,8 @@ fn measure(streams: u32, decisions: u32) -> Result<Histogram<u64>, Trouble> {
                 while admission.poll(began).is_some() {}
                 decision
             };
-            times.saturating_record(u64::try_from((clock::now() - began).as_nanos()).unwrap_or(u64::MAX));
+            let took = u64::try_from((clock::now() - began).as_nanos()).unwrap_or(u64::MAX);
+            times.record(took).map_err(|error| Trouble::Unexpected(error.to_string()))?;
             if let Decision::Admit(permit) = decision {
                 gate.lock().cancel(clock::now(), permit.id);
             }

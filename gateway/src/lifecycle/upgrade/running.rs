@@ -8,42 +8,50 @@ use super::wire::{Message, Wire};
 use crate::clock;
 use crate::state::gateway::Gateway;
 use serde::{Deserialize, Serialize};
-use shedder::learned::{Neighbour, Running};
+use shedder::learned::{Neighbour, Running, Told};
 use std::collections::BTreeMap;
 use std::io;
 
-/// By deployment and replica.
+/// What is told of one deployment.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Told(BTreeMap<String, BTreeMap<String, Vec<Running>>>);
+#[serde(default)]
+struct OfDeployment {
+    priority_waits: bool,
+    /// By the names of replicas.
+    running: BTreeMap<String, Vec<Running>>,
+}
 
 /// Tells the process at the other end what runs here and beyond. O(requests).
 pub(super) fn tell(wire: &mut Wire, gateway: &Gateway, toward: Neighbour) -> io::Result<()> {
-    let mut told = Told::default();
+    let mut all: BTreeMap<String, OfDeployment> = BTreeMap::new();
     for deployment in gateway.snapshot().deployments.iter() {
-        let running = deployment.gate.read(|shedder| shedder.running(clock::now(), toward));
+        let Told { running, priority_waits } =
+            deployment.gate.read(|shedder| shedder.tell(clock::now(), toward));
         let replicas = deployment.replicas.all();
-        let of_deployment = told.0.entry(deployment.config.name.to_string()).or_default();
+        let mut told = OfDeployment { priority_waits, ..OfDeployment::default() };
         for one in running {
             if let Some((_, replica)) = replicas.iter().find(|(id, _)| *id == one.replica) {
-                of_deployment.entry(replica.name.clone()).or_default().push(one);
+                told.running.entry(replica.name.clone()).or_default().push(one);
             }
         }
+        all.insert(deployment.config.name.to_string(), told);
     }
-    let json = serde_json::to_vec(&told)?;
+    let json = serde_json::to_vec(&all)?;
     wire.send_followed_by(&Message::Running { json: json.len() as u64 }, &[&json])
 }
 
 /// Reads what belongs to a [`Message::Running`]; it takes the place of what was told before.
 pub(super) fn hear(wire: &mut Wire, gateway: &Gateway, from: Neighbour, json: u64) -> io::Result<()> {
-    let mut told: Told = serde_json::from_slice(&wire.receive_bytes(json)?)?;
+    let mut all: BTreeMap<String, OfDeployment> = serde_json::from_slice(&wire.receive_bytes(json)?)?;
     for deployment in gateway.snapshot().deployments.iter() {
-        let of_deployment = told.0.remove(&*deployment.config.name).unwrap_or_default();
-        let running = of_deployment.into_iter().filter_map(|(name, running)| {
+        let OfDeployment { priority_waits, running } =
+            all.remove(&*deployment.config.name).unwrap_or_default();
+        let running = running.into_iter().filter_map(|(name, running)| {
             let replica = deployment.replicas.named(&name)?;
             Some(running.into_iter().map(move |one| Running { replica, ..one }))
         });
-        let running: Vec<Running> = running.flatten().collect();
-        deployment.gate.with(|shedder| shedder.hold(clock::now(), from, &running));
+        let told = Told { running: running.flatten().collect(), priority_waits };
+        deployment.gate.with(|shedder| shedder.hear(clock::now(), from, &told));
     }
     Ok(())
 }
@@ -51,6 +59,6 @@ pub(super) fn hear(wire: &mut Wire, gateway: &Gateway, from: Neighbour, json: u6
 /// The other process has ended, or is not heard any more: what it ran holds nothing.
 pub(super) fn ended(gateway: &Gateway, neighbour: Neighbour) {
     for deployment in gateway.snapshot().deployments.iter() {
-        deployment.gate.with(|shedder| shedder.hold(clock::now(), neighbour, &[]));
+        deployment.gate.with(|shedder| shedder.hear(clock::now(), neighbour, &Told::default()));
     }
 }

@@ -4,5 +4,6 @@ pub mod anthropic;
 pub mod body;
 pub mod client;
 pub mod head;
+pub mod headers;
 pub mod respond;
 pub mod values;

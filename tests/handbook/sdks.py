@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import time
 
 from pages import blocks, tables
@@ -33,7 +34,10 @@ accounts:
 def versions(given):
     """What is installed, by the names that the page has."""
     node = json.loads((given.kept / "package.json").read_text())["dependencies"]
-    python = {name.metadata["Name"]: name.version for name in importlib.metadata.distributions()}
+    folders = [sysconfig.get_path("purelib"), *map(str, given.kept.glob("venv-llama-index/lib/*/site-packages"))]
+    python = {}
+    for folder in reversed(folders):
+        python |= {re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower(): one.version for one in importlib.metadata.distributions(path=[folder])}
     return python, node
 
 
@@ -49,8 +53,10 @@ def wrong_versions(given, page):
     return faults
 
 
-def command(block, file):
-    return {"python": [sys.executable, file], "js": ["node", file], "sh": ["bash", file]}[block.kind]
+def command(given, block, file):
+    # LlamaIndex wants an older SDK of OpenAI's than the others, and so has an environment of its own.
+    python = given.kept / "venv-llama-index/bin/python" if "llama_index" in block.text else sys.executable
+    return {"python": [python, file], "js": ["node", file], "sh": ["bash", file]}[block.kind]
 
 
 def run(given, programs, tally):
@@ -66,7 +72,7 @@ def run(given, programs, tally):
         assert ADDRESS in block.text and KEY in block.text, block.text
         file.write_text(block.text.replace(ADDRESS, url))
         before = len(lines(log))
-        ran = subprocess.run([str(part) for part in command(block, file)], capture_output=True, text=True, timeout=EXAMPLE_SECONDS_MAX, check=False, env=environment)
+        ran = subprocess.run([str(part) for part in command(given, block, file)], capture_output=True, text=True, timeout=EXAMPLE_SECONDS_MAX, check=False, env=environment)
         new = lines(log, before + 1)[before:]
         wrong = [line for line in new if (line["status"], line["tier"]) != (200, "priority")]
         faults = ran.stderr.strip()[-400:] if ran.returncode else "" if "priority" in ran.stdout else f"it says {ran.stdout[:200]!r}"

@@ -126,14 +126,18 @@ fn completed(fragment: &str) -> String {
     } else {
         for name in ["llama", "canary"] {
             let header = if name == "llama" { "\ndeployments:\n" } else { "" };
-            text.push_str(&format!("{header}  - {{ name: {name}, engine: vllm, replicas: ['http://{name}:8000'] }}\n"));
+            text.push_str(&format!(
+                "{header}  - {{ name: {name}, engine: vllm, replicas: ['http://{name}:8000'] }}\n"
+            ));
         }
     }
     if !has("models") {
         text.push_str(&format!("\nmodels: [{{ name: m, deployments: [{first}], size_class: small }}]\n"));
     }
     if !has("accounts") {
-        text.push_str(&format!("\naccounts: [{{ id: acme, keys: ['{HASH}'], tiers: [priority, regular] }}]\n"));
+        text.push_str(&format!(
+            "\naccounts: [{{ id: acme, keys: ['{HASH}'], tiers: [priority, regular] }}]\n"
+        ));
     }
     text
 }
@@ -148,7 +152,9 @@ fn section_of<'a>(text: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
 #[test]
 fn every_config_of_the_book_and_the_readme_is_in_order() {
     let env = |name: &str| match name {
-        "KEY_HASH" => Some("sha256:5f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a".to_owned()),
+        "KEY_HASH" => {
+            Some("sha256:5f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a".to_owned())
+        }
         _ => None,
     };
     let mut tried = 0;
@@ -158,7 +164,9 @@ fn every_config_of_the_book_and_the_readme_is_in_order() {
                 continue;
             }
             tried += 1;
-            if let Err(faults) = Config::parse(&completed(&block.text), &format!("{page}:{}", block.line), &env) {
+            if let Err(faults) =
+                Config::parse(&completed(&block.text), &format!("{page}:{}", block.line), &env)
+            {
                 panic!("{faults}");
             }
         }
@@ -172,8 +180,13 @@ fn command(line: &str) -> Option<(Vec<&str>, Vec<&str>)> {
     let line = line.split(" #").next()?.split([';', '|', '>', '&']).next()?;
     let words: Vec<&str> = line.split_whitespace().collect();
     let is_option = |word: &&str| word.starts_with('-');
-    let subcommands = words.iter().copied().take_while(|word| !is_option(word) && word.chars().all(|c| c.is_ascii_lowercase())).collect();
-    let options = words.iter().copied().filter(is_option).map(|word| word.split('=').next().unwrap_or(word)).collect();
+    let subcommands = words
+        .iter()
+        .copied()
+        .take_while(|word| !is_option(word) && word.chars().all(|c| c.is_ascii_lowercase()))
+        .collect();
+    let options =
+        words.iter().copied().filter(is_option).map(|word| word.split('=').next().unwrap_or(word)).collect();
     Some((subcommands, options))
 }
 
@@ -196,7 +209,12 @@ fn every_command_of_the_book_and_the_readme_exists_with_its_options() {
             for (words, options) in block.text.lines().filter_map(command) {
                 let help = help(&words);
                 for option in options {
-                    assert!(help.contains(option), "{page}:{}: `{}` has no {option}", block.line, words.join(" "));
+                    assert!(
+                        help.contains(option),
+                        "{page}:{}: `{}` has no {option}",
+                        block.line,
+                        words.join(" ")
+                    );
                 }
                 tried.insert(words.join(" "));
             }
@@ -207,7 +225,8 @@ fn every_command_of_the_book_and_the_readme_exists_with_its_options() {
 
 #[test]
 fn a_command_is_taken_apart() {
-    let (words, options) = command("tidegate deployments pressure llama --share 0.3 -o json   # a word --no").unwrap();
+    let (words, options) =
+        command("tidegate deployments pressure llama --share 0.3 -o json   # a word --no").unwrap();
     assert_eq!((words, options), (vec!["deployments", "pressure", "llama"], vec!["--share", "-o"]));
     assert!(command("curl -s http://tidegate ").is_none());
 }
@@ -223,7 +242,11 @@ fn the_quick_start_has_the_blocks_of_the_readme() {
     let mut rest = quick.iter();
     for block in wanted {
         let found = rest.any(|other| other.kind == block.kind && other.text == block.text);
-        assert!(found, "deploy/book/quick-start.md lacks this block, or has it in another place:\n{}", block.text);
+        assert!(
+            found,
+            "deploy/book/quick-start.md lacks this block, or has it in another place:\n{}",
+            block.text
+        );
     }
 }
 
@@ -244,8 +267,10 @@ fn the_figures_of_sizing_are_those_that_were_measured() {
     let mut checked = 0;
     for line in table.take_while(|line| line.starts_with('|')) {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let ids = cells[2].split("`cargo").next().unwrap().split(',').map(str::trim).filter(|id| !id.is_empty());
-        let measured: String = ids.map(|id| row(id).unwrap_or_else(|| panic!("{id} is no row of FIGURES.md"))).collect();
+        let ids =
+            cells[2].split("`cargo").next().unwrap().split(',').map(str::trim).filter(|id| !id.is_empty());
+        let measured: String =
+            ids.map(|id| row(id).unwrap_or_else(|| panic!("{id} is no row of FIGURES.md"))).collect();
         let known = numbers(&measured);
         for number in numbers(&format!("{} {}", cells[0], cells[1])) {
             assert!(known.contains(&number), "{number} is not in the figures: {line}");

@@ -4,6 +4,5 @@ pub mod anthropic;
 pub mod body;
 pub mod client;
 pub mod head;
-pub mod headers;
 pub mod respond;
 pub mod values;

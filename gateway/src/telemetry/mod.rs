@@ -4,7 +4,6 @@ pub mod access_log;
 pub mod accounting;
 pub mod metrics;
 pub mod record;
-pub mod reference;
 pub mod shortage;
 
 pub use process::{logging, seldom};

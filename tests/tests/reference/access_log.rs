@@ -1,7 +1,7 @@
 //! Every field of the logs, with its shape, unit and meaning, from the gateway's own tables.
 
 use super::markdown::{Page, code};
-use gateway::telemetry::reference::{self, Row};
+use super::tables::{self as reference, Row};
 
 const ABOUT: &str = "
 One line for each request, to `log.access` (standard output by default). Prompts, answers and keys are never in it. Refused
@@ -28,7 +28,9 @@ pub(super) fn page() -> String {
 }
 
 fn table(page: &mut Page, rows: Vec<Row>) {
-    let rows: Vec<[String; 4]> =
-        rows.into_iter().map(|row| [code(row.name), row.shape.to_owned(), row.unit, row.about.to_owned()]).collect();
+    let rows: Vec<[String; 4]> = rows
+        .into_iter()
+        .map(|row| [code(row.name), row.shape.to_owned(), row.unit, row.about.to_owned()])
+        .collect();
     page.table(["field", "shape", "unit", "meaning"], &rows);
 }

@@ -20,7 +20,8 @@ pub(super) fn page() -> String {
     let mut page = Page::new("Admin API");
     page.paragraph(ABOUT);
     page.heading(2, "Routes");
-    let rows: Vec<[String; 5]> = operations(document).map(|(path, method, one)| row(path, method, one)).collect();
+    let rows: Vec<[String; 5]> =
+        operations(document).map(|(path, method, one)| row(path, method, one)).collect();
     page.table(["route", "role", "does", "takes", "answers"], &rows);
     page.heading(2, "Types");
     let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
@@ -47,7 +48,8 @@ fn row(path: &str, method: &str, operation: &Value) -> [String; 5] {
         .filter(|one| one["in"] == "query")
         .map(|one| {
             let about = one["description"].as_str().unwrap_or_default();
-            let most = one["schema"]["maximum"].as_u64().map(|most| format!(" At most {most}.")).unwrap_or_default();
+            let most =
+                one["schema"]["maximum"].as_u64().map(|most| format!(" At most {most}.")).unwrap_or_default();
             format!("`?{}=`: {about}{most}", one["name"].as_str().unwrap_or_default())
         })
         .collect();
@@ -95,9 +97,12 @@ fn kind(schema: &Value) -> String {
     }
     match &schema["type"] {
         Value::String(one) => of_type(one, schema),
-        Value::Array(several) => {
-            several.iter().filter_map(Value::as_str).map(|one| of_type(one, schema)).collect::<Vec<_>>().join(" or ")
-        }
+        Value::Array(several) => several
+            .iter()
+            .filter_map(Value::as_str)
+            .map(|one| of_type(one, schema))
+            .collect::<Vec<_>>()
+            .join(" or "),
         _ => "any JSON".to_owned(),
     }
 }

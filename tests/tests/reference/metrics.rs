@@ -1,7 +1,7 @@
 //! Every metric with its kind, labels and meaning, from the gateway's own table.
 
 use super::markdown::{Page, code};
-use gateway::telemetry::reference;
+use super::tables as reference;
 
 const ABOUT: &str = "
 What `GET /metrics` on the admin listener answers, in Prometheus' text format. Labels have values of the config and of the
@@ -62,7 +62,11 @@ fn labels(list: &str) -> impl Iterator<Item = &str> {
 fn the_values_of_every_label_are_told() {
     for row in reference::metrics() {
         for label in labels(&row.unit) {
-            assert!(VALUES.iter().any(|(known, _)| *known == label), "{label} of {} is not explained", row.name);
+            assert!(
+                VALUES.iter().any(|(known, _)| *known == label),
+                "{label} of {} is not explained",
+                row.name
+            );
         }
     }
 }

@@ -23,6 +23,7 @@ mod headers;
 mod markdown;
 mod metrics;
 mod refusals;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -35,7 +35,10 @@ pub(super) fn page() -> String {
                 ]
             })
             .collect();
-        page.table(["`x-tidegate-reason`", "`error.type`", "`error.code`", "Anthropic's `error.type`", "meaning"], &rows);
+        page.table(
+            ["`x-tidegate-reason`", "`error.type`", "`error.code`", "Anthropic's `error.type`", "meaning"],
+            &rows,
+        );
     }
     page.paragraph(OWN);
     page.text()

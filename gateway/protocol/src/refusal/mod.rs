@@ -234,8 +234,12 @@ impl Reason {
                 "The tier is not among those of the account, and `on_forbidden_tier` is `refuse`."
             }
             Reason::NotFound => "There is no such path.",
-            Reason::ModelNotFound => "There is no such model for this account, or no model server has it now.",
-            Reason::MethodNotAllowed(_) => "The path does not take this method; `Allow` lists those it takes.",
+            Reason::ModelNotFound => {
+                "There is no such model for this account, or no model server has it now."
+            }
+            Reason::MethodNotAllowed(_) => {
+                "The path does not take this method; `Allow` lists those it takes."
+            }
             Reason::RequestTimeout => "The header or the body came too slowly.",
             Reason::TooLarge => "The body is larger than `listen.limits.body_bytes`.",
             Reason::UnsupportedMediaType => "The body is compressed, or its content type is not JSON.",
@@ -247,19 +251,29 @@ impl Reason {
             Reason::RequestsLimited => "The account sent more than `requests_per_minute`.",
             Reason::ConcurrencyLimited => "The account has `concurrency` requests running or waiting.",
             Reason::UnsupportedCoding => "The request has a transfer coding other than `chunked`.",
-            Reason::UpstreamError => "A model server failed before the first token, and no other could be tried.",
+            Reason::UpstreamError => {
+                "A model server failed before the first token, and no other could be tried."
+            }
             Reason::ShedPredicted => "The predicted wait is longer than a request of this tier waits.",
             Reason::ShedSaturated => "No replica has room for this tier.",
-            Reason::QueueFull => "The queue of the deployment is at `queue.requests`, `queue.tokens` or `queue.bytes`.",
+            Reason::QueueFull => {
+                "The queue of the deployment is at `queue.requests`, `queue.tokens` or `queue.bytes`."
+            }
             Reason::Displaced => "A request that ranks higher took its place in the full queue.",
             Reason::QueueTimeout => "It waited as long as a request of this tier waits.",
             Reason::Deadline => "The client's own `x-tidegate-ttft-deadline-ms` cannot be met.",
-            Reason::Memory => "Bodies and answers hold as much memory as `listen.limits.inflight_bytes` allows.",
-            Reason::Draining => "The gateway is shutting down, or the answer outlasted `listen.shutdown.grace_ms`.",
+            Reason::Memory => {
+                "Bodies and answers hold as much memory as `listen.limits.inflight_bytes` allows."
+            }
+            Reason::Draining => {
+                "The gateway is shutting down, or the answer outlasted `listen.shutdown.grace_ms`."
+            }
             Reason::NoReplica => "No replica of the deployment is in service.",
             Reason::Connections => "All connections or HTTP/2 streams are in use, in all or for one address.",
             Reason::Descriptors => "The process has no file descriptor left.",
-            Reason::UpstreamTimeout => "A model server was silent before the first token, and no other could be tried.",
+            Reason::UpstreamTimeout => {
+                "A model server was silent before the first token, and no other could be tried."
+            }
         }
     }
 }
@@ -401,7 +415,8 @@ mod tests {
     #[test]
     fn all_reasons_are_in_the_list_once() {
         let text = include_str!("mod.rs");
-        let body = text.split_once("pub enum Reason {").and_then(|(_, rest)| rest.split_once("\n}")).unwrap().0;
+        let body =
+            text.split_once("pub enum Reason {").and_then(|(_, rest)| rest.split_once("\n}")).unwrap().0;
         let variants = body.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
         let mut declared: Vec<&str> = variants.filter_map(|line| line.split(['(', ',']).next()).collect();
         let mut listed = Reason::ALL.map(|reason| format!("{reason:?}"));

@@ -3,6 +3,7 @@
 import json
 import re
 
+from clients import Holder
 from pages import tables
 from programs import ask, chat, digest, free_port, read
 from sdks import lines
@@ -19,10 +20,12 @@ listen:
 admin: {{ address: "127.0.0.1:{free_port()}" }}
 log: {{ access: {log} }}
 deployments:
-  - {{ name: open, engine: vllm, replicas: ["{engine}"] }}
+  - {{ name: open, engine: vllm, replicas: ["{engine[0]}"] }}
+  - {{ name: narrow, engine: vllm, replicas: ["{engine[1]}"], limit: 1, queue: {{ requests: 0 }} }}
   - {{ name: gone, engine: vllm, replicas: ["http://127.0.0.1:{free_port()}"] }}
 models:
   - {{ name: tiny, deployments: [open] }}
+  - {{ name: narrow, deployments: [narrow], served_model: tiny }}
   - {{ name: gone, deployments: [gone] }}
 accounts:
   - {{ id: acme, keys: ["{digest('acme')}"], tiers: [priority, regular] }}
@@ -50,18 +53,18 @@ def series(text):
 
 def run(given, programs, tally):
     log = programs.folder / "access.log"
-    _, engine = programs.engine("engine", "tiny", "--profile", "instant")
-    _, url, admin = programs.gateway(config_text(engine, log))
+    engines = [programs.engine(f"engine-{nth}", "tiny", "--profile", "instant")[1] for nth in (1, 2)]
+    _, url, admin = programs.gateway(config_text(engines, log))
     heads = []
+    Holder(url, admin, "acme", "narrow", "shedder_active:narrow")
     small = chat("tiny", max_tokens=2)
     for key, path, body in [
         ("acme", "/v1/chat/completions", small),
         ("acme", "/v1/chat/completions", small | {"stream": True, "service_tier": "priority"}),
         ("acme", "/v1/messages", small),
         ("acme", "/v1/chat/completions", small | {"n": 0}),
-        # The first finds nobody there (502), the second knows it (503).
         ("acme", "/v1/chat/completions", chat("gone")),
-        ("acme", "/v1/chat/completions", chat("gone")),
+        ("acme", "/v1/chat/completions", chat("narrow")),
         ("acme", "/v1/chat/completions", chat("unknown")),
         ("acme", "/v1/nothing", small),
         ("nobody", "/v1/chat/completions", small),

@@ -12,7 +12,7 @@ import subprocess
 import time
 
 from pages import blocks, section
-from programs import free_port
+from programs import ask, chat, digest, free_port
 
 HEADING = "## A real config"
 SCRIPT_SECONDS_MAX = 120
@@ -70,6 +70,20 @@ def run(given, programs, tally):
     parts = re.split(rf"^{MARK} (?:\d+|end)\n", said, flags=re.MULTILINE)[1:]
     tally.check("every block of the README was reached", "" if len(parts) == len(found) + 1 else said[-1500:])
     judge(found, parts, tally)
+    forgotten(readme, programs, tally)
+
+
+def forgotten(readme, programs, tally):
+    """Case O08: who forgets `--any-model`, so that the engines have another model, is told which model is missing."""
+    config = next(block.text for block in blocks(section(readme, HEADING)) if block.kind == "yaml")
+    (programs.folder / "admin.token").write_text("a-token-that-nobody-guesses")
+    _, engine = programs.engine("forgotten", "sim", "--profile", "instant")
+    replaced = re.sub(r"replicas: .*", f'replicas: ["{engine}"]', config).replace("${KEY_HASH}", digest("newcomer"))
+    for port in ("8080", "9090"):
+        replaced = replaced.replace(port, str(free_port()))
+    _, url, _ = programs.gateway(replaced)
+    status, _, body = ask(f"{url}/v1/chat/completions", "newcomer", chat("llama-3.1-8b"))
+    tally.check("a model that no engine has is named in the 404", "" if status == 404 and b"`llama-3.1-8b`" in body else (status, body))
 
 
 def output(text, folder, environment):

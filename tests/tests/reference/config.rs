@@ -50,6 +50,11 @@ const UNITS: &[(&str, &str)] = &[
     ("prompt", "tokens per minute"),
     ("uncached_prompt", "tokens per minute"),
     ("generated", "tokens per minute"),
+    ("factor", "factor"),
+    ("use_over", "share"),
+    ("use_under", "share"),
+    ("unless_over", "share"),
+    ("days", "days"),
 ];
 
 /// Ends of keys that say the unit themselves.

@@ -24,6 +24,7 @@ const VALUES: &[(&str, &str)] = &[
         "of requests: empty, or a [reason](refusals.md); of `tidegate_shed_total`: those of a 503 for load; of connections: [the list](../running.md#connections); of the admin listener: `gave_way`, `busy`, `body_time`, `body_size`, `unread`",
     ),
     ("replica", "the number of a replica, from 0, as `tidegate deployments` shows it"),
+    ("state", "`serving`, `draining`, `drained`, `down`"),
     ("status", "the HTTP status that was told; `499`: the client left first"),
     ("tier", "`priority`, `regular`; `none` where the request ended before its tier was known"),
     ("version", "the version that runs"),

@@ -23,6 +23,9 @@ mod apis;
 mod bodies;
 
 #[cfg(test)]
+mod book;
+
+#[cfg(test)]
 mod broken;
 
 #[cfg(test)]
@@ -60,6 +63,9 @@ mod operating;
 
 #[cfg(test)]
 mod overload;
+
+#[cfg(test)]
+mod reference;
 
 #[cfg(test)]
 mod refusals;

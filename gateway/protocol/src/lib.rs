@@ -33,6 +33,8 @@ pub mod refusal;
 
 pub mod error;
 
+pub mod headers;
+
 mod hash;
 
 pub use hash::stable_hash;

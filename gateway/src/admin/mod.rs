@@ -29,3 +29,9 @@ mod table;
 mod views;
 
 pub use server::start;
+
+/// Returns the OpenAPI document of the admin API, as `/api/v1/openapi.json` answers it.
+#[must_use]
+pub fn document() -> &'static serde_json::Value {
+    &openapi::DOCUMENT
+}

@@ -1,7 +1,7 @@
 //! T16: behind the proxies that people have: HAProxy with the PROXY protocol, nginx, each as the handbook configures it, and
 //! nginx as it comes.
 //!
-//! The handbook's blocks are run as they stand in `deploy/README.md`; only addresses and the paths of the certificate are put
+//! The handbook's blocks are run as they stand in `deploy/book/how-to/`; only addresses and the paths of the certificate are put
 //! in. Each client has an address of its own and holds a stream until all are there. All have to be served whole, and the
 //! access log has to have the address of each where the proxy tells it.
 

@@ -77,6 +77,40 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them, in the order of their statuses; the methods that a path takes stand as `GET`.
+    pub const ALL: [Reason; 30] = [
+        Reason::BadRequest,
+        Reason::ContextTooLong,
+        Reason::Unauthenticated,
+        Reason::ModelNotAllowed,
+        Reason::TierNotAllowed,
+        Reason::NotFound,
+        Reason::ModelNotFound,
+        Reason::MethodNotAllowed("GET"),
+        Reason::RequestTimeout,
+        Reason::TooLarge,
+        Reason::UnsupportedMediaType,
+        Reason::PromptTokensLimited,
+        Reason::UncachedPromptTokensLimited,
+        Reason::GeneratedTokensLimited,
+        Reason::RequestsLimited,
+        Reason::ConcurrencyLimited,
+        Reason::UnsupportedCoding,
+        Reason::UpstreamError,
+        Reason::ShedPredicted,
+        Reason::ShedSaturated,
+        Reason::QueueFull,
+        Reason::Displaced,
+        Reason::QueueTimeout,
+        Reason::Deadline,
+        Reason::Memory,
+        Reason::Draining,
+        Reason::NoReplica,
+        Reason::Connections,
+        Reason::Descriptors,
+        Reason::UpstreamTimeout,
+    ];
+
     /// The HTTP status.
     #[must_use]
     pub fn status(self) -> u16 {
@@ -181,6 +215,65 @@ impl Reason {
             Reason::TooLarge => "request_too_large",
             _ if self.status() == 503 => "load_shed",
             _ => self.name(),
+        }
+    }
+}
+
+impl Reason {
+    /// Returns what happened, as operators and clients are told it in the documents.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Reason::BadRequest => {
+                "The request is malformed: not JSON, a member of the wrong type, a duplicate key, nested too deep."
+            }
+            Reason::ContextTooLong => "The prompt certainly exceeds the model's context window.",
+            Reason::Unauthenticated => "No key, an unknown key, or a disabled account.",
+            Reason::ModelNotAllowed => "The model is not among those of the account.",
+            Reason::TierNotAllowed => {
+                "The tier is not among those of the account, and `on_forbidden_tier` is `refuse`."
+            }
+            Reason::NotFound => "There is no such path.",
+            Reason::ModelNotFound => {
+                "There is no such model for this account, or no model server has it now."
+            }
+            Reason::MethodNotAllowed(_) => {
+                "The path does not take this method; `Allow` lists those it takes."
+            }
+            Reason::RequestTimeout => "The header or the body came too slowly.",
+            Reason::TooLarge => "The body is larger than `listen.limits.body_bytes`.",
+            Reason::UnsupportedMediaType => "The body is compressed, or its content type is not JSON.",
+            Reason::PromptTokensLimited => "The account's prompt tokens of this minute are used up.",
+            Reason::UncachedPromptTokensLimited => {
+                "The account's uncached prompt tokens of this minute are used up."
+            }
+            Reason::GeneratedTokensLimited => "The account's generated tokens of this minute are used up.",
+            Reason::RequestsLimited => "The account sent more than `requests_per_minute`.",
+            Reason::ConcurrencyLimited => "The account has `concurrency` requests running or waiting.",
+            Reason::UnsupportedCoding => "The request has a transfer coding other than `chunked`.",
+            Reason::UpstreamError => {
+                "A model server failed before the first token, and no other could be tried."
+            }
+            Reason::ShedPredicted => "The predicted wait is longer than a request of this tier waits.",
+            Reason::ShedSaturated => "No replica has room for this tier.",
+            Reason::QueueFull => {
+                "The queue of the deployment is at `queue.requests`, `queue.tokens` or `queue.bytes`."
+            }
+            Reason::Displaced => "A request that ranks higher took its place in the full queue.",
+            Reason::QueueTimeout => "It waited as long as a request of this tier waits.",
+            Reason::Deadline => "The client's own `x-tidegate-ttft-deadline-ms` cannot be met.",
+            Reason::Memory => {
+                "Bodies and answers hold as much memory as `listen.limits.inflight_bytes` allows."
+            }
+            Reason::Draining => {
+                "The gateway is shutting down, or the answer outlasted `listen.shutdown.grace_ms`."
+            }
+            Reason::NoReplica => "No replica of the deployment is in service.",
+            Reason::Connections => "All connections or HTTP/2 streams are in use, in all or for one address.",
+            Reason::Descriptors => "The process has no file descriptor left.",
+            Reason::UpstreamTimeout => {
+                "A model server was silent before the first token, and no other could be tried."
+            }
         }
     }
 }
@@ -316,6 +409,22 @@ mod tests {
             assert_eq!((budget.status(), budget.openai_type()), (429, "rate_limit_error"), "{budget:?}");
             assert_eq!(budget.openai_code(), budget.name());
         }
+    }
+
+    /// The reference lists what is in `ALL`.
+    #[test]
+    fn all_reasons_are_in_the_list_once() {
+        let text = include_str!("mod.rs");
+        let body =
+            text.split_once("pub enum Reason {").and_then(|(_, rest)| rest.split_once("\n}")).unwrap().0;
+        let variants = body.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+        let mut declared: Vec<&str> = variants.filter_map(|line| line.split(['(', ',']).next()).collect();
+        let mut listed = Reason::ALL.map(|reason| format!("{reason:?}"));
+
+        declared.sort_unstable();
+        listed.sort_unstable();
+        let listed: Vec<&str> = listed.iter().filter_map(|name| name.split('(').next()).collect();
+        assert_eq!(listed, declared);
     }
 
     #[test]

@@ -1,33 +1,40 @@
-//! The configurations of the handbook, as they stand there, with addresses put in.
+//! The proxies' configurations of the book, as they stand there, with addresses put in.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-const HANDBOOK: &str = include_str!("../../../../deploy/README.md");
+/// The pages that have them.
+const PAGES: [&str; 2] = [
+    include_str!("../../../../deploy/book/how-to/nginx.md"),
+    include_str!("../../../../deploy/book/how-to/haproxy.md"),
+];
 
 /// The code block of a language.
 ///
 /// # Errors
-/// The handbook has none.
+/// The book has none.
 pub fn block(language: &str) -> io::Result<String> {
     blocks(language).next().map(str::to_owned).ok_or_else(|| missing(&format!("a block of {language}")))
 }
 
 fn blocks(language: &str) -> impl Iterator<Item = &'static str> {
     let fence = format!("\n```{language}\n");
-    let starts: Vec<usize> = HANDBOOK.match_indices(&fence).map(|(at, fence)| at + fence.len()).collect();
-    starts.into_iter().filter_map(|at| HANDBOOK.get(at..)?.split("```").next())
+    let in_page = move |page: &'static str| {
+        let pieces: Vec<&'static str> = page.split(fence.as_str()).skip(1).collect();
+        pieces.into_iter().filter_map(|piece| piece.split("```").next())
+    };
+    PAGES.into_iter().flat_map(in_page)
 }
 
 fn missing(what: &str) -> io::Error {
-    io::Error::other(format!("deploy/README.md has not {what}"))
+    io::Error::other(format!("deploy/book/how-to has not {what}"))
 }
 
 /// The entry of `listen.proxies` with this key, as a line of `listen` that begins with a comma.
 ///
 /// # Errors
-/// The handbook has none.
+/// The book has none.
 pub fn proxies(key: &str) -> io::Result<String> {
     let lines = || blocks("yaml").flat_map(str::lines);
     let entry = lines().find_map(|line| line.trim().strip_prefix("- ").filter(|entry| entry.contains(key)));
@@ -37,7 +44,7 @@ pub fn proxies(key: &str) -> io::Result<String> {
 /// HAProxy's, listening at `listen` in front of `gateway`.
 ///
 /// # Errors
-/// The handbook has none.
+/// The book has none.
 pub fn haproxy(listen: SocketAddr, gateway: SocketAddr) -> io::Result<String> {
     let text = block("haproxy")?;
     let text = text.replace("bind :443", &format!("bind {listen}"));
@@ -64,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_handbook_has_what_is_run() {
+    fn the_book_has_what_is_run() {
         let (listen, gateway) =
             (SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2)));
         let text = haproxy(listen, gateway).unwrap();

@@ -21,13 +21,13 @@ DEPLOYMENTS = 200
 ACCOUNTS = 10_000
 
 
-def config_text(engines):
+def config_text(engines, state):
     """`wide` has room; `narrow` has two places, so that somebody is always turned away; `trial` has little to spend."""
     return f"""
 listen: {{ address: "127.0.0.1:{free_port()}" }}
 admin: {{ address: "127.0.0.1:{free_port()}", token_sha256: "{digest(TOKEN)}" }}
 log: {{ access: off }}
-state: {{ dir: state }}
+state: {{ dir: "{state}" }}
 deployments:
   - {{ name: wide, engine: vllm, replicas: ["{engines[0]}", "{engines[1]}"], slo: {{ ttft_ms: 2000, tpot_ms: 100 }} }}
   - {{ name: narrow, engine: vllm, replicas: ["{engines[2]}"], limit: 2, queue: {{ requests: 4 }}, slo: {{ ttft_ms: 2000, tpot_ms: 100 }} }}
@@ -86,7 +86,7 @@ def main():
 
     with Programs(given.tidegate, given.logs) as programs:
         engines = [programs.engine(f"engine-{nth}", "tiny", "--profile", "instant")[1] for nth in (1, 2, 3)]
-        _, url, admin = programs.gateway(config_text(engines))
+        _, url, admin = programs.gateway(config_text(engines, given.logs.resolve() / "state"))
         running = traffic(url)
         failed = run("page.mjs", ADMIN=admin, URL_SERVED=url)
         for each in running:

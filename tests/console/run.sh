@@ -14,7 +14,7 @@
 # target/console.
 set -euo pipefail
 
-RUN_SECONDS_MAX=300
+RUN_SECONDS_MAX=420
 PLAYWRIGHT_VERSION=1.65.1
 AXE_VERSION=4.14.1
 

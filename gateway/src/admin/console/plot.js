@@ -165,9 +165,14 @@ export class Board {
     if (target !== undefined && target !== null) {
       const y = plot.valToPos(target, "y", true);
       line(ctx, tone("green"), [6 * ratio, 4 * ratio], 1.5 * ratio, [bbox.left, y], [bbox.left + bbox.width, y]);
-      ctx.fillStyle = tone("green");
       ctx.textAlign = "right";
-      ctx.fillText(`SLO ${written(chart)(target)}`, bbox.left + bbox.width - 4 * ratio, y - 4 * ratio);
+      // On the paper's colour: lines run behind it.
+      ctx.lineJoin = "round";
+      ctx.setLineDash([]);
+      ctx.lineWidth = 4 * ratio;
+      ctx.strokeStyle = tone("card");
+      ctx.fillStyle = tone("green");
+      for (const way of ["strokeText", "fillText"]) ctx[way](`SLO ${written(chart)(target)}`, bbox.left + bbox.width - 4 * ratio, y - 5 * ratio);
     }
     ctx.textAlign = "left";
     let free = bbox.left;

@@ -10,7 +10,7 @@ import { deployment, pressureOf } from "./deployment.js";
 import { list, ordered, summary } from "./deployments.js";
 import * as dialogs from "./dialogs.js";
 import { drills } from "./drills.js";
-import { History, RANGES } from "./history.js";
+import { EVENTS_MAX, History, RANGES } from "./history.js";
 import { keys } from "./keys.js";
 import { Board } from "./plot.js";
 import { process } from "./process.js";
@@ -29,7 +29,6 @@ const DEPLOYMENTS_PAGE = 20;
 const MODELS_FROM = 1000;
 const BUSIEST = 50;
 const ACCOUNTS_PAGE = 25;
-const EVENTS_MAX = 500;
 /** Refusals that are listed at first, and when more are asked for. */
 const REFUSALS = [20, 200];
 
@@ -104,9 +103,9 @@ const WANTS = {
       state.history = new History(name, state.range);
       state.sampled = 0;
     }
-    const { last, step } = state.history;
+    const { last, step, events } = state.history;
     if (Date.now() - state.sampled >= Math.min(1000 * step, 15_000)) wanted.history = `history?deployment=${segment(name)}&resolution=${RANGES[state.range].resolution}${last === undefined ? "" : `&since=${last}`}`;
-    if (slow || !answers.events || state.sampled === 0) wanted.events = `events?limit=${EVENTS_MAX}&deployment=${segment(name)}`;
+    if (slow || state.sampled === 0) wanted.events = `events?limit=${EVENTS_MAX}&deployment=${segment(name)}${events.length ? `&since=${events.at(-1).time}` : ""}`;
     return wanted;
   },
   accounts: (slow) => {
@@ -128,7 +127,7 @@ const WANTS = {
 };
 
 /** Answers that belong to one view's choice, so that another choice never shows them. */
-const OF_CHOICE = ["deployment", "events", "account", "account_limits", "groups", "requests", "accounts"];
+const OF_CHOICE = ["deployment", "account", "account_limits", "groups", "requests", "accounts"];
 
 async function refresh() {
   if (state.busy) return (state.again = true);
@@ -146,6 +145,7 @@ async function refresh() {
         kept.merge(answers.history);
         state.sampled = Date.now();
       }
+      if (wanted.events && kept === state.history) kept.tell(answers.events);
       Object.assign(state, { heard: Date.now(), fault: null });
     }
   } catch (error) {
@@ -177,7 +177,7 @@ function failed(error) {
 const PAGES = {
   deployments: () => {
     const about = answers.deployment?.name === chosen() ? answers.deployment : null;
-    const events = marked(answers.events?.events ?? []);
+    const events = marked(state.history?.events ?? []);
     if (about && state.history) board.show(state.history, events);
     const many = answers.deployments.total > 1 || state.deployments.filter !== "";
     const { order, filter } = state.deployments;

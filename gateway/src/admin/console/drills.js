@@ -32,7 +32,7 @@ export function drills(answer, act) {
 function card(run, at, most, act) {
   const [word, kind] = STATES[run.state] ?? [run.state, ""];
   const runs = run.state === "running";
-  const about = [run.deployment, run.model].filter(Boolean).join(", ");
+  const about = [run.scenario, run.model, run.calibrated && "engines as measured"].filter(Boolean).join(", ");
   return h(
     "article",
     { key: run.id, class: "card drill", "aria-labelledby": `drill-${run.id}` },

@@ -9,7 +9,10 @@ export const RANGES = {
 /** Samples that are kept here: a day of minutes, and a few while the gateway's bound is not reached. */
 const SAMPLES_MAX = 1500;
 
-/** Samples of one deployment at one resolution. */
+/** Events that are kept here, the newest. */
+export const EVENTS_MAX = 500;
+
+/** Samples of one deployment at one resolution, and what happened meanwhile. */
 export class History {
   constructor(deployment, range) {
     this.deployment = deployment;
@@ -18,6 +21,7 @@ export class History {
     this.slo = null;
     this.now = 0;
     this.complete = true;
+    this.events = [];
     this.time = [];
     this.columns = new Map();
     // Grows with each change, so that a chart knows whether it is behind.
@@ -45,6 +49,14 @@ export class History {
     }
     const over = this.time.length - SAMPLES_MAX;
     if (over > 0) for (const column of [this.time, ...this.columns.values()]) column.splice(0, over);
+  }
+
+  /** Takes events after those that are here, or all of them; oldest first. */
+  tell({ events }) {
+    // By their time: after a hand-over another process numbers them.
+    const last = this.events.at(-1)?.time ?? -1;
+    this.events.push(...events.filter(({ time }) => time > last));
+    this.events.splice(0, Math.max(this.events.length - EVENTS_MAX, 0));
   }
 
   push(moment, value) {

@@ -41,7 +41,7 @@ function state(history, board) {
   return h(
     "p",
     { class: "moment" },
-    at === null ? h("span", { class: "quiet" }, `${about}; numbers are the newest. Point at a chart, or focus it and use the arrow keys.`) : [h("strong", {}, "At ", h("time", { datetime: new Date(1000 * at).toISOString() }, clock(1000 * at))), board.near.map(({ id, words, grave }) => h("span", { key: id, class: grave ? "bad" : "event" }, ` · ${words}`))],
+    at === null ? h("span", { class: "quiet" }, `${about}; numbers are the newest. Point at a chart, or focus it and use the arrow keys.`) : [h("strong", {}, "At ", h("time", { datetime: new Date(1000 * at).toISOString() }, clock(1000 * at))), board.near.map(({ id, seconds, words, grave }) => h("span", { key: `${seconds} ${id}`, class: grave ? "bad" : "event" }, ` · ${words}`))],
     !history.complete && h("span", { class: "warn" }, " The gateway keeps less than this here: its memory for samples is used up."),
   );
 }
@@ -135,7 +135,7 @@ function happened(board, events) {
           "ol",
           {},
           within.slice(0, EVENTS_SHOWN_MAX).map(({ id, seconds, short, words, by, grave }) =>
-            h("li", { key: id }, h("button", { class: "link", onclick: () => board.look(seconds), title: day(1000 * seconds) }, clock(1000 * seconds)), " ", h("span", { class: grave ? "chip bad" : "chip event" }, short), ` ${words}`, by && h("span", { class: "quiet" }, " · by ", h("span", { class: "mono" }, by))),
+            h("li", { key: `${seconds} ${id}` }, h("button", { class: "link", onclick: () => board.look(seconds), title: day(1000 * seconds) }, clock(1000 * seconds)), " ", h("span", { class: grave ? "chip bad" : "chip event" }, short), ` ${words}`, by && h("span", { class: "quiet" }, " · by ", h("span", { class: "mono" }, by))),
           ),
         ),
     within.length > EVENTS_SHOWN_MAX && h("p", { class: "quiet" }, `The newest ${EVENTS_SHOWN_MAX} of ${within.length}.`),

@@ -87,3 +87,6 @@ mod upgrading;
 
 #[cfg(test)]
 mod upstream;
+
+#[cfg(test)]
+mod watching;

@@ -26,7 +26,7 @@ const outcomes = (tier) => [
 export const CHARTS = [
   { id: "ttft", title: "Time to first token", form: span, slo: "ttft_ms", series: percentiles("ttft_ms") },
   { id: "gap", title: "Time between tokens", form: span, slo: "tpot_ms", series: percentiles("gap_ms") },
-  { id: "attainment", title: "Answers within the SLO", form: percent, top: 1, series: tiers("attainment") },
+  { id: "attainment", title: "Streams that met the SLO", form: percent, top: 1, series: tiers("attainment") },
   { id: "queue", title: "Waiting requests", form: count, axis: compact, series: tiers("queued") },
   { id: "priority", title: "Priority requests per second", rate: true, series: outcomes("priority") },
   { id: "regular", title: "Regular requests per second", rate: true, series: outcomes("regular") },

@@ -182,7 +182,7 @@ const PAGES = {
     const many = answers.deployments.total > 1 || state.deployments.filter !== "";
     const { order, filter } = state.deployments;
     return [
-      h("div", { class: "heading" }, title(), many && find("deployment or model", filter, act.filterDeployments)),
+      h("div", { class: "heading" }, title(), many && find("part of a name", filter, act.filterDeployments)),
       // A page of another order, or a part of the names, says nothing of all.
       order === "trouble" && !filter && h("p", { class: "summary", role: "status" }, summary(answers.deployments)),
       list(answers.deployments, { chosen: chosen(), ...state.deployments }, act),
@@ -191,7 +191,7 @@ const PAGES = {
   },
   accounts: (now) => {
     const { id } = state.route;
-    if (id === null) return [h("div", { class: "heading" }, title(), find("account", state.accounts.filter, act.filterAccounts, () => answers.accounts?.accounts.length === 1 && go("accounts", answers.accounts.accounts[0].id))), accounts(answers, state.accounts, act)];
+    if (id === null) return [h("div", { class: "heading" }, title(), find("part of an id", state.accounts.filter, act.filterAccounts, () => answers.accounts?.accounts.length === 1 && go("accounts", answers.accounts.accounts[0].id))), accounts(answers, state.accounts, act)];
     return [h("div", { class: "heading" }, title(), h("a", { class: "back", href: address("accounts") }, "All accounts")), answers.account?.id === id && account(answers, act, now)];
   },
   refusals: () => [title(), answers.requests && refusals(answers, state.route.query, state.more, act)],

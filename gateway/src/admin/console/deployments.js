@@ -43,7 +43,7 @@ const ORDERS = { trouble: "Worst first", config: "In the order of the config" };
 /** The list. `after` are the names that this page and those before it begin after. */
 export function list(answer, { chosen, filter, order, after }, act) {
   if (answer.total <= 1 && !filter) return null;
-  if (answer.deployments.length === 0) return h("p", { class: "empty" }, "No deployment has this in its name or in the name of a model.");
+  if (answer.deployments.length === 0) return h("p", { class: "empty" }, "No deployment has this in its name.");
   const heads = [["Deployment · models"], ["State"], ["Saturation"], ["In flight / N", 1], ["Waiting", 1], ["Admitted /s", 1], ["Shed /s", 1], ["Replicas", 1]];
   const whole = answer.total <= answer.deployments.length;
   return [

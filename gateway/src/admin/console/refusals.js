@@ -74,7 +74,7 @@ export function groupTable(answer, query = {}, more = false) {
       { class: "scroll sheet", tabindex: 0, role: "region", "aria-label": "Refusals by account and reason" },
       h("table", { class: "groups" }, h("thead", {}, h("tr", {}, heads.map(([text, right]) => h("th", { scope: "col", class: right ? "r" : "" }, text)))), h("tbody", {}, shown.map((group, nth) => groupRow(group, `groups.groups.${nth}`, query)))),
     ),
-    h("p", { class: "quiet" }, number("groups.total", answer.total), " in all", answer.others > 0 && [", ", number("groups.others", answer.others), " of them in groups that are no longer kept"], left > 0 && `; ${count(left)} more groups`, "."),
+    h("p", { class: "quiet" }, number("groups.total", answer.total), " in all", answer.others > 0 && ["; ", number("groups.others", answer.others), " more were of groups that are no longer kept"], left > 0 && `; ${count(left)} more groups`, "."),
   ];
 }
 

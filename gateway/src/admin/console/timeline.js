@@ -81,7 +81,7 @@ function figure(chart, history, board, open, act) {
 
 function target(chart, slo) {
   const [at, from] = chart.slo === "ttft_ms" ? ["slo.ttft_ms", slo.ttft_from] : ["slo.tpot_ms", slo.tpot_from];
-  return h("div", { key: "slo" }, h("dt", {}, swatch({ tone: "slo", dash: [6, 4], width: 1.5 }), "SLO", h("span", { class: "quiet" }, from === "config" ? "" : ` (${from})`)), h("dd", {}, number(`history_answer.${at}`, slo[chart.slo], chart.form)));
+  return h("div", { key: "slo" }, h("dt", { title: chart.slo === "ttft_ms" ? "the time that a request's own prompt takes is not counted in it" : null }, swatch({ tone: "slo", dash: [6, 4], width: 1.5 }), "SLO", h("span", { class: "quiet" }, from === "config" ? "" : ` (${from})`)), h("dd", {}, number(`history_answer.${at}`, slo[chart.slo], chart.form)));
 }
 
 function swatch({ tone, dash, width, faint, fill }) {

@@ -11,7 +11,7 @@
 
 pub mod proxy;
 
-pub mod downstream;
+pub use downstream;
 
 pub mod upstream;
 

@@ -102,6 +102,60 @@ pub enum Short {
     Engine,
 }
 
+/// What keeps a request of a tier from a place at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Binding {
+    /// All places of the tier are taken.
+    Places,
+    /// Places are left that are kept for the tier above, which had to wait lately.
+    HeadRoom,
+    /// The replicas still compute as many prompts as the tier may wait for.
+    Prompts,
+    /// KV memory is full.
+    Memory,
+    /// The engine itself refuses more, and asked for a pause.
+    Engine,
+    /// Requests of a tier above wait, and go first.
+    TierAbove,
+    /// Those that wait may not use the replicas that have room: they lack the model, or answered it with an error.
+    OtherReplicas,
+    /// No replica is in service.
+    NoReplica,
+    /// The gateway is shutting down.
+    Draining,
+}
+
+impl Binding {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Places,
+        Self::HeadRoom,
+        Self::Prompts,
+        Self::Memory,
+        Self::Engine,
+        Self::TierAbove,
+        Self::OtherReplicas,
+        Self::NoReplica,
+        Self::Draining,
+    ];
+
+    /// The name used in the admin API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Places => "places",
+            Self::HeadRoom => "head-room",
+            Self::Prompts => "prompts",
+            Self::Memory => "memory",
+            Self::Engine => "engine",
+            Self::TierAbove => "tier-above",
+            Self::OtherReplicas => "other-replicas",
+            Self::NoReplica => "no-replica",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// A refusal that explains itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rejection {

@@ -1,6 +1,7 @@
 //! The state machine of one deployment: its state, and what all of its parts need.
 
 mod admit;
+mod binding;
 mod aging;
 mod answers;
 mod control;
@@ -35,7 +36,8 @@ use crate::snapshot::Counters;
 use crate::tier::{PerTier, Tier};
 
 /// The TTFT target when none is configured.
-const TTFT_DEFAULT: Duration = Duration::from_secs(2);
+/// The time to the first token that is wanted where none is promised.
+pub const TTFT_DEFAULT: Duration = Duration::from_secs(2);
 /// Rates are taken over this span, and over no less than a second after the start.
 const RATE_SPAN: Duration = Duration::from_secs(5);
 

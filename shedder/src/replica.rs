@@ -383,6 +383,11 @@ impl Replica {
         }
     }
 
+    /// Whether it is less full than `tier` may make it by `terms`, whatever was decided before.
+    pub(crate) fn is_below_ceiling(&self, now: Duration, terms: Terms, tier: Tier) -> bool {
+        self.active < self.places(now, terms, tier) && self.memory(now, terms) < terms.ceilings[tier]
+    }
+
     /// Whether `tier` is open, and if not, for want of what.
     pub(crate) fn room(&self, now: Duration, terms: Terms, tier: Tier) -> Result<(), Block> {
         if self.health.is_busy(now) {

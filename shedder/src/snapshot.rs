@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::decision::Reason;
+use crate::decision::{Binding, Reason};
 use crate::offer::ReplicaId;
 use crate::tier::{PerTier, Tier};
 
@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub pressure: Option<(f64, Duration)>,
     /// Whether some replica in service is open, by tier.
     pub open: PerTier<bool>,
+    /// What a request of each tier would wait for. `None`: it would start.
+    pub binding: PerTier<Option<Binding>>,
     /// What has happened since the start.
     pub counters: Counters,
     /// What must be zero when nothing is running and nothing waits.
@@ -66,6 +68,8 @@ pub struct ReplicaSnapshot {
     pub slots: Option<u32>,
     /// Smoothed time per token, when known.
     pub gap: Option<Duration>,
+    /// The time per token that is aimed at: below the one that is promised, or learnt where none is.
+    pub gap_target: Option<Duration>,
     /// Time since the last engine metrics, when there were any.
     pub scrape_age: Option<Duration>,
 }

@@ -1,6 +1,7 @@
 //! Tests of the whole state machine, in virtual time: what they share.
 
 mod aging;
+mod binding;
 mod cases;
 mod delays;
 mod engine;

@@ -2,7 +2,8 @@
 
     python main.py --tidegate PROGRAM --logs FOLDER --chromium PROGRAM --packages FOLDER
 
-The checks themselves are page.mjs; its exit code and its last line are this program's.
+The checks themselves are page.mjs and, before a gateway with many deployments and accounts, large.mjs. Each ends with a
+line of its own; this program fails where one of them does.
 """
 
 import argparse
@@ -13,17 +14,20 @@ import signal
 import subprocess
 import sys
 
-from programs import Programs, Traffic, chat, digest, free_port
+from programs import Programs, Traffic, ask, chat, digest, free_port
 
 TOKEN = "console-test-token"
+DEPLOYMENTS = 200
+ACCOUNTS = 10_000
 
 
-def config_text(engines):
+def config_text(engines, state):
     """`wide` has room; `narrow` has two places, so that somebody is always turned away; `trial` has little to spend."""
     return f"""
 listen: {{ address: "127.0.0.1:{free_port()}" }}
 admin: {{ address: "127.0.0.1:{free_port()}", token_sha256: "{digest(TOKEN)}" }}
 log: {{ access: off }}
+state: {{ dir: "{state}" }}
 deployments:
   - {{ name: wide, engine: vllm, replicas: ["{engines[0]}", "{engines[1]}"], slo: {{ ttft_ms: 2000, tpot_ms: 100 }} }}
   - {{ name: narrow, engine: vllm, replicas: ["{engines[2]}"], limit: 2, queue: {{ requests: 4 }}, slo: {{ ttft_ms: 2000, tpot_ms: 100 }} }}
@@ -35,6 +39,23 @@ accounts:
   - {{ id: startup, keys: ["{digest('startup')}"], spending_tier: 2 }}
   - {{ id: trial, keys: ["{digest('trial')}"], limits: [{{ start: {{ generated: 300 }}, ceiling: {{ generated: 3000 }} }}] }}
 """
+
+
+def large_text(engine):
+    """As many deployments and accounts as a console has to stand; one engine is behind all of them."""
+    names = [f"deployment-{nth:03}" for nth in range(DEPLOYMENTS)]
+    lines = [
+        f'listen: {{ address: "127.0.0.1:{free_port()}" }}',
+        f'admin: {{ address: "127.0.0.1:{free_port()}", token_sha256: "{digest(TOKEN)}" }}',
+        "log: { access: off }",
+        "deployments:",
+        *(f'  - {{ name: {name}, engine: vllm, replicas: ["{engine}"] }}' for name in names),
+        "models:",
+        *(f"  - {{ name: model-of-{name}, deployments: [{name}], served_model: tiny, size_class: small }}" for name in names),
+        "accounts:",
+        *(f'  - {{ id: customer-{nth:05}, keys: ["{digest(str(nth))}"] }}' for nth in range(ACCOUNTS)),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def traffic(url):
@@ -57,16 +78,25 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped: out of time"))
     shutil.rmtree(given.logs, ignore_errors=True)
 
+    checks = pathlib.Path(__file__).parent
+    place = {"TOKEN": TOKEN, "CHROMIUM": str(given.chromium), "SHOTS": str(given.packages), "PACKAGES": str(given.packages)}
+
+    def run(script, **more):
+        return subprocess.run(["node", str(checks / script)], env={**os.environ, **place, **more}, check=False).returncode
+
     with Programs(given.tidegate, given.logs) as programs:
         engines = [programs.engine(f"engine-{nth}", "tiny", "--profile", "instant")[1] for nth in (1, 2, 3)]
-        _, url, admin = programs.gateway(config_text(engines))
+        _, url, admin = programs.gateway(config_text(engines, given.logs.resolve() / "state"))
         running = traffic(url)
-        place = {"ADMIN": admin, "TOKEN": TOKEN, "CHROMIUM": str(given.chromium), "SHOTS": str(given.packages), "PACKAGES": str(given.packages)}
-        checks = pathlib.Path(__file__).with_name("page.mjs")
-        status = subprocess.run(["node", str(checks)], env={**os.environ, **place}, check=False).returncode
+        failed = run("page.mjs", ADMIN=admin, URL_SERVED=url)
         for each in running:
             each.stop()
-    sys.exit(status)
+    with Programs(given.tidegate, given.logs / "large") as programs:
+        _, engine = programs.engine("engine", "tiny", "--profile", "instant")
+        _, url, admin = programs.gateway(large_text(engine))
+        ask(f"{url}/v1/chat/completions", "0", chat("model-of-deployment-000", max_tokens=20, user="sim:output=20"))
+        failed = run("large.mjs", ADMIN=admin) or failed
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

@@ -27,12 +27,19 @@ const FORMS = {
     return `${grouped(ms / 86_400_000)} d`;
   },
   seconds: (value) => FORMS.span(1000 * value),
+  bytes: (value) => `${grouped(value / 1000)} kB`,
+  per5s: (value) => tenths(value / 5),
+  perMinute: (value) => tenths(value / 60),
 };
 
-/** The value at a path such as `deployments.deployments.0.limit`; names with dots in them are found too. */
+/**
+ * The value at a path such as `deployments.deployments.0.limit`; names with dots in them are found too, and a `*` adds up
+ * what is at the rest of the path in each entry.
+ */
 export function at(answers, path) {
   const walk = (value, parts) => {
     if (parts.length === 0) return value;
+    if (parts[0] === "*" && Array.isArray(value)) return value.reduce((sum, entry) => sum + walk(entry, parts.slice(1)), 0);
     for (let many = 1; many <= parts.length && value !== null && typeof value === "object"; many++) {
       const found = walk(value[parts.slice(0, many).join(".")], parts.slice(many));
       if (found !== undefined) return found;
@@ -52,4 +59,14 @@ export function differences(answers, shown) {
     const near = FORMS[form]?.(value * (1 + 1e-9));
     return text === wanted || text === near ? [] : [`${of}: the API has ${value}, so ${wanted}, the page ${text}`];
   });
+}
+
+/** A history's samples by their time, as the page refers to them: `1764509035` has `saturation`, `priority.ttft_ms.p95`, … */
+export function samples({ time, tiers, ...columns }) {
+  const nth = (value, index) => {
+    if (Array.isArray(value)) return value[index];
+    if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, nth(inner, index)]));
+    return undefined;
+  };
+  return Object.fromEntries(time.map((moment, index) => [moment, { ...nth(columns, index), ...Object.fromEntries(tiers.map(({ tier, ...of }) => [tier, nth(of, index)])) }]));
 }

@@ -111,6 +111,43 @@ async fn keys_are_rotated_with_and_without_an_overlap() {
     }
 }
 
+/// A key is added beside the others, and one of them is ended; never the last one, and never one of the config's accounts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_added_and_ended_one_by_one() {
+    let (engine, folder) = (engine().await, state("one-by-one"));
+    let gateway = Gateway::start(PROGRAM, &keeping(config([engine.url()]), &folder)).await;
+    let first = made(&gateway, json!({ "id": "bolt" })).await;
+    let keys = "/api/v1/accounts/bolt/keys";
+
+    let (code, told) = asked(&gateway, Method::POST, keys, json!({ "keep_others": true })).await;
+    let second = told["key"].as_str().unwrap().to_owned();
+    assert_eq!(code, 200, "{told}");
+    assert_eq!((status(&gateway, &first).await, status(&gateway, &second).await), (200, 200));
+    let list = told["account"]["key_list"].as_array().unwrap();
+    assert!(list.len() == 2 && list.iter().all(|key| key["ends"].is_null()), "{told}");
+    for wrong in [json!({}), json!({ "keep_others": true, "overlap_seconds": 5 }), json!({ "keep_others": false })] {
+        assert_eq!(asked(&gateway, Method::POST, keys, wrong).await.0, 422);
+    }
+
+    let end = |key: &Value| format!("{keys}/{}", key.as_str().unwrap());
+    let (code, told) = asked(&gateway, Method::DELETE, &end(&list[0]["key"]), Value::Null).await;
+    assert_eq!((code, told["account"]["key_list"].as_array().unwrap().len()), (200, 1), "{told}");
+    assert_eq!((status(&gateway, &first).await, status(&gateway, &second).await), (401, 200));
+    let (code, told) = asked(&gateway, Method::DELETE, &end(&list[1]["key"]), Value::Null).await;
+    assert_eq!((code, &told["error"]["code"]), (409, &json!("last_key")));
+    let (code, told) = asked(&gateway, Method::DELETE, &end(&json!("00000000")), Value::Null).await;
+    assert_eq!((code, &told["error"]["code"]), (404, &json!("no_such_key")));
+
+    let told = gateway.admin("/api/v1/accounts/bolt").await.json();
+    assert_eq!(told["changes"], json!({ "possible": true, "words": null }));
+    let told = gateway.admin("/api/v1/accounts/acme").await.json();
+    let words = told["changes"]["words"].as_str().unwrap();
+    assert!(told["changes"]["possible"] == false && words.contains("config.yaml and reload"), "{told}");
+    let (code, told) =
+        asked(&gateway, Method::POST, "/api/v1/accounts/acme/keys", json!({ "keep_others": true })).await;
+    assert_eq!((code, &told["error"]["code"]), (409, &json!("declared_in_config")));
+}
+
 /// A restart keeps them; an account or a key that the config has is the config's, and that is said.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_keeps_accounts_and_the_config_wins() {

@@ -93,3 +93,6 @@ mod upgrading;
 
 #[cfg(test)]
 mod upstream;
+
+#[cfg(test)]
+mod watching;

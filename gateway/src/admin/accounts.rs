@@ -3,7 +3,7 @@
 //! A key is made here and is in the one answer that made it; what is kept of it is its digest. An account of the
 //! config is not changed here: 409 says so.
 
-use super::answer::{Refused, json, problem};
+use super::answer::{Refused, json, problem, sentence};
 use super::call::Call;
 use super::read::Answered;
 use super::views::accounts::account_state;
@@ -12,6 +12,7 @@ use crate::state::journal::FolderKept;
 use client::views::accounts::AccountState;
 use config::keys::{Digest, NewKey};
 use config::{OnForbiddenTier, SpendingTier, Tier};
+use history::events::{Kind, Subject};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -90,14 +91,17 @@ pub(super) struct NewAccount {
     account: AccountChange,
 }
 
-/// A new key in the place of those that are there.
+/// A new key, in the place of those that are there or beside them: one of the two is said.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Rotation {
+pub(super) struct KeyChange {
     /// How long the keys that are there stay good: 0 ends them at once, as after a leak; a day lets a customer change
     /// over.
     #[schemars(range(min = 0, max = OVERLAP_SECONDS_MAX))]
-    overlap_seconds: u32,
+    overlap_seconds: Option<u32>,
+    /// True: the keys that are there stay.
+    #[serde(default)]
+    keep_others: bool,
 }
 
 /// An account as it is now, and its new key if one was made.
@@ -139,6 +143,7 @@ pub(super) fn create(call: &Call<'_>) -> Answered {
     let keys: Vec<String> = digests.iter().map(Digest::short).collect();
     let (by, id, change) = (&call.caller.token, &*new.id, &new.account);
     tracing::info!(target: "audit", by, account = id, keys = keys.join(","), ?change, "account made");
+    call.note(Kind::AccountMade, Subject::account(id), &format!("The account {id} was made."));
     changed(call, &new.id, key)
 }
 
@@ -149,20 +154,58 @@ pub(super) fn change(call: &Call<'_>) -> Answered {
         let message = "Name at least one field to change; `/api/v1/openapi.json` lists them.";
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "no_change", message));
     }
+    let names: Vec<String> = fields.keys().cloned().collect();
     let _kept = stays(call)?;
     call.gateway.roster.change(&call.gateway.snapshot().config, id, fields).map_err(refused)?;
     tracing::info!(target: "audit", by = call.caller.token, account = id, ?change, "account changed");
+    let words = match change.disabled {
+        Some(true) => format!("The account {id} was disabled; its keys are refused."),
+        Some(false) => format!("The account {id} was enabled; its keys are good again."),
+        None => format!("The account {id} was changed: {}.", names.join(", ")),
+    };
+    call.note(Kind::AccountChanged, Subject::account(id), &words);
     changed(call, id, None)
 }
 
-pub(super) fn rotate(call: &Call<'_>) -> Answered {
-    let (id, rotation) = (call.parameter(0), call.said::<Rotation>()?);
-    let overlap = rotation.overlap_seconds;
-    if overlap > OVERLAP_SECONDS_MAX {
-        let message = format!("`overlap_seconds` is from 0 to {OVERLAP_SECONDS_MAX}.");
-        return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "bad_overlap", message));
+pub(super) fn new_key_of(call: &Call<'_>) -> Answered {
+    match call.said::<KeyChange>()? {
+        KeyChange { overlap_seconds: Some(overlap), keep_others: false } if overlap <= OVERLAP_SECONDS_MAX => {
+            rotate(call, overlap)
+        }
+        KeyChange { overlap_seconds: None, keep_others: true } => add_key(call),
+        _ => {
+            let message = format!(
+                "Say what becomes of the keys that are there: `overlap_seconds` from 0 to {OVERLAP_SECONDS_MAX}, or `keep_others`: true, and not both."
+            );
+            Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "bad_overlap", message))
+        }
     }
-    let new = new_key()?;
+}
+
+fn add_key(call: &Call<'_>) -> Answered {
+    let (id, new) = (call.parameter(0), new_key()?);
+    let _kept = stays(call)?;
+    let snapshot = call.gateway.snapshot();
+    call.gateway.roster.add_key(&snapshot.config, id, new.digest, clock::wall()).map_err(refused)?;
+    let (by, key) = (&call.caller.token, new.digest.short());
+    tracing::info!(target: "audit", by, account = id, key, "key made");
+    call.note(Kind::KeyMade, Subject::account(id), &format!("{id} got another key, {key}…; the others stay."));
+    changed(call, id, Some(new.key))
+}
+
+pub(super) fn end_key(call: &Call<'_>) -> Answered {
+    let (id, short) = (call.parameter(0), call.parameter(1));
+    let _kept = stays(call)?;
+    let snapshot = call.gateway.snapshot();
+    let ended = call.gateway.roster.end_key(&snapshot.config, id, short, clock::wall()).map_err(refused)?;
+    let (by, key) = (&call.caller.token, ended.short());
+    tracing::info!(target: "audit", by, account = id, key, "key ended");
+    call.note(Kind::KeyEnded, Subject::account(id), &format!("The key {key}… of {id} was ended."));
+    changed(call, id, None)
+}
+
+fn rotate(call: &Call<'_>, overlap: u32) -> Answered {
+    let (id, new) = (call.parameter(0), new_key()?);
     let _kept = stays(call)?;
     let ends = call
         .gateway
@@ -177,6 +220,8 @@ pub(super) fn rotate(call: &Call<'_>) -> Answered {
         .map_err(refused)?;
     let (by, key, old_end) = (&call.caller.token, new.digest.short(), clock::rfc3339(ends));
     tracing::info!(target: "audit", by, account = id, key, old_end, "keys rotated");
+    let words = format!("{id} got a new key, {key}…; the others end at {old_end}.");
+    call.note(Kind::KeysRotated, Subject::account(id), &words);
     changed(call, id, Some(new.key))
 }
 
@@ -189,6 +234,7 @@ pub(super) fn remove(call: &Call<'_>) -> Answered {
         call.gateway.registry.forget_account(id);
     }
     tracing::info!(target: "audit", by = call.caller.token, account = id, "account removed");
+    call.note(Kind::AccountRemoved, Subject::account(id), &format!("The account {id} was removed."));
     Ok(json(StatusCode::OK, &RemovedAccount { removed: id.to_owned() }))
 }
 
@@ -227,13 +273,12 @@ fn refused(e: RosterError) -> Refused {
         RosterError::Declared => (StatusCode::CONFLICT, "declared_in_config"),
         RosterError::Exists => (StatusCode::CONFLICT, "account_exists"),
         RosterError::Unknown => (StatusCode::NOT_FOUND, "no_such_account"),
+        RosterError::UnknownKey => (StatusCode::NOT_FOUND, "no_such_key"),
+        RosterError::LastKey => (StatusCode::CONFLICT, "last_key"),
         RosterError::KeyTaken(_) => (StatusCode::CONFLICT, "key_taken"),
         RosterError::TooMany => (StatusCode::CONFLICT, "too_many_accounts"),
         RosterError::Faults(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_account"),
         RosterError::NotSaved(_) => (StatusCode::INTERNAL_SERVER_ERROR, "not_saved"),
     };
-    let message = e.to_string();
-    let mut letters = message.chars();
-    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-    problem(status, code, format!("{first}{}.", letters.as_str()))
+    problem(status, code, sentence(&e.to_string()))
 }

@@ -45,6 +45,11 @@ pub(super) fn problem(status: StatusCode, code: &'static str, message: impl Into
 }
 
 impl Refused {
+    /// What it says.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// As an answer.
     pub(super) fn answer(self) -> Answer {
         let Refused { status, code, message } = self;
@@ -55,6 +60,27 @@ impl Refused {
         }
         answer
     }
+}
+
+/// The same without white space: long columns of numbers.
+pub(super) fn compact(value: &impl Serialize) -> Answer {
+    typed(StatusCode::OK, "application/json", serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// A report: a page that asks for nothing, in an origin of its own, from which nothing here can be reached.
+pub(super) fn page(body: impl Into<Bytes>) -> Answer {
+    let mut answer = typed(StatusCode::OK, "text/html; charset=utf-8", body);
+    let policy = "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+                  img-src data: blob:";
+    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    answer
+}
+
+/// With a capital and a full stop.
+pub(super) fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    format!("{first}{}.", letters.as_str())
 }
 
 /// Plain text.

@@ -7,13 +7,18 @@ use crate::state::journal::FolderKept;
 use crate::state::{Account, Snapshot};
 use crate::upstream::deployment::Deployment;
 use bytes::Bytes;
+use history::events::{Kind, Subject};
 use http::{StatusCode, request};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Longest query that is read.
 const QUERY_MAX: usize = 2048;
+
+/// The latest moment that may be asked for, seconds since the epoch: the year 2286, and whole milliseconds are exact to there.
+pub(super) const MOMENT_MAX: f64 = 9_999_999_999.0;
 
 /// One question.
 pub(super) struct Call<'c> {
@@ -29,6 +34,11 @@ pub(super) struct Call<'c> {
 }
 
 impl Call<'_> {
+    /// Notes what the caller did, for the axis of the console.
+    pub(super) fn note(&self, kind: Kind, subject: Subject, words: &str) {
+        self.gateway.accounts.recorder.note(kind, subject, words, Some(&self.caller.token));
+    }
+
     /// The path parameter of that place.
     pub(super) fn parameter(&self, nth: usize) -> &str {
         self.parameters.get(nth).map_or("", String::as_str)
@@ -50,6 +60,27 @@ impl Call<'_> {
             let message = format!("`{name}` must be a number from 1 to {most}.");
             problem(StatusCode::BAD_REQUEST, "bad_query", message)
         })
+    }
+
+    /// A moment of the query, in seconds since the epoch; the epoch when it is absent.
+    pub(super) fn moment(&self, name: &str) -> Result<Duration, Refused> {
+        let Some(text) = self.query(name) else { return Ok(Duration::ZERO) };
+        let seconds = text.parse().ok().filter(|seconds: &f64| (0.0..=MOMENT_MAX).contains(seconds));
+        let millis = seconds.map(|seconds| Duration::from_millis((seconds * 1e3).round() as u64));
+        millis.ok_or_else(|| {
+            let message = format!("`{name}` must be a time in seconds since 1970, from 0 to {MOMENT_MAX}.");
+            problem(StatusCode::BAD_REQUEST, "bad_query", message)
+        })
+    }
+
+    /// A value of the query that must be one of these.
+    pub(super) fn one_of(&self, name: &str, all: &[&str]) -> Result<Option<String>, Refused> {
+        let said = self.query(name);
+        if said.as_deref().is_some_and(|said| !all.contains(&said)) {
+            let message = format!("`{name}` must be one of: {}.", all.join(", "));
+            return Err(problem(StatusCode::BAD_REQUEST, "bad_query", message));
+        }
+        Ok(said)
     }
 
     /// The body as what it should be.
@@ -89,7 +120,11 @@ impl Call<'_> {
 
     /// The deployment that the path names.
     pub(super) fn deployment(&self) -> Result<Arc<Deployment>, Refused> {
-        let name = self.parameter(0);
+        self.deployment_named(self.parameter(0))
+    }
+
+    /// The deployment of that name.
+    pub(super) fn deployment_named(&self, name: &str) -> Result<Arc<Deployment>, Refused> {
         let found = self.snapshot.deployments.iter().find(|deployment| *deployment.config.name == *name);
         found.cloned().ok_or_else(|| {
             let message = "There is no such deployment. `GET /api/v1/deployments` lists them.";

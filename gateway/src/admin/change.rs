@@ -10,6 +10,7 @@ use crate::telemetry::logging;
 use crate::upstream::deployment::Deployment;
 use crate::upstream::operated::Pressure;
 use config;
+use history::events::{Kind, Subject};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -69,9 +70,26 @@ pub(super) fn set_limits(call: &Call<'_>) -> Answered {
         registry.reconfigure(&snapshot.config, &account.config, model);
         let (by, model) = (&call.caller.token, &*model.name);
         tracing::info!(target: "audit", by, account = &**id, model, change = ?set, "limits set");
+        let subject = Subject { model: Some(model.into()), ..Subject::account(id) };
+        call.note(Kind::Limits, subject, &format!("Limits of {id} on {model} were set: {}.", told(&set)));
     }
     let view = limits::account_limits(call.gateway, snapshot, &account, change.model.as_deref());
     Ok(json(StatusCode::OK, &view))
+}
+
+/// What was set, tokens per minute.
+fn told(set: &Override) -> String {
+    let parts = [("start", &set.start), ("floor", &set.floor), ("ceiling", &set.ceiling)];
+    let each = parts.into_iter().flat_map(|(part, meters)| {
+        let meters = [
+            ("prompt", meters.prompt),
+            ("uncached-prompt", meters.uncached_prompt),
+            ("generated", meters.generated),
+        ];
+        meters.into_iter().filter_map(move |(meter, value)| Some(format!("{part} {meter} {}", value?)))
+    });
+    let each: Vec<String> = each.collect();
+    if each.is_empty() { "nothing".to_owned() } else { each.join(", ") }
 }
 
 /// Another level of the process's own log.
@@ -87,6 +105,8 @@ pub(super) fn set_log(call: &Call<'_>) -> Answered {
     logging::set_level(change.level)
         .map_err(|e| problem(StatusCode::CONFLICT, "log_not_ours", format!("{e}.")))?;
     tracing::warn!(target: "audit", by = call.caller.token, level = ?change.level, "log level set");
+    let words = format!("The level of the log was set to {}.", format!("{:?}", change.level).to_ascii_lowercase());
+    call.note(Kind::LogLevel, Subject::PROCESS, &words);
     Ok(json(StatusCode::OK, &process::log()))
 }
 
@@ -102,8 +122,11 @@ fn set_drained(call: &Call<'_>, drained: bool) -> Answered {
     let deployment = call.deployment()?;
     let id = replica(&deployment, call.parameter(1))?;
     deployment.gate.with(|shedder| shedder.set_drained(clock::now(), id, drained));
-    let (name, replica, by) = (&*deployment.config.name, id.0, &call.caller.token);
-    tracing::info!(target: "audit", by, deployment = name, replica, drained, "replica drained or put back");
+    let (name, replica, by) = (&deployment.config.name, id.0, &call.caller.token);
+    tracing::info!(target: "audit", by, deployment = &**name, replica, drained, "replica drained or put back");
+    let url = deployment.replicas.get(id).map_or_else(|| replica.to_string(), |replica| replica.name.clone());
+    let (kind, done) = if drained { (Kind::Drain, "drained") } else { (Kind::Undrain, "put back") };
+    call.note(kind, Subject::replica(name, &url), &format!("Replica {url} of {name} was {done}."));
     Ok(json(StatusCode::OK, &deployments::deployment_state(&call.snapshot, &deployment)))
 }
 
@@ -159,8 +182,11 @@ fn put_ceilings(call: &Call<'_>, deployment: &Deployment, ceilings: Option<confi
     let config::Ceilings { priority, regular } = deployment.ceilings();
     let ceilings = PerTier { priority, regular };
     deployment.gate.with(|shedder| shedder.set_ceilings(clock::now(), ceilings));
-    let (name, by) = (&*deployment.config.name, &call.caller.token);
-    tracing::info!(target: "audit", by, deployment = name, priority, regular, "ceilings set");
+    let (name, by) = (&deployment.config.name, &call.caller.token);
+    tracing::info!(target: "audit", by, deployment = &**name, priority, regular, "ceilings set");
+    let from = if deployment.operated.ceilings().is_some() { "set" } else { "put back as configured" };
+    let words = format!("The ceilings of {name} were {from}: priority {priority}, regular {regular}.");
+    call.note(Kind::Thresholds, Subject::deployment(name), &words);
     Ok(json(StatusCode::OK, &deployments::deployment_state(&call.snapshot, deployment)))
 }
 
@@ -201,13 +227,20 @@ fn put_pressure(call: &Call<'_>, deployment: &Deployment, pressure: Option<Press
     let Pressure { share, until } = pressure.unwrap_or(Pressure { share: 0.0, until: now });
     deployment.operated.set_pressure(pressure);
     deployment.gate.with(|shedder| shedder.set_pressure(now, share, until));
-    let (name, by, seconds) = (&*deployment.config.name, &call.caller.token, (until - now).as_secs());
-    tracing::info!(target: "audit", by, deployment = name, share, seconds, "pressure set");
+    let (name, by) = (&deployment.config.name, &call.caller.token);
+    let seconds = until.saturating_sub(now).as_secs();
+    tracing::info!(target: "audit", by, deployment = &**name, share, seconds, "pressure set");
+    let percent = (100.0 * share).round();
+    let (kind, words) = match pressure {
+        Some(_) => (Kind::Pressure, format!("{name} acts for {seconds} s as if {percent} % of it were gone.")),
+        None => (Kind::PressureOver, format!("The pressure on {name} was lifted.")),
+    };
+    call.note(kind, Subject::deployment(name), &words);
     Ok(json(StatusCode::OK, &deployments::deployment_state(&call.snapshot, deployment)))
 }
 
 pub(super) fn reload(call: &Call<'_>) -> Answered {
-    let reloads = reload::reload(call.gateway, Trigger::Api)
+    let reloads = reload::reload(call.gateway, Trigger::Api, Some(&call.caller.token))
         .map_err(|e| problem(StatusCode::CONFLICT, "no_file", format!("{e}.")))?;
     let refused = reloads.last.is_some_and(|last| last.faults.is_some());
     let status = if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };

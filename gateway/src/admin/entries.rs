@@ -6,14 +6,19 @@ use super::call::Call;
 use super::guard::Role;
 use super::openapi::Schema;
 use super::table::{Entry, Query, Verb};
-use super::views::{accounts, limits};
-use super::{accounts as changed, change, read};
+use super::views::{accounts, deployments, limits};
+use super::{accounts as changed, change, drills, read};
 use client::views::accounts::{AccountPage, AccountState};
 use client::views::deployments::{DeploymentState, Deployments};
+use client::views::drills::{DrillRun, Drills};
+use client::views::events::EventList;
+use client::views::history::History;
 use client::views::limits::{AccountLimits, Budgets};
 use client::views::measured::Measured;
 use client::views::process::{InvariantsState, LogState, ReloadState, Version};
-use client::views::refusals::Refusals;
+use history::events::EVENTS_MAX;
+use history::groups::MINUTES_MAX;
+use client::views::refusals::{RefusalGroups, Refusals};
 
 const fn get(
     path: &'static str,
@@ -52,6 +57,17 @@ const DEPLOYMENT: Schema = Schema::of::<DeploymentState>();
 /// What a change of an account answers.
 const ACCOUNT: Schema = Schema::of::<changed::ChangedAccount>();
 
+/// A name that the query may have, with what it means.
+type Asked = (&'static str, Query, &'static str);
+
+/// Which refusals are asked for.
+const ACCOUNT_QUERY: Asked = ("account", Query::Text, "Those of this account.");
+const MODEL_QUERY: Asked = ("model", Query::Text, "Those for this model.");
+const DEPLOYMENT_QUERY: Asked = ("deployment", Query::Text, "Those at this deployment.");
+const REASON_QUERY: Asked = ("reason", Query::Text, "Those with this reason, as in `x-tidegate-reason`.");
+const STATUS_QUERY: Asked = ("status", Query::Number(read::STATUS_MAX), "Those with this status.");
+const TIER_QUERY: Asked = ("tier", Query::OneOf(read::TIERS), "Those in this tier.");
+
 /// All of them, in the order of the document.
 pub(super) const ENTRIES: &[Entry] = &[
     probe("/livez", "livez", "Whether the process lives.", read::livez),
@@ -66,13 +82,21 @@ pub(super) const ENTRIES: &[Entry] = &[
         Some(Schema::of::<Version>()),
         read::version,
     ),
-    get(
-        "/api/v1/deployments",
-        "deployments",
-        "Every deployment as its shedder sees it.",
-        Some(Schema::of::<Deployments>()),
-        read::deployments,
-    ),
+    Entry {
+        query: &[
+            ("limit", Query::Number(deployments::PAGE_MAX), "How many; all if absent."),
+            ("after", Query::Text, "Those after this one: `next` of the page before."),
+            ("containing", Query::Text, "Names that contain this."),
+            ("order", Query::OneOf(read::ORDERS), "As in the config, or the worst first; `config` if absent."),
+        ],
+        ..get(
+            "/api/v1/deployments",
+            "deployments",
+            "Every deployment as its shedder sees it.",
+            Some(Schema::of::<Deployments>()),
+            read::deployments,
+        )
+    },
     get(
         "/api/v1/deployments/{name}",
         "deployment",
@@ -153,11 +177,22 @@ pub(super) const ENTRIES: &[Entry] = &[
         "/api/v1/accounts/{id}/keys",
         (
             "rotate_keys",
-            "Makes a new key for an account made at run time and shows it, once; the others end.",
+            "Makes a new key for an account made at run time and shows it, once; the others end, or stay.",
         ),
-        Some(Schema::of::<changed::Rotation>()),
+        Some(Schema::of::<changed::KeyChange>()),
         ACCOUNT,
-        changed::rotate,
+        changed::new_key_of,
+    ),
+    change(
+        Verb::Delete,
+        "/api/v1/accounts/{id}/keys/{key}",
+        (
+            "end_key",
+            "Ends a key of an account made at run time, at once; named by the digits that `key_list` shows. 409: its last one.",
+        ),
+        None,
+        ACCOUNT,
+        changed::end_key,
     ),
     change(
         Verb::Put,
@@ -226,11 +261,16 @@ pub(super) const ENTRIES: &[Entry] = &[
         )
     },
     Entry {
-        query: &[(
-            "limit",
-            Query::Number(crate::telemetry::accounting::REFUSALS_MAX),
-            "How many; all if absent.",
-        )],
+        query: &[
+            ("limit", Query::Number(crate::telemetry::accounting::REFUSALS_MAX), "How many; 200 if absent."),
+            ("id", Query::Text, "The one with this id: ours, or the client's own."),
+            ACCOUNT_QUERY,
+            MODEL_QUERY,
+            DEPLOYMENT_QUERY,
+            REASON_QUERY,
+            STATUS_QUERY,
+            TIER_QUERY,
+        ],
         ..get(
             "/api/v1/requests",
             "requests",
@@ -239,6 +279,87 @@ pub(super) const ENTRIES: &[Entry] = &[
             read::requests,
         )
     },
+    Entry {
+        query: &[
+            ("minutes", Query::Number(MINUTES_MAX), "How far back; 60 if absent."),
+            ("limit", Query::Number(read::GROUPS_LISTED_MAX), "How many groups; 100 if absent."),
+            ACCOUNT_QUERY,
+            MODEL_QUERY,
+            DEPLOYMENT_QUERY,
+            REASON_QUERY,
+            STATUS_QUERY,
+            TIER_QUERY,
+        ],
+        ..get(
+            "/api/v1/requests/groups",
+            "request_groups",
+            "Refused requests by account, reason and status, with counts minute by minute.",
+            Some(Schema::of::<RefusalGroups>()),
+            read::request_groups,
+        )
+    },
+    Entry {
+        query: &[
+            ("deployment", Query::Text, "Of which deployment; required."),
+            ("resolution", Query::OneOf(read::RESOLUTIONS), "Steps of 5 s for an hour, or of 1 min for a day; `5s` if absent."),
+            ("since", Query::Moment, "Steps that began later than this, seconds since 1970."),
+        ],
+        ..get(
+            "/api/v1/history",
+            "history",
+            "A deployment over time, in columns: first tokens, token gaps, attainment, requests, saturation, tokens.",
+            Some(Schema::of::<History>()),
+            read::history,
+        )
+    },
+    Entry {
+        query: &[
+            ("since", Query::Moment, "Events later than this, seconds since 1970."),
+            ("limit", Query::Number(EVENTS_MAX), "How many, the newest; all if absent."),
+            ("deployment", Query::Text, "Those of this deployment, and those of none."),
+        ],
+        ..get(
+            "/api/v1/events",
+            "events",
+            "What people and machines did: reloads, drains, replicas that went and came, limits that were set.",
+            Some(Schema::of::<EventList>()),
+            read::events,
+        )
+    },
+    get(
+        "/api/v1/drills",
+        "drills",
+        "What can be drilled on the config in force, and the last drills.",
+        Some(Schema::of::<Drills>()),
+        drills::list,
+    ),
+    change(
+        Verb::Post,
+        "/api/v1/drills",
+        (
+            "start_drill",
+            "Plays a scenario on the config in force, in virtual time, in a process of its own that gives way to everything. 409: one runs.",
+        ),
+        Some(Schema::of::<drills::DrillOrder>()),
+        Schema::of::<DrillRun>(),
+        drills::start,
+    ),
+    get("/api/v1/drills/{id}", "drill", "One drill.", Some(Schema::of::<DrillRun>()), drills::get),
+    get(
+        "/api/v1/drills/{id}/report",
+        "drill_report",
+        "Its report: a page that needs nothing else.",
+        Some(Schema::Page),
+        drills::report,
+    ),
+    change(
+        Verb::Delete,
+        "/api/v1/drills/{id}",
+        ("remove_drill", "Stops a drill that runs, and forgets one that is over."),
+        None,
+        Schema::of::<Drills>(),
+        drills::remove,
+    ),
     get("/api/v1/config", "config", "The config in force, without secrets.", Some(Schema::Any), read::config),
     get(
         "/api/v1/reload",

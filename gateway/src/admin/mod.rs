@@ -9,7 +9,7 @@
 //! | `server`, `patient` | How does a question come in, and within which bounds? |
 //! | `guard` | Who may ask this? |
 //! | `entries`, `table`, `call` | What can be asked, and of whom? |
-//! | `read`, `change`, `accounts` | What is answered, and what is done? |
+//! | `read`, `change`, `accounts`, `drills` | What is answered, and what is done? |
 //! | `views` | How does it look? |
 //! | `openapi` | How is it described? |
 
@@ -18,6 +18,7 @@ mod answer;
 mod call;
 mod change;
 pub mod console;
+mod drills;
 mod entries;
 mod gauges;
 mod guard;

@@ -3,6 +3,7 @@
 //! OpenAPI 3.1 uses JSON Schema 2020-12, which is what the types derive, so nothing is described twice.
 
 use super::answer::Problem;
+use super::call::MOMENT_MAX;
 use super::entries::ENTRIES;
 use super::guard::Role;
 use super::table::{Entry, Query};
@@ -16,6 +17,8 @@ use std::sync::LazyLock;
 pub(super) enum Schema {
     /// Any JSON.
     Any,
+    /// A page.
+    Page,
     /// By its type.
     Typed(fn(&mut SchemaGenerator) -> schemars::Schema),
 }
@@ -29,6 +32,7 @@ impl Schema {
     fn written(self, generator: &mut SchemaGenerator) -> Value {
         match self {
             Schema::Any => json!({ "type": "object" }),
+            Schema::Page => json!({ "type": "string" }),
             Schema::Typed(schema) => schema(generator).to_value(),
         }
     }
@@ -76,8 +80,9 @@ pub(super) static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
 fn operation(entry: &Entry, generator: &mut SchemaGenerator) -> Value {
     let good = match entry.gives {
         Some(schema) => {
+            let kind = if matches!(schema, Schema::Page) { "text/html" } else { "application/json" };
             let schema = schema.written(generator);
-            json!({ "description": "Done.", "content": { "application/json": { "schema": schema } } })
+            json!({ "description": "Done.", "content": { kind: { "schema": schema } } })
         }
         None => {
             json!({ "description": "Text.", "content": { "text/plain": { "schema": { "type": "string" } } } })
@@ -118,6 +123,8 @@ fn parameters(entry: &Entry) -> Vec<Value> {
         let schema = match kind {
             Query::Text => json!({ "type": "string" }),
             Query::Number(most) => json!({ "type": "integer", "minimum": 1, "maximum": most }),
+            Query::Moment => json!({ "type": "number", "minimum": 0, "maximum": MOMENT_MAX }),
+            Query::OneOf(all) => json!({ "type": "string", "enum": all }),
         };
         json!({ "name": name, "in": "query", "required": false, "description": about, "schema": schema })
     });

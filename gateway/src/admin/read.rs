@@ -1,16 +1,31 @@
 //! What the admin listener answers to who only looks.
 
-use super::answer::{Answer, Refused, json, text, typed};
+use super::answer::{Answer, Refused, compact, json, problem, text, typed};
 use super::call::Call;
 use super::openapi;
-use super::views::{accounts, deployments, limits, process, refusals};
+use super::views::{accounts, deployments, history, limits, process, refusals};
 use crate::admin::gauges::read_gauges;
 use crate::clock;
 use crate::telemetry::accounting::REFUSALS_MAX;
+use ::history::events::EVENTS_MAX;
+use ::history::groups::MINUTES_MAX;
+use ::history::series::Resolution;
 use http::StatusCode;
 
 /// Accounts on a page when nobody says how many.
 const PAGE: usize = 100;
+
+/// Refusals that are listed when nobody says how many.
+const REFUSALS: usize = 200;
+/// Groups of them that are listed, and at most.
+const GROUPS: usize = 100;
+pub(super) const GROUPS_LISTED_MAX: usize = 500;
+/// The highest status that may be asked for.
+pub(super) const STATUS_MAX: usize = 599;
+/// Tiers, orders of deployments, and resolutions by name.
+pub(super) const TIERS: &[&str] = &["priority", "regular"];
+pub(super) const ORDERS: &[&str] = &["config", "trouble"];
+pub(super) const RESOLUTIONS: &[&str] = &["5s", "1m"];
 
 pub(super) type Answered = Result<Answer, Refused>;
 
@@ -40,7 +55,15 @@ pub(super) fn openapi(_: &Call<'_>) -> Answered {
 }
 
 pub(super) fn deployments(call: &Call<'_>) -> Answered {
-    Ok(json(StatusCode::OK, &deployments::deployments(&call.snapshot)))
+    let (after, containing) = (call.query("after"), call.query("containing"));
+    let limit = call.query("limit").map(|_| call.number("limit", 0, deployments::PAGE_MAX)).transpose()?;
+    let wanted = deployments::Wanted {
+        after: after.as_deref(),
+        containing: containing.as_deref(),
+        limit,
+        by_trouble: call.one_of("order", ORDERS)?.as_deref() == Some("trouble"),
+    };
+    Ok(json(StatusCode::OK, &deployments::deployments(&call.snapshot, &wanted)))
 }
 
 pub(super) fn deployment(call: &Call<'_>) -> Answered {
@@ -79,8 +102,52 @@ pub(super) fn limits(call: &Call<'_>) -> Answered {
 }
 
 pub(super) fn requests(call: &Call<'_>) -> Answered {
-    let most = call.number("limit", REFUSALS_MAX, REFUSALS_MAX)?;
-    Ok(json(StatusCode::OK, &refusals::refusals(call.gateway, most)))
+    let most = call.number("limit", REFUSALS, REFUSALS_MAX)?;
+    let wanted = refusals::Wanted { id: call.query("id"), ..refused(call)? };
+    Ok(json(StatusCode::OK, &refusals::refusals(call.gateway, &wanted, most)))
+}
+
+pub(super) fn request_groups(call: &Call<'_>) -> Answered {
+    let minutes = call.number("minutes", MINUTES_MAX, MINUTES_MAX)?;
+    let most = call.number("limit", GROUPS, GROUPS_LISTED_MAX)?;
+    let recorder = &call.gateway.accounts.recorder;
+    Ok(json(StatusCode::OK, &refusals::groups(recorder, &refused(call)?, minutes, most)))
+}
+
+/// Which refusals the query asks for.
+fn refused(call: &Call<'_>) -> Result<refusals::Wanted, Refused> {
+    let status = call.query("status").map(|_| call.number("status", 0, STATUS_MAX)).transpose()?;
+    Ok(refusals::Wanted {
+        account: call.query("account"),
+        model: call.query("model"),
+        deployment: call.query("deployment"),
+        reason: call.query("reason"),
+        tier: call.one_of("tier", TIERS)?,
+        status: status.and_then(|status| u16::try_from(status).ok()),
+        id: None,
+    })
+}
+
+pub(super) fn history(call: &Call<'_>) -> Answered {
+    let deployment = match call.query("deployment") {
+        Some(name) => call.deployment_named(&name)?,
+        None => {
+            let message = "Say of which `deployment`; `GET /api/v1/deployments` lists them.";
+            return Err(problem(StatusCode::BAD_REQUEST, "bad_query", message));
+        }
+    };
+    let resolution = call.one_of("resolution", RESOLUTIONS)?;
+    let resolution = resolution.and_then(|name| Resolution::named(&name)).unwrap_or(Resolution::Fine);
+    let since = call.moment("since")?.as_secs();
+    let recorder = &call.gateway.accounts.recorder;
+    Ok(compact(&history::history(recorder, &deployment, resolution, since)))
+}
+
+pub(super) fn events(call: &Call<'_>) -> Answered {
+    let (since, most) = (call.moment("since")?, call.number("limit", EVENTS_MAX, EVENTS_MAX)?);
+    let deployment = call.query("deployment");
+    let recorder = &call.gateway.accounts.recorder;
+    Ok(json(StatusCode::OK, &history::events(recorder, since, deployment.as_deref(), most)))
 }
 
 pub(super) fn config(call: &Call<'_>) -> Answered {

@@ -68,6 +68,10 @@ pub(super) enum Query {
     Text,
     /// From 1 to this.
     Number(usize),
+    /// Seconds since the epoch.
+    Moment,
+    /// One of these.
+    OneOf(&'static [&'static str]),
 }
 
 /// A question that may be asked, by its head: its body was not read yet.

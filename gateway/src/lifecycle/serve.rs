@@ -28,6 +28,7 @@ use async_trait::async_trait;
 use config::Config;
 use connections::tls::{Certificates, TlsError};
 use connections::{Bounds, Connections, descriptors};
+use history::events::{Kind, Subject};
 use pingora::listeners::tls::{Acceptor, TlsSettings};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownWatch};
@@ -180,8 +181,14 @@ impl Prepared {
     /// # Errors
     /// When the process before broke off: it goes on, and this one must not serve.
     pub fn run(self) -> Result<(), ServeError> {
+        let recorder = Arc::clone(&self.gateway.accounts.recorder);
+        let me = format!("Tidegate {}, process {},", env!("CARGO_PKG_VERSION"), std::process::id());
         if let Some(old) = self.predecessor {
             old.take_over(self.gateway)?;
+            let words = format!("{me} took over from the process that ran before.");
+            recorder.note(Kind::HandOver, Subject::PROCESS, &words, None);
+        } else {
+            recorder.note(Kind::Start, Subject::PROCESS, &format!("{me} started."), None);
         }
         self.server.run(RunArgs { shutdown_signal: Box::new(self.signals) });
         Ok(())

@@ -8,6 +8,7 @@ use crate::state::journal::Journal;
 use crate::state::reload::Trigger;
 use async_trait::async_trait;
 use crossbeam::channel::bounded;
+use history::events::{Kind, Subject};
 use parking_lot::Mutex;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use std::sync::{Arc, OnceLock};
@@ -71,6 +72,8 @@ impl Signals {
             "SIGQUIT: a new process took over, this one ends with its last answer"
         );
         notify::say(notify::STOPPING);
+        let words = format!("A new process, {}, took over; this one ends with its last answer.", successor.pid);
+        self.gateway.accounts.recorder.note(Kind::HandOver, Subject::PROCESS, &words, None);
         let _ = self.successor.set(successor);
         self.gateway.hand_over();
         self.listeners.lock().take();
@@ -90,6 +93,8 @@ impl Signals {
 
     async fn stop(&self) {
         self.gateway.begin_draining();
+        let words = "The process stops: it takes no new connections, and ends with its last answer.";
+        self.gateway.accounts.recorder.note(Kind::Stopping, Subject::PROCESS, words, None);
         notify::say(notify::STOPPING);
         let lame_duck = self.gateway.snapshot().config.listen.shutdown.lame_duck;
         tracing::info!(lame_duck_ms = lame_duck.as_millis() as u64, "SIGTERM: draining");

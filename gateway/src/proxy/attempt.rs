@@ -305,7 +305,8 @@ impl Attempt<'_, '_, '_> {
         let first_token = || {
             let now = clock::now();
             let uncached = request.live.ledger().prompt().uncached;
-            place.first_token(uncached, now.saturating_sub(record.dispatched_at()));
+            let since = |then: Duration| now.saturating_sub(then);
+            place.first_token(uncached, since(record.arrived), since(record.dispatched_at()));
             record.first_token(now);
             settle::prompt_is_cached(request, deployment, place, None);
             request.give_up_body();

@@ -151,6 +151,7 @@ async fn understand(
     let tier = tier_of(account, call)?;
     record.tier = Some(tier);
     let routes = Routes::of(model, account, tier, call, hint)?;
+    record.routed(routes.first());
     let weight = weigh_call(call, account, model, &routes).await?;
     record.weighed(&weight);
     Ok((tier, routes, weight))

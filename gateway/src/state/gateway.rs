@@ -13,6 +13,7 @@ use crate::upstream::harvest;
 use arc_swap::ArcSwap;
 use config::Config;
 use connections::Connections;
+use drill_runner::runner::Runner;
 use parking_lot::Mutex;
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
@@ -45,6 +46,8 @@ pub struct Gateway {
     pub accounts: Arc<Accounts>,
     /// Which models are short of capacity.
     pub shortage: Shortage,
+    /// Drills on the config in force.
+    pub drills: Arc<Runner>,
     /// The config's file, and what became of reading it again.
     pub reloader: Reloader,
     /// The config that the process started with, as the admin API shows it.
@@ -108,6 +111,7 @@ impl Gateway {
             connector: Connector::new(Some(ConnectorOptions::new(POOL_SIZE))),
             accounts,
             shortage: Shortage::default(),
+            drills: Arc::default(),
             reloader: Reloader::default(),
             started_with,
             retiring: Mutex::default(),
@@ -262,9 +266,11 @@ impl Gateway {
         }
         for deployment in self.snapshot().deployments.iter() {
             let now = clock::now();
-            let counters = deployment.gate.read(|shedder| shedder.snapshot(now)).counters;
-            deployment.last_minute.lock().note(now, counters);
+            let state = deployment.gate.read(|shedder| shedder.snapshot(now));
+            self.accounts.recorder.sample(deployment, &state);
+            deployment.last_minute.lock().note(now, state.counters);
         }
+        self.accounts.recorder.tidy(&self.snapshot().deployments);
         let share_max = self.snapshot().config.limits.growth.shed_share_max;
         let budgets = self.registry.budgets();
         self.shortage.apply(&budgets, share_max, clock::now());

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::state::gateway::Gateway;
 use config::{Config, redacted};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use history::events::{Kind, Subject};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -134,15 +135,17 @@ impl Reloader {
     }
 }
 
-/// Reads the file again now. Blocks for the file, and for DNS where a deployment is new.
+/// Reads the file again now. Blocks for the file, and for DNS where a deployment is new. `token`: the first digits of the
+/// digest of the token of whoever asked.
 ///
 /// # Errors
 /// When the config is not from a file.
-pub fn reload(gateway: &Gateway, by: Trigger) -> Result<Reloads, NoFile> {
+pub fn reload(gateway: &Gateway, by: Trigger, token: Option<&str>) -> Result<Reloads, NoFile> {
     let reloader = &gateway.reloader;
     let path = reloader.file().ok_or(NoFile)?;
     let _turn = reloader.turn.lock();
     let (at, by_name) = (clock::wall(), by.name());
+    let note = |kind, words: &str| gateway.accounts.recorder.note(kind, Subject::PROCESS, words, token);
     match Config::load(path) {
         Ok(config) => {
             let needs_restart = waiting_for_restart(&gateway.started_with, &redacted(&config));
@@ -153,6 +156,7 @@ pub fn reload(gateway: &Gateway, by: Trigger) -> Result<Reloads, NoFile> {
             state.last = Some(Last { at, by, faults: None });
             let generation = state.generation;
             tracing::info!(by = by_name, generation, "the config was reloaded");
+            note(Kind::Reload, &format!("The config was reloaded ({by_name}); it is number {generation}."));
             if !needs_restart.is_empty() {
                 tracing::warn!(
                     keys = needs_restart.join(", "),
@@ -168,6 +172,7 @@ pub fn reload(gateway: &Gateway, by: Trigger) -> Result<Reloads, NoFile> {
                 faults,
                 "the config was not reloaded; the last good one stays in force"
             );
+            note(Kind::ReloadRefused, &format!("The config was not reloaded ({by_name}): {faults}"));
             reloader.state.lock().last = Some(Last { at, by, faults: Some(faults) });
         }
     }
@@ -213,7 +218,7 @@ fn follow(gateway: &Gateway, path: &Path, asked: &Receiver<Trigger>) {
         match asked.recv_timeout(LOOK_EVERY) {
             Ok(by) => {
                 taken = look(path);
-                let _ = reload(gateway, by);
+                let _ = reload(gateway, by, None);
             }
             Err(RecvTimeoutError::Timeout) => {
                 let now = look(path);
@@ -221,7 +226,7 @@ fn follow(gateway: &Gateway, path: &Path, asked: &Receiver<Trigger>) {
                 seen = now;
                 if settled {
                     taken = now;
-                    let _ = reload(gateway, Trigger::File);
+                    let _ = reload(gateway, Trigger::File, None);
                 }
             }
             Err(RecvTimeoutError::Disconnected) => return,

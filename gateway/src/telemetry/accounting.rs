@@ -7,6 +7,7 @@ use crate::clock;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::record::Record;
+use crate::telemetry::recorder::Recorder;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -23,11 +24,13 @@ const DRAIN_EVERY: Duration = Duration::from_millis(10);
 /// How long the log may keep lines to itself.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
 /// Refusals that are remembered for operators.
-pub const REFUSALS_MAX: usize = 200;
+pub const REFUSALS_MAX: usize = 1_000;
 
 /// The side that requests see.
 #[derive(Debug)]
 pub struct Accounts {
+    /// What is kept for the console.
+    pub recorder: Arc<Recorder>,
     sender: Sender<Message>,
     dropped: AtomicU64,
     refusals: Arc<Mutex<VecDeque<Record>>>,
@@ -48,10 +51,12 @@ impl Accounts {
         let (sender, receiver) = bounded(RECORDS_MAX);
         let refusals = Arc::new(Mutex::new(VecDeque::new()));
         let kept = Arc::clone(&refusals);
+        let recorder = Arc::new(Recorder::default());
+        let told = Arc::clone(&recorder);
         std::thread::Builder::new()
             .name("accounting".to_owned())
-            .spawn(move || run(&receiver, log, metrics, &kept))?;
-        Ok(Arc::new(Accounts { sender, dropped: AtomicU64::new(0), refusals }))
+            .spawn(move || run(&receiver, log, metrics, &told, &kept))?;
+        Ok(Arc::new(Accounts { recorder, sender, dropped: AtomicU64::new(0), refusals }))
     }
 
     /// Hands a record over. Never blocks.
@@ -75,10 +80,10 @@ impl Accounts {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// The last refusals, newest first. Allocates.
+    /// The last refusals that `wanted` chooses, newest first. Allocates; O([`REFUSALS_MAX`]).
     #[must_use]
-    pub fn last_refusals(&self) -> Vec<Record> {
-        self.refusals.lock().iter().rev().cloned().collect()
+    pub fn last_refusals(&self, wanted: impl Fn(&Record) -> bool) -> Vec<Record> {
+        self.refusals.lock().iter().rev().filter(|record| wanted(record)).cloned().collect()
     }
 }
 
@@ -86,6 +91,7 @@ fn run(
     receiver: &Receiver<Message>,
     mut log: AccessLog,
     mut metrics: RequestMetrics,
+    recorder: &Recorder,
     refusals: &Mutex<VecDeque<Record>>,
 ) {
     // Nobody sends on it: a pause that is not a sleep of the thread's own.
@@ -97,6 +103,7 @@ fn run(
             match receiver.try_recv() {
                 Ok(Message::Finished(record)) => {
                     metrics.count(&record);
+                    recorder.ended(&record);
                     log.write(&record);
                     remember(refusals, *record);
                 }
@@ -121,7 +128,7 @@ fn run(
 }
 
 fn remember(refusals: &Mutex<VecDeque<Record>>, record: Record) {
-    if matches!(record.status, 429 | 502..=504) {
+    if record.is_refused() {
         let mut refusals = refusals.lock();
         if refusals.len() == REFUSALS_MAX {
             refusals.pop_front();

@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod accounting;
 pub mod metrics;
 pub mod record;
+pub mod recorder;
 pub mod shortage;
 
 pub use process::{logging, seldom};

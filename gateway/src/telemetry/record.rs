@@ -8,6 +8,7 @@ use crate::clock;
 use crate::telemetry::accounting::Accounts;
 use crate::upstream::deployment::Deployment;
 use config::Tier;
+use history::groups::Key;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limits::Used;
 use protocol::api::Api;
@@ -70,6 +71,8 @@ pub struct Record {
     pub why: Option<Box<Why>>,
     /// Where it was served.
     pub deployment: Option<Arc<str>>,
+    /// Where it would be served first, once its model and tier are known.
+    pub routed_to: Option<Arc<str>>,
     /// Where it asked for a place last: what waited, or was refused for load, did so there.
     pub offered_to: Option<Arc<str>>,
     /// Which replica.
@@ -126,6 +129,7 @@ impl Record {
             message: None,
             why: None,
             deployment: None,
+            routed_to: None,
             offered_to: None,
             replica: None,
             dispatched: None,
@@ -153,6 +157,11 @@ impl Record {
     /// It was weighed.
     pub fn weighed(&mut self, weight: &Weight) {
         self.weighed_prompt = weight.prompt;
+    }
+
+    /// Its model and tier are known, and so is where it would be served first.
+    pub fn routed(&mut self, first: &Deployment) {
+        self.routed_to = Some(Arc::clone(&first.config.name));
     }
 
     /// It asked for a place.
@@ -235,6 +244,25 @@ impl Record {
         self.reason = refusal.reason.name();
         self.message = Some(refusal.message.clone());
         self.why.clone_from(&refusal.why);
+    }
+
+    /// Whether it was refused, or failed with nobody to take it over: what operators are shown.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self.status, 429 | 502..=504)
+    }
+
+    /// What a refused one has in common with others.
+    #[must_use]
+    pub fn refusal_key(&self) -> Key {
+        Key {
+            account: self.account.clone(),
+            reason: self.reason,
+            status: self.status,
+            model: self.model.clone(),
+            deployment: self.deployment.clone().or_else(|| self.offered_to.clone()),
+            tier: self.tier.map(Tier::name),
+        }
     }
 
     /// Its client left. A stream that had begun keeps the status that was sent.

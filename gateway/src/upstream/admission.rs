@@ -12,9 +12,11 @@ use crate::upstream::harvest::{Live, Others, others_on};
 use gateway_core::admission::{self, Told};
 use gateway_core::curve::{Curve, Seen};
 use gateway_core::pace::{Gaps, Pace, Unseen};
+use history::step::TierTimes;
 use parking_lot::Mutex;
 use shedder::{
-    Decision, Failure, Finished, Offer, Permit, Rejection, ReplicaId, RequestId, Shedder, StreamProgress,
+    Decision, Failure, Finished, Offer, PerTier, Permit, Rejection, ReplicaId, RequestId, Shedder,
+    StreamProgress, Tier,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -37,6 +39,19 @@ struct Watched {
     curves: BTreeMap<ReplicaId, Curve>,
     /// Prompt tokens whose first token came since the last harvest.
     prompts: BTreeMap<ReplicaId, u64>,
+    /// Times since they were last taken. `None` until the first token ever came.
+    times: Option<Box<PerTier<TierTimes>>>,
+}
+
+/// How far apart the chunks of one stream came since the last harvest.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamGaps {
+    /// The tier in which it is served.
+    pub tier: Tier,
+    /// Their mean.
+    pub mean: Duration,
+    /// How many.
+    pub count: u32,
 }
 
 #[derive(Debug)]
@@ -132,8 +147,8 @@ impl Gate {
         inner.deliver();
     }
 
-    /// What the streams of each replica did since the last call.
-    pub fn harvested(&self, now: Duration, seen: &BTreeMap<ReplicaId, Seen>) {
+    /// What the streams of each replica did since the last call, and how far apart the chunks of each stream were.
+    pub fn harvested(&self, now: Duration, seen: &BTreeMap<ReplicaId, Seen>, streams: &[StreamGaps]) {
         let mut watched = self.watched.lock();
         let mut all = Gaps::default();
         let mut prompts = std::mem::take(&mut watched.prompts);
@@ -143,6 +158,18 @@ impl Gate {
             watched.curves.entry(*replica).or_default().add(Seen { prompt_tokens, ..*seen });
         }
         watched.pace.harvested(now, all);
+        if !streams.is_empty() {
+            let times = watched.times.get_or_insert_default();
+            streams.iter().for_each(|gaps| times[gaps.tier].gap.record(gaps.mean, gaps.count));
+        }
+    }
+
+    /// Takes the times that were collected since the last call, and leaves `spare` for the next ones, which must be empty.
+    /// `false`: there are none.
+    pub fn swap_times(&self, spare: &mut Box<PerTier<TierTimes>>) -> bool {
+        let mut watched = self.watched.lock();
+        let times = watched.times.as_mut().filter(|times| times.iter().any(|(_, times)| !times.is_empty()));
+        times.map(|times| std::mem::swap(times, spare)).is_some()
     }
 
     /// A number is another replica's from now on: what was seen under it is not of that one.
@@ -291,20 +318,22 @@ impl Place {
 
     /// The request's bytes went to the replica.
     pub fn dispatched(&self) {
-        self.live.runs_on(self.permit.replica);
+        self.live.runs_on(self.permit);
         let mut inner = self.gate.inner.lock();
         inner.admission.dispatched(clock::now(), self.permit.id);
         inner.deliver();
     }
 
-    /// The first generated content came, so long after the request was sent with so many uncached tokens.
-    pub fn first_token(&self, uncached: u64, after: Duration) {
+    /// The first generated content came: so long after the request arrived, and after it was sent with so many uncached tokens.
+    pub fn first_token(&self, uncached: u64, arrived: Duration, sent: Duration) {
         let mut inner = self.gate.inner.lock();
         inner.admission.first_token(clock::now(), self.permit.id);
         inner.deliver();
         drop(inner);
         let mut watched = self.gate.watched.lock();
-        watched.pace.first_token(uncached, after);
+        watched.pace.first_token(uncached, sent);
+        let times = watched.times.get_or_insert_default();
+        times[self.permit.tier].first_token.record(arrived, 1);
         *watched.prompts.entry(self.permit.replica).or_default() += uncached;
     }
 

@@ -6,11 +6,11 @@
 
 use crate::accounts::budget::Ledger;
 use crate::clock;
-use crate::upstream::admission::{Gate, Outcome};
+use crate::upstream::admission::{Gate, Outcome, StreamGaps};
 use gateway_core::curve::Seen;
 use gateway_core::pace::Gaps;
 use parking_lot::Mutex;
-use shedder::{ReplicaId, StreamProgress};
+use shedder::{Permit, ReplicaId, StreamProgress, Tier};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -35,6 +35,8 @@ pub struct Live {
     out_of_time: AtomicBool,
     /// Where it runs: the replica's number and one; 0, nowhere.
     replica: AtomicU32,
+    /// Whether it is served as priority.
+    is_priority: AtomicBool,
     /// When content last came from there, milliseconds; 0, never.
     flowed: AtomicU64,
 }
@@ -53,6 +55,7 @@ impl Live {
             withdrawn: Notify::new(),
             out_of_time: AtomicBool::new(false),
             replica: AtomicU32::new(0),
+            is_priority: AtomicBool::new(false),
             flowed: AtomicU64::new(0),
         })
     }
@@ -91,10 +94,16 @@ impl Live {
         }
     }
 
-    /// The request goes to `replica` now.
-    pub fn runs_on(&self, replica: ReplicaId) {
+    /// The request goes to the permit's replica now, in its tier.
+    pub fn runs_on(&self, permit: Permit) {
         self.flowed.store(0, Ordering::Relaxed);
-        self.replica.store(u32::from(replica.0) + 1, Ordering::Relaxed);
+        self.is_priority.store(permit.tier == Tier::Priority, Ordering::Relaxed);
+        self.replica.store(u32::from(permit.replica.0) + 1, Ordering::Relaxed);
+    }
+
+    /// The tier in which it is served.
+    fn tier(&self) -> Tier {
+        if self.is_priority.load(Ordering::Relaxed) { Tier::Priority } else { Tier::Regular }
     }
 
     /// Where it runs.
@@ -195,6 +204,7 @@ pub fn harvest(gate: &Gate) {
     let now = clock::now();
     let mut progress = Vec::with_capacity(live.len());
     let mut seen: BTreeMap<ReplicaId, Seen> = BTreeMap::new();
+    let mut streams = Vec::with_capacity(live.len());
     for (id, live) in &live {
         let (chunks, gaps, gap_sum) = live.take();
         if chunks > 0 {
@@ -206,9 +216,12 @@ pub fn harvest(gate: &Gate) {
                 seen.gaps += u64::from(gaps);
                 seen.gap_sum += gap_sum;
             }
+            if let Some(mean) = gap_sum.checked_div(gaps) {
+                streams.push(StreamGaps { tier: live.tier(), mean, count: gaps });
+            }
             progress.push(StreamProgress { id: *id, chunks, gap_sum, gaps });
         }
     }
-    gate.harvested(now, &seen);
+    gate.harvested(now, &seen, &streams);
     gate.tick(now, &progress);
 }

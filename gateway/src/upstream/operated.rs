@@ -35,6 +35,11 @@ impl Operated {
         self.inner.lock().pressure.filter(|pressure| pressure.until > now)
     }
 
+    /// Takes the pressure away if its time is over: told once.
+    pub fn take_over(&self, now: Duration) -> Option<Pressure> {
+        self.inner.lock().pressure.take_if(|pressure| pressure.until <= now)
+    }
+
     /// Notes a pressure, or that there is none.
     pub fn set_pressure(&self, pressure: Option<Pressure>) {
         self.inner.lock().pressure = pressure;
@@ -64,5 +69,8 @@ mod tests {
 
         assert_eq!(operated.pressure(Duration::from_secs(9)), Some(pressure));
         assert_eq!(operated.pressure(Duration::from_secs(10)), None);
+        assert_eq!(operated.take_over(Duration::from_secs(9)), None);
+        assert_eq!(operated.take_over(Duration::from_secs(10)), Some(pressure));
+        assert_eq!(operated.take_over(Duration::from_secs(11)), None, "told once");
     }
 }

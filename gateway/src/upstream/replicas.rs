@@ -261,7 +261,7 @@ mod tests {
             prompt_tokens: 0,
         };
         let both = [(ReplicaId(0), seen), (ReplicaId(1), seen)].into();
-        deployment.gate.harvested(clock::now(), &both);
+        deployment.gate.harvested(clock::now(), &both, &[]);
 
         become_these(&deployment, &[1]);
         become_these(&deployment, &[1, 3]);

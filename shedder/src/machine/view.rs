@@ -27,6 +27,7 @@ impl Shedder {
                 let mut serving = self.replicas.iter().filter(|replica| self.serves(replica, now));
                 !self.closed && serving.any(|replica| replica.room(now, terms, tier).is_ok())
             }),
+            binding: PerTier::from_fn(|tier| self.binding(now, tier)),
             counters: self.counters.clone(),
             at_rest: self.at_rest(),
         }
@@ -119,6 +120,7 @@ fn snapshot_of(replica: &Replica, now: Duration, terms: Terms) -> ReplicaSnapsho
         lag: replica.prefill.lag_known().map(super::admit::seconds),
         slots: replica.slots_told(),
         gap: replica.limit.gap(),
+        gap_target: replica.limit.target().map(super::admit::seconds),
         scrape_age: replica.scrape_age(now),
     }
 }

@@ -323,7 +323,8 @@ impl GapLimit {
         }
     }
 
-    fn target(&self) -> Option<f64> {
+    /// Seconds per token that are aimed at.
+    pub(crate) fn target(&self) -> Option<f64> {
         match (self.tpot_slo, self.gap_idle) {
             (Some(tpot), Some(idle)) => {
                 Some((idle + TARGET_OF_REST * (tpot - idle)).min(TARGET_OF_SLO_MAX * tpot))

@@ -12,7 +12,7 @@ const SHELLS: &[&str] = &[
     "gateway/src/proxy/",
     "gateway/src/upstream/",
     "gateway/src/state/",
-    "gateway/src/downstream/",
+    "gateway/downstream/src/",
     "gateway/accounts/src/",
     "gateway/weighing/src/",
     "bench/drill/src/play.rs",

@@ -11,11 +11,12 @@
 
 use super::source::{self, Source, Token, tokens};
 
-pub(super) const PURE: [(&str, &str); 4] = [
+pub(super) const PURE: [(&str, &str); 5] = [
     ("limits", "limits"),
     ("shedder", "shedder"),
     ("tokenizer", "tokenizer"),
     ("gateway/core", "gateway-core"),
+    ("gateway/history", "history"),
 ];
 
 /// Where time may be read; everybody else is told.

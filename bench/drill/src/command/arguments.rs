@@ -1,5 +1,6 @@
 //! The command line of `tidegate drill`.
 
+use super::served::{ServedArgs, served};
 use super::{DrillError, PlanArgs, PlayArgs, PressureArgs, plan, pressure, run};
 use crate::file::DrillFile;
 use clap::Subcommand;
@@ -32,6 +33,9 @@ enum DrillCommand {
     #[command(after_help = "Example: tidegate drill schema > drill.schema.json\n\
         Then, as the first line of the scenario: # yaml-language-server: $schema=drill.schema.json")]
     Schema,
+    /// What a gateway starts for a drill on its config.
+    #[command(hide = true)]
+    Served(ServedArgs),
 }
 
 /// What `tidegate drill --help` ends with.
@@ -56,6 +60,7 @@ pub fn command(arguments: &DrillArguments) -> Result<bool, DrillError> {
         None => run(&arguments.play),
         Some(DrillCommand::Plan(arguments)) => plan(arguments),
         Some(DrillCommand::Pressure(arguments)) => pressure(arguments),
+        Some(DrillCommand::Served(arguments)) => served(arguments),
         Some(DrillCommand::Schema) => {
             let schema = config::schema_of::<DrillFile>();
             // Who reads it may have read enough, as `head` has.

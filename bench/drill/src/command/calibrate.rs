@@ -55,18 +55,21 @@ pub(super) fn ask(
     let token = token_of(token_file)?;
     let client = Client::new(address.to_string(), token.as_deref(), BOUNDS);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    deployments
-        .iter()
-        .map(|name| {
-            let measured = runtime.block_on(client.measured(name))?;
-            let calibrated = calibrated(&measured).map_err(|lack| {
-                DrillError::Usage(format!(
-                    "--calibrate {admin}: {lack}; let it serve its usual load for some minutes first"
-                ))
-            })?;
-            Ok((name.clone(), calibrated))
-        })
-        .collect()
+    let each = deployments.iter().map(|name| {
+        let measured = runtime.block_on(client.measured(name))?;
+        of(&measured).map_err(|e| DrillError::Usage(format!("--calibrate {admin}: {e}")))
+    });
+    each.collect()
+}
+
+/// The name of a deployment, and engines like those that were measured of it.
+///
+/// # Errors
+/// Not enough was seen yet.
+pub(super) fn of(measured: &Measured) -> Result<(String, Calibrated), String> {
+    let calibrated = calibrated(measured)
+        .map_err(|lack| format!("{lack}; let it serve its usual load for some minutes first"))?;
+    Ok((measured.name.to_string(), calibrated))
 }
 
 /// One class of one replica, which counts for the fit.

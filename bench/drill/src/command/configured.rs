@@ -20,6 +20,7 @@ use crate::scenario::Shutdown;
 use crate::scenario::fleet as scenario;
 use crate::scenario::trace::Recorded;
 use crate::script::Drill;
+use client::views::measured::Measured;
 use config::{Account, Config, Deployment, Lines, Model, Part};
 use serde_json::Value;
 use shedder::{PerTier, Tier};
@@ -143,6 +144,17 @@ impl Configured {
     pub(super) fn calibrate(&mut self, admin: &str, token_file: Option<&PathBuf>) -> Result<(), DrillError> {
         let names: Vec<String> = self.deployments().map(str::to_owned).collect();
         self.measured = calibrate::ask(admin, token_file, &names)?.into_iter().collect();
+        Ok(())
+    }
+
+    /// The same by what was told already; what is not played is left out.
+    ///
+    /// # Errors
+    /// Not enough was seen yet.
+    pub(super) fn calibrate_by(&mut self, measured: &[Measured]) -> Result<(), DrillError> {
+        let is_played = |one: &&Measured| self.deployments().any(|name| name == &*one.name);
+        let each = measured.iter().filter(is_played).map(calibrate::of);
+        self.measured = each.collect::<Result<_, _>>().map_err(DrillError::Usage)?;
         Ok(())
     }
 

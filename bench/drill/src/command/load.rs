@@ -13,7 +13,8 @@ use std::path::Path;
 /// # Errors
 /// Every fault, and conditions that nothing could meet.
 pub fn load(path: &Path) -> Result<Drill, Faults> {
-    resolved(&Document::<DrillFile>::load(path)?, path.parent().unwrap_or(Path::new("")), None)
+    let folder = path.parent().unwrap_or(Path::new(""));
+    resolved(&Document::<DrillFile>::load(path)?, &beside(folder), None)
 }
 
 /// `error` of the config, and what is wrong with the scenario by itself: whoever mends one file mends both.
@@ -33,24 +34,36 @@ pub(super) fn load_on(
     configured: &Configured,
     replicas: Option<u16>,
 ) -> Result<Drill, DrillError> {
-    resolved_on(
-        Document::<DrillFile>::load(path)?,
-        path.parent().unwrap_or(Path::new("")),
-        configured,
-        replicas,
-    )
+    let document = Document::<DrillFile>::load(path)?;
+    resolved_on(document, &beside(path.parent().unwrap_or(Path::new(""))), configured, replicas)
 }
+
+/// The same of a text that may name no trace; `origin` is its name in messages.
+///
+/// # Errors
+/// As [`load_on()`].
+pub(super) fn parse_on(text: &str, origin: &str, configured: &Configured) -> Result<Drill, DrillError> {
+    let document = Document::<DrillFile>::parse(text.to_owned(), origin)?;
+    resolved_on(document, &no_traces, configured, None)
+}
+
+fn no_traces(_: &Path, _: usize) -> std::io::Result<Vec<u8>> {
+    Err(std::io::Error::other("a drill that a gateway starts reads no files; play it from the command line"))
+}
+
+/// How a trace is read: by its name, and so many bytes at most.
+type Traces<'a> = dyn Fn(&Path, usize) -> std::io::Result<Vec<u8>> + 'a;
 
 fn resolved_on(
     mut document: Document<DrillFile>,
-    folder: &Path,
+    traces: &Traces<'_>,
     configured: &Configured,
     replicas: Option<u16>,
 ) -> Result<Drill, DrillError> {
     // What an account may spend the config says.
     document.value.accounts.iter_mut().flatten().for_each(|account| account.limits = None);
     let layout = configured.layout(replicas)?;
-    let mut drill = resolved(&document, folder, Some(&layout))?;
+    let mut drill = resolved(&document, traces, Some(&layout))?;
     let faults = configured.apply(&mut drill);
     if faults.is_empty() { Ok(drill) } else { Err(placed(&document, faults).into()) }
 }
@@ -60,16 +73,24 @@ fn resolved_on(
 /// # Errors
 /// As [`load()`].
 pub fn parse(text: &str, origin: &str, folder: &Path) -> Result<Drill, Faults> {
-    resolved(&Document::<DrillFile>::parse(text.to_owned(), origin)?, folder, None)
+    resolved(&Document::<DrillFile>::parse(text.to_owned(), origin)?, &beside(folder), None)
 }
 
-fn resolved(document: &Document<DrillFile>, folder: &Path, layout: Option<&Layout>) -> Result<Drill, Faults> {
-    let read = |name: &Path, bytes_max: usize| {
+/// Traces are files of this folder.
+fn beside(folder: &Path) -> impl Fn(&Path, usize) -> std::io::Result<Vec<u8>> {
+    move |name, bytes_max| {
         let mut bytes = Vec::new();
         std::fs::File::open(folder.join(name))?.take(bytes_max as u64).read_to_end(&mut bytes)?;
         Ok(bytes)
-    };
-    resolve(&document.value, &document.text, &read, layout).map_err(|faults| placed(document, faults))
+    }
+}
+
+fn resolved(
+    document: &Document<DrillFile>,
+    traces: &Traces<'_>,
+    layout: Option<&Layout>,
+) -> Result<Drill, Faults> {
+    resolve(&document.value, &document.text, traces, layout).map_err(|faults| placed(document, faults))
 }
 
 /// Faults with their lines.
@@ -106,7 +127,7 @@ mod tests {
         let configured = Configured::parse(config, "tg.yaml").map_err(|e| e.to_string())?;
         let document =
             Document::<DrillFile>::parse(scenario.to_owned(), "d.yaml").map_err(|e| e.to_string())?;
-        let drill = resolved_on(document, Path::new(""), &configured, None).map_err(|e| e.to_string())?;
+        let drill = resolved_on(document, &beside(Path::new("")), &configured, None).map_err(|e| e.to_string())?;
         Ok((drill, configured))
     }
 

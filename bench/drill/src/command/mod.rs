@@ -29,6 +29,8 @@ mod real;
 
 mod rewritten;
 
+mod served;
+
 mod show;
 
 mod sizing;

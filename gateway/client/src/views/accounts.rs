@@ -32,6 +32,12 @@ pub struct AccountState {
     pub keys: Vec<String>,
     /// Those that end, after a rotation.
     pub ending_keys: Vec<EndingKey>,
+    /// All its keys in force, with when each ends.
+    #[serde(default)]
+    pub key_list: Vec<KeyState>,
+    /// Whether it can be changed here.
+    #[serde(default)]
+    pub changes: Changes,
     /// `1` to `4`, `unlimited` or `enterprise`.
     pub spending_tier: Cow<'static, str>,
     /// Tiers that it may ask for.
@@ -52,6 +58,24 @@ pub struct AccountState {
     pub concurrency: u32,
     /// Requests that it has now.
     pub live: u32,
+}
+
+/// A key in force.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct KeyState {
+    /// The first eight digits of its SHA-256.
+    pub key: String,
+    /// When it ends (RFC 3339); null: it stays.
+    pub ends: Option<String>,
+}
+
+/// Whether an account can be changed through this API.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Changes {
+    /// Whether it can.
+    pub possible: bool,
+    /// Why not, and what to do; null: it can.
+    pub words: Option<String>,
 }
 
 /// A key that is still good beside a newer one.

@@ -11,8 +11,14 @@ use std::sync::Arc;
 pub struct Deployments {
     /// The moment of this view (RFC 3339).
     pub time: String,
-    /// In the order of the config.
+    /// In the order of the config, or the worst first, as was asked.
     pub deployments: Vec<DeploymentState>,
+    /// How many match in all.
+    #[serde(default)]
+    pub total: usize,
+    /// What to give as `after` for the next page; null: this is the last, or the worst were asked for.
+    #[serde(default)]
+    pub next: Option<Arc<str>>,
 }
 
 /// One deployment.
@@ -75,10 +81,19 @@ pub struct QueueMax {
 pub struct TierState {
     /// `priority` or `regular`.
     pub tier: Cow<'static, str>,
-    /// Whether a replica takes requests of this tier now.
+    /// Whether a request of this tier that came now would get a place.
     pub open: bool,
-    /// The saturation at which it closes.
+    /// The saturation at which it closes, as configured or set.
     pub ceiling: f64,
+    /// The saturation at which it closes now: the ceiling less the head-room.
+    #[serde(default)]
+    pub ceiling_in_force: f64,
+    /// How much is kept free for the tier above, because that had to wait lately.
+    #[serde(default)]
+    pub head_room: f64,
+    /// What keeps a request of this tier from a place now.
+    #[serde(default)]
+    pub binds: Binds,
     /// Requests that wait.
     pub queued: u32,
     /// Their uncached prompt tokens.
@@ -97,6 +112,15 @@ pub struct TierState {
     pub shed_by_reason: BTreeMap<Cow<'static, str>, u64>,
     /// The last minute.
     pub last_minute: TierMinute,
+}
+
+/// What keeps requests of a tier from places.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Binds {
+    /// `none`, `places`, `head-room`, `prompts`, `memory`, `engine`, `tier-above`, `other-replicas`, `no-replica` or `draining`.
+    pub code: Cow<'static, str>,
+    /// The same in words, those of a refusal.
+    pub words: String,
 }
 
 /// What happened to a tier's requests in the last minute.
@@ -138,6 +162,9 @@ pub struct ReplicaState {
     pub replica: String,
     /// `serving`, `drained` by an operator, or `down`.
     pub health: Cow<'static, str>,
+    /// `up`; `down`: it failed; `draining`: an operator drained it, and requests still run there; `drained`: none does.
+    #[serde(default)]
+    pub state: Cow<'static, str>,
     /// Whether it answers.
     pub healthy: bool,
     /// Whether an operator drained it.

@@ -7,6 +7,12 @@ pub mod accounts;
 
 pub mod deployments;
 
+pub mod drills;
+
+pub mod events;
+
+pub mod history;
+
 pub mod limits;
 
 pub mod measured;

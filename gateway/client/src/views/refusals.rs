@@ -8,8 +8,14 @@ use std::sync::Arc;
 /// The last refusals.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Refusals {
-    /// The newest first, at most 200: answers 429, 502, 503 and 504.
+    /// The newest first: answers 429, 502, 503 and 504.
     pub refusals: Vec<Refused>,
+    /// How many of those that are kept match.
+    #[serde(default)]
+    pub matching: usize,
+    /// How many are kept at most.
+    #[serde(default)]
+    pub kept_max: usize,
 }
 
 /// One refusal.
@@ -19,6 +25,9 @@ pub struct Refused {
     pub time: String,
     /// The id that the client was told.
     pub request_id: String,
+    /// The client's own id, if it sent one.
+    #[serde(default)]
+    pub client_request_id: Option<String>,
     /// Whose request.
     pub account: Option<Arc<str>>,
     /// For which model.
@@ -77,4 +86,44 @@ pub struct LoadWhy {
     pub queued: u32,
     /// When the client was told to come back; null: coming back cannot help.
     pub retry_after_ms: Option<u64>,
+}
+
+/// Refused requests in groups.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct RefusalGroups {
+    /// How far back, minutes; the running one is among them.
+    pub minutes: usize,
+    /// All requests that match.
+    pub total: u64,
+    /// Refused requests of groups that had to make room for others: which match is not known.
+    pub others: u64,
+    /// By account, reason and status, the most requests first.
+    pub groups: Vec<RefusalGroup>,
+}
+
+/// Refused requests of an account for one reason.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct RefusalGroup {
+    /// Whose; null: no account was known.
+    pub account: Option<Arc<str>>,
+    /// The reason that was told in `x-tidegate-reason`.
+    pub reason: Cow<'static, str>,
+    /// The status that was told.
+    pub status: u16,
+    /// Requests.
+    pub count: u64,
+    /// When the last one was refused (RFC 3339).
+    pub last: String,
+    /// Its id.
+    pub last_request_id: String,
+    /// The sentence that was told then.
+    pub last_message: Option<String>,
+    /// For which models.
+    pub models: Vec<Arc<str>>,
+    /// At which deployments.
+    pub deployments: Vec<Arc<str>>,
+    /// In which tiers.
+    pub tiers: Vec<Cow<'static, str>>,
+    /// By minute, the oldest first.
+    pub by_minute: Vec<u64>,
 }

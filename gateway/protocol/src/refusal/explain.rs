@@ -2,7 +2,7 @@
 
 use super::{RETRY_AFTER_MAX, Reason, Refusal};
 use limits::{Meter, RequestRefusal, RequestRefusalKind};
-use shedder::{Rejection, Short};
+use shedder::{Binding, Rejection, Short, Tier};
 use std::time::Duration;
 
 /// The facts behind a refusal, for operators.
@@ -126,8 +126,8 @@ pub fn shed(rejection: &Rejection) -> Refusal {
         shedder::Reason::Deadline => {
             (Reason::Deadline, "the request's own deadline cannot be met".to_owned())
         }
-        shedder::Reason::Draining => (Reason::Draining, "the gateway is going down".to_owned()),
-        shedder::Reason::NoReplica => (Reason::NoReplica, "no model server is up".to_owned()),
+        shedder::Reason::Draining => (Reason::Draining, GOING_DOWN.to_owned()),
+        shedder::Reason::NoReplica => (Reason::NoReplica, NONE_UP.to_owned()),
     };
     let message = format!("Service Overloaded: {why}. This is the service's load, not your limit.");
     Refusal::new(reason, message).retry(rejection.retry_after).why(Why::Load(*rejection))
@@ -135,16 +135,43 @@ pub fn shed(rejection: &Rejection) -> Refusal {
 
 /// What the model servers are short of for a tier.
 fn short_of(rejection: &Rejection) -> String {
-    let tier = rejection.tier.name();
-    match rejection.short {
-        Some(Short::Prompts) => {
+    shortage(rejection.tier, rejection.short.unwrap_or(Short::Places))
+}
+
+fn shortage(tier: Tier, short: Short) -> String {
+    match short {
+        Short::Prompts => {
             format!("the model servers still compute as many prompts as {tier} requests may wait for")
         }
-        Some(Short::Memory) => "the model servers' memory for running answers is full".to_owned(),
-        Some(Short::Engine) => "the model servers refuse more requests".to_owned(),
-        Some(Short::Places) | None => {
-            format!("every place for {tier} requests on the model servers is taken")
+        Short::Memory => "the model servers' memory for running answers is full".to_owned(),
+        Short::Engine => "the model servers refuse more requests".to_owned(),
+        Short::Places => format!("every place for {tier} requests on the model servers is taken"),
+    }
+}
+
+const GOING_DOWN: &str = "the gateway is going down";
+const NONE_UP: &str = "no model server is up";
+
+/// What keeps requests of a tier from a place at a moment, in the words in which they are refused for it. `ceiling`: how full
+/// the model servers may be for the tier now, and as configured or set.
+#[must_use]
+pub fn binding(tier: Tier, binding: Binding, ceiling: (f64, f64)) -> String {
+    match binding {
+        Binding::Places => shortage(tier, Short::Places),
+        Binding::Prompts => shortage(tier, Short::Prompts),
+        Binding::Memory => shortage(tier, Short::Memory),
+        Binding::Engine => shortage(tier, Short::Engine),
+        Binding::HeadRoom => format!(
+            "{tier} requests stop at {} % instead of {} %: the rest is kept for the tier above, which had to wait lately",
+            percent(ceiling.0),
+            percent(ceiling.1)
+        ),
+        Binding::TierAbove => "requests of the tier above wait, and go first".to_owned(),
+        Binding::OtherReplicas => {
+            "those that wait may not use the model servers that have room: these lack the model, or failed it".to_owned()
         }
+        Binding::NoReplica => NONE_UP.to_owned(),
+        Binding::Draining => GOING_DOWN.to_owned(),
     }
 }
 
@@ -167,4 +194,42 @@ pub fn upstream_busy() -> Refusal {
         "Service Overloaded: the model servers are busy. This is the service's load, not your limit.",
     )
     .retry(Some(std::time::Duration::from_secs(2)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Case O11: what binds is said in the words of the refusals that follow from it.
+    #[test]
+    fn case_o11_what_binds_is_said_as_refusals_say_it() {
+        let rejection = |short| Rejection {
+            reason: shedder::Reason::Saturated,
+            tier: Tier::Regular,
+            retry_after: None,
+            predicted_wait: None,
+            predicted_wait_max: Duration::ZERO,
+            waited: Duration::ZERO,
+            saturation: 0.5,
+            ceiling: 0.35,
+            queued: 0,
+            absent: false,
+            short: Some(short),
+        };
+        let pairs = [
+            (Binding::Places, Short::Places),
+            (Binding::Prompts, Short::Prompts),
+            (Binding::Memory, Short::Memory),
+            (Binding::Engine, Short::Engine),
+        ];
+        for (binds, short) in pairs {
+            let words = binding(Tier::Regular, binds, (0.35, 0.85));
+            assert!(shed(&rejection(short)).message.contains(&words), "{words}");
+        }
+        let kept = binding(Tier::Regular, Binding::HeadRoom, (0.35, 0.85));
+        assert!(kept.starts_with("regular requests stop at 35 % instead of 85 %"), "{kept}");
+        let all: std::collections::BTreeSet<String> =
+            Binding::ALL.into_iter().map(|binds| binding(Tier::Regular, binds, (0.35, 0.85))).collect();
+        assert_eq!(all.len(), Binding::ALL.len());
+    }
 }

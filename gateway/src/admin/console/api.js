@@ -20,7 +20,7 @@ export class Refused extends Error {
   }
 }
 
-/** Asks; the parsed answer. Throws `Refused`, or `TypeError` where nobody answers. */
+/** Asks; the parsed answer. Throws `Refused`, or `TypeError` where there is no answer. */
 export async function ask(path, { method = "GET", body } = {}) {
   const headers = {};
   if (token.get()) headers.authorization = `Bearer ${token.get()}`;

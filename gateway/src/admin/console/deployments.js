@@ -1,144 +1,96 @@
-// Deployments: the tide, who is let in, who waits, who is turned away and why, and each replica.
+// The list of deployments: those in trouble first, a page at a time.
 
-import { bar, gauge, spark } from "./gauge.js";
+import { bar, stateOf } from "./gauge.js";
 import { h } from "./view.js";
-import { compact, count, decimal, number, percent, REASONS, span, TIERS } from "./words.js";
+import { count, decimal, number, percent } from "./words.js";
 
-/** Samples that a spark shows: three minutes at one a second. */
-export const SAMPLES_MAX = 180;
-
-/** Puts the rates of this moment aside, by deployment and tier. */
-export function remember(history, { deployments }, seconds) {
-  for (const { name, tiers } of deployments) {
-    for (const { tier, admitted, shed } of tiers) {
-      const key = `${name} ${tier}`;
-      const kept = history.get(key) ?? { samples: [] };
-      if (kept.admitted !== undefined && admitted >= kept.admitted && seconds > 0) {
-        kept.samples.push({ admitted: (admitted - kept.admitted) / seconds, shed: (shed - kept.shed) / seconds });
-        if (kept.samples.length > SAMPLES_MAX) kept.samples.shift();
-      }
-      history.set(key, { samples: kept.samples, admitted, shed });
-    }
-  }
+/** What is to be said of a deployment in a few words, how grave it is, and its place in the list. */
+export function statusOf({ replicas, tiers }) {
+  const serving = replicas.filter((replica) => stateOf(replica) === "serving").length;
+  const down = replicas.filter((replica) => replica.state === "down").length;
+  const shed = tiers.filter((tier) => tier.last_minute.shed > 0).map(({ tier }) => tier);
+  const waiting = tiers.some((tier) => tier.queued > 0);
+  if (replicas.length === 0) return { words: "no replicas", kind: "bad", rank: 0 };
+  if (serving === 0) return { words: down ? "no replica in service" : "all replicas drained", kind: "bad", rank: 0 };
+  if (shed.includes("priority")) return { words: "shedding priority", kind: "bad", rank: 1 };
+  if (down > 0) return { words: `${down} down`, kind: "bad", rank: 2 };
+  if (shed.includes("regular")) return { words: "shedding regular", kind: "warn", rank: 3 };
+  if (waiting) return { words: "requests wait", kind: "warn", rank: 4 };
+  return { words: "open", kind: "good", rank: 5 };
 }
 
-/** All deployments. */
-export function deployments(answer, history, act) {
-  return answer.deployments.map((deployment, nth) => card(deployment, `deployments.deployments.${nth}`, history, act));
+/** A page's rows. Those of one rank stay in the order of their names, so that a row does not jump while it is clicked on. */
+export function ordered(answer, order) {
+  const rows = answer.deployments.map((deployment, nth) => ({ deployment, nth, status: statusOf(deployment) }));
+  if (order !== "trouble") return rows;
+  return rows.sort((a, b) => a.status.rank - b.status.rank || (a.deployment.name < b.deployment.name ? -1 : 1));
 }
 
-function card(deployment, at, history, act) {
-  const { name, engine, models, replicas, pressure } = deployment;
-  const serving = replicas.filter((replica) => replica.healthy && !replica.drained).length;
-  return h(
-    "article",
-    { key: name, class: "card", "aria-labelledby": `d-${name}` },
-    h(
-      "header",
-      {},
-      h("h3", { id: `d-${name}` }, name),
-      h("span", { class: "quiet" }, `${engine} · ${models.join(", ")}`),
-      h("span", { class: serving === replicas.length ? "chip" : serving ? "chip warn" : "chip bad" }, `${serving} of ${replicas.length} serving`),
-      h("button", { class: "push", onclick: () => act.pressure(deployment) }, pressureOf(pressure) ? "Lift pressure…" : "Apply pressure…"),
-    ),
-    pressureOf(pressure) && h("p", { class: "note warn" }, "Under pressure: ", number(`${at}.pressure.share`, pressure.share, percent), " of the capacity is held back, for ", number(`${at}.pressure.left_ms`, pressure.left_ms, span), " more. This is a drill."),
-    h("div", { class: "tide" }, gauge(deployment, at), figures(deployment, at)),
-    tierTable(deployment, at, history),
-    replicaTable(deployment, at, act),
-  );
+/** One sentence on all of them, from the page with the worst. */
+export function summary(answer) {
+  const { total } = answer;
+  if (total === 0) return "No deployments are configured.";
+  const trouble = ordered(answer, "trouble").filter(({ status }) => status.rank < 5);
+  const every = total === 1 ? "The deployment takes" : `All ${count(total)} deployments take`;
+  if (trouble.length === 0) return `${every} priority and regular requests.`;
+  const named = trouble.slice(0, 3).map(({ deployment, status }) => `${deployment.name}: ${status.words}`);
+  const more = trouble.length > 3 ? `, and ${trouble.length === answer.deployments.length && trouble.length < total ? "at least " : ""}${count(trouble.length - 3)} more` : "";
+  return `${named.join("; ")}${more}.${trouble.length < answer.deployments.length ? ` ${count(total - trouble.length)} of ${count(total)} are open.` : ""}`;
 }
 
-/** What holds capacity back now, if anything. */
-export function pressureOf(pressure) {
-  if (!pressure || !(pressure.share > 0)) return null;
-  return { share: pressure.share, left: pressure.left_ms };
-}
+const ORDERS = { trouble: "Worst first", config: "In the order of the config" };
 
-function figures(deployment, at) {
-  const queued = deployment.tiers.reduce((sum, tier) => sum + tier.queued, 0);
-  const figure = (name, ...value) => h("div", {}, h("dt", {}, name), h("dd", {}, ...value));
-  return h(
-    "dl",
-    { class: "figures" },
-    figure("In flight", number(`${at}.active`, deployment.active), h("span", { class: "quiet" }, " of "), number(`${at}.limit`, deployment.limit), h("span", { class: "quiet" }, " (N)")),
-    figure("Prompts being read", number(`${at}.backlog_tokens`, deployment.backlog_tokens, compact), h("span", { class: "quiet" }, " tokens")),
-    figure("Waiting", h("span", { class: "n" }, count(queued)), h("span", { class: "quiet" }, " of "), number(`${at}.queue_max.requests`, deployment.queue_max.requests)),
-    figure("Taken back", number(`${at}.withdrawn`, deployment.withdrawn), h("span", { class: "quiet" }, " · retried "), number(`${at}.retries`, deployment.retries)),
-  );
-}
-
-function tierTable({ name, tiers }, at, history) {
-  return h(
-    "div",
-    { class: "scroll", tabindex: 0, role: "region", "aria-label": `Tiers of ${name}` },
-    h(
-      "table",
-      { class: "tiers" },
-      h("thead", {}, h("tr", {}, ["Tier", "Let in /s", "Waiting", "Oldest", "Turned away /s", "Why, in the last minute", "Last 3 minutes"].map((text, nth) => h("th", { scope: "col", class: [1, 2, 3, 4].includes(nth) ? "r" : "" }, text)))),
-      h("tbody", {}, tiers.map((tier, nth) => tierRow(name, tier, `${at}.tiers.${nth}`, history))),
-    ),
-  );
-}
-
-function tierRow(deployment, tier, at, history) {
-  const { last_minute: lately } = tier;
-  const samples = history.get(`${deployment} ${tier.tier}`)?.samples ?? [];
-  return h(
-    "tr",
-    { key: tier.tier, class: tier.tier },
-    h("th", { scope: "row" }, TIERS[tier.tier] ?? tier.tier, " ", h("span", { class: tier.open ? "chip good" : "chip bad" }, tier.open ? "open" : "shut")),
-    h("td", { class: "r", "data-label": "Let in /s" }, number(`${at}.last_minute.admitted_per_s`, lately.admitted_per_s, decimal)),
-    h("td", { class: "r", "data-label": "Waiting" }, number(`${at}.queued`, tier.queued)),
-    h("td", { class: "r", "data-label": "Oldest" }, tier.queued ? number(`${at}.oldest_wait_ms`, tier.oldest_wait_ms, span) : h("span", { class: "none" }, "–")),
-    h("td", { class: `r ${lately.shed ? (tier.tier === "priority" ? "bad" : "warn") : ""}`, "data-label": "Turned away /s" }, number(`${at}.last_minute.shed_per_s`, lately.shed_per_s, decimal)),
-    h("td", { class: "why", "data-label": "Why, in the last minute" }, why(tier, at)),
-    h("td", { class: "line" }, spark(samples, SAMPLES_MAX)),
-  );
-}
-
-function why({ last_minute: { shed_by_reason: reasons }, top_accounts: waiting }, at) {
-  const shed = Object.entries(reasons).sort((a, b) => b[1] - a[1]);
-  const parts = shed.map(([reason, many]) => h("span", { key: reason, class: "reason", title: reason }, number(`${at}.last_minute.shed_by_reason.${reason}`, many), ` ${REASONS[reason] ?? reason}`));
-  if (waiting.length) {
-    parts.push(h("span", { key: " waiting", class: "reason quiet" }, "most wait: ", waiting.slice(0, 3).map(({ account, queued }, nth) => [nth ? ", " : "", account, " ", number(`${at}.top_accounts.${nth}.queued`, queued)])));
-  }
-  return parts.length ? parts : h("span", { class: "none" }, "nobody");
-}
-
-function replicaTable({ name, replicas }, at, act) {
-  const heads = [["Replica"], ["Health"], ["In flight / N", 1], ["Full", 1], ["Reading", 1], ["KV", 1], ["Token gap", 1], ["Prefill /s", 1], ["Metrics", 1], [""]];
-  return h(
-    "details",
-    { class: "replicas", open: replicas.length <= 8 },
-    h("summary", {}, `${replicas.length} ${replicas.length === 1 ? "replica" : "replicas"}`),
+/** The list. `after` are the names that this page and those before it begin after. */
+export function list(answer, { chosen, filter, order, after }, act) {
+  if (answer.total <= 1 && !filter) return null;
+  if (answer.deployments.length === 0) return h("p", { class: "empty" }, "No deployment has this in its name.");
+  const heads = [["Deployment · models"], ["State"], ["Saturation"], ["In flight / N", 1], ["Waiting", 1], ["Admitted /s", 1], ["Shed /s", 1], ["Replicas", 1]];
+  const whole = answer.total <= answer.deployments.length;
+  return [
+    !(whole && order === "trouble" && !after.length) && h("div", { class: "choices", role: "group", "aria-label": "Order" }, Object.entries(ORDERS).map(([name, text]) => h("button", { key: name, class: "choice", "aria-pressed": String(name === order), onclick: () => act.orderDeployments(name) }, text))),
     h(
       "div",
-      { class: "scroll", tabindex: 0, role: "region", "aria-label": `Replicas of ${name}` },
+      { class: "scroll sheet", tabindex: 0, role: "region", "aria-label": "Deployments" },
       h(
         "table",
-        {},
-        h("thead", {}, h("tr", {}, heads.map(([text, right]) => h(text ? "th" : "td", { scope: text ? "col" : null, class: right ? "r" : "" }, text)))),
-        h("tbody", {}, replicas.map((replica, nth) => replicaRow(name, replica, nth, `${at}.replicas.${nth}`, act))),
+        { class: "deployments" },
+        h("thead", {}, h("tr", {}, heads.map(([text, right]) => h("th", { scope: "col", class: right ? "r" : "" }, text)))),
+        h("tbody", {}, ordered(answer, order).map((each) => row(each, chosen))),
       ),
     ),
+    order === "trouble"
+      ? !whole && h("p", { class: "quiet" }, `The ${count(answer.deployments.length)} that need attention most, of `, number("deployments.total", answer.total), ".")
+      : pages({ page: after.length, all: number("deployments.total", answer.total), next: answer.next, previous: () => act.deploymentsAfter(after.slice(0, -1)), go: () => act.deploymentsAfter([...after, answer.next]) }),
+  ];
+}
+
+function row({ deployment, nth, status }, chosen) {
+  const at = `deployments.deployments.${nth}`;
+  const { name, models, replicas } = deployment;
+  const sum = (of) => deployment.tiers.reduce((all, tier) => all + of(tier), 0);
+  const serving = replicas.filter((replica) => stateOf(replica) === "serving").length;
+  const shed = sum((tier) => tier.last_minute.shed_per_s);
+  return h(
+    "tr",
+    { key: name, class: name === chosen ? "chosen" : "" },
+    h("th", { scope: "row" }, h("a", { class: "name", href: `#/deployments/${encodeURIComponent(name)}`, "aria-current": name === chosen ? "true" : null }, name), h("span", { class: "quiet clip" }, models.join(", "))),
+    h("td", { "data-label": "State" }, h("span", { class: `chip ${status.kind}` }, status.words)),
+    h("td", { class: "narrow", "data-label": "Saturation" }, number(`${at}.saturation`, deployment.saturation, percent), bar(deployment.saturation)),
+    h("td", { class: "r", "data-label": "In flight / N" }, number(`${at}.active`, deployment.active), h("span", { class: "quiet" }, " / "), number(`${at}.limit`, deployment.limit)),
+    h("td", { class: "r", "data-label": "Waiting" }, number(`${at}.tiers.*.queued`, sum((tier) => tier.queued))),
+    h("td", { class: "r", "data-label": "Admitted /s" }, number(`${at}.tiers.*.last_minute.admitted_per_s`, sum((tier) => tier.last_minute.admitted_per_s), decimal)),
+    h("td", { class: `r ${shed > 0 ? "warn" : ""}`, "data-label": "Shed /s" }, number(`${at}.tiers.*.last_minute.shed_per_s`, shed, decimal)),
+    h("td", { class: "r", "data-label": "Replicas" }, `${count(serving)} of ${count(replicas.length)}`),
   );
 }
 
-function replicaRow(deployment, replica, nth, at, act) {
-  const [kind, health] = !replica.healthy ? ["bad", "down"] : replica.drained ? ["warn", replica.active ? "draining" : "drained"] : ["good", "serving"];
-  const [kv, of] = replica.kv_capacity_tokens ? [replica.kv_capacity_tokens, "kv_capacity_tokens"] : [replica.kv_learnt_tokens, "kv_learnt_tokens"];
+/** Buttons to the pages before and after. */
+export function pages({ page, all, next, previous, go }) {
   return h(
-    "tr",
-    { key: replica.replica, class: replica.drained ? "resting" : "" },
-    h("th", { scope: "row", class: "mono" }, h("span", { class: "quiet" }, `#${replica.id ?? nth} `), replica.replica.replace(/^https?:\/\//, "")),
-    h("td", { "data-label": "Health" }, h("span", { class: `chip ${kind}` }, health)),
-    h("td", { class: "r", "data-label": "In flight / N" }, number(`${at}.active`, replica.active), h("span", { class: "quiet" }, " / "), number(`${at}.limit`, replica.limit)),
-    h("td", { class: "r narrow", "data-label": "Full" }, number(`${at}.saturation`, replica.saturation, percent), bar(replica.saturation)),
-    h("td", { class: "r", "data-label": "Reading" }, number(`${at}.backlog_tokens`, replica.backlog_tokens, compact)),
-    h("td", { class: "r", "data-label": "KV" }, number(`${at}.kv_tokens`, replica.kv_tokens, compact), kv ? [h("span", { class: "quiet" }, of === "kv_learnt_tokens" ? " / about " : " / "), number(`${at}.${of}`, kv, compact)] : null),
-    h("td", { class: "r", "data-label": "Token gap" }, number(`${at}.gap_ms`, replica.gap_ms, span)),
-    h("td", { class: "r", "data-label": "Prefill /s" }, number(`${at}.prefill_tokens_per_s`, replica.prefill_tokens_per_s, compact)),
-    h("td", { class: "r", "data-label": "Metrics" }, number(`${at}.scrape_age_ms`, replica.scrape_age_ms, span)),
-    h("td", { class: "r" }, h("button", { class: "push", "aria-label": `${replica.drained ? "Put back" : "Drain"} ${replica.replica}`, onclick: () => act.drain(deployment, replica, replica.id ?? nth) }, replica.drained ? "Put back…" : "Drain…")),
+    "nav",
+    { class: "pages", "aria-label": "Pages" },
+    h("button", { class: "push", disabled: page === 0, onclick: previous }, "Previous"),
+    h("span", { class: "quiet" }, `page ${count(page + 1)}, `, all, " in all"),
+    h("button", { class: "push", disabled: next === null, onclick: go }, "Next"),
   );
 }

@@ -7,7 +7,7 @@ import { compact, count, METERS, percent } from "./words.js";
 const dialog = document.getElementById("dialog");
 
 /** Shows a form; `send` gets the form's values and throws what is to be shown. Closes when it went well. */
-function open({ title, text, fields, action, danger, send, done }) {
+export function open({ title, text, fields, action, danger, send, done }) {
   const close = () => dialog.close();
   const show = (fault, busy) =>
     draw(
@@ -39,8 +39,23 @@ function open({ title, text, fields, action, danger, send, done }) {
         h("div", { class: "actions" }, h("button", { type: "button", class: "push", onclick: close }, "Cancel"), h("button", { type: "submit", class: danger ? "push danger" : "push main", disabled: busy }, busy ? "…" : action)),
       ),
     );
+  dialog.onclose = null;
   dialog.replaceChildren();
   show(null, false);
+  dialog.showModal();
+}
+
+/** Shows something until it is closed; then it is gone from the page. */
+export function show({ title, body, actions, close, closed }) {
+  dialog.replaceChildren();
+  draw(dialog, h("form", { method: "dialog" }, h("h2", { id: "dialog-title" }, title), body, h("div", { class: "actions" }, actions, h("button", { type: "submit", class: "push main" }, close))));
+  // A dialog that was closed just before this one tells of it only now.
+  dialog.onclose = () => {
+    if (dialog.open) return;
+    dialog.replaceChildren();
+    dialog.onclose = null;
+    closed();
+  };
   dialog.showModal();
 }
 
@@ -49,7 +64,8 @@ function needsToken() {
   return h("label", { key: "token" }, "Admin token", h("input", { name: "token", type: "password", required: true, autocomplete: "off", spellcheck: "false" }), h("small", {}, "Kept in this tab until it is closed, and sent nowhere else."));
 }
 
-const input = (name, label, hint, attributes) => h("label", { key: name }, label, h("input", { name, autocomplete: "off", ...attributes }), hint && h("small", {}, hint));
+/** A field with its label and a hint. */
+export const input = (name, label, hint, attributes) => h("label", { key: name }, label, h("input", { name, autocomplete: "off", ...attributes }), hint && h("small", {}, hint));
 
 /** Asks for the token alone: for reading, where the listener wants it. */
 export function unlock(done) {
@@ -61,7 +77,7 @@ export function unlock(done) {
 export function drain(deployment, replica, id, done) {
   const drained = !replica.drained;
   const text = drained
-    ? [`Nothing new is sent to ${replica.replica}. Its ${count(replica.active)} requests finish by themselves.`, "The other replicas carry the load meanwhile; when this one has none left, it can be taken away."]
+    ? [`No new requests are sent to ${replica.replica}. Its ${count(replica.active)} requests finish: it is draining, then drained.`, "The other replicas carry the load meanwhile. A restart of the gateway forgets the drain."]
     : [`${replica.replica} takes requests again, as soon as it answers.`];
   open({
     title: drained ? `Drain a replica of ${deployment}?` : `Put a replica of ${deployment} back?`,
@@ -70,11 +86,11 @@ export function drain(deployment, replica, id, done) {
     action: drained ? "Drain" : "Put back",
     danger: drained,
     send: () => ask(`deployments/${segment(deployment)}/replicas/${id}/drain`, { method: drained ? "POST" : "DELETE" }),
-    done: () => done(drained ? `${replica.replica} drains.` : `${replica.replica} is back.`),
+    done: () => done(drained ? `${replica.replica} drains.` : `${replica.replica} is back in service.`),
   });
 }
 
-/** Pretends that a part of the capacity is gone, for a while; or ends that. */
+/** Simulates the loss of a part of the capacity, for a while; or ends that. */
 export function pressure(deployment, held, done) {
   const path = `deployments/${segment(deployment.name)}/pressure`;
   if (held) {
@@ -83,7 +99,7 @@ export function pressure(deployment, held, done) {
   }
   open({
     title: `Apply pressure to ${deployment.name}?`,
-    text: ["A drill on live traffic: the gateway behaves as if a part of the capacity were gone. Regular requests will be turned away first.", "It ends by itself after the time below."],
+    text: ["A drill on live traffic: the gateway behaves as if a part of the capacity were gone. Regular requests are shed first.", "It ends by itself after the time below."],
     fields: [input("share", "Capacity to hold back, percent", null, { type: "number", min: 1, max: 90, value: 30, required: true }), input("minutes", "For how many minutes", null, { type: "number", min: 1, max: 60, value: 10, required: true })],
     action: "Apply",
     danger: true,
@@ -96,25 +112,11 @@ export function pressure(deployment, held, done) {
 export function reload(done) {
   open({
     title: "Read the configuration again?",
-    text: ["The file is judged whole. Where it has a fault nothing changes, and every fault is listed here.", "Requests that run keep what they began with."],
+    text: ["The file is checked whole. Where it has an error nothing changes, and every error is listed here.", "Requests that run keep the configuration that they began with."],
     fields: null,
     action: "Reload",
     send: () => ask("reload", { method: "POST" }),
     done: (state) => done(state.needs_restart.length > 0 ? `The configuration is in force; waiting for a restart: ${state.needs_restart.join(", ")}.` : "The configuration is in force."),
-  });
-}
-
-/** Refuses an account's keys, or takes them again. */
-export function disable(account, done) {
-  const disabled = !account.disabled;
-  open({
-    title: disabled ? `Disable ${account.id}?` : `Enable ${account.id}?`,
-    text: [disabled ? "From the next request on its keys are refused with 401. What runs, runs on; what it has used stays used." : "Its keys are taken again from the next request on."],
-    fields: null,
-    action: disabled ? "Disable" : "Enable",
-    danger: disabled,
-    send: () => ask(`accounts/${segment(account.id)}`, { method: "PATCH", body: { disabled } }),
-    done: () => done(disabled ? `${account.id} is disabled.` : `${account.id} is enabled.`),
   });
 }
 
@@ -126,7 +128,7 @@ export function limits(account, model, done) {
   const group = (part, title) => h("fieldset", { key: part }, h("legend", {}, title), model.meters.map((meter) => field(part, meter)));
   open({
     title: `Limits of ${account} on ${model.model}`,
-    text: ["Tokens per minute. What is left empty stays as it is. They hold until they are set again, also after a restart."],
+    text: ["Tokens per minute. Empty fields stay as they are. What is set holds until it is set again, also after a restart."],
     fields: [group("floor", "Never below: a lower limit rises to it now"), group("ceiling", "Never above: a higher limit falls to it now"), group("start", "Where a new budget starts, and one returns to after a long rest")],
     action: "Set",
     send: (values) => {
@@ -139,5 +141,36 @@ export function limits(account, model, done) {
       return ask(`accounts/${segment(account)}/limits`, { method: "PUT", body });
     },
     done: () => done(`The limits of ${account} are set.`),
+  });
+}
+
+/** Starts a drill on the configuration in force. */
+export function drill({ scenarios, seconds_max: most }, models, done) {
+  open({
+    title: "Run a drill?",
+    text: [`It plays a load against the configuration in force, in virtual time and in a process of its own at the lowest priority: live traffic is not touched. At most ${count(most)} s.`],
+    fields: [
+      h("label", { key: "scenario" }, "Scenario", h("select", { name: "scenario" }, scenarios.map(({ name, title, shows }) => h("option", { value: name, title: shows }, title === name ? name : `${name}: ${title}`)))),
+      h("label", { key: "model" }, "Model", h("select", { name: "model" }, h("option", { value: "" }, "as the scenario says"), models.map((model) => h("option", { value: model }, model)))),
+      input("rate", "Requests per second", "empty: as the scenario says", { type: "number", min: 0.01, step: "any" }),
+      h("label", { key: "calibrate", class: "tick" }, h("input", { name: "calibrate", type: "checkbox" }), "Simulate the engines as they were measured here"),
+    ],
+    action: "Run",
+    send: ({ scenario, model, rate, calibrate }) => ask("drills", { method: "POST", body: { scenario, ...(model && { model }), ...(rate && { rate_per_s: Number(rate) }), calibrate: calibrate === "on" } }),
+    done: (run) => done(`The drill ${run.scenario} runs.`),
+  });
+}
+
+/** Ends a drill that runs, or forgets one that is over, with its report. */
+export function stopDrill(run, done) {
+  const runs = run.state === "running";
+  open({
+    title: runs ? `Stop the drill ${run.scenario}?` : `Forget the drill ${run.scenario}?`,
+    text: [runs ? "Its process is ended; there will be no report." : "Its report is forgotten, too."],
+    fields: null,
+    action: runs ? "Stop" : "Forget",
+    danger: true,
+    send: () => ask(`drills/${run.id}`, { method: "DELETE" }),
+    done: () => done(runs ? "The drill is stopped." : "The drill is forgotten."),
   });
 }

@@ -1,7 +1,7 @@
-// The tide gauge: how high each replica's water stands, under the heights at which the tiers are shut.
+// The saturation gauge: how full each replica is, under the ceilings of the tiers.
 //
-// One column for each replica, one line for each tier's ceiling across all of them. Water above a line means that the
-// tier gets nothing there now.
+// One column for each replica, one line for each tier's ceiling in force across all of them. A column above a line means
+// that the tier gets nothing there now. Where a ceiling is lowered, the configured one is a faint line above it.
 
 import { h } from "./view.js";
 import { percent } from "./words.js";
@@ -27,46 +27,56 @@ export function gauge(deployment, at) {
     "svg",
     { class: "gauge", role: "img", "aria-label": inWords(deployment), width: "100%", height: HEIGHT },
     replicas.map((replica, nth) => column(replica, nth, width, tiers, replicas.length <= NUMBERED_MAX, `${at}.replicas.${nth}`)),
-    tiers.map((tier) => ceiling(tier)),
+    replicas.length === 0 && h("text", { x: "50%", y: HEIGHT / 2 }, "no replicas"),
+    tiers.filter(lowered).map((tier) => h("line", { key: `configured ${tier.tier}`, class: `configured ${tier.tier}`, x1: "0%", x2: "100%", y1: px(y(tier.ceiling)), y2: px(y(tier.ceiling)) })),
+    tiers.map((tier, nth) => ceiling(tier, tiers[0], `${at}.tiers.${nth}`)),
   );
 }
+
+/** Whether the line in force is below the configured one. */
+export const lowered = (tier) => tier.ceiling - tier.ceiling_in_force > 0.004;
+
+/** What a replica does, in one word. */
+export const stateOf = (replica) => (replica.state === "up" ? "serving" : replica.state);
 
 function column(replica, nth, width, tiers, numbered, at) {
   const [x, wide] = [`${(nth * width + width * 0.09).toFixed(2)}%`, `${(width * 0.82).toFixed(2)}%`];
   const middle = `${(nth * width + width / 2).toFixed(2)}%`;
   const level = y(replica.saturation);
-  const state = !replica.healthy ? "down" : replica.drained ? "drained" : shut(replica, tiers);
+  const state = stateOf(replica);
   return h(
     "g",
-    { key: replica.replica, class: `column ${state}` },
+    { key: replica.replica, class: `column ${state === "serving" ? full(replica, tiers) : state}` },
     h("rect", { class: "tank", x, width: wide, y: TOP, height: HEIGHT - BOTTOM - TOP, rx: 3 }),
     h("rect", { class: "water", x, width: wide, y: px(level), height: px(HEIGHT - BOTTOM - level) }),
     h("rect", { class: "surface", x, width: wide, y: px(level), height: 2 }),
-    numbered && h("text", { class: "level", x: middle, y: px(Math.max(level - 5, 10)), "data-of": `${at}.saturation`, "data-form": "percent" }, percent(replica.saturation)),
-    numbered && h("text", { class: "foot", x: middle, y: HEIGHT - 6 }, !replica.healthy ? "down" : replica.drained ? "drained" : `#${replica.id ?? nth}`),
+    numbered && state !== "down" && state !== "drained" && h("text", { class: "level", x: middle, y: px(Math.max(level - 5, 10)), "data-of": `${at}.saturation`, "data-form": "percent" }, percent(replica.saturation)),
+    numbered && h("text", { class: "foot", x: middle, y: HEIGHT - 6 }, state === "serving" ? `#${replica.id ?? nth}` : state),
   );
 }
 
 /** Which tiers get nothing on it. */
-function shut(replica, tiers) {
-  const closed = tiers.filter((tier) => replica.saturation >= tier.ceiling).map((tier) => tier.tier);
-  return closed.length === 0 ? "open" : closed.includes("priority") ? "full" : "regular-shut";
+function full(replica, tiers) {
+  const closed = tiers.filter((tier) => replica.saturation >= tier.ceiling_in_force).map((tier) => tier.tier);
+  return closed.length === 0 ? "room" : closed.includes("priority") ? "full" : "regular-shut";
 }
 
-function ceiling(tier) {
-  const height = px(y(tier.ceiling));
+function ceiling(tier, first, at) {
+  const height = y(tier.ceiling_in_force);
+  // Two lines at one height would be written over each other.
+  const below = tier !== first && height - y(first.ceiling_in_force) < 16;
   return h(
     "g",
     { key: `ceiling ${tier.tier}`, class: `ceiling ${tier.tier}` },
-    h("line", { x1: "0%", x2: "100%", y1: height, y2: height }),
-    h("text", { x: "100%", dx: 8, y: px(y(tier.ceiling) + (tier.tier === "priority" ? -1 : 9)) }, `${tier.tier} ${percent(tier.ceiling)}`),
+    h("line", { x1: "0%", x2: "100%", y1: px(height), y2: px(height) }),
+    h("text", { x: "100%", dx: 8, y: px(tier === first ? height : below ? y(first.ceiling_in_force) + 16 : height + 4) }, `${tier.tier} `, h("tspan", { "data-of": `${at}.ceiling_in_force`, "data-form": "percent" }, percent(tier.ceiling_in_force))),
   );
 }
 
 function inWords({ name, replicas, tiers }) {
-  const levels = replicas.map((replica, nth) => `${replica.id ?? nth}: ${!replica.healthy ? "down" : percent(replica.saturation)}`).join(", ");
-  const lines = tiers.map((tier) => `${tier.tier} up to ${percent(tier.ceiling)}, ${tier.open ? "open" : "shut"}`).join("; ");
-  return `How full the replicas of ${name} are. ${levels}. ${lines}.`;
+  const levels = replicas.map((replica, nth) => `${replica.id ?? nth}: ${stateOf(replica) === "serving" ? percent(replica.saturation) : stateOf(replica)}`).join(", ");
+  const lines = tiers.map((tier) => `${tier.tier} up to ${percent(tier.ceiling_in_force)}${lowered(tier) ? ` (configured ${percent(tier.ceiling)})` : ""}, ${tier.open ? "open" : "waiting"}`).join("; ");
+  return `Saturation of the replicas of ${name}. ${levels || "No replicas"}. ${lines}.`;
 }
 
 /** A bar: how much of it is used. */
@@ -91,21 +101,5 @@ export function excess(base, added, allowed) {
     h("rect", { class: "fill", width: at(base), y: 2, height: 6 }),
     h("rect", { class: "added", x: at(base), width: at(added), y: 2, height: 6 }),
     h("rect", { class: "allowed", x: at(allowed), width: 2, height: 10 }),
-  );
-}
-
-/** The last minutes as two stacked areas: let in below, turned away above. */
-export function spark(samples, most) {
-  const [wide, high] = [100, 28];
-  const top = Math.max(1, ...samples.map(({ admitted, shed }) => admitted + shed));
-  const x = (nth) => ((nth + most - samples.length) / Math.max(most - 1, 1)) * wide;
-  const line = (of) => samples.map((sample, nth) => `${x(nth).toFixed(1)},${(high - (of(sample) / top) * (high - 2)).toFixed(1)}`);
-  const area = (upper, lower) => (samples.length < 2 ? "" : `M${upper.join("L")}L${lower.reverse().join("L")}Z`);
-  const [all, admitted, floor] = [line((s) => s.admitted + s.shed), line((s) => s.admitted), line(() => 0)];
-  return h(
-    "svg",
-    { class: "spark", viewBox: `0 0 ${wide} ${high}`, preserveAspectRatio: "none", width: "100%", height: high, "aria-hidden": "true" },
-    h("path", { class: "turned-away", d: area(all, [...admitted]) }),
-    h("path", { class: "let-in", d: area(admitted, floor) }),
   );
 }

@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::state::gateway::Gateway;
 use crate::state::{Account, Snapshot};
-use client::views::accounts::{AccountPage, AccountState, EndingKey};
+use client::views::accounts::{AccountPage, AccountState, Changes, EndingKey, KeyState};
 use config;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -46,7 +46,11 @@ pub(in crate::admin) fn accounts(gateway: &Gateway, snapshot: &Snapshot, wanted:
 pub(in crate::admin) fn account_state(gateway: &Gateway, account: &Account) -> AccountState {
     let config = &account.config;
     let ending = if account.made { gateway.roster.ending(&config.id) } else { Vec::new() };
-    let in_force = ending.into_iter().filter(|(key, _)| config.keys.contains(key));
+    let in_force = ending.iter().filter(|(key, _)| config.keys.contains(key));
+    let key_state = |key: &config::keys::Digest| KeyState {
+        key: key.short(),
+        ends: ending.iter().find(|(other, _)| other == key).map(|(_, at)| clock::rfc3339(*at)),
+    };
     let tiers = [config::Tier::Priority, config::Tier::Regular];
     AccountState {
         id: Arc::clone(&config.id),
@@ -55,8 +59,10 @@ pub(in crate::admin) fn account_state(gateway: &Gateway, account: &Account) -> A
         disabled: config.disabled,
         keys: config.keys.iter().map(config::keys::Digest::short).collect(),
         ending_keys: in_force
-            .map(|(key, at)| EndingKey { key: key.short(), at: clock::rfc3339(at) })
+            .map(|(key, at)| EndingKey { key: key.short(), at: clock::rfc3339(*at) })
             .collect(),
+        key_list: config.keys.iter().map(key_state).collect(),
+        changes: changes(gateway, account),
         spending_tier: config.spending_tier.name().into(),
         tiers: tiers
             .into_iter()
@@ -76,4 +82,16 @@ pub(in crate::admin) fn account_state(gateway: &Gateway, account: &Account) -> A
         concurrency: config.concurrency,
         live: account.meter.lock().live(),
     }
+}
+
+/// Whether an account can be changed here, and why not.
+fn changes(gateway: &Gateway, account: &Account) -> Changes {
+    let words = if account.made {
+        gateway.roster.closed().map(|why| format!("Accounts cannot be changed here: {why}."))
+    } else {
+        let file = gateway.reloader.file().map(|path| path.display().to_string());
+        let file = file.unwrap_or_else(|| "the config that the program was started with".to_owned());
+        Some(format!("The config declares this account: change it in {file} and reload."))
+    };
+    Changes { possible: words.is_none(), words }
 }

@@ -5,12 +5,13 @@ use crate::clock;
 use crate::state::Snapshot;
 use crate::upstream::deployment::Deployment;
 use client::views::deployments::{
-    DeploymentState, Deployments, PressureState, QueueMax, ReplicaState, TierMinute, TierState, Waiting,
+    Binds, DeploymentState, Deployments, PressureState, QueueMax, ReplicaState, TierMinute, TierState, Waiting,
 };
 use client::views::measured::{Measured, MeasuredAtLoad, MeasuredReplica};
 use gateway_core::curve::AtLoad;
 use gateway_core::lately::TierLately;
-use shedder::{Reason, ReplicaSnapshot, Tier};
+use protocol::explain;
+use shedder::{Binding, Reason, ReplicaSnapshot, Tier};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,10 +42,60 @@ pub(in crate::admin) fn measured(deployment: &Deployment) -> Measured {
     Measured { name: Arc::clone(&deployment.config.name), replicas: replicas.collect() }
 }
 
-/// Every deployment.
-pub(in crate::admin) fn deployments(snapshot: &Snapshot) -> Deployments {
-    let each = snapshot.deployments.iter().map(|deployment| deployment_state(snapshot, deployment));
-    Deployments { time: clock::rfc3339(clock::wall()), deployments: each.collect() }
+/// Deployments on a page, at most; without a limit all are shown.
+pub(in crate::admin) const PAGE_MAX: usize = 1000;
+
+/// Which deployments are asked for.
+#[derive(Debug, Default)]
+pub(in crate::admin) struct Wanted<'q> {
+    /// Those after this one, in the order of the config.
+    pub(in crate::admin) after: Option<&'q str>,
+    /// Names that contain this.
+    pub(in crate::admin) containing: Option<&'q str>,
+    /// At most so many.
+    pub(in crate::admin) limit: Option<usize>,
+    /// The worst first.
+    pub(in crate::admin) by_trouble: bool,
+}
+
+/// Those that are asked for. O(deployments), and what each takes that is shown; all are looked at where the worst are wanted.
+pub(in crate::admin) fn deployments(snapshot: &Snapshot, wanted: &Wanted<'_>) -> Deployments {
+    let containing = wanted.containing.unwrap_or_default();
+    let all = snapshot.deployments.iter().filter(|deployment| deployment.config.name.contains(containing));
+    let mut matching: Vec<&Arc<Deployment>> = all.collect();
+    let total = matching.len();
+    let most = wanted.limit.unwrap_or(total);
+    let state = |deployment: &&Arc<Deployment>| deployment_state(snapshot, deployment);
+    let (shown, next) = if wanted.by_trouble {
+        let mut states: Vec<DeploymentState> = matching.iter().map(state).collect();
+        states.sort_by_key(|state| std::cmp::Reverse(trouble(state)));
+        states.truncate(most);
+        (states, None)
+    } else {
+        if let Some(after) = wanted.after {
+            let at = matching.iter().position(|deployment| *deployment.config.name == *after);
+            matching.drain(..at.map_or(0, |at| at + 1));
+        }
+        let more = matching.len() > most;
+        matching.truncate(most);
+        let next = matching.last().filter(|_| more).map(|deployment| Arc::clone(&deployment.config.name));
+        (matching.iter().map(state).collect(), next)
+    };
+    Deployments { time: clock::rfc3339(clock::wall()), deployments: shown, total, next }
+}
+
+/// How bad it stands: nothing is served, priority is shed, a replica is down, regular is shed, somebody waits, and how full it is.
+fn trouble(state: &DeploymentState) -> ([bool; 5], u64) {
+    let is_down = |replica: &ReplicaState| !replica.healthy && !replica.drained;
+    let sheds = |nth: usize| state.tiers.get(nth).is_some_and(|tier| tier.last_minute.shed > 0);
+    let signs = [
+        state.replicas.iter().all(|replica| !replica.healthy),
+        sheds(0),
+        state.replicas.iter().any(is_down),
+        sheds(1),
+        state.tiers.iter().any(|tier| tier.queued > 0),
+    ];
+    (signs, (state.saturation * 1e3).round() as u64)
 }
 
 /// One of them.
@@ -100,13 +151,18 @@ fn tier_state(
         queued_tokens,
     };
     let shed = &state.counters.shed[tier];
+    let ceiling = match tier {
+        Tier::Priority => deployment.ceilings().priority,
+        Tier::Regular => deployment.ceilings().regular,
+    };
+    let in_force = state.ceilings[tier];
     TierState {
         tier: tier.name().into(),
-        open: state.open[tier],
-        ceiling: match tier {
-            Tier::Priority => deployment.ceilings().priority,
-            Tier::Regular => deployment.ceilings().regular,
-        },
+        open: state.open[tier] && state.binding[tier].is_none(),
+        ceiling,
+        ceiling_in_force: in_force,
+        head_room: (ceiling - in_force).max(0.0),
+        binds: binds(tier, state.binding[tier], (in_force, ceiling)),
         queued: queue.requests,
         queued_tokens: queue.tokens,
         oldest_wait_ms: millis(queue.oldest_wait),
@@ -119,6 +175,15 @@ fn tier_state(
             .map(|reason| (reason.name().into(), shed.of(reason)))
             .collect(),
         last_minute: tier_minute(span, lately),
+    }
+}
+
+fn binds(tier: Tier, binding: Option<Binding>, ceiling: (f64, f64)) -> Binds {
+    match binding {
+        Some(binding) => {
+            Binds { code: binding.name().into(), words: explain::binding(tier, binding, ceiling) }
+        }
+        None => Binds { code: "none".into(), words: format!("{tier} requests get a place at once") },
     }
 }
 
@@ -146,6 +211,13 @@ fn replica_state(deployment: &Deployment, replica: &ReplicaSnapshot) -> ReplicaS
         health: match (replica.drained, replica.healthy) {
             (true, _) => "drained",
             (false, true) => "serving",
+            (false, false) => "down",
+        }
+        .into(),
+        state: match (replica.drained, replica.healthy) {
+            (true, _) if replica.active > 0 => "draining",
+            (true, _) => "drained",
+            (false, true) => "up",
             (false, false) => "down",
         }
         .into(),

@@ -2,6 +2,7 @@
 
 pub(super) mod accounts;
 pub(super) mod deployments;
+pub(super) mod history;
 pub(super) mod limits;
 pub(super) mod process;
 pub(super) mod refusals;

@@ -49,6 +49,14 @@ impl Line {
         Line { v: VERSION, id: id.to_owned(), account, ends: BTreeMap::new() }
     }
 
+    /// From now on these are the digests of its keys.
+    pub(super) fn set_keys(&mut self, keys: &[String]) {
+        if let Some(account) = &mut self.account {
+            account.insert("keys".to_owned(), keys.into());
+        }
+        self.ends.retain(|key, _| keys.contains(key));
+    }
+
     fn written(&self) -> io::Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec(self).map_err(io::Error::other)?;
         bytes.push(b'\n');

@@ -54,6 +54,12 @@ pub enum RosterError {
     /// There is none.
     #[error("no account of this id was made at run time")]
     Unknown,
+    /// No key of the account has this digest.
+    #[error("the account has no key whose digest begins so; `key_list` of the account lists them")]
+    UnknownKey,
+    /// It is the only one.
+    #[error("this is the account's last key; make another one first, or disable or remove the account")]
+    LastKey,
     /// The key opens something already.
     #[error("the key with the digest {0}… opens an account already; a key opens one account")]
     KeyTaken(String),
@@ -225,11 +231,53 @@ impl Roster {
             }
         }
         keys.push(new.to_string());
-        if let Some(account) = &mut line.account {
-            account.insert("keys".to_owned(), json!(keys));
-        }
         line.ends = ending;
+        line.set_keys(&keys);
         inner.write(config, line, false).map(|()| ends)
+    }
+
+    /// Adds a key at the wall time `now`; those that are there stay.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub fn add_key(&self, config: &Config, id: &str, new: Digest, now: Duration) -> Result<(), RosterError> {
+        let mut inner = self.inner.lock();
+        let mut line = inner.changeable(config, id)?;
+        let mut keys = good_keys_of(&line, now);
+        keys.push(new.to_string());
+        line.set_keys(&keys);
+        inner.write(config, line, false)
+    }
+
+    /// Ends, at the wall time `now`, the key whose digest begins with `short`, as [`Digest::short`] tells it. Its digest.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub fn end_key(
+        &self,
+        config: &Config,
+        id: &str,
+        short: &str,
+        now: Duration,
+    ) -> Result<Digest, RosterError> {
+        let mut inner = self.inner.lock();
+        let mut line = inner.changeable(config, id)?;
+        let mut keys = good_keys_of(&line, now);
+        let is_it = |key: &String| Digest::parse(key).is_ok_and(|digest| digest.short() == short);
+        let at = keys.iter().position(is_it).ok_or(RosterError::UnknownKey)?;
+        if keys.len() == 1 {
+            return Err(RosterError::LastKey);
+        }
+        let ended = keys.remove(at);
+        line.set_keys(&keys);
+        inner.write(config, line, false)?;
+        Digest::parse(&ended).map_err(|_| RosterError::UnknownKey)
+    }
+
+    /// Why no account can be made or changed; `None`: they can.
+    #[must_use]
+    pub fn closed(&self) -> Option<String> {
+        self.inner.lock().is_open().err().map(|why| why.to_string())
     }
 
     /// Removes an account.
@@ -421,6 +469,12 @@ fn judged(rules: &AccountRules, line: &Line, names_models: bool) -> Result<confi
 fn keys_of(line: &Line) -> Vec<String> {
     let keys = line.account.as_ref().and_then(|account| account.get("keys")?.as_array());
     keys.into_iter().flatten().filter_map(|key| Some(key.as_str()?.to_owned())).collect()
+}
+
+/// Those whose time is not over.
+fn good_keys_of(line: &Line, now: Duration) -> Vec<String> {
+    let is_good = |key: &String| line.ends.get(key).is_none_or(|at| *at > milliseconds(now));
+    keys_of(line).into_iter().filter(is_good).collect()
 }
 
 fn milliseconds(time: Duration) -> u64 {

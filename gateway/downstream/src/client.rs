@@ -4,7 +4,7 @@
 //! client has seen nothing for a while it gets its head and comments, because proxies on the way cut silent
 //! connections; from then on errors come as frames inside the stream.
 
-use crate::downstream::respond::{self, Envelope};
+use crate::respond::{self, Envelope};
 use bytes::Bytes;
 use config::Cors;
 use connections::reset;

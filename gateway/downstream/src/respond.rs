@@ -3,9 +3,9 @@
 //! The client gets headers from a fixed list only. Nothing of an engine's head is copied but the content type,
 //! so no engine's secret or framing can leak through.
 
-use crate::downstream::anthropic;
-use crate::downstream::values::Values;
-use crate::entropy;
+use crate::anthropic;
+use crate::values::Values;
+use process::entropy;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 use limits::{MeterView, PerMeter, RequestsView};

@@ -4,7 +4,7 @@
 //! may take its whole time only while it keeps coming; one that crawls is cut as soon as it falls behind the
 //! least rate.
 
-use crate::accounts::memory::{MemoryBound, MemoryGuard};
+use accounts::memory::{MemoryBound, MemoryGuard};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, header};
 use pingora::protocols::http::ServerSession;
@@ -68,12 +68,12 @@ pub async fn read(
     }
     let mut reserved = announced.unwrap_or(0);
     memory.grow(reserved).map_err(no_memory)?;
-    let began = crate::clock::now();
+    let began = process::clock::now();
     let mut whole = BytesMut::new();
     let mut first: Option<Bytes> = None;
     loop {
         let received = (whole.len() + first.as_ref().map_or(0, Bytes::len)) as u64;
-        let left = time_left(received, limits).saturating_sub(crate::clock::now().saturating_sub(began));
+        let left = time_left(received, limits).saturating_sub(process::clock::now().saturating_sub(began));
         let piece = match timeout(left, incoming.next()).await {
             Err(_) => return Err(too_slow()),
             Ok(None) => return Err(Refusal::bad("The request body broke off or was framed wrongly.")),

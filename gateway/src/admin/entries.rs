@@ -12,7 +12,7 @@ use client::views::accounts::{AccountPage, AccountState};
 use client::views::deployments::{DeploymentState, Deployments};
 use client::views::limits::{AccountLimits, Budgets};
 use client::views::measured::Measured;
-use client::views::process::{InvariantsState, LogState, ReloadState, Version};
+use client::views::process::{InvariantsState, LogState, ReloadState, UpgradeState, Version};
 use client::views::refusals::Refusals;
 
 const fn get(
@@ -254,6 +254,24 @@ pub(super) const ENTRIES: &[Entry] = &[
         None,
         Schema::of::<ReloadState>(),
         change::reload,
+    ),
+    get(
+        "/api/v1/upgrade",
+        "upgrade_state",
+        "Which process answers, and what became of the last hand-over to a new one.",
+        Some(Schema::of::<UpgradeState>()),
+        read::upgrade,
+    ),
+    change(
+        Verb::Post,
+        "/api/v1/upgrade",
+        (
+            "upgrade",
+            "Starts the program at its path again, with the config as it is now, and hands everything over to it: 202. No connection is refused.",
+        ),
+        None,
+        Schema::of::<UpgradeState>(),
+        change::upgrade,
     ),
     get(
         "/api/v1/log",

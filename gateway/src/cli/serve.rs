@@ -27,7 +27,9 @@ pub(super) fn run(path: &Path, upgrade: bool) -> ExitCode {
     if let Some(missing) = needs::missing(&config, path) {
         return check::refuse(&missing);
     }
-    logging::start(&config.log);
+    if let Err(e) = logging::start(&config.log) {
+        return failed(&format!("log.file: {e}"));
+    }
     for hint in &config.hints {
         tracing::warn!("{}{hint}", path.display());
     }

@@ -76,6 +76,7 @@ pub async fn serve(gateway: &Arc<Gateway>, session: &mut ServerSession, mut call
     let id = client.envelope.id_text().to_owned();
     let mut record = Record::begin(id, &client.session().req_header().headers);
     record.client_address = Some(caller.address);
+    record.protocol = client.protocol();
     let ended = match head {
         Ok(head) => steps(gateway, &snapshot, head, &mut client, &mut record, &mut caller).await,
         Err(refusal) => Err(refusal.into()),
@@ -251,8 +252,9 @@ fn identify(
     let key = credential::key(&client.session().req_header().headers)?;
     let key = std::str::from_utf8(key).unwrap_or_default();
     let unknown = || credential::unknown(keys::is_mistyped(key));
-    let enabled = snapshot.keys.find(key).filter(|account| !account.config.disabled);
-    let account = enabled.cloned().ok_or_else(unknown)?;
+    let (digest, account) = snapshot.keys.find_stored(key).ok_or_else(unknown)?;
+    record.key = Some(digest);
+    let account = Some(account).filter(|account| !account.config.disabled).cloned().ok_or_else(unknown)?;
     record.account = Some(Arc::clone(&account.config.id));
     Ok(account)
 }

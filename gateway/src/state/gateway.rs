@@ -5,6 +5,7 @@ use crate::clock;
 use crate::state::Snapshot;
 use crate::state::registry::{IDLE_AFTER, Registry};
 use crate::state::reload::Reloader;
+use crate::state::upgrades::Upgrades;
 use crate::telemetry::accounting::Accounts;
 use crate::telemetry::shortage::Shortage;
 use crate::upstream::admission::Gate;
@@ -47,6 +48,8 @@ pub struct Gateway {
     pub shortage: Shortage,
     /// The config's file, and what became of reading it again.
     pub reloader: Reloader,
+    /// What became of attempts to hand over to a new process.
+    pub upgrades: Upgrades,
     /// The config that the process started with, as the admin API shows it.
     pub started_with: serde_json::Value,
     /// Deployments that no config names any more, until their last request is over.
@@ -109,6 +112,7 @@ impl Gateway {
             accounts,
             shortage: Shortage::default(),
             reloader: Reloader::default(),
+            upgrades: Upgrades::default(),
             started_with,
             retiring: Mutex::default(),
             in_flight: Arc::default(),

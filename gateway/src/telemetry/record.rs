@@ -8,6 +8,7 @@ use crate::clock;
 use crate::telemetry::accounting::Accounts;
 use crate::upstream::deployment::Deployment;
 use config::Tier;
+use config::keys::Digest;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limits::Used;
 use protocol::api::Api;
@@ -40,6 +41,8 @@ pub struct Record {
     pub id: String,
     /// The client's address, as a listed proxy tells it.
     pub client_address: Option<IpAddr>,
+    /// The HTTP version that the client spoke.
+    pub protocol: &'static str,
     /// The client's own id, as sent.
     pub client_id: Option<String>,
     /// The client's W3C trace context, when well formed.
@@ -50,6 +53,8 @@ pub struct Record {
     pub api: Option<Api>,
     /// The account's id.
     pub account: Option<Arc<str>>,
+    /// The digest of the key that was presented, where the config knows it.
+    pub key: Option<Digest>,
     /// The model's own name.
     pub model: Option<Arc<str>>,
     /// The tier it was offered in.
@@ -90,6 +95,8 @@ pub struct Record {
     pub usage_missing: bool,
     /// Something in the engine's usage cannot be: it was clamped, or not believed.
     pub usage_anomalous: bool,
+    /// Why the answer ended, in a word of the API's.
+    pub finish_reason: Option<&'static str>,
     /// Attempts after the first.
     pub retries: u32,
     /// Times its bytes were sent to an engine.
@@ -111,11 +118,13 @@ impl Record {
             arrived_wall: clock::wall(),
             id,
             client_address: None,
+            protocol: "",
             client_id: text(headers, &REQUEST_ID),
             trace: headers.get(&TRACE_PARENT).filter(|value| is_traceparent(value.as_bytes())).cloned(),
             client_retry: number(headers, &RETRY_COUNT),
             api: None,
             account: None,
+            key: None,
             model: None,
             tier: None,
             stream: false,
@@ -136,6 +145,7 @@ impl Record {
             cached: None,
             usage_missing: false,
             usage_anomalous: false,
+            finish_reason: None,
             retries: 0,
             sendings: 0,
             withdrawals: 0,

@@ -131,7 +131,7 @@ const NOT_PURE: [&str; 26] = [
 
 /// More packages than this are more than anybody reviews. Each is code that runs with the gateway's rights.
 /// Most of it is Pingora's, twenty-one are the house's own; the number is what the lock file holds and a little room.
-const PACKAGES_MAX: usize = 370;
+const PACKAGES_MAX: usize = 374;
 
 /// One package of the workspace and all that it names, of every kind.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use crate::upstream::deployment::Deployment;
 use client::views::deployments::{
     DeploymentState, Deployments, PressureState, QueueMax, ReplicaState, TierMinute, TierState, Waiting,
 };
+use crate::upstream::health::Health;
 use client::views::measured::{Measured, MeasuredAtLoad, MeasuredReplica};
 use gateway_core::curve::AtLoad;
 use gateway_core::lately::TierLately;
@@ -143,13 +144,8 @@ fn replica_state(deployment: &Deployment, replica: &ReplicaSnapshot) -> ReplicaS
     ReplicaState {
         id: replica.id.0,
         replica: name.unwrap_or_default(),
-        health: match (replica.drained, replica.healthy) {
-            (true, _) => "drained",
-            (false, true) => "serving",
-            (false, false) => "down",
-        }
-        .into(),
-        healthy: replica.healthy,
+        health: Health::of(replica).name().into(),
+        healthy: replica.answers,
         drained: replica.drained,
         active: replica.active,
         with_token: replica.with_token,

@@ -32,6 +32,8 @@ pub struct Listeners {
 pub struct Successor {
     /// Its process id.
     pub pid: i32,
+    /// Whether this process started it, so that it is in the same service.
+    pub is_ours: bool,
     since: Duration,
     /// `None` once it did not listen any more.
     wire: Mutex<Option<Wire>>,
@@ -59,7 +61,7 @@ pub fn offer(
     match give_place(&mut wire, gateway) {
         Ok(()) => {
             let _ = wire.write_within(TELLS_WITHIN);
-            Ok(Successor { pid, since, wire: Mutex::new(Some(wire)) })
+            Ok(Successor { pid, is_ours: false, since, wire: Mutex::new(Some(wire)) })
         }
         Err(e) => {
             // It ends when the connection does, and its lock with it.

@@ -108,8 +108,8 @@ struct CheckArguments {
     /// The config file, YAML.
     #[arg(value_name = "FILE", required_unless_present = "config")]
     file: Option<PathBuf>,
-    /// The same, as an option.
-    #[arg(long, short, value_name = "FILE", env = "TIDEGATE_CONFIG", conflicts_with = "file")]
+    /// The same, as an option; FILE wins.
+    #[arg(long, short, value_name = "FILE", env = "TIDEGATE_CONFIG")]
     config: Option<PathBuf>,
 }
 

@@ -170,7 +170,8 @@ impl Connected {
 
     /// Lets time pass.
     pub(crate) fn pause(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        // A timer is made inside its runtime.
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     /// Asks once.

@@ -215,9 +215,19 @@ fn manual_pages_are_written_for_every_command() {
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let page = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
     assert!(page("tidegate.1").contains(".TH tidegate 1"), "{}", page("tidegate.1"));
-    for name in ["tidegate-serve.1", "tidegate-check.1", "tidegate-status.1", "tidegate-limits-set.1", "tidegate-upgrade.1"] {
+    for name in [
+        "tidegate-serve.1",
+        "tidegate-check.1",
+        "tidegate-status.1",
+        "tidegate-limits-set.1",
+        "tidegate-upgrade.1",
+    ] {
         assert!(page(name).contains(".SH NAME") || page(name).contains(".SH SYNOPSIS"), "{name}");
     }
-    assert!(page("tidegate-status.1").contains("tidegate status \\-\\-watch 5"), "examples are in it: {}", page("tidegate-status.1"));
+    assert!(
+        page("tidegate-status.1").contains("tidegate status \\-\\-watch 5"),
+        "examples are in it: {}",
+        page("tidegate-status.1")
+    );
     std::fs::remove_dir_all(&folder).unwrap();
 }

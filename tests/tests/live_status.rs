@@ -68,7 +68,8 @@ impl Terminal {
             async move { exit }
         })
         .await;
-        eventually("the screen that was before", || async { self.text().ends_with(LEAVE).then_some(()) }).await;
+        eventually("the screen that was before", || async { self.text().ends_with(LEAVE).then_some(()) })
+            .await;
         exit
     }
 }
@@ -103,10 +104,12 @@ async fn a_live_status_fits_and_leaves_the_terminal_as_it_was() {
         assert!(status.success(), "{end}: {status}");
         assert!(terminal.is_as_a_shell_needs_it(), "{end}: the terminal was not put back");
         let text = terminal.text();
+        let text =
+            text.replace("\x1b[K", "").replace("\x1b[J", "").replace("\x1b[?25h", "").replace(LEAVE, "");
         let page = text.split("\x1b[H").nth(1).unwrap();
         assert!(page.contains("tidegate ") && page.contains("sim") && page.contains("no refusals"), "{page}");
         assert!(page.matches("\r\n").count() <= 23, "{page}");
-        let widest = page.split("\r\n").map(|line| line.replace("\x1b[K", "").replace("\x1b[J", "").chars().count()).max();
+        let widest = page.split("\r\n").map(|line| line.chars().count()).max();
         assert!(widest <= Some(80), "{widest:?}: {page}");
         assert!(!page.contains("\x1b[3"), "NO_COLOR: {page:?}");
     }
@@ -123,7 +126,10 @@ async fn a_gateway_that_is_gone_is_told_in_the_view() {
 
     drop(gateway);
 
-    eventually("the view says it", || async { terminal.text().contains("no answer from the admin").then_some(()) }).await;
+    eventually("the view says it", || async {
+        terminal.text().contains("no answer from the admin").then_some(())
+    })
+    .await;
     terminal.keys.write_all(b"q").unwrap();
     assert!(terminal.end().await.success() && terminal.is_as_a_shell_needs_it());
 }
@@ -139,6 +145,9 @@ async fn without_a_gateway_the_terminal_is_not_touched() {
     .await;
 
     assert_eq!(exit.code(), Some(1));
-    eventually("what it says", || async { terminal.text().contains("is the gateway running?").then_some(()) }).await;
+    eventually("what it says", || async {
+        terminal.text().contains("is the gateway running?").then_some(())
+    })
+    .await;
     assert!(!terminal.text().contains(ENTER));
 }

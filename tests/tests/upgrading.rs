@@ -298,7 +298,11 @@ async fn pid(gateway: &Gateway) -> u64 {
 }
 
 /// Requests on new connections, one after the other, until `over`; none may be refused.
-fn traffic(address: std::net::SocketAddr, over: &Arc<AtomicBool>, served: &Arc<AtomicU32>) -> tokio::task::JoinHandle<()> {
+fn traffic(
+    address: std::net::SocketAddr,
+    over: &Arc<AtomicBool>,
+    served: &Arc<AtomicU32>,
+) -> tokio::task::JoinHandle<()> {
     let (over, served) = (Arc::clone(over), Arc::clone(served));
     tokio::spawn(async move {
         while !over.load(Ordering::Relaxed) {
@@ -379,7 +383,10 @@ async fn case_o05_a_successor_that_cannot_start_changes_nothing() {
     let ran = ran.await.unwrap();
 
     let wrong = String::from_utf8_lossy(&ran.stderr).into_owned();
-    assert!(ran.status.code() == Some(1) && wrong.contains("the new process ended") && wrong.contains("goes on"), "{wrong}");
+    assert!(
+        ran.status.code() == Some(1) && wrong.contains("the new process ended") && wrong.contains("goes on"),
+        "{wrong}"
+    );
     assert_eq!(pid(&old).await, before);
     assert_eq!(old.chat(&ask(json!({}))).await.status, 200);
 }

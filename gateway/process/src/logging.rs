@@ -46,7 +46,11 @@ pub const FIELDS: &[(&str, &str, &str)] = &[
     ("level", "text", "`ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`."),
     ("target", "text", "The module that said it; `audit` for what an operator changed."),
     ("fields.message", "text", "What happened, and what to do."),
-    ("fields.*", "any", "What it is about: `deployment`, `replica`, `model`, `account`, `request`, `by` and others."),
+    (
+        "fields.*",
+        "any",
+        "What it is about: `deployment`, `replica`, `model`, `account`, `request`, `by` and others.",
+    ),
 ];
 
 struct Level {
@@ -212,8 +216,12 @@ impl Writer {
         let works = self.sink.failure().is_none();
         match self.losses.look(dropped(), works, clock::now()) {
             Some(News::Begin(_)) => {
-                let cause = self.sink.failure().map_or_else(|| "they come too fast".to_owned(), ToString::to_string);
-                tracing::error!(cause, "lines of this log are being lost; free the disk, or read them faster");
+                let cause =
+                    self.sink.failure().map_or_else(|| "they come too fast".to_owned(), ToString::to_string);
+                tracing::error!(
+                    cause,
+                    "lines of this log are being lost; free the disk, or read them faster"
+                );
             }
             Some(News::Over(lost)) => tracing::warn!(lost, "lines of this log are written again"),
             None => {}

@@ -57,7 +57,11 @@ mod tests {
 
         assert_eq!(look(0, true, 0), None);
         assert_eq!(look(3, false, 1), Some(News::Begin(3)));
-        assert_eq!([look(50, false, 2), look(50, false, 60)], [None; 2], "it lasts while nothing comes through");
+        assert_eq!(
+            [look(50, false, 2), look(50, false, 60)],
+            [None; 2],
+            "it lasts while nothing comes through"
+        );
         assert_eq!(look(50, true, 61), Some(News::Over(50)));
         assert_eq!(look(50, true, 100), None);
         assert_eq!(look(51, true, 101), Some(News::Begin(1)));

@@ -33,7 +33,9 @@ enum Command {
         tidegate serve --config tidegate.yaml --upgrade, then kill -QUIT the one that runs")]
     Serve(ServeArguments),
     /// Report every fault of a config, with key and line. Exit code 0 or 2.
-    #[command(after_help = "Examples:\n  tidegate check tidegate.yaml\n  tidegate check --config /etc/tidegate/tidegate.yaml")]
+    #[command(
+        after_help = "Examples:\n  tidegate check tidegate.yaml\n  tidegate check --config /etc/tidegate/tidegate.yaml"
+    )]
     Check(CheckArguments),
     /// Print the JSON Schema of the config, for editors.
     #[command(after_help = "Example: tidegate schema > tidegate.schema.json\n\

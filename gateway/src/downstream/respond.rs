@@ -362,7 +362,8 @@ mod tests {
     /// Case O03: 90 of 100 tokens are used at once, and 90 are asked for: there is room after the minute and a slot.
     #[test]
     fn case_o03_a_wait_that_is_longer_than_a_minute_is_told_as_it_is() {
-        let late = Refusal::new(Reason::GeneratedTokensLimited, "x").retry(Some(Duration::from_micros(60_080_001)));
+        let late =
+            Refusal::new(Reason::GeneratedTokensLimited, "x").retry(Some(Duration::from_micros(60_080_001)));
         let (head, _) = refusal(&envelope(), &late).unwrap();
 
         assert_eq!((text(&head, "retry-after-ms"), text(&head, "retry-after")), ("60081", "61"));

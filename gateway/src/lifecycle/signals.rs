@@ -72,10 +72,7 @@ impl Signals {
 
     /// The new process serves: this one takes no connection any more.
     fn handed_over(&self, successor: Successor) {
-        tracing::info!(
-            pid = successor.pid,
-            "a new process took over, this one ends with its last answer"
-        );
+        tracing::info!(pid = successor.pid, "a new process took over, this one ends with its last answer");
         if successor.is_ours {
             notify::say(&notify::main_process(successor.pid));
         } else {

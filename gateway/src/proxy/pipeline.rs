@@ -89,7 +89,7 @@ pub async fn serve(gateway: &Arc<Gateway>, session: &mut ServerSession, mut call
         }
         Err(Stop::Gone) => record.gone(client.head_sent()),
     }
-    record.finish(client.envelope.queued, &gateway.accounts);
+    gateway.accounts.send(record.finished(client.envelope.queued));
     drop(in_flight);
     client.reusable()
 }
@@ -447,7 +447,7 @@ async fn admit_and_relay(
     loop {
         let waited_from = clock::now();
         let bid = bid(&request, offer, &weighed_for, asked.hint);
-        record.offered(&routed.deployment);
+        record.offered(&routed.deployment.config.name);
         let placed = wait(routed, bid, &routes, client, arrived).await;
         if !std::mem::replace(&mut is_decided, true) {
             count_verdict(&request, asked.tier, &placed);
@@ -459,7 +459,7 @@ async fn admit_and_relay(
             request.weight.look_at(request.call, request.account.number, &deployment.prefixes);
             weighed_for = Arc::clone(&deployment);
         }
-        record.admitted(&deployment, place.permit());
+        record.admitted(&deployment.config.name, place.permit());
         if request.snapshot.config.listen.expose_upstream {
             client.envelope.served_by = Some(served_by(&deployment, place.permit()));
         }
@@ -476,7 +476,7 @@ async fn admit_and_relay(
                 if matches!(routed.admission, Admission::Shed(_)) {
                     return Err(stop);
                 }
-                record.retried(&deployment);
+                record.retried();
                 routes = left;
             }
         }

@@ -44,7 +44,13 @@ pub(crate) struct Events(BTreeMap<String, BTreeMap<String, VecDeque<OverrideEven
 
 impl Events {
     /// Notes what differs between two sets of bounds.
-    pub(crate) fn note(&mut self, account: &str, model: &str, author: Author<'_>, (before, after): (&Bounds, &Bounds)) {
+    pub(crate) fn note(
+        &mut self,
+        account: &str,
+        model: &str,
+        author: Author<'_>,
+        (before, after): (&Bounds, &Bounds),
+    ) {
         let moved = moved(before, after, author);
         if moved.is_empty() {
             return;
@@ -63,7 +69,11 @@ impl Events {
 
 fn moved(before: &Bounds, after: &Bounds, author: Author<'_>) -> Vec<OverrideEvent> {
     let of = |meters: &Meters| {
-        [("prompt", meters.prompt), ("uncached-prompt", meters.uncached_prompt), ("generated", meters.generated)]
+        [
+            ("prompt", meters.prompt),
+            ("uncached-prompt", meters.uncached_prompt),
+            ("generated", meters.generated),
+        ]
     };
     let bounds = [
         ("start", &before.start, &after.start),

@@ -195,10 +195,22 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let overrides = Overrides::open(Some(&folder));
         overrides
-            .set("acme", "m", configured(), &Override { start: generated(5000), ..Override::default() }, author("11111111"))
+            .set(
+                "acme",
+                "m",
+                configured(),
+                &Override { start: generated(5000), ..Override::default() },
+                author("11111111"),
+            )
             .unwrap();
         overrides
-            .set("acme", "m", configured(), &Override { floor: generated(50), ..Override::default() }, author("22222222"))
+            .set(
+                "acme",
+                "m",
+                configured(),
+                &Override { floor: generated(50), ..Override::default() },
+                author("22222222"),
+            )
             .unwrap();
 
         let bounds = Overrides::open(Some(&folder)).apply("acme", "m", configured());

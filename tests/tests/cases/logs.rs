@@ -32,7 +32,7 @@ fn signal(pid: u32, name: &str) {
 
 /// A sample of the metrics page without labels.
 async fn sample(gateway: &Serving, name: &str) -> f64 {
-    let page = send(gateway.admin, get("/metrics", None)).await.text().to_owned();
+    let page = send(gateway.admin, get("/metrics", None)).await.text();
     let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
 }
@@ -77,9 +77,14 @@ async fn case_o01_when_it_is_over_the_count_is_told() {
     eventually("a file in its place", || async { access.exists().then_some(()) }).await;
     served(&gateway, 2).await;
 
-    let over = || gateway.program.output().unwrap().lines().any(|line| {
-        line.contains("lines are written again") && line.contains("\"lost\":3")
-    });
+    let over = || {
+        gateway
+            .program
+            .output()
+            .unwrap()
+            .lines()
+            .any(|line| line.contains("lines are written again") && line.contains("\"lost\":3"))
+    };
     eventually("the line that says that it is over", || async { over().then_some(()) }).await;
     assert_eq!(fs::read_to_string(&access).unwrap().lines().count(), 2);
     assert_eq!(sample(&gateway, "tidegate_access_log_dropped_total").await, 3.0);
@@ -101,8 +106,12 @@ async fn case_o04_both_logs_are_opened_anew_on_both_signals_and_no_line_is_lost(
 
         signal(gateway.program.pid(), name);
 
-        eventually("both files made anew", || async { (access.exists() && own.exists()).then_some(()) }).await;
-        assert!(!fs::read_to_string(moved(&own)).unwrap().is_empty() || nth == 1, "it had said something before");
+        eventually("both files made anew", || async { (access.exists() && own.exists()).then_some(()) })
+            .await;
+        assert!(
+            !fs::read_to_string(moved(&own)).unwrap().is_empty() || nth == 1,
+            "it had said something before"
+        );
     }
     served(&gateway, 5).await;
 
@@ -150,8 +159,7 @@ async fn case_o04_a_draining_process_opens_its_logs_anew() {
 async fn case_o09_text_into_files_is_text() {
     let (folder, engine) = (Folder::new(), engine().await);
     let [access, own] = ["access.log", "own.log"].map(|name| folder.path().join(name));
-    let log =
-        json!({ "level": "info", "format": "text", "access": access.to_str().unwrap(), "file": own.to_str().unwrap() });
+    let log = json!({ "level": "info", "format": "text", "access": access.to_str().unwrap(), "file": own.to_str().unwrap() });
     let gateway = logging(&folder, engine.url(), log).await;
     served(&gateway, 1).await;
     signal(gateway.program.pid(), "HUP");
@@ -165,7 +173,13 @@ async fn case_o09_text_into_files_is_text() {
     for text in [&access, &own] {
         assert!(!text.starts_with('{') && !text.contains('\x1b'), "{text}");
     }
-    for part in [" request request_id=req_", " protocol=HTTP/1.1 ", " account=acme key=", " status=200 ", " finish_reason="] {
+    for part in [
+        " request request_id=req_",
+        " protocol=HTTP/1.1 ",
+        " account=acme key=",
+        " status=200 ",
+        " finish_reason=",
+    ] {
         assert!(access.contains(part), "no `{part}` in {access}");
     }
     assert!(own.contains(" INFO ") && own.contains("the config was reloaded by=\"signal\""), "{own}");
@@ -187,7 +201,10 @@ async fn a_line_says_key_protocol_finish_reason_and_cause() {
             let line = gateway.log(lines + 1).await.remove(lines);
             lines += 1;
             assert_eq!(line["finish_reason"], finish, "stream: {stream}: {line}");
-            assert_eq!((&line["key"], &line["protocol"], &line["cause"]), (&json!(key), &json!("HTTP/1.1"), &Value::Null));
+            assert_eq!(
+                (&line["key"], &line["protocol"], &line["cause"]),
+                (&json!(key), &json!("HTTP/1.1"), &Value::Null)
+            );
         }
     }
     let held = gateway.hold().await;
@@ -206,7 +223,8 @@ async fn a_line_says_key_protocol_finish_reason_and_cause() {
 /// Real logrotate, with the file that ships: moved, opened anew, nothing lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_o04_the_logrotate_file_that_ships_works_with_real_logrotate() {
-    let Some(logrotate) = ["/usr/sbin/logrotate", "/usr/bin/logrotate"].into_iter().find(|path| Path::new(path).exists())
+    let Some(logrotate) =
+        ["/usr/sbin/logrotate", "/usr/bin/logrotate"].into_iter().find(|path| Path::new(path).exists())
     else {
         return println!("no logrotate here: tests/deploy/run.sh installs it and tries the same");
     };
@@ -220,7 +238,9 @@ async fn case_o04_the_logrotate_file_that_ships_works_with_real_logrotate() {
         (fs::read_to_string(&access).unwrap_or_default().lines().count() == 5).then_some(())
     })
     .await;
-    let shipped = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/systemd/tidegate.logrotate")).unwrap();
+    let shipped =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/systemd/tidegate.logrotate"))
+            .unwrap();
     let kill = format!("kill -USR1 {}", gateway.program.pid());
     let here = shipped
         .replace("/var/log/tidegate", logs.to_str().unwrap())

@@ -83,7 +83,9 @@ impl AdminArguments {
             return Ok((named.unwrap_or_else(|| ADDRESS.to_owned()), self.token_file.clone()));
         };
         let config = config::Config::load(path).map_err(|faults| {
-            CommandError::Usage(format!("{faults}\nname the admin listener with --admin where the config is not in order"))
+            CommandError::Usage(format!(
+                "{faults}\nname the admin listener with --admin where the config is not in order"
+            ))
         })?;
         let token_file = self.token_file.clone().or(config.admin.token_file);
         Ok((named.unwrap_or_else(|| reachable(config.admin.address).to_string()), token_file))
@@ -93,13 +95,17 @@ impl AdminArguments {
 /// `HOST:PORT` of an address or a URL: the gateway itself prints a URL, and that is what people copy.
 fn address(text: &str) -> Result<String, String> {
     if text.starts_with("https://") {
-        return Err(format!("--admin {text}: the admin listener speaks HTTP without TLS; write http:// or HOST:PORT"));
+        return Err(format!(
+            "--admin {text}: the admin listener speaks HTTP without TLS; write http:// or HOST:PORT"
+        ));
     }
     let rest = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
     let authority: http::uri::Authority =
         rest.parse().map_err(|_| format!("--admin {text}: is not HOST:PORT or http://HOST:PORT"))?;
     if authority.as_str().contains('@') {
-        return Err(format!("--admin {text}: the token is in a file that --token-file names, not in the address"));
+        return Err(format!(
+            "--admin {text}: the token is in a file that --token-file names, not in the address"
+        ));
     }
     match authority.port() {
         Some(_) => Ok(authority.to_string()),
@@ -182,10 +188,16 @@ impl Connected {
     async fn asked(&self, method: Method, path: &str, body: String) -> Result<Asked, CommandError> {
         let answer = self.client.exchange(method, path, body).await.map_err(|e| {
             let shown = &self.shown;
-            CommandError::Failed(format!("no answer from the admin listener {shown}: {e}; is the gateway running?"))
+            CommandError::Failed(format!(
+                "no answer from the admin listener {shown}: {e}; is the gateway running?"
+            ))
         })?;
         let body = String::from_utf8_lossy(&answer.body).into_owned();
-        Ok(if answer.status.is_success() { Asked::Answered(body) } else { Asked::Refused(answer.status, body) })
+        Ok(if answer.status.is_success() {
+            Asked::Answered(body)
+        } else {
+            Asked::Refused(answer.status, body)
+        })
     }
 
     /// Why the gateway refused, in the words of the command line.
@@ -197,7 +209,9 @@ impl Connected {
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CommandError> {
         match self.asked(Method::GET, path, String::new()).await? {
             Asked::Answered(body) => serde_json::from_str(&body).map_err(|e| {
-                CommandError::Failed(format!("the gateway is of another version than this program: {path}: {e}"))
+                CommandError::Failed(format!(
+                    "the gateway is of another version than this program: {path}: {e}"
+                ))
             }),
             Asked::Refused(status, body) => Err(self.refused(status, &body)),
         }
@@ -246,7 +260,11 @@ pub(crate) fn rendered(admin: &AdminArguments, body: &str, table: fn(&Value) -> 
 }
 
 /// A value as it is to be shown.
-pub(crate) fn show_value(admin: &AdminArguments, value: &Value, table: fn(&Value) -> Vec<Vec<String>>) -> String {
+pub(crate) fn show_value(
+    admin: &AdminArguments,
+    value: &Value,
+    table: fn(&Value) -> Vec<Vec<String>>,
+) -> String {
     if admin.is_json() { value.to_string() } else { aligned(&table(value)).trim_end().to_owned() }
 }
 
@@ -279,7 +297,9 @@ const COMMANDS: [(&str, &str); 5] = [
 fn refusal(status: StatusCode, body: &str) -> String {
     let problem: Value = serde_json::from_str(body).unwrap_or_default();
     match problem.pointer("/error/message").and_then(Value::as_str) {
-        Some(message) => COMMANDS.iter().fold(message.to_owned(), |text, (path, command)| text.replace(path, command)),
+        Some(message) => {
+            COMMANDS.iter().fold(message.to_owned(), |text, (path, command)| text.replace(path, command))
+        }
         None => format!("{status}: {}", body.trim_end()),
     }
 }
@@ -362,7 +382,9 @@ mod tests {
             "There is no such account. `tidegate accounts` lists them."
         );
         assert_eq!(
-            said("Name it by its number, its URL (percent-encoded) or its host and port; `GET /api/v1/deployments` lists them."),
+            said(
+                "Name it by its number, its URL (percent-encoded) or its host and port; `GET /api/v1/deployments` lists them."
+            ),
             "Name it by its number, its URL or its host and port; `tidegate deployments` lists them."
         );
     }

@@ -1,8 +1,6 @@
 //! Commands about the process itself: `reload`, `log level`, `health`, `upgrade`.
 
-use super::{
-    AdminArguments, Asked, CommandError, Connected, at, cell, header_row, rendered,
-};
+use super::{AdminArguments, Asked, CommandError, Connected, at, cell, header_row, rendered};
 use crate::api::Bounds;
 use crate::views::process::UpgradeState;
 use clap::{Args, Subcommand};
@@ -24,8 +22,10 @@ pub struct ReloadArguments {
 
 /// Arguments of `tidegate log`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tidegate log level\n  tidegate log level debug --token-file admin.token\n\n\
-                        In force until it is set again or the process ends.")]
+#[command(
+    after_help = "Examples:\n  tidegate log level\n  tidegate log level debug --token-file admin.token\n\n\
+                        In force until it is set again or the process ends."
+)]
 pub struct LogArguments {
     #[command(subcommand)]
     command: LogCommand,

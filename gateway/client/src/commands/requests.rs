@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 
 /// Arguments of `tidegate requests`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tidegate requests\n  tidegate requests --account acme --reason shed-saturated\n  \
+#[command(
+    after_help = "Examples:\n  tidegate requests\n  tidegate requests --account acme --reason shed-saturated\n  \
                         tidegate requests --id req_0123456789abcdef0123456789abcdef\n  tidegate requests -o json\n\n\
-                        The last 200 answers 429, 502, 503 and 504, the newest first. All requests are in the access log.")]
+                        The last 200 answers 429, 502, 503 and 504, the newest first. All requests are in the access log."
+)]
 pub struct RequestsArguments {
     /// Of this account.
     #[arg(long)]
@@ -78,9 +80,11 @@ const COLUMNS: [(&str, &str); 9] = [
 
 fn table(value: &Value) -> Vec<Vec<String>> {
     let mut table = vec![header_row(&COLUMNS.map(|(name, _)| name))];
-    table.extend(rows(at(value, "refusals")).iter().map(|refusal| {
-        COLUMNS.map(|(_, key)| cell(at(refusal, key))).to_vec()
-    }));
+    table.extend(
+        rows(at(value, "refusals"))
+            .iter()
+            .map(|refusal| COLUMNS.map(|(_, key)| cell(at(refusal, key))).to_vec()),
+    );
     if table.len() == 1 {
         return vec![vec!["no refusals".to_owned()]];
     }
@@ -89,10 +93,8 @@ fn table(value: &Value) -> Vec<Vec<String>> {
 
 /// One refusal, a line for each thing that is known of it.
 fn in_full(refusal: &Value) -> Vec<Vec<String>> {
-    let mut table: Vec<Vec<String>> = COLUMNS
-        .iter()
-        .map(|(name, key)| vec![(*name).to_owned(), cell(at(refusal, key))])
-        .collect();
+    let mut table: Vec<Vec<String>> =
+        COLUMNS.iter().map(|(name, key)| vec![(*name).to_owned(), cell(at(refusal, key))]).collect();
     for (name, key) in [("message", "message"), ("what would have helped", "would_have_helped")] {
         table.push(vec![name.to_owned(), cell(at(refusal, key))]);
     }
@@ -115,7 +117,10 @@ mod tests {
         let rows = table(&json!({ "refusals": [one] }));
         assert_eq!(rows[1], ["t", "429", "requests_limited", "acme", "-", "-", "-", "3", "req_1"]);
         let page = super::super::aligned(&in_full(&one));
-        assert!(page.contains("what would have helped  less") && page.contains("budget: over by         1"), "{page}");
+        assert!(
+            page.contains("what would have helped  less") && page.contains("budget: over by         1"),
+            "{page}"
+        );
         assert_eq!(table(&json!({ "refusals": [] })), [["no refusals"]]);
     }
 }

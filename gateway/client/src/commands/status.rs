@@ -16,10 +16,12 @@ use std::time::Duration;
 
 /// Arguments of `tidegate status`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tidegate status\n  tidegate status --watch 5\n  tidegate status --once\n  \
+#[command(
+    after_help = "Examples:\n  tidegate status\n  tidegate status --watch 5\n  tidegate status --once\n  \
                         tidegate status -o json | jq .deployments\n\n\
                         On a terminal it is drawn anew until q or Ctrl-C; elsewhere, with --once and as JSON it is printed once.\n\
-                        Keys: q ends, space asks at once, p stops and goes on, + and - change the interval.")]
+                        Keys: q ends, space asks at once, p stops and goes on, + and - change the interval."
+)]
 pub struct StatusArguments {
     /// Draw it anew every so many seconds, 0.5 to 3600.
     #[arg(long, short, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds)]

@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn a_response_is_complete_or_says_what_it_lacks() {
-        let incomplete = r#"{"status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},"output":[]}"#;
+        let incomplete =
+            r#"{"status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},"output":[]}"#;
         assert_eq!(of_whole(Api::Responses, incomplete), Some("max_output_tokens"));
         assert_eq!(of_whole(Api::Responses, r#"{"incomplete_details":null}"#), Some("completed"));
         assert_eq!(of_whole(Api::Responses, r#"{"incomplete_details":{}}"#), Some("incomplete"));

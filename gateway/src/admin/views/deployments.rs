@@ -4,10 +4,10 @@ use super::{millis, moment};
 use crate::clock;
 use crate::state::Snapshot;
 use crate::upstream::deployment::Deployment;
+use crate::upstream::health::Health;
 use client::views::deployments::{
     DeploymentState, Deployments, PressureState, QueueMax, ReplicaState, TierMinute, TierState, Waiting,
 };
-use crate::upstream::health::Health;
 use client::views::measured::{Measured, MeasuredAtLoad, MeasuredReplica};
 use gateway_core::curve::AtLoad;
 use gateway_core::lately::TierLately;

@@ -102,7 +102,8 @@ fn moved(change: &LimitChange, set: &[OverrideEvent]) -> (Duration, Change) {
     let is_same_call = |event: &&OverrideEvent| {
         at.abs_diff(Duration::from_millis(event.at_ms)) < SAME_CALL && event.meter == change.meter.name()
     };
-    let operator = (change.reason == ChangeReason::Reconfigured).then(|| set.iter().find(is_same_call)).flatten();
+    let operator =
+        (change.reason == ChangeReason::Reconfigured).then(|| set.iter().find(is_same_call)).flatten();
     let shown = Change {
         at: clock::rfc3339(at),
         meter: change.meter.name().into(),

@@ -98,10 +98,14 @@ pub enum UpgradeError {
     #[error("the new process cannot be started: {0}")]
     NotStarted(io::Error),
     /// The new process refused its config, or could not open what it needs.
-    #[error("the new process ended ({0}); its log says why, and `tidegate check` says what is wrong with the config")]
+    #[error(
+        "the new process ended ({0}); its log says why, and `tidegate check` says what is wrong with the config"
+    )]
     Ended(ExitStatus),
     /// A container ends with its first process.
-    #[error("this process is its container's first, which would end with it: start a second container before this one ends")]
+    #[error(
+        "this process is its container's first, which would end with it: start a second container before this one ends"
+    )]
     First,
     /// A gateway that was not started by `tidegate serve`.
     #[error("only `tidegate serve` can start its own successor")]

@@ -71,7 +71,12 @@ impl Screen {
         let name = widest(all.iter().map(|one| &*one.name), "deployment");
         let mut lines = vec![self.cut(&format!(
             "{:name$}  {:<17} {:>8} {:>11}  {:>23}  {:>23}",
-            "deployment", "saturation", "replicas", "running/N", "priority wait in/s 503/s", "regular wait in/s 503/s"
+            "deployment",
+            "saturation",
+            "replicas",
+            "running/N",
+            "priority wait in/s 503/s",
+            "regular wait in/s 503/s"
         ))];
         for one in all {
             let serving = one.replicas.iter().filter(|replica| replica.health == "serving").count();
@@ -82,7 +87,8 @@ impl Screen {
                 some if some < one.replicas.len() => self.warned(&of),
                 _ => of,
             };
-            let tier = |name: &str| one.tiers.iter().find(|tier| tier.tier == name).map(rates).unwrap_or_default();
+            let tier =
+                |name: &str| one.tiers.iter().find(|tier| tier.tier == name).map(rates).unwrap_or_default();
             let pressed = match &one.pressure {
                 Some(pressure) => self.warned(&format!("  {:.0} % pretended gone", 100.0 * pressure.share)),
                 None => String::new(),
@@ -162,7 +168,8 @@ impl Screen {
     /// How full, as a bar and a number.
     fn bar(&self, share: f64) -> String {
         let full = ((share.clamp(0.0, 1.0) * BAR as f64).round() as usize).min(BAR);
-        let text = format!("{}{} {:>3.0}%", "█".repeat(full), "░".repeat(BAR - full), 100.0 * share.min(9.99));
+        let text =
+            format!("{}{} {:>3.0}%", "█".repeat(full), "░".repeat(BAR - full), 100.0 * share.min(9.99));
         match share {
             full if full >= 0.95 => self.bad(&text),
             high if high >= 0.8 => self.warned(&text),
@@ -272,7 +279,8 @@ mod tests {
     #[test]
     fn what_is_shown_says_how_full_who_waits_and_who_was_refused() {
         let look = Look { width: 120, height: 24, colour: false };
-        let text = Screen::of(&status(vec![replica(0, "serving", 0.5), replica(1, "down", 0.0)]), look).join("\n");
+        let text =
+            Screen::of(&status(vec![replica(0, "serving", 0.5), replica(1, "down", 0.0)]), look).join("\n");
 
         for part in [
             "tidegate 1.2.3  serving  pid 7  up 3 h 3 min  6 in flight  40 connections",
@@ -298,7 +306,11 @@ mod tests {
             let drawn = Screen::of(&status, look);
             assert!(drawn.len() <= lines, "{columns}x{lines}: {}", drawn.len());
             for line in &drawn {
-                let plain: String = line.replace("\x1b[31m", "").replace("\x1b[32m", "").replace("\x1b[33m", "").replace("\x1b[0m", "");
+                let plain: String = line
+                    .replace("\x1b[31m", "")
+                    .replace("\x1b[32m", "")
+                    .replace("\x1b[33m", "")
+                    .replace("\x1b[0m", "");
                 assert!(width(&plain) <= columns, "{columns}: {plain}");
             }
         }

@@ -1,8 +1,8 @@
 //! What the process writes, for the reference: every field of its logs and every metric, as rows of text.
 
-use crate::telemetry::fields::FIELDS;
-use crate::telemetry::logging;
-use crate::telemetry::metric_table::METRICS;
+use crate::fields::FIELDS;
+use crate::metric_table::METRICS;
+use process::logging;
 
 /// One thing that is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,8 @@ pub fn access_log() -> Vec<Row> {
 /// The fields of a line of the process's own log.
 #[must_use]
 pub fn process_log() -> Vec<Row> {
-    let rows = logging::FIELDS.iter().map(|&(name, shape, about)| Row { name, shape, unit: String::new(), about });
+    let rows =
+        logging::FIELDS.iter().map(|&(name, shape, about)| Row { name, shape, unit: String::new(), about });
     rows.collect()
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Read from `/proc/self` alone, which is all that a service with `ProcSubset=pid` sees. What cannot be read is left out.
 
-use crate::clock;
-use crate::telemetry::metric_table::METRICS;
+use crate::metric_table::METRICS;
+use process::clock;
 use rustix::process::{Resource, getrlimit};
 use std::fmt::Write as _;
 

@@ -4,12 +4,12 @@
 //! counts the drop, as a line that cannot be written is counted. That lines are lost is said in the process's own log,
 //! once when it begins and once when it is over.
 
-use crate::clock;
-use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::RequestMetrics;
-use crate::telemetry::record::Record;
+use crate::access_log::AccessLog;
+use crate::metrics::RequestMetrics;
+use crate::record::Record;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use parking_lot::Mutex;
+use process::clock;
 use process::losses::{Losses, News};
 use std::collections::VecDeque;
 use std::io;
@@ -61,7 +61,9 @@ impl Accounts {
         let kept = Arc::clone(&refusals);
         let shared = Arc::<Shared>::default();
         let book = Book { log, metrics, shared: Arc::clone(&shared), losses: Losses::default() };
-        std::thread::Builder::new().name("accounting".to_owned()).spawn(move || run(&receiver, book, &kept))?;
+        std::thread::Builder::new()
+            .name("accounting".to_owned())
+            .spawn(move || run(&receiver, book, &kept))?;
         Ok(Arc::new(Accounts { sender, shared, refusals }))
     }
 
@@ -140,8 +142,12 @@ impl Book {
         let failure = self.log.failure();
         match self.losses.look(lost, failure.is_none(), clock::now()) {
             Some(News::Begin(_)) => {
-                let cause = failure.map_or_else(|| "it is slower than requests end".to_owned(), ToString::to_string);
-                tracing::error!(cause, "log.access: lines are being lost; free the disk, or take a faster one");
+                let cause =
+                    failure.map_or_else(|| "it is slower than requests end".to_owned(), ToString::to_string);
+                tracing::error!(
+                    cause,
+                    "log.access: lines are being lost; free the disk, or take a faster one"
+                );
             }
             Some(News::Over(lost)) => tracing::warn!(lost, "log.access: lines are written again"),
             None => {}

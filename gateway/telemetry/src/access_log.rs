@@ -2,8 +2,8 @@
 //!
 //! A full disk costs lines, never requests, and each line that is lost is counted.
 
-use crate::telemetry::fields;
-use crate::telemetry::record::Record;
+use crate::fields;
+use crate::record::Record;
 use config::ClientAddress;
 use process::sink::{Sink, SinkError};
 use std::io::{self, IsTerminal as _};

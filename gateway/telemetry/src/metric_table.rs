@@ -57,7 +57,11 @@ pub const METRICS: &[Metric] = &[
         &["model", "tier", "status", "reason"],
         "Finished requests by the status that the client was told and the reason of a refusal; 499: the client left.",
     ),
-    histogram("tidegate_request_duration_seconds", &["model", "tier"], "Request duration, from head to last byte."),
+    histogram(
+        "tidegate_request_duration_seconds",
+        &["model", "tier"],
+        "Request duration, from head to last byte.",
+    ),
     histogram(
         "tidegate_time_to_first_token_seconds",
         &["deployment", "tier"],
@@ -92,7 +96,11 @@ pub const METRICS: &[Metric] = &[
         &["deployment", "replica", "state"],
         "1 for the state that a replica is in: serving, draining, drained or down.",
     ),
-    counter("tidegate_shed_total", &["deployment", "tier", "reason"], "Requests refused for load, by reason."),
+    counter(
+        "tidegate_shed_total",
+        &["deployment", "tier", "reason"],
+        "Requests refused for load, by reason.",
+    ),
     counter(
         "tidegate_regular_prompts_total",
         &["deployment", "length", "what"],
@@ -103,7 +111,11 @@ pub const METRICS: &[Metric] = &[
         &["deployment"],
         "Requests withdrawn from a replica before their first token, for priority.",
     ),
-    counter("tidegate_tokens_total", &["model", "tier", "kind"], "Tokens as charged: prompt, cached, generated."),
+    counter(
+        "tidegate_tokens_total",
+        &["model", "tier", "kind"],
+        "Tokens as charged: prompt, cached, generated.",
+    ),
     gauge(
         "tidegate_limit_tokens_per_minute",
         &["account", "model", "meter"],
@@ -120,10 +132,18 @@ pub const METRICS: &[Metric] = &[
         &["deployment", "replica", "kind"],
         "Failures of a replica before the first token; busy: its own 429 or 503.",
     ),
-    counter("tidegate_retries_total", &["deployment"], "Requests sent again to another replica or deployment."),
+    counter(
+        "tidegate_retries_total",
+        &["deployment"],
+        "Requests sent again to another replica or deployment.",
+    ),
     counter("tidegate_client_retries_total", &["model"], "Requests that their client says are retries."),
     counter("tidegate_usage_missing_total", &["deployment"], "Responses without engine-reported usage."),
-    counter("tidegate_usage_anomalous_total", &["deployment"], "Responses with implausible engine-reported usage."),
+    counter(
+        "tidegate_usage_anomalous_total",
+        &["deployment"],
+        "Responses with implausible engine-reported usage.",
+    ),
     counter(
         "tidegate_scrape_failures_total",
         &["deployment", "replica"],

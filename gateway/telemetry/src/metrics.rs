@@ -4,8 +4,8 @@
 //! asked. A label's value is always a name of the config or one of our own words; whatever a client invents is
 //! `other`, so nobody can grow the number of series.
 
-use crate::telemetry::metric_table;
-use crate::telemetry::record::{CLIENT_GONE, Record};
+use crate::metric_table;
+use crate::record::{CLIENT_GONE, Record};
 use config::Tier;
 use metrics::{Counter, Histogram, Label, SharedString, counter, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -17,8 +17,8 @@ use std::time::Duration;
 
 /// Buckets for times to first token and whole requests, seconds. An answer that reasons for long may take an hour.
 const SECONDS: &[f64] = &[
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
-    1_200.0, 1_800.0, 3_600.0,
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+    600.0, 1_200.0, 1_800.0, 3_600.0,
 ];
 /// Buckets for token gaps, seconds.
 const GAPS: &[f64] = &[0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5];
@@ -229,14 +229,13 @@ pub fn known_model(nth: usize, model: &Arc<str>) {
             of_model.into_iter().chain(more).collect::<Vec<_>>()
         };
         for (status, reason) in OUTCOMES_AT_ZERO {
-            let outcome = vec![
-                Label::from_static_parts("status", status),
-                Label::from_static_parts("reason", reason),
-            ];
+            let outcome =
+                vec![Label::from_static_parts("status", status), Label::from_static_parts("reason", reason)];
             counter!("tidegate_requests_total", with(outcome)).increment(0);
         }
         for kind in ["prompt", "cached", "generated"] {
-            counter!("tidegate_tokens_total", with(vec![Label::from_static_parts("kind", kind)])).increment(0);
+            counter!("tidegate_tokens_total", with(vec![Label::from_static_parts("kind", kind)]))
+                .increment(0);
         }
     }
 }

@@ -4,13 +4,11 @@
 //! channel. When that is full the record is dropped and counted: a slow disk never slows a request. No prompt,
 //! no answer and no key is in it.
 
-use crate::clock;
-use crate::telemetry::accounting::Accounts;
-use crate::upstream::deployment::Deployment;
 use config::Tier;
 use config::keys::Digest;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limits::Used;
+use process::clock;
 use protocol::api::Api;
 use protocol::explain::Why;
 use protocol::refusal::Refusal;
@@ -166,13 +164,13 @@ impl Record {
     }
 
     /// It asked for a place.
-    pub fn offered(&mut self, deployment: &Deployment) {
-        self.offered_to = Some(Arc::clone(&deployment.config.name));
+    pub fn offered(&mut self, deployment: &Arc<str>) {
+        self.offered_to = Some(Arc::clone(deployment));
     }
 
     /// It got a place.
-    pub fn admitted(&mut self, deployment: &Deployment, permit: Permit) {
-        self.deployment = Some(Arc::clone(&deployment.config.name));
+    pub fn admitted(&mut self, deployment: &Arc<str>, permit: Permit) {
+        self.deployment = Some(Arc::clone(deployment));
         self.replica = Some(permit.replica.0);
         self.tier = Some(match permit.tier {
             shedder::Tier::Priority => Tier::Priority,
@@ -202,15 +200,15 @@ impl Record {
     }
 
     /// A replica failed it, in a way with this name.
-    pub fn upstream_failed(&mut self, deployment: &Deployment, permit: Permit, kind: &'static str) {
-        self.upstream_failures.push((Arc::clone(&deployment.config.name), permit.replica.0, kind));
+    pub fn upstream_failed(&mut self, deployment: &Arc<str>, permit: Permit, kind: &'static str) {
+        self.upstream_failures.push((Arc::clone(deployment), permit.replica.0, kind));
     }
 
     /// Whether another replica than this one failed on it after it had it.
     #[must_use]
-    pub fn has_failed_elsewhere(&self, deployment: &Deployment, permit: Permit) -> bool {
+    pub fn has_failed_elsewhere(&self, deployment: &str, permit: Permit) -> bool {
         self.upstream_failures.iter().any(|(name, replica, kind)| {
-            let is_other = *replica != permit.replica.0 || *name != deployment.config.name;
+            let is_other = *replica != permit.replica.0 || **name != *deployment;
             is_other && matches!(*kind, "unexplained" | "reset")
         })
     }
@@ -228,7 +226,7 @@ impl Record {
     }
 
     /// It goes elsewhere.
-    pub fn retried(&mut self, _deployment: &Deployment) {
+    pub fn retried(&mut self) {
         self.retries += 1;
     }
 
@@ -255,11 +253,12 @@ impl Record {
         }
     }
 
-    /// Hands the record over. Never blocks.
-    pub fn finish(mut self, queued: Duration, accounts: &Accounts) {
+    /// The record at the request's end, to be handed over.
+    #[must_use]
+    pub fn finished(mut self, queued: Duration) -> Record {
         self.queued = queued;
         self.ended = clock::now();
-        accounts.send(self);
+        self
     }
 }
 

@@ -3,9 +3,9 @@
 //! A field is added here and nowhere else, so none is written without being explained. What does not apply to a request is
 //! `null` in JSON and left out in text. Neither prompts nor answers, nor a key, are among them.
 
-use crate::clock;
-use crate::telemetry::record::Record;
+use crate::record::Record;
 use config::{ClientAddress, LogFormat};
+use process::clock;
 use protocol::explain::Why;
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -77,7 +77,9 @@ pub const FIELDS: &[Field] = &[
     maybe(
         "client_address",
         "The client's address, as a listed proxy tells it; as much of it as `log.client_address` allows.",
-        |record, how| written(record.client_address.and_then(|client| shown(client, how)).map(|ip| ip.to_string())),
+        |record, how| {
+            written(record.client_address.and_then(|client| shown(client, how)).map(|ip| ip.to_string()))
+        },
     ),
     text("protocol", "What the client spoke: `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.", |record, _| {
         Told::Text(record.protocol.into())
@@ -100,9 +102,11 @@ pub const FIELDS: &[Field] = &[
     maybe("api", "The route, such as `/v1/chat/completions`.", |record, _| {
         word(record.api.map(|api| api.path()))
     }),
-    maybe("tier", "The tier in which it was served, or else offered: `priority` or `regular`.", |record, _| {
-        word(record.tier.map(config::Tier::name))
-    }),
+    maybe(
+        "tier",
+        "The tier in which it was served, or else offered: `priority` or `regular`.",
+        |record, _| word(record.tier.map(config::Tier::name)),
+    ),
     flag("stream", "Whether a stream was asked for.", |record, _| Told::Flag(record.stream)),
     count(
         "status",
@@ -123,14 +127,19 @@ pub const FIELDS: &[Field] = &[
         "Why the answer ended, in the API's own words, such as `stop`, `length` or `tool_calls`; `other` for a word that no API has; null: it did not come to its end.",
         |record, _| word(record.finish_reason),
     ),
-    maybe("deployment", "Where it was served; without `replica`, where it waited or was refused for load.", |record, _| {
-        word(record.deployment.as_deref().or(record.offered_to.as_deref()))
-    }),
+    maybe(
+        "deployment",
+        "Where it was served; without `replica`, where it waited or was refused for load.",
+        |record, _| word(record.deployment.as_deref().or(record.offered_to.as_deref())),
+    ),
     Field {
         shape: "number?",
-        ..count("replica", "", "Which replica had it last: its number in `tidegate deployments`.", |record, _| {
-            number(record.replica.map(u64::from))
-        })
+        ..count(
+            "replica",
+            "",
+            "Which replica had it last: its number in `tidegate deployments`.",
+            |record, _| number(record.replica.map(u64::from)),
+        )
     },
     count("body_bytes", "bytes", "The request's body.", |record, _| Told::Number(record.body_bytes)),
     count(
@@ -151,9 +160,11 @@ pub const FIELDS: &[Field] = &[
     tokens("generated_tokens", "The answer as charged.", |record, _| {
         number(record.used.map(|used| used.generated))
     }),
-    flag("usage_missing", "Whether the engine sent no usage, so that its tokens are counted ones.", |record, _| {
-        Told::Flag(record.usage_missing)
-    }),
+    flag(
+        "usage_missing",
+        "Whether the engine sent no usage, so that its tokens are counted ones.",
+        |record, _| Told::Flag(record.usage_missing),
+    ),
     Field {
         shape: "decimal",
         ..count("queue_ms", "ms", "Waiting for a place, all waits summed.", |record, _| {
@@ -178,9 +189,12 @@ pub const FIELDS: &[Field] = &[
     count("retries", "", "Attempts after the first, on another replica or deployment.", |record, _| {
         Told::Number(record.retries.into())
     }),
-    count("withdrawals", "", "Times that it was taken back before its first token, for priority.", |record, _| {
-        Told::Number(record.withdrawals.into())
-    }),
+    count(
+        "withdrawals",
+        "",
+        "Times that it was taken back before its first token, for priority.",
+        |record, _| Told::Number(record.withdrawals.into()),
+    ),
     count("client_retry", "", "How often the client says that it has tried before.", |record, _| {
         Told::Number(record.client_retry.into())
     }),
@@ -192,7 +206,7 @@ pub const FIELDS: &[Field] = &[
 /// Whether records are written as text: where that is asked for, and on a terminal.
 #[must_use]
 pub fn is_text(format: LogFormat, is_terminal: bool) -> bool {
-    crate::telemetry::logging::is_plain(format, is_terminal)
+    process::logging::is_plain(format, is_terminal)
 }
 
 /// Appends the line of `record`: an object of JSON, or the time and `name=value` for people.
@@ -352,7 +366,12 @@ mod tests {
     fn a_line_of_text_is_one_line_of_words() {
         let line = line(true);
 
-        assert!(line.contains(" request request_id=req_1 protocol=HTTP/1.1 client_request_id=\"two words\" account=acme "), "{line}");
+        assert!(
+            line.contains(
+                " request request_id=req_1 protocol=HTTP/1.1 client_request_id=\"two words\" account=acme "
+            ),
+            "{line}"
+        );
         assert!(line.contains(" status=503 reason=shed-saturated ") && !line.contains("model="), "{line}");
         assert_eq!(line.matches('\n').count(), 1);
     }

@@ -109,7 +109,7 @@ async fn a_live_status_fits_and_leaves_the_terminal_as_it_was() {
         let page = text.split("\x1b[H").nth(1).unwrap();
         assert!(page.contains("tidegate ") && page.contains("sim") && page.contains("no refusals"), "{page}");
         assert!(page.matches("\r\n").count() <= 23, "{page}");
-        let widest = page.split("\r\n").map(|line| line.chars().count()).max();
+        let widest = page.split("\r\n").map(|line| line.trim_end_matches('\r').chars().count()).max();
         assert!(widest <= Some(80), "{widest:?}: {page}");
         assert!(!page.contains("\x1b[3"), "NO_COLOR: {page:?}");
     }

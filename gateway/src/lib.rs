@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! cli ─► lifecycle ─► server ─► proxy ─► downstream
-//!             └─────► admin ─────┴─────► state ─► telemetry ─► upstream ─► accounts
+//!             └─────► admin ─────┴─────► state ─► upstream ─► accounts, telemetry
 //! ```
 
 pub mod proxy;
@@ -19,7 +19,7 @@ pub use accounts;
 
 pub mod state;
 
-pub mod telemetry;
+pub use telemetry;
 
 pub mod server;
 

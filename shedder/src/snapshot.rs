@@ -52,6 +52,8 @@ pub struct ReplicaSnapshot {
     pub saturation: f64,
     /// Whether requests are sent to it.
     pub healthy: bool,
+    /// Whether it has not failed: what an operator drained answers and is sent nothing.
+    pub answers: bool,
     /// Whether an operator drained it.
     pub drained: bool,
     /// Places of requests that failed quickly, which count when replicas are compared and are not in `active`.

@@ -31,6 +31,14 @@ const COMMANDS: &[(&str, bool)] = &[
     ("deployments thresholds sim --reset", true),
     ("deployments pressure sim --share 0.3 --seconds 5", true),
     ("deployments pressure sim --lift", true),
+    ("status", false),
+    ("status --once", false),
+    ("requests", false),
+    ("requests --account acme --status 503 -n 5", false),
+    ("reload", true),
+    ("log level", false),
+    ("log level info", true),
+    ("health", false),
 ];
 
 async fn run(words: String) -> (Option<i32>, String, String) {
@@ -78,8 +86,12 @@ async fn every_operators_command_works_as_a_table_and_as_json_and_says_why_not()
         );
     }
     // The gateway prints its address as a URL, and that is what people copy.
-    let (code, _, wrong) = run(format!("limits list --admin http://{}", gateway.admin)).await;
+    let (code, _, wrong) = run(format!("limits list --admin http://{}/", gateway.admin)).await;
     assert_eq!(code, Some(0), "{wrong}");
+    for (address, told) in [("https://127.0.0.1:1", "without TLS"), ("localhost", "no port")] {
+        let (code, _, wrong) = run(format!("limits list --admin {address}")).await;
+        assert!(code == Some(2) && wrong.contains(told), "{address}: {code:?} {wrong}");
+    }
     for (command, code, told) in [
         ("accounts show nobody", 1, "no such account"),
         ("accounts disable acme", 1, "config declares"),
@@ -87,7 +99,11 @@ async fn every_operators_command_works_as_a_table_and_as_json_and_says_why_not()
         ("accounts rotate acme", 2, "--overlap"),
         ("accounts create nut --key tg-plain", 1, "sha256:"),
         ("limits set acme --start output=1", 2, "no meter"),
-        ("deployments drain sim 9", 1, "no such replica"),
+        ("deployments drain sim 9", 1, "`tidegate deployments` lists them"),
+        ("limits show nobody", 1, "`tidegate accounts` lists them"),
+        ("requests --id req_0", 1, "access log"),
+        ("log level loud", 2, "error, warn"),
+        ("status --watch 0", 2, "0.5 to 3600"),
         ("deployments thresholds sim --regular 7", 1, "0.01 to 1"),
     ] {
         let (got, _, wrong) = run(format!("{command} {there}")).await;
@@ -126,6 +142,12 @@ async fn every_command_explains_itself_and_a_slip_ends_with_code_two() {
         "accounts",
         "limits",
         "deployments",
+        "status",
+        "requests",
+        "reload",
+        "log",
+        "health",
+        "upgrade",
         "keys",
         "completions",
     ] {
@@ -139,5 +161,73 @@ async fn every_command_explains_itself_and_a_slip_ends_with_code_two() {
     assert!(code == Some(0) && said.contains("key:  tg-") && said.contains("hash: sha256:"), "{said}");
     let (code, said, _) = run("schema".to_owned()).await;
     assert!(code == Some(0) && serde_json::from_str::<Value>(&said).is_ok());
-    assert_eq!(run("check --config /nowhere.yaml".to_owned()).await.0, Some(2));
+    for check in ["check --config /nowhere.yaml", "check /nowhere.yaml", "check"] {
+        assert_eq!(run(check.to_owned()).await.0, Some(2), "{check}");
+    }
+}
+
+/// Where the gateway is and what its token is stands in its config.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gateways_own_config_says_where_it_is_and_with_which_token() {
+    let engine = engine().await;
+    let gateway = Gateway::start(PROGRAM, &operated(config([engine.url()]))).await;
+    let token = gateway.file("token", TOKEN);
+    let mut named = config([engine.url()]);
+    named["admin"] = json!({ "address": gateway.admin.to_string(), "token_file": token });
+    named["log"]["access"] = json!("off");
+    let file = gateway.file("named.yaml", &named.to_string());
+
+    let (code, said, wrong) = run(format!("log level debug --config {file}")).await;
+
+    assert!(code == Some(0) && said.contains("debug"), "{said}{wrong}");
+    let broken = gateway.file("broken.yaml", "listen: 7");
+    let (code, _, wrong) = run(format!("log level --config {broken}")).await;
+    assert!(code == Some(2) && wrong.contains("--admin"), "{wrong}");
+}
+
+/// A reload that is refused ends with code 1 and says every fault with its line.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_reload_says_every_fault() {
+    let engine = engine().await;
+    let good = operated(config([engine.url()]));
+    let gateway = Gateway::start(PROGRAM, &good).await;
+    let token = gateway.file("token", TOKEN);
+    let mut bad = good.clone();
+    bad["acounts"] = json!([]);
+    bad["listen"]["treads"] = json!(2);
+    gateway.write_config(&bad);
+
+    let (code, _, wrong) = run(format!("reload --admin {} --token-file {token}", gateway.admin)).await;
+
+    assert_eq!(code, Some(1), "{wrong}");
+    for part in ["config.yaml:", "acounts", "treads", "stays"] {
+        assert!(wrong.contains(part), "no {part} in {wrong}");
+    }
+}
+
+#[test]
+fn manual_pages_are_written_for_every_command() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("man-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+
+    let ran = Command::new(PROGRAM).arg("man").arg("--output").arg(&folder).output().unwrap();
+
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let page = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+    assert!(page("tidegate.1").contains(".TH tidegate 1"), "{}", page("tidegate.1"));
+    for name in [
+        "tidegate-serve.1",
+        "tidegate-check.1",
+        "tidegate-status.1",
+        "tidegate-limits-set.1",
+        "tidegate-upgrade.1",
+    ] {
+        assert!(page(name).contains(".SH NAME") || page(name).contains(".SH SYNOPSIS"), "{name}");
+    }
+    assert!(
+        page("tidegate-status.1").contains("tidegate status \\-\\-watch 5"),
+        "examples are in it: {}",
+        page("tidegate-status.1")
+    );
+    std::fs::remove_dir_all(&folder).unwrap();
 }

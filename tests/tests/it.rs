@@ -56,6 +56,9 @@ mod leaving;
 mod limit_headers;
 
 #[cfg(test)]
+mod live_status;
+
+#[cfg(test)]
 mod observing;
 
 #[cfg(test)]

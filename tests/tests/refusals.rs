@@ -32,7 +32,8 @@ pub(crate) fn assert_told(what: &str, answer: &Answer, told: Told) {
     assert_retry_advice(what, answer);
 }
 
-/// On 429 and 503, and nowhere else: a time in both units and `true`, or no time and `false`.
+/// On 429 and 503, and nowhere else: a time of a minute at most in both units and `true`, or `false` with a longer time or
+/// none.
 #[track_caller]
 fn assert_retry_advice(what: &str, answer: &Answer) {
     let [ms, s, again] = ["retry-after-ms", "retry-after", "x-should-retry"].map(|name| answer.header(name));
@@ -40,6 +41,10 @@ fn assert_retry_advice(what: &str, answer: &Answer) {
         (429 | 503, "true") => {
             let (ms, s): (u64, u64) = (ms.parse().unwrap(), s.parse().unwrap());
             assert!((1..=60).contains(&s) && s == ms.div_ceil(1000), "{what}: {ms} ms, {s} s");
+        }
+        (429, "false") if !ms.is_empty() => {
+            let (ms, s): (u64, u64) = (ms.parse().unwrap(), s.parse().unwrap());
+            assert!(ms > 60_000 && s == ms.div_ceil(1000), "{what}: {ms} ms, {s} s");
         }
         (429 | 503, _) => assert_eq!((ms, s, again), ("", "", "false"), "{what}"),
         _ => assert_eq!((ms, s, again), ("", "", ""), "{what}"),

@@ -283,3 +283,130 @@ async fn the_new_process_knows_what_the_old_one_has_learnt() {
     .await;
     new.invariants().await;
 }
+
+/// A process that the gateway has started itself, ended with the value.
+struct Started(u64);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("kill").arg("-KILL").arg(self.0.to_string()).status();
+    }
+}
+
+async fn pid(gateway: &Gateway) -> u64 {
+    gateway.admin("/api/v1/version").await.json()["pid"].as_u64().unwrap()
+}
+
+/// Requests on new connections, one after the other, until `over`; none may be refused.
+fn traffic(
+    address: std::net::SocketAddr,
+    over: &Arc<AtomicBool>,
+    served: &Arc<AtomicU32>,
+) -> tokio::task::JoinHandle<()> {
+    let (over, served) = (Arc::clone(over), Arc::clone(served));
+    tokio::spawn(async move {
+        while !over.load(Ordering::Relaxed) {
+            let answer = send(address, post(&ask(json!({})), Some(KEY))).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            served.fetch_add(1, Ordering::Relaxed);
+        }
+    })
+}
+
+/// What systemd's `reload` runs: the running process starts its successor, with the config as it is now, and nobody who
+/// connects meanwhile is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_o05_the_command_hands_over_to_a_new_process_under_traffic() {
+    let engine = engine().await;
+    let mut config = operated(lasting(engine.url()));
+    let mut old = Gateway::start(PROGRAM, &config).await;
+    let (over, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let load: Vec<_> = (0..2).map(|_| traffic(old.address, &over, &served)).collect();
+    let body = ask(json!({ "stream": true, "user": "sim:gap=40ms", "max_tokens": 40, "seed": 7 }));
+    let address = old.address;
+    let stream = tokio::spawn(async move { send(address, post(&body, Some(KEY))).await });
+    eventually("the load is there", || async { (served.load(Ordering::Relaxed) > 5).then_some(()) }).await;
+    let before = pid(&old).await;
+    // A new process takes what a reload cannot.
+    merge(&mut config["listen"], json!({ "limits": { "keepalive_requests": 777 } }));
+    old.write_config(&config);
+    let token = old.file("token", crate::operating::TOKEN);
+
+    let words = format!("upgrade --admin http://{} --token-file {token}", old.admin);
+    let ran = tokio::task::spawn_blocking(move || {
+        std::process::Command::new(PROGRAM).args(words.split_whitespace()).output().unwrap()
+    });
+    let ran = ran.await.unwrap();
+
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+    let _new = Started(pid(&old).await);
+    assert_eq!(ran.status.code(), Some(0), "{said}");
+    assert!(said.contains(&format!("took over from {before}")), "{said}");
+    let status = eventually("the old process ended", || {
+        let exit = old.exit();
+        async move { exit }
+    })
+    .await;
+    assert!(status.success(), "{status}");
+    let streamed = stream.await.unwrap().streamed();
+    assert!(streamed.done && !streamed.broken, "a stream was cut");
+    let after = served.load(Ordering::Relaxed);
+    eventually("the new process serves", || async {
+        (served.load(Ordering::Relaxed) > after + 10).then_some(())
+    })
+    .await;
+    over.store(true, Ordering::Relaxed);
+    for ended in load {
+        ended.await.unwrap();
+    }
+    assert_ne!(pid(&old).await, before);
+    let config = old.admin("/api/v1/config").await.json();
+    assert_eq!(config["listen"]["limits"]["keepalive_requests"], 777);
+}
+
+/// A successor that refuses its config changes nothing, and the command says why it is so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_o05_a_successor_that_cannot_start_changes_nothing() {
+    let engine = engine().await;
+    let config = operated(lasting(engine.url()));
+    let old = Gateway::start(PROGRAM, &config).await;
+    let before = pid(&old).await;
+    let token = old.file("token", crate::operating::TOKEN);
+    let mut broken = config.clone();
+    merge(&mut broken, json!({ "acounts": [] }));
+    old.write_config(&broken);
+
+    let words = format!("upgrade --admin {} --token-file {token}", old.admin);
+    let ran = tokio::task::spawn_blocking(move || {
+        std::process::Command::new(PROGRAM).args(words.split_whitespace()).output().unwrap()
+    });
+    let ran = ran.await.unwrap();
+
+    let wrong = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(
+        ran.status.code() == Some(1) && wrong.contains("the new process ended") && wrong.contains("goes on"),
+        "{wrong}"
+    );
+    assert_eq!(pid(&old).await, before);
+    assert_eq!(old.chat(&ask(json!({}))).await.status, 200);
+}
+
+/// Without a state folder there is nothing by which budgets could be handed over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_o05_without_a_state_folder_the_command_says_what_is_missing() {
+    let engine = engine().await;
+    let mut config = operated(config([engine.url()]));
+    merge(&mut config, json!({ "log": { "level": "info" } }));
+    let old = Gateway::start(PROGRAM, &config).await;
+    let token = old.file("token", crate::operating::TOKEN);
+
+    let words = format!("upgrade --admin {} --token-file {token}", old.admin);
+    let ran = tokio::task::spawn_blocking(move || {
+        std::process::Command::new(PROGRAM).args(words.split_whitespace()).output().unwrap()
+    });
+    let ran = ran.await.unwrap();
+
+    let wrong = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(ran.status.code() == Some(1) && wrong.contains("state.dir"), "{wrong}");
+    assert_eq!(old.chat(&ask(json!({}))).await.status, 200);
+}

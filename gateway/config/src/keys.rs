@@ -196,13 +196,18 @@ impl<T> KeyTable<T> {
 
     /// What a presented key opens. O(1), one SHA-256 of at most [`KEY_BYTES_MAX`] bytes, does not allocate.
     pub fn find(&self, presented: &str) -> Option<&T> {
+        self.find_stored(presented).map(|(_, opens)| opens)
+    }
+
+    /// As [`Self::find`], with the digest by which the key is known.
+    pub fn find_stored(&self, presented: &str) -> Option<(Digest, &T)> {
         if !(KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&presented.len()) || presented.starts_with(DIGEST_PREFIX)
         {
             return None;
         }
         let digest = Digest::of(presented);
         let (stored, opens) = self.by_digest.get_key_value(&digest)?;
-        stored.same(&digest).then_some(opens)
+        stored.same(&digest).then_some((*stored, opens))
     }
 
     /// What the key of a digest opens. For what is stored: who presents something is looked up by [`Self::find`].

@@ -162,6 +162,8 @@ impl StateFile {
 pub struct Log {
     /// The least important messages that are logged.
     pub level: LogLevel,
+    /// Where the process's own messages are appended; `None` is standard error.
+    pub file: Option<PathBuf>,
     /// One record per request, or none.
     pub access: AccessLog,
     /// How a record looks.
@@ -230,6 +232,9 @@ pub enum LogFormat {
 pub(crate) struct LogFile {
     /// The least important messages that are logged. Default info.
     level: LogLevel,
+    /// File that the process's own messages are appended to. Default: none, they go to standard error. SIGHUP and SIGUSR1 open this file and that of `access` anew, after they were moved away.
+    #[schemars(length(min = 1, max = 4096))]
+    file: Option<String>,
     /// Where the record of each request goes: `stdout`, `off`, or the path of a file. Default stdout. Prompts and answers are never logged.
     #[schemars(length(min = 1, max = 4096))]
     access: String,
@@ -243,6 +248,7 @@ impl Default for LogFile {
     fn default() -> Self {
         Self {
             level: LogLevel::Info,
+            file: None,
             access: "stdout".to_owned(),
             format: LogFormat::Auto,
             client_address: ClientAddress::Full,
@@ -258,6 +264,7 @@ impl LogFile {
             "off" | "false" => AccessLog::Off,
             path => AccessLog::File(resolver.path(path)),
         };
-        Log { level: self.level, access, format: self.format, client_address: self.client_address }
+        let file = self.file.map(|path| resolver.path(&path));
+        Log { level: self.level, file, access, format: self.format, client_address: self.client_address }
     }
 }

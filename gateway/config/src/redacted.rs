@@ -46,6 +46,7 @@ pub fn redacted(config: &Config) -> Value {
         },
         "log": {
             "level": log.level,
+            "file": log.file.as_ref().map(|path| path.display().to_string()),
             "access": match &log.access {
                 AccessLog::Stdout => "stdout".to_owned(),
                 AccessLog::Off => "off".to_owned(),

@@ -55,6 +55,13 @@ impl Resolver<'_> {
         self.report.at(self.file, at, message);
     }
 
+    /// Notes what is allowed and was probably not meant, where it stands in the file.
+    pub(crate) fn hint(&mut self, at: &At<'_>, message: impl Into<String>) {
+        if let Some(node) = at.find(self.file) {
+            self.report.hint(node.place, at, message.into());
+        }
+    }
+
     /// Notes a fault whose message is costly to find: beyond the bound nothing is looked for.
     pub(crate) fn fault_with(&mut self, at: &At<'_>, message: impl FnOnce() -> String) {
         let message = if self.report.is_full() { String::new() } else { message() };

@@ -1,7 +1,7 @@
 //! What is told of connections that were refused or closed before their request: a counter each time, a line of the log
 //! at most once a minute for each reason, with how many there were since the last.
 
-use metrics::{counter, describe_counter};
+use metrics::counter;
 use parking_lot::Mutex;
 use std::fmt;
 use std::time::Duration;
@@ -114,11 +114,7 @@ impl Told {
 }
 
 /// Makes the series known from the start: an increase from nothing is none for Prometheus.
-pub fn describe() {
-    describe_counter!(
-        "tidegate_connections_refused_total",
-        "Connections, HTTP/2 streams and web pages that were refused, or closed before a request, by reason."
-    );
+pub fn known() {
     for why in Turned::ALL {
         counter!("tidegate_connections_refused_total", "reason" => why.name()).absolute(0);
     }

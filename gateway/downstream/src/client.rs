@@ -88,6 +88,16 @@ impl<'s> Client<'s> {
         self.session
     }
 
+    /// The HTTP version that it speaks.
+    #[must_use]
+    pub fn protocol(&self) -> &'static str {
+        match self.session.req_header().version {
+            _ if self.session.is_http2() => "HTTP/2",
+            Version::HTTP_10 => "HTTP/1.0",
+            _ => "HTTP/1.1",
+        }
+    }
+
     /// Whether anything of the answer was sent.
     #[must_use]
     pub fn head_sent(&self) -> bool {

@@ -13,7 +13,7 @@ use pingora::http::ResponseHeader;
 use protocol::api::Family;
 use protocol::cors::{Grant, Lines};
 use protocol::error;
-use protocol::refusal::{Reason, Refusal, Retry};
+use protocol::refusal::{RETRY_AFTER_MAX, Reason, Refusal, Retry};
 use std::time::Duration;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -244,22 +244,39 @@ fn write_retry(
     match retry {
         Retry::NotApplicable => {}
         Retry::Never => head.insert_header(SHOULD_RETRY, "false")?,
+        Retry::Late(wait) => write_wait(head, values, wait, "false")?,
         Retry::After(wait) => {
-            let wait =
-                if reason.status() == 429 { entropy::spread_up(wait) } else { entropy::spread_around(wait) };
-            // A whole second at least, a minute at most: SDKs ignore or misread what lies outside.
-            let milliseconds = wait.as_millis().clamp(1, 60_000) as u64;
-            head.insert_header(RETRY_AFTER_MS, values.number(milliseconds).take())?;
-            head.insert_header(header::RETRY_AFTER, values.number(milliseconds.div_ceil(1000)).take())?;
-            head.insert_header(SHOULD_RETRY, "true")?;
+            let wait = if reason.status() == 429 {
+                entropy::spread_up(wait, RETRY_AFTER_MAX)
+            } else {
+                entropy::spread_around(wait).min(RETRY_AFTER_MAX)
+            };
+            write_wait(head, values, wait, "true")?;
         }
     }
+    Ok(())
+}
+
+/// Both units, rounded up: what is told suffices.
+fn write_wait(
+    head: &mut ResponseHeader,
+    values: &mut Values,
+    wait: Duration,
+    should_retry: &'static str,
+) -> pingora::Result<()> {
+    // Zero would be read as no value at all.
+    let milliseconds = wait.as_nanos().div_ceil(1_000_000).max(1) as u64;
+    head.insert_header(RETRY_AFTER_MS, values.number(milliseconds).take())?;
+    head.insert_header(header::RETRY_AFTER, values.number(milliseconds.div_ceil(1000)).take())?;
+    head.insert_header(SHOULD_RETRY, should_retry)?;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use limits::{Ask, Budget, BudgetConfig, Policy, Used};
+    use proptest::prelude::*;
 
     fn view(limit: u64, remaining: u64, until_half_ms: u64) -> MeterView {
         MeterView {
@@ -340,5 +357,52 @@ mod tests {
         assert_eq!(text(&head, "retry-after"), "-");
         assert_eq!(text(&head, "retry-after-ms"), "-");
         assert_eq!(text(&head, "x-should-retry"), "false");
+    }
+
+    /// Case O03: 90 of 100 tokens are used at once, and 90 are asked for: there is room after the minute and a slot.
+    #[test]
+    fn case_o03_a_wait_that_is_longer_than_a_minute_is_told_as_it_is() {
+        let late =
+            Refusal::new(Reason::GeneratedTokensLimited, "x").retry(Some(Duration::from_micros(60_080_001)));
+        let (head, _) = refusal(&envelope(), &late).unwrap();
+
+        assert_eq!((text(&head, "retry-after-ms"), text(&head, "retry-after")), ("60081", "61"));
+        assert_eq!(text(&head, "x-should-retry"), "false", "no client waits so long by itself");
+    }
+
+    proptest! {
+        /// Case O03: whoever is alone and waits as the header says is admitted, whatever was used before and when.
+        #[test]
+        fn case_o03_what_is_told_always_suffices(
+            used in proptest::collection::vec((0_u64..20_000, 0_u64..130, 0_u64..130), 0..8),
+            (prompt, generated, later_us) in (0_u64..=100, 0_u64..=100, 0_u64..1_000_000),
+        ) {
+            let bounds = PerMeter::from_fn(|_| limits::Bounds::fixed(100).unwrap());
+            let config = BudgetConfig { policy: Policy::Fixed, bounds };
+            let mut now = Duration::from_millis(12_345);
+            let mut budget = Budget::new(now, config);
+            for (wait, prompt, generated) in used {
+                now += Duration::from_millis(wait);
+                let ask = Ask { prompt: prompt.min(100), max_generated: Some(generated), ..Ask::default() };
+                if let Ok(held) = budget.reserve(now, &ask) {
+                    let used = Used { prompt, uncached_prompt: prompt, generated, finished: true };
+                    budget.settle(now, held, &used);
+                }
+            }
+            now += Duration::from_micros(later_us);
+            let ask = Ask { prompt, max_generated: Some(generated), ..Ask::default() };
+            let Err(refused) = budget.reserve(now, &ask) else { return Ok(()) };
+            let (head, _) = super::refusal(&envelope(), &protocol::explain::budget("m", &refused)).unwrap();
+
+            let told: u64 = text(&head, "retry-after-ms").parse().unwrap();
+            let seconds: u64 = text(&head, "retry-after").parse().unwrap();
+            let bound = refused.retry_after.unwrap();
+            prop_assert!(Duration::from_millis(told) >= bound, "{told} ms are told of {bound:?}");
+            prop_assert!(seconds * 1000 >= told && seconds <= told.div_ceil(1000));
+            prop_assert_eq!(text(&head, "x-should-retry"), if bound > RETRY_AFTER_MAX { "false" } else { "true" });
+            prop_assert!(told <= 60_000 || Duration::from_millis(told) < bound + Duration::from_millis(1));
+            let again = budget.reserve(now + Duration::from_millis(told), &ask);
+            prop_assert!(again.is_ok(), "waited {told} ms: {:?}", again.unwrap_err());
+        }
     }
 }

@@ -75,10 +75,12 @@ pub fn unit() -> f64 {
     (bits() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// `wait` moved up by 0 … max(250 ms, 20 %): a budget's wait is a bound, so coming earlier would be in vain.
+/// `wait` moved up by 0 … max(250 ms, 20 %), but not beyond `most`: a budget's wait is a bound, so coming earlier would be in
+/// vain. One that is longer than `most` stays as it is.
 #[must_use]
-pub fn spread_up(wait: Duration) -> Duration {
-    wait + wait.mul_f64(0.2).max(Duration::from_millis(250)).mul_f64(unit())
+pub fn spread_up(wait: Duration, most: Duration) -> Duration {
+    let room = most.saturating_sub(wait);
+    wait + wait.mul_f64(0.2).max(Duration::from_millis(250)).min(room).mul_f64(unit())
 }
 
 /// `wait` moved by ±25 %, so that clients shed together do not return together.
@@ -124,13 +126,19 @@ mod tests {
     fn waits_are_spread_within_their_bounds() {
         let wait = Duration::from_secs(10);
         for _ in 0..1000 {
-            let (up, around) = (spread_up(wait), spread_around(wait));
+            let (up, around) = (spread_up(wait, Duration::MAX), spread_around(wait));
             assert!(up >= wait && up <= Duration::from_secs(12), "{up:?}");
             assert!(
                 around >= Duration::from_millis(7500) && around <= Duration::from_millis(12_500),
                 "{around:?}"
             );
         }
-        assert!(spread_up(Duration::ZERO) <= Duration::from_millis(250));
+        assert!(spread_up(Duration::ZERO, Duration::MAX) <= Duration::from_millis(250));
+        let most = Duration::from_secs(60);
+        for ms in [0, 30_000, 59_900, 60_000, 60_080] {
+            let wait = Duration::from_millis(ms);
+            let told = spread_up(wait, most);
+            assert!(told >= wait && told <= most.max(wait), "{ms}: {told:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! A signal that nobody handles ends a process, and `SIGHUP` is what log rotation and service managers send at any time:
 //! so handlers stand before anything shows that the gateway runs. What no start should be ended by is heard at once,
 //! `SIGTERM`, `SIGINT` and `SIGQUIT` from the moment on at which the process begins to open its listeners; until then it
-//! may wait for another process, and ends as any program does. `SIGUSR1` and `SIGUSR2` ask for nothing here.
+//! may wait for another process, and ends as any program does.
 
 use std::io;
 use tokio::runtime::Runtime;
@@ -24,8 +24,10 @@ pub enum Heard {
     HangUp,
     /// `SIGQUIT`.
     Quit,
-    /// `SIGUSR1` or `SIGUSR2`.
-    User,
+    /// `SIGUSR1`.
+    User1,
+    /// `SIGUSR2`.
+    User2,
 }
 
 /// The signals that end no start.
@@ -69,8 +71,8 @@ impl Ears {
                     _ = interrupt.recv() => Heard::Interrupt,
                     _ = hang_up.recv() => Heard::HangUp,
                     _ = quit.recv() => Heard::Quit,
-                    _ = first.recv() => Heard::User,
-                    _ = second.recv() => Heard::User,
+                    _ = first.recv() => Heard::User1,
+                    _ = second.recv() => Heard::User2,
                 };
                 // So many wait already that nobody acts on them any more.
                 let _ = told.try_send(heard);

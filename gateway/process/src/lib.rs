@@ -6,5 +6,7 @@ pub mod clock;
 pub mod entropy;
 pub mod heard;
 pub mod logging;
+pub mod losses;
 pub mod notify;
 pub mod seldom;
+pub mod sink;

@@ -21,6 +21,12 @@ const READY: &str = "READY=1\nSTATUS=serving";
 /// No new work is wanted; what runs is finished.
 pub const STOPPING: &str = "STOPPING=1\nSTATUS=draining";
 
+/// The service's main process is another one from now on; it says itself that it is ready.
+#[must_use]
+pub fn main_process(pid: i32) -> String {
+    format!("MAINPID={pid}\nSTATUS=handed over")
+}
+
 /// Says that the gateway is ready as soon as `address` takes a connection.
 pub async fn when_open(address: SocketAddr) {
     if socket().is_none() {

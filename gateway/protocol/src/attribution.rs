@@ -103,6 +103,9 @@ pub enum ReplicaFault {
     SilentAlone,
 }
 
+/// The kinds of failures of replicas, as metrics and the access log name them.
+pub const KINDS: [&str; 6] = ["absent", "connect", "reset", "timeout", "busy", "unexplained"];
+
 impl Verdict {
     /// The verdict on what was seen. O(words).
     #[must_use]
@@ -138,6 +141,7 @@ impl Verdict {
     /// The label `kind` of `tidegate_upstream_errors_total`; `None`: nothing happened to the replica.
     #[must_use]
     pub fn kind(&self) -> Option<&'static str> {
+        // Each of them is one of `KINDS`.
         match self {
             Verdict::Request(_) | Verdict::Ours(_) | Verdict::Replica(ReplicaFault::SilentAlone) => None,
             Verdict::Replica(ReplicaFault::Absent) => Some("absent"),

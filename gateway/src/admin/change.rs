@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use shedder::{PerTier, ReplicaId};
 use std::time::Duration;
+use store::override_events::Author;
 use store::overrides::{Override, OverrideError};
 
 /// The longest drill under pressure that one call starts: whoever forgets it finds the capacity back.
@@ -60,13 +61,18 @@ pub(super) fn set_limits(call: &Call<'_>) -> Answered {
     for model in models {
         let id = &account.config.id;
         let configured = snapshot.config.limits.bounds(&account.config, model);
-        registry.overrides().set(id, &model.name, configured, &set).map_err(|e| {
+        let author = Author { token: &call.caller.token, at: clock::wall() };
+        registry.overrides().set(id, &model.name, configured, &set, author).map_err(|e| {
             let (status, code) = match e {
                 OverrideError::NotSaved(_) => (StatusCode::INTERNAL_SERVER_ERROR, "not_saved"),
                 _ => (StatusCode::UNPROCESSABLE_ENTITY, "bad_limits"),
             };
             problem(status, code, format!("{}: {e}.", model.name))
         })?;
+        // One that rests on the disk takes the change now, so that its history has it at its time.
+        if let Some(model) = snapshot.models.get(&model.name) {
+            let _ = account.budget(registry, &snapshot.config, model);
+        }
         registry.reconfigure(&snapshot.config, &account.config, model);
         let (by, model) = (&call.caller.token, &*model.name);
         tracing::info!(target: "audit", by, account = &**id, model, change = ?set, "limits set");
@@ -240,9 +246,25 @@ fn put_pressure(call: &Call<'_>, deployment: &Deployment, pressure: Option<Press
 }
 
 pub(super) fn reload(call: &Call<'_>) -> Answered {
+    tracing::info!(target: "audit", by = call.caller.token, "reload of the config asked for");
     let reloads = reload::reload(call.gateway, Trigger::Api, Some(&call.caller.token))
         .map_err(|e| problem(StatusCode::CONFLICT, "no_file", format!("{e}.")))?;
     let refused = reloads.last.is_some_and(|last| last.faults.is_some());
     let status = if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     Ok(json(status, &process::reloads(call.gateway)))
+}
+
+/// Has this process start the program at its path again and hand over to it, as `SIGUSR2` does.
+pub(super) fn upgrade(call: &Call<'_>) -> Answered {
+    if call.gateway.reloader.file().is_none() {
+        let message = "Only `tidegate serve` can start its own successor.";
+        return Err(problem(StatusCode::CONFLICT, "no_file", message));
+    }
+    let asked = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::USR2);
+    asked.map_err(|e| {
+        let message = format!("The process cannot signal itself: {e}.");
+        problem(StatusCode::INTERNAL_SERVER_ERROR, "not_asked", message)
+    })?;
+    tracing::info!(target: "audit", by = call.caller.token, "upgrade asked for");
+    Ok(json(StatusCode::ACCEPTED, &process::upgrade(call.gateway)))
 }

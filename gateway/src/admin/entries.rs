@@ -15,10 +15,10 @@ use client::views::events::EventList;
 use client::views::history::History;
 use client::views::limits::{AccountLimits, Budgets};
 use client::views::measured::Measured;
-use client::views::process::{InvariantsState, LogState, ReloadState, Version};
+use client::views::process::{InvariantsState, LogState, ReloadState, UpgradeState, Version};
+use client::views::refusals::{RefusalGroups, Refusals};
 use history::events::EVENTS_MAX;
 use history::groups::MINUTES_MAX;
-use client::views::refusals::{RefusalGroups, Refusals};
 
 const fn get(
     path: &'static str,
@@ -375,6 +375,24 @@ pub(super) const ENTRIES: &[Entry] = &[
         None,
         Schema::of::<ReloadState>(),
         change::reload,
+    ),
+    get(
+        "/api/v1/upgrade",
+        "upgrade_state",
+        "Which process answers, and what became of the last hand-over to a new one.",
+        Some(Schema::of::<UpgradeState>()),
+        read::upgrade,
+    ),
+    change(
+        Verb::Post,
+        "/api/v1/upgrade",
+        (
+            "upgrade",
+            "Starts the program at its path again, with the config as it is now, and hands everything over to it: 202. No connection is refused.",
+        ),
+        None,
+        Schema::of::<UpgradeState>(),
+        change::upgrade,
     ),
     get(
         "/api/v1/log",

@@ -1,7 +1,14 @@
 //! The gauges of `/metrics`, read from shedders, budgets and the process when the page is asked for.
 
-use crate::state::Gateway;
+use crate::state::{Gateway, Snapshot};
+use crate::telemetry::in_force::{self, InForce};
+use crate::telemetry::metrics::{known_deployment, known_model, known_process};
+use crate::telemetry::process_metrics;
+use crate::upstream::deployment::Deployment;
+use crate::upstream::health::Health;
 use metrics::{Label, SharedString, counter, gauge};
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,11 +41,56 @@ fn read_budgets(gateway: &Gateway) {
     }
 }
 
-/// Reads the gauges from the gates. To be called before `/metrics` is rendered.
-pub(super) fn read_gauges(gateway: &Gateway, now: Duration) {
-    for deployment in gateway.snapshot().deployments.iter() {
+/// The page: every metric as it is now, of what the config in force has.
+pub(super) fn page(gateway: &Gateway, rendered: &PrometheusHandle, now: Duration) -> String {
+    read_gauges(gateway, now);
+    let mut page = in_force::shown(&rendered.render(), &Known::of(&gateway.snapshot()));
+    process_metrics::append_to(&mut page);
+    page
+}
+
+/// What the config in force has, looked up once for a page.
+struct Known<'s> {
+    snapshot: &'s Snapshot,
+    deployments: HashMap<&'s str, &'s Arc<Deployment>>,
+}
+
+impl<'s> Known<'s> {
+    fn of(snapshot: &'s Snapshot) -> Self {
+        let named = snapshot.deployments.iter().map(|one| (&*one.config.name, one));
+        Known { snapshot, deployments: named.collect() }
+    }
+}
+
+impl InForce for Known<'_> {
+    fn model(&self, name: &str) -> bool {
+        self.snapshot.models.get(name).is_some_and(|model| *model.config.name == *name)
+    }
+
+    fn deployment(&self, name: &str) -> bool {
+        self.deployments.contains_key(name)
+    }
+
+    fn replica(&self, deployment: &str, replica: &str) -> bool {
+        let id = replica.parse().map(shedder::ReplicaId).ok();
+        self.deployments.get(deployment).zip(id).is_some_and(|(one, id)| one.replicas.get(id).is_some())
+    }
+
+    fn account(&self, id: &str) -> bool {
+        self.snapshot.accounts.contains_key(id)
+    }
+}
+
+/// Reads the gauges from the gates. To be called before the page is rendered.
+fn read_gauges(gateway: &Gateway, now: Duration) {
+    let snapshot = gateway.snapshot();
+    known_process();
+    super::server::known();
+    snapshot.config.models.iter().enumerate().for_each(|(nth, model)| known_model(nth, &model.name));
+    for deployment in snapshot.deployments.iter() {
         let name = &deployment.config.name;
         let state = deployment.gate.read(|shedder| shedder.snapshot(now));
+        known_deployment(name, state.replicas.iter().map(|replica| replica.id.0));
         for (tier, shed) in state.counters.shed.iter() {
             for reason in shedder::Reason::ALL {
                 counter!(
@@ -78,7 +130,12 @@ pub(super) fn read_gauges(gateway: &Gateway, now: Duration) {
             gauge!("tidegate_inflight", labels()).set(f64::from(replica.active));
             gauge!("tidegate_concurrency_limit", labels()).set(replica.limit);
             gauge!("tidegate_saturation_ratio", labels()).set(replica.saturation);
-            gauge!("tidegate_replica_up", labels()).set(f64::from(u8::from(replica.healthy)));
+            let health = Health::of(replica);
+            gauge!("tidegate_replica_up", labels()).set(f64::from(u8::from(health != Health::Down)));
+            for state in Health::ALL {
+                let labels = [labels(), vec![Label::from_static_parts("state", state.name())]].concat();
+                gauge!("tidegate_replica_state", labels).set(f64::from(u8::from(health == state)));
+            }
             if let Some(age) = replica.scrape_age {
                 gauge!("tidegate_scrape_age_seconds", labels()).set(age.as_secs_f64());
             }

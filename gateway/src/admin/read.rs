@@ -4,7 +4,7 @@ use super::answer::{Answer, Refused, compact, json, problem, text, typed};
 use super::call::Call;
 use super::openapi;
 use super::views::{accounts, deployments, history, limits, process, refusals};
-use crate::admin::gauges::read_gauges;
+use crate::admin::gauges::page;
 use crate::clock;
 use crate::telemetry::accounting::REFUSALS_MAX;
 use ::history::events::EVENTS_MAX;
@@ -42,8 +42,8 @@ pub(super) fn readyz(call: &Call<'_>) -> Answered {
 }
 
 pub(super) fn metrics(call: &Call<'_>) -> Answered {
-    read_gauges(call.gateway, clock::now());
-    Ok(typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", call.metrics.render()))
+    let page = page(call.gateway, call.metrics, clock::now());
+    Ok(typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page))
 }
 
 pub(super) fn version(call: &Call<'_>) -> Answered {
@@ -156,6 +156,10 @@ pub(super) fn config(call: &Call<'_>) -> Answered {
 
 pub(super) fn reload(call: &Call<'_>) -> Answered {
     Ok(json(StatusCode::OK, &process::reloads(call.gateway)))
+}
+
+pub(super) fn upgrade(call: &Call<'_>) -> Answered {
+    Ok(json(StatusCode::OK, &process::upgrade(call.gateway)))
 }
 
 pub(super) fn log(_: &Call<'_>) -> Answered {

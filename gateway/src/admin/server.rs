@@ -231,6 +231,16 @@ fn gave_way(yes: bool) {
     }
 }
 
+/// Why a connection or a request is given up.
+const REFUSED: [&str; 5] = ["unread", "body_size", "body_time", "busy", "gave_way"];
+
+/// Makes the series known from the start.
+pub(super) fn known() {
+    for reason in REFUSED {
+        metrics::counter!("tidegate_admin_refused_total", "reason" => reason).increment(0);
+    }
+}
+
 /// Counts what was given up here, and tells of it now and then.
 fn refused(reason: &'static str) {
     static TOLD: Seldom = Seldom::new();

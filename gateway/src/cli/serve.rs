@@ -4,7 +4,7 @@ use super::{check, failed, say};
 use crate::lifecycle::heard::Ears;
 use crate::lifecycle::needs;
 use crate::lifecycle::serve;
-use crate::lifecycle::upgrade::Predecessor;
+use crate::lifecycle::upgrade::{Predecessor, note_program};
 use crate::telemetry::logging;
 use config::Config;
 use std::path::Path;
@@ -16,6 +16,7 @@ const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Runs the gateway; with `upgrade` in the place of one that runs already.
 pub(super) fn run(path: &Path, upgrade: bool) -> ExitCode {
+    note_program();
     let ears = match Ears::open() {
         Ok(ears) => ears,
         Err(e) => return failed(&format!("signals cannot be heard: {e}")),
@@ -27,7 +28,9 @@ pub(super) fn run(path: &Path, upgrade: bool) -> ExitCode {
     if let Some(missing) = needs::missing(&config, path) {
         return check::refuse(&missing);
     }
-    logging::start(&config.log);
+    if let Err(e) = logging::start(&config.log) {
+        return failed(&format!("log.file: {e}"));
+    }
     for hint in &config.hints {
         tracing::warn!("{}{hint}", path.display());
     }

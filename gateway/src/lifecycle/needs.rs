@@ -1,4 +1,4 @@
-//! What `tidegate serve` needs beside a config without faults: a certificate with its key, a log and a state folder that
+//! What `tidegate serve` needs beside a config without faults: a certificate with its key, logs and a state folder that
 //! can be written.
 //!
 //! `tidegate check` asks for all of it without serving, so that the restart after it does not fail; `serve` asks first,
@@ -18,7 +18,8 @@ pub fn missing(config: &Config, origin: &Path) -> Option<Faults> {
     let tls = tls.and_then(|tls| Certificates::load(&tls.cert_file, &tls.key_file).err());
     let list: Vec<Fault> = [
         tls.map(|e| (e.key(), e.to_string())),
-        log(&config.log).map(|e| ("log.access", e)),
+        access_log(&config.log).map(|e| ("log.access", e)),
+        process_log(&config.log).map(|e| ("log.file", e)),
         config
             .state
             .dir
@@ -33,10 +34,21 @@ pub fn missing(config: &Config, origin: &Path) -> Option<Faults> {
 }
 
 /// Why the access log cannot be opened.
-fn log(log: &Log) -> Option<String> {
+fn access_log(log: &Log) -> Option<String> {
     let Sink::File(path) = &log.access else { return None };
+    unopened(path, || AccessLog::open(log).map(drop))
+}
+
+/// Why the process's own log cannot be opened.
+fn process_log(log: &Log) -> Option<String> {
+    let path = log.file.as_deref()?;
+    unopened(path, || process::sink::Sink::file(path).map(drop))
+}
+
+/// Why a file cannot be opened. One that is new is removed again.
+fn unopened(path: &Path, open: impl FnOnce() -> Result<(), process::sink::SinkError>) -> Option<String> {
     let is_new = !path.exists();
-    let opened = AccessLog::open(log).map(drop);
+    let opened = open();
     if is_new && opened.is_ok() {
         let _ = std::fs::remove_file(path);
     }

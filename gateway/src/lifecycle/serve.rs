@@ -61,7 +61,7 @@ pub enum ServeError {
     Io(#[from] std::io::Error),
     /// The access log.
     #[error("log.access: {0}")]
-    AccessLog(#[from] crate::telemetry::access_log::AccessLogError),
+    AccessLog(#[from] process::sink::SinkError),
     /// The certificate.
     #[error("{key}: {0}", key = .0.key())]
     Tls(#[from] TlsError),

@@ -1,4 +1,5 @@
-//! Signals: `SIGTERM` drains, `SIGINT` ends, `SIGHUP` reads the config again, `SIGQUIT` hands over to a new process.
+//! Signals: `SIGTERM` drains, `SIGINT` ends, `SIGHUP` reads the config again and opens the logs anew, `SIGUSR1` does the
+//! latter alone. `SIGQUIT` hands over to a new process that waits for it, `SIGUSR2` starts that one first.
 
 use crate::lifecycle::heard::Heard;
 use crate::lifecycle::notify;
@@ -28,11 +29,13 @@ pub struct Signals {
     listeners: Arc<Mutex<Option<Listeners>>>,
     successor: Arc<OnceLock<Successor>>,
     /// What was heard since the start.
-    heard: tokio::sync::Mutex<mpsc::Receiver<Heard>>,
+    heard: Arc<tokio::sync::Mutex<mpsc::Receiver<Heard>>>,
 }
 
 /// What became of an upgrade.
 type Outcome = Result<Successor, UpgradeError>;
+/// How a new process is come by.
+type Offer = fn(&Gateway, Option<&Journal>, &Listeners) -> Outcome;
 
 impl Signals {
     /// Acts for `gateway` on what was `heard`; who takes over is put into `successor`.
@@ -44,34 +47,38 @@ impl Signals {
         successor: Arc<OnceLock<Successor>>,
         heard: mpsc::Receiver<Heard>,
     ) -> Self {
-        let (listeners, heard) = (Arc::new(Mutex::new(Some(listeners))), tokio::sync::Mutex::new(heard));
+        let listeners = Arc::new(Mutex::new(Some(listeners)));
+        let heard = Arc::new(tokio::sync::Mutex::new(heard));
         Signals { gateway, journal, listeners, successor, heard }
     }
 
     /// Offers everything to a new process, on a thread: it may take seconds, and requests go on.
-    fn upgrade(&self, ended: mpsc::Sender<Outcome>) {
+    fn upgrade(&self, ended: mpsc::Sender<Outcome>, how: Offer) {
+        self.gateway.upgrades.begin();
         let (gateway, journal) = (Arc::clone(&self.gateway), self.journal.clone());
         let listeners = Arc::clone(&self.listeners);
         let offer = move || {
             // Held for as long as it takes: the next signal waits, and then finds nobody or the listeners gone.
             let outcome = match &*listeners.lock() {
-                Some(listeners) => upgrade::offer(&gateway, journal.as_deref(), listeners),
+                Some(listeners) => how(&gateway, journal.as_deref(), listeners),
                 None => Err(UpgradeError::Stopping),
             };
             let _ = ended.blocking_send(outcome);
         };
         if let Err(e) = std::thread::Builder::new().name("upgrade".to_owned()).spawn(offer) {
-            tracing::error!("SIGQUIT: no thread for the upgrade, this process goes on: {e}");
+            tracing::error!("no thread for the upgrade, this process goes on: {e}");
+            self.gateway.upgrades.failed(&e);
         }
     }
 
     /// The new process serves: this one takes no connection any more.
     fn handed_over(&self, successor: Successor) {
-        tracing::info!(
-            pid = successor.pid,
-            "SIGQUIT: a new process took over, this one ends with its last answer"
-        );
-        notify::say(notify::STOPPING);
+        tracing::info!(pid = successor.pid, "a new process took over, this one ends with its last answer");
+        if successor.is_ours {
+            notify::say(&notify::main_process(successor.pid));
+        } else {
+            notify::say(notify::STOPPING);
+        }
         let words = format!("A new process, {}, took over; this one ends with its last answer.", successor.pid);
         self.gateway.accounts.recorder.note(Kind::HandOver, Subject::PROCESS, &words, None);
         let _ = self.successor.set(successor);
@@ -89,6 +96,24 @@ impl Signals {
         if let Err(e) = std::thread::Builder::new().name("upgrade".to_owned()).spawn(tell) {
             tracing::error!("what the last requests use is told at the end only: {e}");
         }
+    }
+
+    /// Opens the logs anew: their files may have been moved away.
+    fn reopen_logs(gateway: &Gateway) {
+        gateway.accounts.reopen();
+        crate::telemetry::logging::reopen();
+    }
+
+    /// Goes on opening logs anew while the process goes down, which may take minutes.
+    fn heed_rotation(&self) {
+        let (gateway, heard) = (Arc::clone(&self.gateway), Arc::clone(&self.heard));
+        tokio::spawn(async move {
+            while let Some(heard) = heard.lock().await.recv().await {
+                if matches!(heard, Heard::HangUp | Heard::User1) {
+                    Self::reopen_logs(&gateway);
+                }
+            }
+        });
     }
 
     async fn stop(&self) {
@@ -109,6 +134,15 @@ impl Signals {
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
+        let signal = self.heed().await;
+        self.heed_rotation();
+        signal
+    }
+}
+
+impl Signals {
+    /// Acts on signals until one ends the process.
+    async fn heed(&self) -> ShutdownSignal {
         let mut heard = self.heard.lock().await;
         let (sender, mut ended) = mpsc::channel(1);
         loop {
@@ -120,17 +154,22 @@ impl ShutdownSignalWatch for Signals {
                             self.handed_over(successor);
                             return ShutdownSignal::GracefulTerminate;
                         }
-                        Err(e) => tracing::error!("SIGQUIT: no upgrade, this process goes on: {e}"),
+                        Err(e) => {
+                            tracing::error!("no upgrade, this process goes on: {e}");
+                            self.gateway.upgrades.failed(&e);
+                        }
                     }
                     continue;
                 }
             };
             match heard {
-                Heard::HangUp => self.gateway.reloader.ask(Trigger::Signal),
-                Heard::Quit => self.upgrade(sender.clone()),
-                Heard::User => {
-                    tracing::info!("SIGUSR1 and SIGUSR2 ask for nothing here; SIGHUP reads the config again")
+                Heard::HangUp => {
+                    Self::reopen_logs(&self.gateway);
+                    self.gateway.reloader.ask(Trigger::Signal);
                 }
+                Heard::User1 => Self::reopen_logs(&self.gateway),
+                Heard::Quit => self.upgrade(sender.clone(), upgrade::offer),
+                Heard::User2 => self.upgrade(sender.clone(), upgrade::start),
                 Heard::Interrupt => {
                     self.gateway.accounts.flush(FLUSH_PATIENCE);
                     crate::telemetry::logging::flush(FLUSH_PATIENCE);

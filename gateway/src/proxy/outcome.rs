@@ -55,7 +55,7 @@ impl Attempt<'_, '_, '_> {
         let verdict = Verdict::on(observed);
         let refusal = self.refusal(&place, &verdict, observed);
         let failure = verdict.failure(|| self.body_key());
-        let is_second = self.record.has_failed_elsewhere(self.deployment, place.permit());
+        let is_second = self.record.has_failed_elsewhere(&self.deployment.config.name, place.permit());
         self.note(&place, &verdict, observed);
         let Some(failure) = failure else {
             place.finish(&shedder::Finished::default());
@@ -78,7 +78,7 @@ impl Attempt<'_, '_, '_> {
         };
         match (attempts::next(&failed, said), admission) {
             (attempts::Next::Again, Some(admission)) => {
-                self.record.retried(self.deployment);
+                self.record.retried();
                 Next::Again(admission)
             }
             (attempts::Next::Elsewhere(Cause::Busy), _) => Next::Elsewhere(explain::upstream_busy().into()),
@@ -123,7 +123,7 @@ impl Attempt<'_, '_, '_> {
             model: ModelNames { served, public: &self.request.call.model },
             context: model.context.or_else(|| self.deployment.learned.context(served)),
             path: self.request.call.api.path(),
-            failed_twice: self.record.has_failed_elsewhere(self.deployment, place.permit()),
+            failed_twice: self.record.has_failed_elsewhere(&self.deployment.config.name, place.permit()),
         };
         telling.refusal(verdict, observed)
     }
@@ -136,7 +136,7 @@ impl Attempt<'_, '_, '_> {
             }
             return;
         };
-        self.record.upstream_failed(self.deployment, place.permit(), kind);
+        self.record.upstream_failed(&self.deployment.config.name, place.permit(), kind);
         let (deployment, replica) = (&*self.deployment.config.name, place.permit().replica.0);
         let (model, request) = (&*self.request.model.config.name, &*self.record.id);
         match (verdict, observed) {

@@ -76,6 +76,7 @@ pub async fn serve(gateway: &Arc<Gateway>, session: &mut ServerSession, mut call
     let id = client.envelope.id_text().to_owned();
     let mut record = Record::begin(id, &client.session().req_header().headers);
     record.client_address = Some(caller.address);
+    record.protocol = client.protocol();
     let ended = match head {
         Ok(head) => steps(gateway, &snapshot, head, &mut client, &mut record, &mut caller).await,
         Err(refusal) => Err(refusal.into()),
@@ -88,7 +89,7 @@ pub async fn serve(gateway: &Arc<Gateway>, session: &mut ServerSession, mut call
         }
         Err(Stop::Gone) => record.gone(client.head_sent()),
     }
-    record.finish(client.envelope.queued, &gateway.accounts);
+    gateway.accounts.send(record.finished(client.envelope.queued));
     drop(in_flight);
     client.reusable()
 }
@@ -151,7 +152,7 @@ async fn understand(
     let tier = tier_of(account, call)?;
     record.tier = Some(tier);
     let routes = Routes::of(model, account, tier, call, hint)?;
-    record.routed(routes.first());
+    record.routed(&routes.first().config.name);
     let weight = weigh_call(call, account, model, &routes).await?;
     record.weighed(&weight);
     Ok((tier, routes, weight))
@@ -252,8 +253,9 @@ fn identify(
     let key = credential::key(&client.session().req_header().headers)?;
     let key = std::str::from_utf8(key).unwrap_or_default();
     let unknown = || credential::unknown(keys::is_mistyped(key));
-    let enabled = snapshot.keys.find(key).filter(|account| !account.config.disabled);
-    let account = enabled.cloned().ok_or_else(unknown)?;
+    let (digest, account) = snapshot.keys.find_stored(key).ok_or_else(unknown)?;
+    record.key = Some(digest);
+    let account = Some(account).filter(|account| !account.config.disabled).cloned().ok_or_else(unknown)?;
     record.account = Some(Arc::clone(&account.config.id));
     Ok(account)
 }
@@ -446,7 +448,7 @@ async fn admit_and_relay(
     loop {
         let waited_from = clock::now();
         let bid = bid(&request, offer, &weighed_for, asked.hint);
-        record.offered(&routed.deployment);
+        record.offered(&routed.deployment.config.name);
         let placed = wait(routed, bid, &routes, client, arrived).await;
         if !std::mem::replace(&mut is_decided, true) {
             count_verdict(&request, asked.tier, &placed);
@@ -458,7 +460,7 @@ async fn admit_and_relay(
             request.weight.look_at(request.call, request.account.number, &deployment.prefixes);
             weighed_for = Arc::clone(&deployment);
         }
-        record.admitted(&deployment, place.permit());
+        record.admitted(&deployment.config.name, place.permit());
         if request.snapshot.config.listen.expose_upstream {
             client.envelope.served_by = Some(served_by(&deployment, place.permit()));
         }
@@ -475,7 +477,7 @@ async fn admit_and_relay(
                 if matches!(routed.admission, Admission::Shed(_)) {
                     return Err(stop);
                 }
-                record.retried(&deployment);
+                record.retried();
                 routes = left;
             }
         }

@@ -19,6 +19,7 @@ use crate::upstream::exchange::{Exchange, ExchangeError};
 use crate::upstream::harvest::{Live, Others};
 use crate::upstream::replica::UpstreamTimeouts;
 use bytes::{Bytes, BytesMut};
+use protocol::answer::finish;
 use protocol::answer::passage::{Ending, HEAD_MAX, Passage};
 use protocol::answer::read_whole;
 use protocol::answer::sse::SseSplitter;
@@ -64,6 +65,8 @@ pub struct Answered {
     pub ended: u32,
     /// When the first token came; for a whole answer, when it was complete.
     pub first_token: Option<Duration>,
+    /// Why the answer ended, in the API's own word.
+    pub finish: Option<&'static str>,
     /// Generated tokens that the engine told while it generated.
     pub running: Option<u64>,
     /// Bytes of generated text of a whole answer, where they were counted.
@@ -214,6 +217,7 @@ impl Relay<'_, '_> {
         self.answered.usage = reader.usage().or(self.answered.usage);
         self.answered.running = reader.running().or(self.answered.running);
         self.answered.ended = reader.ended();
+        self.answered.finish = reader.finish_reason();
         self.client.sequence = reader.sequence();
     }
 
@@ -481,6 +485,8 @@ impl Relay<'_, '_> {
             self.answered.text_bytes = text::generated_bytes(self.api, &body);
         }
         self.answered.usage = usage;
+        self.answered.finish =
+            std::str::from_utf8(&body).ok().and_then(|json| finish::of_whole(self.api, json));
         self.begin(clock::now(), &mut first_token);
         // The client may take it slowly, and needs only what was made of it.
         drop(body);

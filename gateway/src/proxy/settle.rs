@@ -128,6 +128,7 @@ fn charge(request: &Request<'_>, answered: &Answered, finished: bool, record: &m
     // An answer without output teaches nothing of how long answers are.
     let used = Used { finished: used.finished && request.call.api.form().has_output, ..used };
     request.live.ledger().settle(&used);
+    record.finish_reason = answered.finish;
     record.used(&used, answered.usage.and_then(|usage| usage.cached), answered.usage.is_none());
     used
 }

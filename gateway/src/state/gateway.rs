@@ -5,6 +5,7 @@ use crate::clock;
 use crate::state::Snapshot;
 use crate::state::registry::{IDLE_AFTER, Registry};
 use crate::state::reload::Reloader;
+use crate::state::upgrades::Upgrades;
 use crate::telemetry::accounting::Accounts;
 use crate::telemetry::shortage::Shortage;
 use crate::upstream::admission::Gate;
@@ -50,6 +51,8 @@ pub struct Gateway {
     pub drills: Arc<Runner>,
     /// The config's file, and what became of reading it again.
     pub reloader: Reloader,
+    /// What became of attempts to hand over to a new process.
+    pub upgrades: Upgrades,
     /// The config that the process started with, as the admin API shows it.
     pub started_with: serde_json::Value,
     /// Deployments that no config names any more, until their last request is over.
@@ -113,6 +116,7 @@ impl Gateway {
             shortage: Shortage::default(),
             drills: Arc::default(),
             reloader: Reloader::default(),
+            upgrades: Upgrades::default(),
             started_with,
             retiring: Mutex::default(),
             in_flight: Arc::default(),
@@ -270,7 +274,8 @@ impl Gateway {
             self.accounts.recorder.sample(deployment, &state);
             deployment.last_minute.lock().note(now, state.counters);
         }
-        self.accounts.recorder.tidy(&self.snapshot().deployments);
+        let snapshot = self.snapshot();
+        self.accounts.recorder.tidy(|name| snapshot.deployments.iter().any(|one| *one.config.name == *name));
         let share_max = self.snapshot().config.limits.growth.shed_share_max;
         let budgets = self.registry.budgets();
         self.shortage.apply(&budgets, share_max, clock::now());

@@ -10,6 +10,7 @@ pub mod key_expiry;
 pub mod registry;
 pub mod reload;
 pub mod saving;
+pub mod upgrades;
 
 pub use gateway::Gateway;
 pub use registry::Registry;

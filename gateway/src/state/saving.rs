@@ -7,7 +7,7 @@ use crate::clock;
 use crate::state::gateway::Gateway;
 use crate::state::journal::Journal;
 use crate::state::registry::{IDLE_AFTER, Registry};
-use metrics::{Counter, counter, describe_counter};
+use metrics::{Counter, counter};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,10 +52,6 @@ struct Troubles {
 
 impl Troubles {
     fn new() -> Self {
-        describe_counter!(
-            "tidegate_journal_errors_total",
-            "Failures to write budgets to the disk: append, they would be lost by a restart; rewrite, the file grows."
-        );
         Troubles {
             append: Trouble::new("append", "budgets cannot be saved and would be lost by a restart"),
             rewrite: Trouble::new("rewrite", "the journal cannot be made smaller and goes on growing"),

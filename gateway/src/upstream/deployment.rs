@@ -13,8 +13,11 @@ use crate::upstream::replica::{Replica, UpstreamTimeouts};
 use crate::upstream::replicas::Replicas;
 use gateway_core::averages::{BytesPerToken, TokensPerChunk};
 use gateway_core::lately::LastMinute;
+use history::step::TierTimes;
 use parking_lot::Mutex;
+use shedder::{PerTier, ReplicaId};
 use std::sync::Arc;
+use telemetry::recorder::Watched;
 use weighing::averages::Shared;
 use weighing::weigh::Prefixes;
 
@@ -45,6 +48,24 @@ pub struct Deployment {
     pub operated: Arc<Operated>,
     /// What was in flight where its replicas died.
     pub deaths: Arc<Mutex<Deaths>>,
+}
+
+impl Watched for Deployment {
+    fn config(&self) -> &config::Deployment {
+        &self.config
+    }
+
+    fn url(&self, replica: ReplicaId) -> Option<String> {
+        self.replicas.get(replica).map(|replica| replica.name.clone())
+    }
+
+    fn is_pressure_over(&self) -> bool {
+        self.operated.take_over(clock::now()).is_some()
+    }
+
+    fn swap_times(&self, spare: &mut Box<PerTier<TierTimes>>) -> bool {
+        self.gate.swap_times(spare)
+    }
 }
 
 /// The deployments of the config in force, for tasks that follow it through reloads.

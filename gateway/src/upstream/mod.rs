@@ -9,6 +9,7 @@ pub mod operated;
 pub mod deaths;
 pub mod discovery;
 pub mod exchange;
+pub mod health;
 pub mod learned;
 pub mod replica;
 pub mod replicas;

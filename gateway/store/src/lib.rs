@@ -5,5 +5,6 @@
 
 pub mod budget_log;
 pub mod dynamic_accounts;
+pub mod override_events;
 pub mod overrides;
 pub mod private;

@@ -1,5 +1,6 @@
 //! Limits that an operator set at run time: kept beside the journal, above the config until they are taken back.
 
+use crate::override_events::{Author, Events, OverrideEvent};
 use crate::private;
 use config::{Bounds, Meters, MetersFile};
 use parking_lot::Mutex;
@@ -31,7 +32,14 @@ pub struct Override {
 #[derive(Debug, Default)]
 pub struct Overrides {
     path: Option<PathBuf>,
-    set: Mutex<BTreeMap<String, BTreeMap<String, Override>>>,
+    kept: Mutex<Kept>,
+}
+
+/// What is set, by account and model, and how it came so.
+#[derive(Debug, Default)]
+struct Kept {
+    set: BTreeMap<String, BTreeMap<String, Override>>,
+    events: Events,
 }
 
 /// Why an override was not taken.
@@ -62,25 +70,27 @@ impl Overrides {
     #[must_use]
     pub fn open(folder: Option<&std::path::Path>) -> Self {
         let path = folder.map(|folder| folder.join("overrides.json"));
-        let set = path.as_ref().and_then(|path| match read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .inspect_err(|e| tracing::warn!(path = %path.display(), "overrides were not taken over: {e}"))
-                .ok(),
-            Err(_) => None,
-        });
-        Overrides { path, set: Mutex::new(set.unwrap_or_default()) }
+        let set = path.as_deref().map(taken_over).unwrap_or_default();
+        let events = path.as_deref().map(|path| taken_over(&history_of(path))).unwrap_or_default();
+        Overrides { path, kept: Mutex::new(Kept { set, events }) }
+    }
+
+    /// What operators changed of the limits of an account on a model, the oldest change first.
+    #[must_use]
+    pub fn events(&self, account: &str, model: &str) -> Vec<OverrideEvent> {
+        self.kept.lock().events.of(account, model)
     }
 
     /// The bounds of an account on a model: as configured, with what was set.
     #[must_use]
     pub fn apply(&self, account: &str, model: &str, configured: Bounds) -> Bounds {
-        match self.set.lock().get(account).and_then(|models| models.get(model)) {
+        match self.kept.lock().set.get(account).and_then(|models| models.get(model)) {
             Some(set) => merged(configured, set),
             None => configured,
         }
     }
 
-    /// Sets `change` for an account on a model, on top of what was set before.
+    /// Sets `change` for an account on a model, on top of what was set before, and notes whose change it is.
     ///
     /// # Errors
     /// When no limit would satisfy the bounds (nothing changes then), or it could not be saved.
@@ -90,29 +100,46 @@ impl Overrides {
         model: &str,
         configured: Bounds,
         change: &Override,
+        author: Author<'_>,
     ) -> Result<(), OverrideError> {
-        let mut set = self.set.lock();
+        let mut kept = self.kept.lock();
+        let Kept { set, events } = &mut *kept;
         let before = set.get(account).and_then(|models| models.get(model)).copied().unwrap_or_default();
         let after = Override {
             start: change.start.or(before.start),
             floor: change.floor.or(before.floor),
             ceiling: change.ceiling.or(before.ceiling),
         };
-        judge(merged(configured, &after))?;
+        let bounds = (merged(configured, &before), merged(configured, &after));
+        judge(bounds.1)?;
         if set.values().map(BTreeMap::len).sum::<usize>() >= OVERRIDES_MAX {
             return Err(OverrideError::TooMany);
         }
         set.entry(account.to_owned()).or_default().insert(model.to_owned(), after);
-        self.save(&set)
-    }
-
-    fn save(&self, set: &BTreeMap<String, BTreeMap<String, Override>>) -> Result<(), OverrideError> {
+        events.note(account, model, author, (&bounds.0, &bounds.1));
         let Some(path) = &self.path else { return Ok(()) };
-        let next = path.with_extension("next");
-        private::write(&next, &serde_json::to_vec_pretty(set).map_err(io::Error::other)?)?;
-        fs::rename(&next, path)?;
-        Ok(())
+        save(path, set)?;
+        Ok(save(&history_of(path), events)?)
     }
+}
+
+/// The file of the history beside that of the overrides: an earlier version reads the latter alone.
+fn history_of(path: &Path) -> PathBuf {
+    path.with_file_name("overrides-history.json")
+}
+
+fn save(path: &Path, what: &impl Serialize) -> io::Result<()> {
+    let next = path.with_extension("next");
+    private::write(&next, &serde_json::to_vec_pretty(what).map_err(io::Error::other)?)?;
+    fs::rename(&next, path)
+}
+
+/// What a file holds; nothing, and a line in the log, where it cannot be read.
+fn taken_over<T: Default + for<'de> Deserialize<'de>>(path: &Path) -> T {
+    let Ok(bytes) = read(path) else { return T::default() };
+    let read = serde_json::from_slice(&bytes);
+    read.inspect_err(|e| tracing::warn!(path = %path.display(), "overrides were not taken over: {e}"))
+        .unwrap_or_default()
 }
 
 /// Reads the file, which is private afterwards.
@@ -158,16 +185,32 @@ mod tests {
         MetersFile { generated: Some(tokens), ..MetersFile::default() }
     }
 
+    fn author(token: &str) -> Author<'_> {
+        Author { token, at: std::time::Duration::from_secs(1_700_000_000) }
+    }
+
     #[test]
     fn what_was_set_comes_on_top_of_the_config_and_survives() {
         let folder = std::env::temp_dir().join(format!("tidegate-overrides-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let overrides = Overrides::open(Some(&folder));
         overrides
-            .set("acme", "m", configured(), &Override { start: generated(5000), ..Override::default() })
+            .set(
+                "acme",
+                "m",
+                configured(),
+                &Override { start: generated(5000), ..Override::default() },
+                author("11111111"),
+            )
             .unwrap();
         overrides
-            .set("acme", "m", configured(), &Override { floor: generated(50), ..Override::default() })
+            .set(
+                "acme",
+                "m",
+                configured(),
+                &Override { floor: generated(50), ..Override::default() },
+                author("22222222"),
+            )
             .unwrap();
 
         let bounds = Overrides::open(Some(&folder)).apply("acme", "m", configured());
@@ -178,13 +221,24 @@ mod tests {
         );
         assert_eq!(bounds.start.prompt, 100, "the others stay");
         assert_eq!(overrides.apply("acme", "other", configured()), configured());
+        let events = Overrides::open(Some(&folder)).events("acme", "m");
+        let told = |event: &OverrideEvent| (event.bound.clone(), event.from, event.to, event.by.clone());
+        let moved = |bound: &str, from, to, by: &str| (bound.to_owned(), from, to, by.to_owned());
+        assert_eq!(
+            events.iter().map(told).collect::<Vec<_>>(),
+            [
+                moved("start", 100, 5000, "11111111"),
+                moved("ceiling", 1000, 5000, "11111111"),
+                moved("floor", 100, 50, "22222222"),
+            ]
+        );
     }
 
     #[test]
     fn bounds_that_no_limit_satisfies_change_nothing() {
         let overrides = Overrides::default();
         let wrong = Override { ceiling: generated(10), ..Override::default() };
-        let refused = overrides.set("acme", "m", configured(), &wrong).unwrap_err();
+        let refused = overrides.set("acme", "m", configured(), &wrong, author("11111111")).unwrap_err();
         assert_eq!(refused.to_string(), "generated: floor 100 <= start 100 <= ceiling 10 must hold");
         assert_eq!(overrides.apply("acme", "m", configured()), configured());
     }

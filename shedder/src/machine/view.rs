@@ -112,6 +112,7 @@ fn snapshot_of(replica: &Replica, now: Duration, terms: Terms) -> ReplicaSnapsho
         kv_learnt_tokens: replica.memory.learnt(replica.active, terms.answer).map(|tokens| tokens as u64),
         saturation: replica.saturation(now, terms),
         healthy: replica.service(now) != Service::Out,
+        answers: replica.health.service(now) != Service::Out,
         drained: replica.drained,
         ghosts: replica.ghosts.count(),
         evidence: replica.evidence.bodies(now) as u32,

@@ -6,23 +6,27 @@
 //! | `callers` | E09, E10, E17: browsers, Azure's client, models of others |
 //! | `errors` | F08–F12: what a client is told |
 //! | `limits` | F05–F07: the gateway's own bounds and names |
+//! | `logs` | O01, O04, O09: what becomes of a log's lines |
 //! | `memory` | E06, O12: what is held, and what is counted |
 //! | `operators` | E05: the admin listener under load |
 //! | `neighbours` | E01, E11, E13, E15, E16: HTTP as proxies and clients speak it |
 //! | `progress`, `relaying` | R01–R12: what counts as progress, content and end |
 //! | `starting` | E12, E14: the first moments of a process, and what `tidegate check` finds |
+//! | `states` | O02, O14, O15, O17: what is told of replicas, series, limits and a short queue |
 //! | `weighing` | W02, W03: what a request weighs before the engine has said it |
 
 mod blame;
 mod callers;
 mod errors;
 mod limits;
+mod logs;
 mod memory;
 mod neighbours;
 mod operators;
 mod progress;
 mod relaying;
 mod starting;
+mod states;
 mod weighing;
 
 use crate::PROGRAM;

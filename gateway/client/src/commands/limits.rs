@@ -163,11 +163,11 @@ fn meters_table(value: &Value) -> Vec<Vec<String>> {
 }
 
 fn history_table(value: &Value) -> Vec<Vec<String>> {
-    let mut table = vec![header_row(&["at", "model", "meter", "from", "to", "reason"])];
+    let mut table = vec![header_row(&["at", "model", "meter", "what", "from", "to", "reason", "by"])];
     for model in rows(at(value, "models")) {
         for change in rows(at(model, "history")) {
             let mut row = vec![cell(at(change, "at")), cell(at(model, "model"))];
-            row.extend(["meter", "from", "to", "reason"].map(|key| cell(at(change, key))));
+            row.extend(["meter", "bound", "from", "to", "reason", "by"].map(|key| cell(at(change, key))));
             table.push(row);
         }
     }

@@ -69,19 +69,23 @@ pub struct NextStep {
     pub at: String,
 }
 
-/// A step that a limit took.
+/// A step that a limit took, or one of its bounds.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// When (RFC 3339).
     pub at: String,
     /// Which meter.
     pub meter: Cow<'static, str>,
+    /// What moved: `limit` (the one in force), `start`, `floor` or `ceiling`.
+    pub bound: Cow<'static, str>,
     /// Tokens per minute before.
     pub from: u64,
     /// Tokens per minute after.
     pub to: u64,
-    /// Why.
+    /// Why: `grown`, `shrunk`, `idle`, `reconfigured` (by the config) or `operator`.
     pub reason: Cow<'static, str>,
+    /// Of an operator's change the first digits of the SHA-256 of the token; else null.
+    pub by: Option<String>,
 }
 
 /// Budgets in memory.

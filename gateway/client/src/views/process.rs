@@ -48,6 +48,19 @@ pub struct ReloadState {
     pub needs_restart: Vec<String>,
 }
 
+/// A hand-over to a new process. One that succeeded is told by `pid`: the new process answers in place of the old one.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct UpgradeState {
+    /// The id of the process that answers.
+    pub pid: u32,
+    /// Whether one is under way.
+    pub runs: bool,
+    /// When the last one failed (RFC 3339); null: none did.
+    pub failed_at: Option<String>,
+    /// Why.
+    pub failure: Option<String>,
+}
+
 /// What the version says of the config.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigState {

@@ -196,6 +196,7 @@ impl DeploymentFile {
         }
         self.fit_the_engine(&at, resolver);
         self.dns_has_room(&replicas, &at, resolver);
+        self.queue_is_fair(&at, resolver);
         let api_key_file = self.api_key_file.map(|path| resolver.path(&path));
         let key_at = at.key("api_key_file");
         Deployment {
@@ -252,6 +253,19 @@ impl DeploymentFile {
         }
     }
 
+    /// A queue of a few places is full whenever somebody comes back as told: those who do not wait have them all.
+    fn queue_is_fair(&self, at: &At<'_>, resolver: &mut Resolver<'_>) {
+        let requests = self.queue.requests;
+        if requests < QUEUE_FAIR_MIN {
+            let hint = format!(
+                "is {requests}: while clients come back sooner than they are told, such a queue is always full, and who \
+                 waits as told gets nothing; leave at least {QUEUE_FAIR_MIN}, {} is the default",
+                Queue::default().requests
+            );
+            resolver.hint(&at.key("queue").key("requests"), hint);
+        }
+    }
+
     fn dns_has_room(&self, replicas: &[ReplicaUrl], at: &At<'_>, resolver: &mut Resolver<'_>) {
         if replicas.iter().filter(|replica| matches!(replica.host, Host::Name(_))).count()
             > self.dns.replicas_max as usize
@@ -262,6 +276,9 @@ impl DeploymentFile {
         }
     }
 }
+
+/// Places of a queue from which on there is usually one for whoever comes back as told.
+const QUEUE_FAIR_MIN: u32 = 32;
 
 fn unique_name(name: &str, nth: usize, at: &At<'_>, seen: &mut Seen, resolver: &mut Resolver<'_>) {
     if name.is_empty() {

@@ -35,7 +35,7 @@ impl Default for Ceilings {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Queue {
-    /// Requests that may wait. Default 10,000: far more than any deployment starts within a second. 0: nothing waits.
+    /// Requests that may wait. Default 10,000: far more than any deployment starts within a second. 0: nothing waits. A short queue serves those who do not wait as they are told: with 2 places and a crowd that comes back at once, an account that heeds `retry-after` was served 0 of 41 times. Leave at least 32, and bound how long anyone waits by `slo` and ceilings.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub requests: u32,
     /// Prompt tokens that may wait. Default 16,777,216: many seconds of the fastest prefill.

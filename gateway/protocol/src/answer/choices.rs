@@ -5,7 +5,7 @@
 //! one that only says why the choice ended. Members that nobody has listed count like the listed ones, because engines
 //! name what they generate as they like; those that are listed here are known to be nothing that was generated.
 
-use crate::answer::Name;
+use crate::answer::{Name, finish};
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -34,6 +34,7 @@ pub(super) struct Choice {
     /// Set where anything in it has a value.
     has_content: bool,
     has_ended: bool,
+    finish: Option<&'static str>,
 }
 
 /// The choices of a stream so far.
@@ -41,6 +42,8 @@ pub(super) struct Choice {
 pub(super) struct Choices {
     states: Vec<State>,
     ended: u32,
+    /// Why the first that ended did.
+    finish: Option<&'static str>,
     /// Tokens that the engine has told of all choices so far.
     told: u64,
 }
@@ -67,6 +70,7 @@ impl Choices {
             state.has_ended |= choice.has_ended;
             advanced += u32::from(is_step);
             self.ended += u32::from(ends);
+            self.finish = self.finish.or(choice.finish);
         }
         advanced
     }
@@ -85,6 +89,11 @@ impl Choices {
     /// Choices that have ended.
     pub(super) fn ended(&self) -> u32 {
         self.ended
+    }
+
+    /// Why the first choice that ended did.
+    pub(super) fn finish(&self) -> Option<&'static str> {
+        self.finish
     }
 
     /// Steps of the choice that has most.
@@ -133,7 +142,11 @@ impl<'de> Visitor<'de> for ChoiceVisitor {
         while let Some(key) = map.next_key::<Name<'_>>()? {
             match &*key.0 {
                 "index" => choice.index = map.next_value::<Option<usize>>()?,
-                "finish_reason" => choice.has_ended = has_value(map.next_value::<&RawValue>()?),
+                "finish_reason" => {
+                    let value = map.next_value::<&RawValue>()?;
+                    choice.has_ended = has_value(value);
+                    choice.finish = finish::word(value);
+                }
                 name if NOT_GENERATED.contains(&name) => {
                     map.next_value::<IgnoredAny>()?;
                 }

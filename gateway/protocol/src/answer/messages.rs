@@ -12,7 +12,7 @@ use crate::answer::edits::Edits;
 use crate::answer::upstream_error::UpstreamError;
 use crate::answer::usage::{Number, Numbers, Usage, read_object};
 use crate::answer::{
-    EventKind, Seen, Stamp, Whole, has_other_than, is_object, present, reported, whole_error,
+    EventKind, Seen, Stamp, Whole, finish, has_other_than, is_object, present, reported, whole_error,
 };
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
@@ -162,7 +162,9 @@ impl Event<'_> {
             "message_start" | "content_block_stop" => EventKind::Preamble,
             "message_delta" => {
                 let stop = self.delta.and_then(|delta| serde_json::from_str::<Stop<'_>>(delta.get()).ok());
-                seen.has_ended |= stop.and_then(|stop| stop.stop_reason).is_some_and(has_value);
+                let reason = stop.and_then(|stop| stop.stop_reason);
+                seen.has_ended |= reason.is_some_and(has_value);
+                seen.finish = reason.and_then(finish::word).or(seen.finish);
                 EventKind::Preamble
             }
             // The name of a called tool is generated; a text that begins empty is not.

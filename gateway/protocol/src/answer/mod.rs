@@ -7,6 +7,7 @@
 pub mod chat;
 mod choices;
 pub mod edits;
+pub mod finish;
 mod held;
 pub mod messages;
 pub mod passage;
@@ -117,6 +118,8 @@ struct Seen {
     has_begun: bool,
     /// Set by the end of the answer, where a stream has one.
     has_ended: bool,
+    /// Why it ended, where a stream has one answer.
+    finish: Option<&'static str>,
     is_done: bool,
     /// Anthropic's usage comes in two parts.
     parts: messages::Parts,
@@ -181,6 +184,12 @@ impl<'a> StreamReader<'a> {
     #[must_use]
     pub fn ended(&self) -> u32 {
         self.seen.choices.ended()
+    }
+
+    /// Why the answer ended, in the API's own word; of several the first that did.
+    #[must_use]
+    pub fn finish_reason(&self) -> Option<&'static str> {
+        self.seen.choices.finish().or(self.seen.finish)
     }
 
     /// Steps of the answer that has most: events that advanced it.

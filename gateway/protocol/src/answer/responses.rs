@@ -8,7 +8,7 @@ use crate::answer::edits::Edits;
 use crate::answer::upstream_error::UpstreamError;
 use crate::answer::usage::Usage;
 use crate::answer::{
-    EventKind, Seen, Stamp, Whole, choices, has_other_than, is_object, present, reported, whole_error,
+    EventKind, Seen, Stamp, Whole, choices, finish, has_other_than, is_object, present, reported, whole_error,
 };
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
@@ -99,7 +99,10 @@ pub(super) fn read_event(
     response.write(raw.get(), stamp, &mut edits);
     edits.append_to(out);
     Some(match &*read.r#type {
-        "response.completed" | "response.incomplete" => EventKind::Done,
+        "response.completed" | "response.incomplete" => {
+            seen.finish = Some(finish::of_response(raw.get()));
+            EventKind::Done
+        }
         "response.created" | "response.in_progress" | "response.queued" => EventKind::Preamble,
         _ => seen.maybe(),
     })

@@ -285,15 +285,15 @@ pub enum Retry {
     NotApplicable,
     /// No retry can help: `x-should-retry: false`, no time.
     Never,
-    /// After this long, already spread so that a herd does not come back as one.
+    /// After this long, at most [`RETRY_AFTER_MAX`]; to be spread upward, so that a herd does not come back as one.
     After(Duration),
+    /// After this long, which is more than clients wait by themselves: told as it is, with `x-should-retry: false`.
+    Late(Duration),
 }
 
-/// The longest wait that is sent to a client. Above it the SDKs ignore the value or give up: then no retry helps.
+/// The longest wait after which clients come back by themselves. Above it the SDKs ignore the value or give up, and no
+/// jitter may move a wait beyond it.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
-
-/// How much longer than the longest a wait may be and still be told as it.
-const ROUNDING: Duration = Duration::from_secs(1);
 
 /// One refusal.
 #[derive(Debug, Clone, PartialEq)]
@@ -382,13 +382,13 @@ impl Refusal {
         self
     }
 
-    /// Says when a retry can help; a wait over [`RETRY_AFTER_MAX`] is none. A budget's minute ends up to one slot
-    /// late, so a wait that is over by less than a second is told as the longest.
+    /// Says when a retry can help; `None`: never. What is told always suffices: a wait over [`RETRY_AFTER_MAX`] is not cut.
     #[must_use]
     pub fn retry(mut self, after: Option<Duration>) -> Self {
         self.retry = match after {
-            Some(after) if after < RETRY_AFTER_MAX + ROUNDING => Retry::After(after.min(RETRY_AFTER_MAX)),
-            _ => Retry::Never,
+            Some(after) if after <= RETRY_AFTER_MAX => Retry::After(after),
+            Some(after) => Retry::Late(after),
+            None => Retry::Never,
         };
         self
     }
@@ -428,10 +428,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_no_client_would_wait_is_told_as_never() {
+    fn a_wait_that_no_client_would_wait_is_late_and_is_not_cut() {
         let soon = Refusal::new(Reason::QueueFull, "").retry(Some(Duration::from_secs(60)));
-        let late = Refusal::new(Reason::QueueFull, "").retry(Some(Duration::from_secs(61)));
+        let late = Refusal::new(Reason::QueueFull, "").retry(Some(Duration::from_millis(60_080)));
         assert_eq!(soon.retry, Retry::After(Duration::from_secs(60)));
-        assert_eq!(late.retry, Retry::Never);
+        assert_eq!(late.retry, Retry::Late(Duration::from_millis(60_080)));
     }
 }

@@ -4,6 +4,7 @@ use super::{millis, moment};
 use crate::clock;
 use crate::state::Snapshot;
 use crate::upstream::deployment::Deployment;
+use crate::upstream::health::Health;
 use client::views::deployments::{
     Binds, DeploymentState, Deployments, PressureState, QueueMax, ReplicaState, TierMinute, TierState, Waiting,
 };
@@ -208,20 +209,13 @@ fn replica_state(deployment: &Deployment, replica: &ReplicaSnapshot) -> ReplicaS
     ReplicaState {
         id: replica.id.0,
         replica: name.unwrap_or_default(),
-        health: match (replica.drained, replica.healthy) {
-            (true, _) => "drained",
-            (false, true) => "serving",
-            (false, false) => "down",
+        health: Health::of(replica).name().into(),
+        state: match Health::of(replica) {
+            Health::Serving => "up",
+            other => other.name(),
         }
         .into(),
-        state: match (replica.drained, replica.healthy) {
-            (true, _) if replica.active > 0 => "draining",
-            (true, _) => "drained",
-            (false, true) => "up",
-            (false, false) => "down",
-        }
-        .into(),
-        healthy: replica.healthy,
+        healthy: replica.answers,
         drained: replica.drained,
         active: replica.active,
         with_token: replica.with_token,

@@ -5,9 +5,10 @@ use crate::clock;
 use crate::state::gateway::Gateway;
 use crate::state::{Account, Model, Snapshot};
 use client::views::limits::{AccountLimits, Budgets, Change, Listed, MeterState, ModelLimits, NextStep};
-use limits::{LimitChange, Meter, MeterView};
+use limits::{ChangeReason, LimitChange, Meter, MeterView};
 use std::sync::Arc;
 use std::time::Duration;
+use store::override_events::OverrideEvent;
 
 /// Budgets listed at once.
 pub(in crate::admin) const LISTED_MAX: usize = 1000;
@@ -37,13 +38,14 @@ pub(in crate::admin) fn account_limits(
 fn model_limits(gateway: &Gateway, snapshot: &Snapshot, account: &Account, model: &Model) -> ModelLimits {
     let cell = account.budget(&gateway.registry, &snapshot.config, model);
     let now = clock::now();
+    let set = gateway.registry.overrides().events(&account.config.id, &model.config.name);
     cell.with(|budget| {
         let view = budget.view(now);
         ModelLimits {
             model: Arc::clone(&model.config.name),
             frozen: budget.is_frozen(),
             meters: view.iter().map(|(meter, state)| meter_state(budget, now, meter, state)).collect(),
-            history: budget.history().map(|change| changed(&change)).collect(),
+            history: history(budget, set),
         }
     })
 }
@@ -66,17 +68,52 @@ fn meter_state(budget: &limits::Budget, now: Duration, meter: Meter, view: &Mete
     }
 }
 
-fn changed(change: &LimitChange) -> Change {
+/// How far apart an operator's change and the step of a limit that follows from it may be told: both are noted within one
+/// call.
+const SAME_CALL: Duration = Duration::from_secs(1);
+
+/// How limits and their bounds moved, the oldest change first: what the budget did, and what operators `set`.
+fn history(budget: &limits::Budget, set: Vec<OverrideEvent>) -> Vec<Change> {
+    let moves = budget.history().map(|change| moved(&change, &set));
+    let sets = set.iter().map(|event| {
+        let change = Change {
+            at: clock::rfc3339(Duration::from_millis(event.at_ms)),
+            meter: event.meter.clone().into(),
+            bound: event.bound.clone().into(),
+            from: event.from,
+            to: event.to,
+            reason: BY_OPERATOR.into(),
+            by: Some(event.by.clone()),
+        };
+        (Duration::from_millis(event.at_ms), change)
+    });
+    let mut changes: Vec<(Duration, Change)> = sets.chain(moves).collect();
+    changes.sort_by_key(|(at, _)| *at);
+    changes.into_iter().map(|(_, change)| change).collect()
+}
+
+/// The reason of what an operator changed.
+const BY_OPERATOR: &str = "operator";
+
+fn moved(change: &LimitChange, set: &[OverrideEvent]) -> (Duration, Change) {
     let at = clock::wall()
         .saturating_sub(clock::now().saturating_sub(change.at))
         .saturating_sub(change.before_start);
-    Change {
+    let is_same_call = |event: &&OverrideEvent| {
+        at.abs_diff(Duration::from_millis(event.at_ms)) < SAME_CALL && event.meter == change.meter.name()
+    };
+    let operator =
+        (change.reason == ChangeReason::Reconfigured).then(|| set.iter().find(is_same_call)).flatten();
+    let shown = Change {
         at: clock::rfc3339(at),
         meter: change.meter.name().into(),
+        bound: "limit".into(),
         from: change.from,
         to: change.to,
-        reason: change.reason.name().into(),
-    }
+        reason: operator.map_or(change.reason.name(), |_| BY_OPERATOR).into(),
+        by: operator.map(|event| event.by.clone()),
+    };
+    (at, shown)
 }
 
 /// The budgets in memory, the busiest first, at most `most`.

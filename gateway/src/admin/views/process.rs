@@ -3,8 +3,9 @@
 use crate::clock;
 use crate::state::gateway::Gateway;
 use crate::state::reload::Reloads;
+use crate::state::upgrades::Attempts;
 use crate::telemetry::logging;
-use client::views::process::{ConfigState, InvariantsState, LogState, ReloadState, Version};
+use client::views::process::{ConfigState, InvariantsState, LogState, ReloadState, UpgradeState, Version};
 
 /// How the config came into force.
 pub(in crate::admin) fn reloads(gateway: &Gateway) -> ReloadState {
@@ -38,6 +39,17 @@ pub(in crate::admin) fn version(gateway: &Gateway) -> Version {
             last_reload_failed: !config.successful,
             last_fault: config.faults,
         },
+    }
+}
+
+/// What became of the last attempt to hand over to a new process.
+pub(in crate::admin) fn upgrade(gateway: &Gateway) -> UpgradeState {
+    let Attempts { runs, failed } = gateway.upgrades.state();
+    UpgradeState {
+        pid: std::process::id(),
+        runs,
+        failed_at: failed.as_ref().map(|(at, _)| clock::rfc3339(*at)),
+        failure: failed.map(|(_, why)| why),
     }
 }
 

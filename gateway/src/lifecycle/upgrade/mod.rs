@@ -1,7 +1,7 @@
 //! An upgrade without a gap: a running gateway hands everything over to a new process, and ends when its last answer has.
 //!
 //! The new process is started with `--upgrade` and waits at a socket in the state folder; `SIGQUIT` makes the running one
-//! look for it there. The framework has a hand-over of its own, but it goes down whether somebody took over or not, knows
+//! look for it there, and on `SIGUSR2` it starts the new one itself. The framework has a hand-over of its own, but it goes down whether somebody took over or not, knows
 //! nothing of the admin listener, and leaves each process with budgets of its own. So this is ours:
 //!
 //! ```text
@@ -40,15 +40,21 @@
 mod learned;
 mod predecessor;
 mod running;
+mod started;
 mod successor;
 mod wire;
 
 pub use predecessor::Predecessor;
+pub use started::note_program;
 pub use successor::{Listeners, Successor, offer};
 
+use crate::state::gateway::Gateway;
+use crate::state::journal::Journal;
 use config::Config;
+use started::Started;
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 /// The socket's name in the state folder.
 const SOCKET: &str = "upgrade.sock";
@@ -92,9 +98,44 @@ pub enum UpgradeError {
     /// The folder.
     #[error("{0}")]
     Journal(#[from] crate::state::journal::JournalError),
+    /// The program cannot be started again. Usually it was removed.
+    #[error("the new process cannot be started: {0}")]
+    NotStarted(io::Error),
+    /// The new process refused its config, or could not open what it needs.
+    #[error(
+        "the new process ended ({0}); its log says why, and `tidegate check` says what is wrong with the config"
+    )]
+    Ended(ExitStatus),
+    /// A container ends with its first process.
+    #[error(
+        "this process is its container's first, which would end with it: start a second container before this one ends"
+    )]
+    First,
+    /// A gateway that was not started by `tidegate serve`.
+    #[error("only `tidegate serve` can start its own successor")]
+    NoFile,
     /// It was told to stop meanwhile.
     #[error("this process is going down already")]
     Stopping,
+}
+
+/// Starts a new process and hands everything over to it. Blocks until that one serves, or failed.
+///
+/// # Errors
+/// As [`offer`], and the new process cannot be started or ends before it serves. Then nothing has changed here.
+pub fn start(
+    gateway: &Gateway,
+    journal: Option<&Journal>,
+    listeners: &Listeners,
+) -> Result<Successor, UpgradeError> {
+    if gateway.reloader.file().is_none() {
+        return Err(UpgradeError::NoFile);
+    }
+    socket(&gateway.snapshot().config)?;
+    let started = Started::now()?;
+    let mut successor = started.offer(|| offer(gateway, journal, listeners))?;
+    successor.is_ours = true;
+    Ok(successor)
 }
 
 fn socket(config: &Config) -> Result<PathBuf, UpgradeError> {

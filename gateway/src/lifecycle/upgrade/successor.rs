@@ -33,6 +33,8 @@ pub struct Listeners {
 pub struct Successor {
     /// Its process id.
     pub pid: i32,
+    /// Whether this process started it, so that it is in the same service.
+    pub is_ours: bool,
     since: Duration,
     link: Mutex<Link>,
 }
@@ -69,7 +71,7 @@ pub fn offer(
         Ok(exchanges) => {
             let _ = wire.write_within(TELLS_WITHIN);
             let _ = wire.read_within(TELLS_WITHIN);
-            Ok(Successor { pid, since, link: Mutex::new(Link { wire: Some(wire), exchanges }) })
+            Ok(Successor { pid, is_ours: false, since, link: Mutex::new(Link { wire: Some(wire), exchanges }) })
         }
         Err(e) => {
             // It ends when the connection does, and its lock with it.

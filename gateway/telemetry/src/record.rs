@@ -4,13 +4,12 @@
 //! channel. When that is full the record is dropped and counted: a slow disk never slows a request. No prompt,
 //! no answer and no key is in it.
 
-use crate::clock;
-use crate::telemetry::accounting::Accounts;
-use crate::upstream::deployment::Deployment;
 use config::Tier;
 use history::groups::Key;
+use config::keys::Digest;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limits::Used;
+use process::clock;
 use protocol::api::Api;
 use protocol::explain::Why;
 use protocol::refusal::Refusal;
@@ -41,6 +40,8 @@ pub struct Record {
     pub id: String,
     /// The client's address, as a listed proxy tells it.
     pub client_address: Option<IpAddr>,
+    /// The HTTP version that the client spoke.
+    pub protocol: &'static str,
     /// The client's own id, as sent.
     pub client_id: Option<String>,
     /// The client's W3C trace context, when well formed.
@@ -51,6 +52,8 @@ pub struct Record {
     pub api: Option<Api>,
     /// The account's id.
     pub account: Option<Arc<str>>,
+    /// The digest of the key that was presented, where the config knows it.
+    pub key: Option<Digest>,
     /// The model's own name.
     pub model: Option<Arc<str>>,
     /// The tier it was offered in.
@@ -93,6 +96,8 @@ pub struct Record {
     pub usage_missing: bool,
     /// Something in the engine's usage cannot be: it was clamped, or not believed.
     pub usage_anomalous: bool,
+    /// Why the answer ended, in a word of the API's.
+    pub finish_reason: Option<&'static str>,
     /// Attempts after the first.
     pub retries: u32,
     /// Times its bytes were sent to an engine.
@@ -114,11 +119,13 @@ impl Record {
             arrived_wall: clock::wall(),
             id,
             client_address: None,
+            protocol: "",
             client_id: text(headers, &REQUEST_ID),
             trace: headers.get(&TRACE_PARENT).filter(|value| is_traceparent(value.as_bytes())).cloned(),
             client_retry: number(headers, &RETRY_COUNT),
             api: None,
             account: None,
+            key: None,
             model: None,
             tier: None,
             stream: false,
@@ -140,6 +147,7 @@ impl Record {
             cached: None,
             usage_missing: false,
             usage_anomalous: false,
+            finish_reason: None,
             retries: 0,
             sendings: 0,
             withdrawals: 0,
@@ -160,18 +168,18 @@ impl Record {
     }
 
     /// Its model and tier are known, and so is where it would be served first.
-    pub fn routed(&mut self, first: &Deployment) {
-        self.routed_to = Some(Arc::clone(&first.config.name));
+    pub fn routed(&mut self, first: &Arc<str>) {
+        self.routed_to = Some(Arc::clone(first));
     }
 
     /// It asked for a place.
-    pub fn offered(&mut self, deployment: &Deployment) {
-        self.offered_to = Some(Arc::clone(&deployment.config.name));
+    pub fn offered(&mut self, deployment: &Arc<str>) {
+        self.offered_to = Some(Arc::clone(deployment));
     }
 
     /// It got a place.
-    pub fn admitted(&mut self, deployment: &Deployment, permit: Permit) {
-        self.deployment = Some(Arc::clone(&deployment.config.name));
+    pub fn admitted(&mut self, deployment: &Arc<str>, permit: Permit) {
+        self.deployment = Some(Arc::clone(deployment));
         self.replica = Some(permit.replica.0);
         self.tier = Some(match permit.tier {
             shedder::Tier::Priority => Tier::Priority,
@@ -201,15 +209,15 @@ impl Record {
     }
 
     /// A replica failed it, in a way with this name.
-    pub fn upstream_failed(&mut self, deployment: &Deployment, permit: Permit, kind: &'static str) {
-        self.upstream_failures.push((Arc::clone(&deployment.config.name), permit.replica.0, kind));
+    pub fn upstream_failed(&mut self, deployment: &Arc<str>, permit: Permit, kind: &'static str) {
+        self.upstream_failures.push((Arc::clone(deployment), permit.replica.0, kind));
     }
 
     /// Whether another replica than this one failed on it after it had it.
     #[must_use]
-    pub fn has_failed_elsewhere(&self, deployment: &Deployment, permit: Permit) -> bool {
+    pub fn has_failed_elsewhere(&self, deployment: &str, permit: Permit) -> bool {
         self.upstream_failures.iter().any(|(name, replica, kind)| {
-            let is_other = *replica != permit.replica.0 || *name != deployment.config.name;
+            let is_other = *replica != permit.replica.0 || **name != *deployment;
             is_other && matches!(*kind, "unexplained" | "reset")
         })
     }
@@ -227,7 +235,7 @@ impl Record {
     }
 
     /// It goes elsewhere.
-    pub fn retried(&mut self, _deployment: &Deployment) {
+    pub fn retried(&mut self) {
         self.retries += 1;
     }
 
@@ -273,11 +281,12 @@ impl Record {
         }
     }
 
-    /// Hands the record over. Never blocks.
-    pub fn finish(mut self, queued: Duration, accounts: &Accounts) {
+    /// The record at the request's end, to be handed over.
+    #[must_use]
+    pub fn finished(mut self, queued: Duration) -> Record {
         self.queued = queued;
         self.ended = clock::now();
-        accounts.send(self);
+        self
     }
 }
 

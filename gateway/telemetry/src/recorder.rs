@@ -3,9 +3,8 @@
 //! Requests touch nothing of it: finished ones are counted on the accounting thread, first tokens and token gaps are
 //! collected under a lock of the gate that is taken anyway, and once a second all deployments are sampled.
 
-use crate::clock;
-use crate::telemetry::record::Record;
-use crate::upstream::deployment::Deployment;
+use process::clock;
+use crate::record::Record;
 use history::events::{Event, Events, Kind, Subject};
 use history::groups::Groups;
 use history::history::{History, Steps};
@@ -13,7 +12,7 @@ use history::series::{Ended, Resolution, Sample, Totals};
 use history::standing::{Change, Standing};
 use history::step::{Sampled, TierTimes, Tokens};
 use parking_lot::Mutex;
-use shedder::{PerTier, ReplicaSnapshot, Tier};
+use shedder::{PerTier, ReplicaId, ReplicaSnapshot, Tier};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +40,18 @@ pub struct Promise {
     pub tpot: Option<Duration>,
     /// Where that is from.
     pub tpot_from: &'static str,
+}
+
+/// A deployment, as it is looked at once a second.
+pub trait Watched {
+    /// What the config says of it.
+    fn config(&self) -> &config::Deployment;
+    /// The address of a replica; `None`: it is gone.
+    fn url(&self, replica: ReplicaId) -> Option<String>;
+    /// Whether a pretended loss of capacity ended since this was last asked.
+    fn is_pressure_over(&self) -> bool;
+    /// Swaps the times that were collected with empty ones. `false`: there are none.
+    fn swap_times(&self, spare: &mut Box<PerTier<TierTimes>>) -> bool;
 }
 
 #[derive(Debug)]
@@ -142,8 +153,8 @@ impl Recorder {
     }
 
     /// Samples a deployment, whose shedder shows `state`. About once a second.
-    pub fn sample(&self, deployment: &Deployment, state: &shedder::Snapshot) {
-        let (name, now) = (&deployment.config.name, clock::wall());
+    pub fn sample(&self, deployment: &impl Watched, state: &shedder::Snapshot) {
+        let (name, now) = (&deployment.config().name, clock::wall());
         self.look(deployment, state);
         let in_service = || state.replicas.iter().filter(|replica| is_in_service(replica));
         let sample = Sample {
@@ -162,7 +173,7 @@ impl Recorder {
             },
         };
         let mut spare = self.spare.lock();
-        let has_times = deployment.gate.swap_times(&mut spare);
+        let has_times = deployment.swap_times(&mut spare);
         let mut history = self.history.lock();
         if has_times {
             history.add_times(name, now, &spare);
@@ -173,8 +184,7 @@ impl Recorder {
     }
 
     /// Forgets deployments that are gone, and figures of those that had no traffic for a day. About once a second.
-    pub fn tidy(&self, deployments: &[Arc<Deployment>]) {
-        let is_there = |name: &Arc<str>| deployments.iter().any(|one| one.config.name == *name);
+    pub fn tidy(&self, is_there: impl Fn(&str) -> bool) {
         self.seen.lock().retain(|name, _| is_there(name));
         self.history.lock().tidy(clock::wall());
     }
@@ -186,9 +196,9 @@ impl Recorder {
     }
 
     /// Notes what changed by itself since the last look: replicas that went or came, a pressure that is over.
-    fn look(&self, deployment: &Deployment, state: &shedder::Snapshot) {
-        let name = &deployment.config.name;
-        if deployment.operated.take_over(clock::now()).is_some() {
+    fn look(&self, deployment: &impl Watched, state: &shedder::Snapshot) {
+        let name = &deployment.config().name;
+        if deployment.is_pressure_over() {
             let words = format!("The pressure on {name} is over; its whole capacity counts again.");
             self.note(Kind::PressureOver, Subject::deployment(name), &words, None);
         }
@@ -196,9 +206,7 @@ impl Recorder {
         let mut before = all.remove(name).map(|seen| seen.replicas).unwrap_or_default();
         let mut replicas = BTreeMap::new();
         for replica in &state.replicas {
-            let Some(url) = deployment.replicas.get(replica.id).map(|replica| replica.name.clone()) else {
-                continue;
-            };
+            let Some(url) = deployment.url(replica.id) else { continue };
             let same = before.remove(&replica.id.0).filter(|before| before.url == url);
             let mut standing = same.map(|before| before.standing).unwrap_or_default();
             if let Some(change) = standing.look(replica.healthy, replica.drained) {
@@ -207,7 +215,7 @@ impl Recorder {
             let seen = SeenReplica { url, standing, prefill_per_s: replica.prefill_rate };
             replicas.insert(replica.id.0, seen);
         }
-        all.insert(Arc::clone(name), Seen { promise: promise(deployment, state), replicas });
+        all.insert(Arc::clone(name), Seen { promise: promise(deployment.config(), state), replicas });
     }
 
     fn note_replica(&self, deployment: &Arc<str>, url: &str, change: Change) {
@@ -226,10 +234,10 @@ fn is_in_service(replica: &ReplicaSnapshot) -> bool {
     replica.healthy && !replica.drained
 }
 
-fn promise(deployment: &Deployment, state: &shedder::Snapshot) -> Promise {
-    let set = &deployment.config.slo;
+fn promise(deployment: &config::Deployment, state: &shedder::Snapshot) -> Promise {
+    let set = &deployment.slo;
     let from = |is_set: bool, other| if is_set { "config" } else { other };
-    match deployment.config.for_shedder().slo {
+    match deployment.for_shedder().slo {
         Some(slo) => Promise {
             ttft: slo.ttft,
             ttft_from: from(set.ttft.is_some(), "default"),

@@ -1,19 +1,21 @@
 //! What happens to finished requests, off their way: access log, metrics, the list of the last refusals.
 //!
 //! One thread takes records from a bounded channel. A request that finds the channel full drops its record and
-//! counts the drop.
+//! counts the drop, as a line that cannot be written is counted. That lines are lost is said in the process's own log,
+//! once when it begins and once when it is over.
 
-use crate::clock;
-use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::RequestMetrics;
-use crate::telemetry::record::Record;
-use crate::telemetry::recorder::Recorder;
+use crate::access_log::AccessLog;
+use crate::metrics::RequestMetrics;
+use crate::record::Record;
+use crate::recorder::Recorder;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use parking_lot::Mutex;
+use process::clock;
+use process::losses::{Losses, News};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Records that may wait: half a second of a busy gateway.
@@ -32,8 +34,17 @@ pub struct Accounts {
     /// What is kept for the console.
     pub recorder: Arc<Recorder>,
     sender: Sender<Message>,
-    dropped: AtomicU64,
+    shared: Arc<Shared>,
     refusals: Arc<Mutex<VecDeque<Record>>>,
+}
+
+/// What requests, signals and the thread tell each other.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Lines that were lost.
+    dropped: AtomicU64,
+    /// Set where the file is to be opened anew.
+    reopen: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -52,18 +63,30 @@ impl Accounts {
         let refusals = Arc::new(Mutex::new(VecDeque::new()));
         let kept = Arc::clone(&refusals);
         let recorder = Arc::new(Recorder::default());
-        let told = Arc::clone(&recorder);
+        let shared = Arc::<Shared>::default();
+        let book = Book {
+            log,
+            metrics,
+            recorder: Arc::clone(&recorder),
+            shared: Arc::clone(&shared),
+            losses: Losses::default(),
+        };
         std::thread::Builder::new()
             .name("accounting".to_owned())
-            .spawn(move || run(&receiver, log, metrics, &told, &kept))?;
-        Ok(Arc::new(Accounts { recorder, sender, dropped: AtomicU64::new(0), refusals }))
+            .spawn(move || run(&receiver, book, &kept))?;
+        Ok(Arc::new(Accounts { recorder, sender, shared, refusals }))
     }
 
     /// Hands a record over. Never blocks.
     pub fn send(&self, record: Record) {
         if self.sender.try_send(Message::Finished(Box::new(record))).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Opens the access log's file anew within a moment, where it is a file: it may have been moved away.
+    pub fn reopen(&self) {
+        self.shared.reopen.store(true, Ordering::Release);
     }
 
     /// Waits until everything handed over so far is counted and written, at most `patience`.
@@ -74,10 +97,10 @@ impl Accounts {
         }
     }
 
-    /// Records dropped because the log was too slow.
+    /// Lines lost because the log was too slow or could not be written.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.shared.dropped.load(Ordering::Relaxed)
     }
 
     /// The last refusals that `wanted` chooses, newest first. Allocates; O([`REFUSALS_MAX`]).
@@ -87,13 +110,64 @@ impl Accounts {
     }
 }
 
-fn run(
-    receiver: &Receiver<Message>,
-    mut log: AccessLog,
-    mut metrics: RequestMetrics,
-    recorder: &Recorder,
-    refusals: &Mutex<VecDeque<Record>>,
-) {
+/// What the thread writes into.
+struct Book {
+    log: AccessLog,
+    metrics: RequestMetrics,
+    recorder: Arc<Recorder>,
+    shared: Arc<Shared>,
+    losses: Losses,
+}
+
+impl Book {
+    fn enter(&mut self, record: &Record) {
+        self.metrics.count(record);
+        self.recorder.ended(record);
+        let lost = self.log.write(record);
+        self.lost(lost);
+    }
+
+    fn flush(&mut self) {
+        let lost = self.log.flush();
+        self.lost(lost);
+    }
+
+    fn lost(&self, lines: u64) {
+        if lines > 0 {
+            self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
+        }
+    }
+
+    /// Opens the file anew where that was asked for.
+    fn reopen(&mut self) {
+        if self.shared.reopen.swap(false, Ordering::AcqRel) {
+            match self.log.reopen() {
+                Ok(lost) => self.lost(lost),
+                Err(e) => tracing::error!("log.access: lines go on into the file that was open: {e}"),
+            }
+        }
+    }
+
+    /// Says what there is to say of lost lines.
+    fn tell(&mut self) {
+        let lost = self.shared.dropped.load(Ordering::Relaxed);
+        let failure = self.log.failure();
+        match self.losses.look(lost, failure.is_none(), clock::now()) {
+            Some(News::Begin(_)) => {
+                let cause =
+                    failure.map_or_else(|| "it is slower than requests end".to_owned(), ToString::to_string);
+                tracing::error!(
+                    cause,
+                    "log.access: lines are being lost; free the disk, or take a faster one"
+                );
+            }
+            Some(News::Over(lost)) => tracing::warn!(lost, "log.access: lines are written again"),
+            None => {}
+        }
+    }
+}
+
+fn run(receiver: &Receiver<Message>, mut book: Book, refusals: &Mutex<VecDeque<Record>>) {
     // Nobody sends on it: a pause that is not a sleep of the thread's own.
     let (_never, pause) = bounded::<()>(0);
     let mut flushed = clock::now();
@@ -102,9 +176,7 @@ fn run(
         loop {
             match receiver.try_recv() {
                 Ok(Message::Finished(record)) => {
-                    metrics.count(&record);
-                    recorder.ended(&record);
-                    log.write(&record);
+                    book.enter(&record);
                     remember(refusals, *record);
                 }
                 Ok(Message::Flush(done)) => {
@@ -112,12 +184,14 @@ fn run(
                     break;
                 }
                 Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return log.flush(),
+                Err(TryRecvError::Disconnected) => return book.flush(),
             }
         }
+        book.reopen();
         if asked.is_some() || clock::now() >= flushed + FLUSH_EVERY {
-            metrics.upkeep();
-            log.flush();
+            book.metrics.upkeep();
+            book.flush();
+            book.tell();
             flushed = clock::now();
         }
         if let Some(done) = asked {

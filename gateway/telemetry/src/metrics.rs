@@ -4,21 +4,21 @@
 //! asked. A label's value is always a name of the config or one of our own words; whatever a client invents is
 //! `other`, so nobody can grow the number of series.
 
-use crate::telemetry::record::{CLIENT_GONE, Record};
+use crate::metric_table;
+use crate::record::{CLIENT_GONE, Record};
 use config::Tier;
-use metrics::{
-    Counter, Histogram, Label, SharedString, counter, describe_counter, describe_gauge, describe_histogram,
-    histogram,
-};
+use metrics::{Counter, Histogram, Label, SharedString, counter, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
+use protocol::attribution::KINDS;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Buckets for times to first token and whole requests, seconds.
+/// Buckets for times to first token and whole requests, seconds. An answer that reasons for long may take an hour.
 const SECONDS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+    600.0, 1_200.0, 1_800.0, 3_600.0,
 ];
 /// Buckets for token gaps, seconds.
 const GAPS: &[f64] = &[0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5];
@@ -40,87 +40,9 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         // Series of accounts that are no longer among the busiest go away.
         .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_IDLE))
         .install_recorder()?;
-    describe();
-    describe_process();
-    connections::turned::describe();
+    metric_table::describe();
+    connections::turned::known();
     Ok(handle)
-}
-
-fn describe() {
-    describe_counter!(
-        "tidegate_requests_total",
-        "Requests by the status that was told and the reason of a refusal."
-    );
-    describe_histogram!("tidegate_request_duration_seconds", "From head to last byte.");
-    describe_histogram!(
-        "tidegate_time_to_first_token_seconds",
-        "From arrival to the first generated content."
-    );
-    describe_histogram!("tidegate_inter_token_seconds", "Mean time between content chunks of a stream.");
-    describe_histogram!("tidegate_queue_seconds", "Time spent waiting for a place.");
-    describe_histogram!("tidegate_gateway_overhead_seconds", "Arrival to dispatch, waiting left out.");
-    describe_counter!("tidegate_shed_total", "Requests refused for load.");
-    describe_counter!(
-        "tidegate_regular_prompts_total",
-        "Regular requests offered and started, by length: long prompts take longer than one token may."
-    );
-    describe_counter!("tidegate_withdrawn_total", "Requests taken back before their first token.");
-    describe_counter!("tidegate_tokens_total", "Tokens as settled, by kind.");
-    describe_counter!("tidegate_upstream_errors_total", "Failures of replicas before the first token.");
-    describe_counter!("tidegate_retries_total", "Requests sent to another replica.");
-    describe_counter!("tidegate_client_retries_total", "Requests that the client says are retries.");
-    describe_counter!("tidegate_usage_missing_total", "Answers without the engine's usage.");
-    describe_counter!(
-        "tidegate_usage_anomalous_total",
-        "Answers whose usage, as the engine tells it, cannot be."
-    );
-    describe_counter!("tidegate_limit_changes_total", "Limits that moved, by meter and direction.");
-    describe_gauge!("tidegate_limit_tokens_per_minute", "Limits of the busiest accounts, tokens per minute.");
-    describe_gauge!(
-        "tidegate_used_tokens_per_minute",
-        "Use of the busiest accounts in the last minute, tokens."
-    );
-    describe_gauge!("tidegate_queue_depth", "Requests that wait.");
-    describe_gauge!("tidegate_inflight", "Requests on a replica.");
-    describe_gauge!("tidegate_concurrency_limit", "Requests that a replica may hold.");
-    describe_counter!("tidegate_scrape_failures_total", "Readings of an engine's metrics that failed.");
-    describe_gauge!(
-        "tidegate_scrape_age_seconds",
-        "Time since the last good reading of an engine's metrics."
-    );
-    describe_gauge!("tidegate_saturation_ratio", "How full a replica is; 1 is full.");
-    describe_gauge!(
-        "tidegate_replica_up",
-        "Whether a replica is in service: 0 once it failed, until it answers again."
-    );
-    describe_counter!(
-        "tidegate_log_dropped_total",
-        "Lines of the process's own log that nobody read in time."
-    );
-    describe_gauge!("tidegate_build_info", "The version that runs; always 1.");
-    describe_gauge!(
-        "tidegate_config_last_reload_successful",
-        "Whether the last change of the config was taken."
-    );
-    describe_counter!(
-        "tidegate_access_log_dropped_total",
-        "Requests without a line in the access log and in metrics, because the log was too slow."
-    );
-}
-
-fn describe_process() {
-    describe_counter!(
-        "tidegate_admin_refused_total",
-        "Connections and requests that the admin listener gave up, by reason."
-    );
-    describe_gauge!(
-        "tidegate_inflight_bytes",
-        "Bytes of requests and answers that are held, as `listen.limits.inflight_bytes` bounds them."
-    );
-    describe_gauge!(
-        "tidegate_accounts_in_doubt",
-        "Dynamic accounts out of force because a damaged line of their file may have changed them."
-    );
 }
 
 /// Counts finished requests, on the accounting thread. Each series is looked up once and its handle kept: a
@@ -263,15 +185,7 @@ impl RequestMetrics {
         series.retries.increment(u64::from(record.retries));
         series.withdrawn.increment(u64::from(record.withdrawals));
         for (deployment, replica, kind) in &record.upstream_failures {
-            counter!(
-                "tidegate_upstream_errors_total",
-                vec![
-                    label("deployment", deployment),
-                    Label::new("replica", replica.to_string()),
-                    Label::from_static_parts("kind", kind),
-                ]
-            )
-            .increment(1);
+            upstream_errors(deployment, *replica, kind).increment(1);
         }
     }
 
@@ -285,6 +199,84 @@ impl RequestMetrics {
 
 fn label(key: &'static str, value: &Arc<str>) -> Label {
     Label::new(key, SharedString::from(Arc::clone(value)))
+}
+
+/// Models of which series stand at zero before their first request: a page of more would be mostly zeros.
+const MODELS_AT_ZERO_MAX: usize = 200;
+/// What becomes of requests often enough that its first time must not be missed: an increase from nothing is none for
+/// Prometheus.
+const OUTCOMES_AT_ZERO: [(&str, &str); 9] = [
+    ("200", ""),
+    ("429", "prompt_tokens_limited"),
+    ("429", "uncached_prompt_tokens_limited"),
+    ("429", "generated_tokens_limited"),
+    ("429", "requests_limited"),
+    ("429", "concurrency_limited"),
+    ("502", "upstream_error"),
+    ("503", "memory"),
+    ("504", "upstream_timeout"),
+];
+
+/// Makes the series of a model known, at zero where nothing was counted yet. `nth`: its place in the config.
+pub fn known_model(nth: usize, model: &Arc<str>) {
+    if nth >= MODELS_AT_ZERO_MAX {
+        return;
+    }
+    counter!("tidegate_client_retries_total", vec![label("model", model)]).increment(0);
+    for tier in [Tier::Priority, Tier::Regular].map(Tier::name) {
+        let with = |more: Vec<Label>| {
+            let of_model = vec![label("model", model), Label::from_static_parts("tier", tier)];
+            of_model.into_iter().chain(more).collect::<Vec<_>>()
+        };
+        for (status, reason) in OUTCOMES_AT_ZERO {
+            let outcome =
+                vec![Label::from_static_parts("status", status), Label::from_static_parts("reason", reason)];
+            counter!("tidegate_requests_total", with(outcome)).increment(0);
+        }
+        for kind in ["prompt", "cached", "generated"] {
+            counter!("tidegate_tokens_total", with(vec![Label::from_static_parts("kind", kind)]))
+                .increment(0);
+        }
+    }
+}
+
+/// Makes the series of a deployment and its replicas known.
+pub fn known_deployment(deployment: &Arc<str>, replicas: impl Iterator<Item = u16>) {
+    let alone = || vec![label("deployment", deployment)];
+    for counted in [
+        "tidegate_usage_missing_total",
+        "tidegate_usage_anomalous_total",
+        "tidegate_retries_total",
+        "tidegate_withdrawn_total",
+    ] {
+        counter!(counted, alone()).increment(0);
+    }
+    for replica in replicas {
+        for kind in KINDS {
+            upstream_errors(deployment, replica, kind).increment(0);
+        }
+    }
+}
+
+/// Makes the series known that no config names.
+pub fn known_process() {
+    for meter in limits::Meter::ALL {
+        for direction in ["up", "down"] {
+            counter!("tidegate_limit_changes_total", "meter" => meter.name(), "direction" => direction)
+                .increment(0);
+        }
+    }
+}
+
+fn upstream_errors(deployment: &Arc<str>, replica: u16, kind: &'static str) -> Counter {
+    counter!(
+        "tidegate_upstream_errors_total",
+        vec![
+            label("deployment", deployment),
+            Label::new("replica", replica.to_string()),
+            Label::from_static_parts("kind", kind),
+        ]
+    )
 }
 
 /// A limit moved.

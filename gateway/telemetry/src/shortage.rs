@@ -1,9 +1,9 @@
 //! Which models are short of capacity, and for whom: see [`gateway_core::growth`]. Told of each verdict, asked once a second.
 
-use crate::accounts::budget::BudgetCell;
-use crate::clock;
+use accounts::budget::BudgetCell;
 use gateway_core::growth::{LastMinute, Offered};
 use parking_lot::Mutex;
+use process::clock;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

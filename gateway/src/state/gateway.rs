@@ -271,7 +271,7 @@ impl Gateway {
         for deployment in self.snapshot().deployments.iter() {
             let now = clock::now();
             let state = deployment.gate.read(|shedder| shedder.snapshot(now));
-            self.accounts.recorder.sample(deployment, &state);
+            self.accounts.recorder.sample(&**deployment, &state);
             deployment.last_minute.lock().note(now, state.counters);
         }
         let snapshot = self.snapshot();

@@ -19,8 +19,9 @@ pub(super) struct Counts {
     /// 503.
     pub(super) load: u64,
     pub(super) failed: u64,
-    ttft_us: u64,
-    ttft_count: u64,
+    /// Sum of times to first token, and their number.
+    pub(super) ttft_us: u64,
+    pub(super) ttft_count: u64,
 }
 
 impl Counts {

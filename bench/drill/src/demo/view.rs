@@ -290,8 +290,9 @@ mod tests {
     fn without_colours_there_are_none() {
         let size = Size { columns: 120, rows: 40 };
 
-        assert!(!shown(size, false).contains("\x1b[3") && !shown(size, false).contains("\x1b[1m"));
-        assert!(shown(size, true).contains("\x1b[31m"));
+        for style in [BOLD, RED].map(|style| format!("\x1b[{style}m")) {
+            assert!(shown(size, true).contains(&style) && !shown(size, false).contains(&style));
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@
 # One line per check, `N passed, N failed` at the end. Pages and screenshots are kept in target/report.
 set -euo pipefail
 
-RUN_SECONDS_MAX=120
+RUN_SECONDS_MAX=240
 PLAYWRIGHT_VERSION=1.65.1
 AXE_VERSION=4.14.1
 

@@ -151,7 +151,9 @@ fn case_o10_the_demo_fits_its_terminal_also_when_that_changes_and_puts_it_back_w
     demo.drawn();
     let rows = demo.rows();
     assert!(rows[0].starts_with("tidegate demo") && rows[22].contains("q quit"), "{rows:#?}");
-    for what in ["priority", "trial", "replica 0", "replica 3", "tokens ahead", "waiting", "curl -i", "token tg-"] {
+    for what in
+        ["priority", "trial", "replica 0", "replica 3", "tokens ahead", "waiting", "curl -i", "token tg-"]
+    {
         assert!(rows.iter().any(|row| row.contains(what)), "{what}: {rows:#?}");
     }
 
@@ -186,7 +188,8 @@ fn case_o10_whatever_ends_the_demo_leaves_the_terminal_as_it_was() {
     demo.master.write_all(b"\x1aq").unwrap();
     assert_eq!(demo.ended().code(), Some(0));
     demo.assert_put_back("q");
-    let styled = ["1m", "31m", "32m", "33m", "36m"].iter().any(|style| demo.raw.contains(&format!("\x1b[{style}")));
+    let styled =
+        ["1m", "31m", "32m", "33m", "36m"].iter().any(|style| demo.raw.contains(&format!("\x1b[{style}")));
     assert!(!styled, "NO_COLOR: {}", demo.raw);
 }
 

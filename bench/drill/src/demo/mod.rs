@@ -18,9 +18,9 @@ mod view;
 
 use config::keys::Digest;
 use config::{Config, Faults};
+use ending::Signals;
 use engine::clock;
 use engine::workload::{Arrivals, Workload};
-use ending::Signals;
 use fleet::{Fleet, MODEL};
 use keys::{Key, Keyboard};
 use load::{Caller, LoadPlan, LoadRun, Mode, Stage};
@@ -141,7 +141,8 @@ pub fn run(
 
 fn is_closed(error: &std::io::Error) -> bool {
     // A terminal that was closed answers EIO, which has no kind of its own.
-    error.kind() == std::io::ErrorKind::BrokenPipe || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+    error.kind() == std::io::ErrorKind::BrokenPipe
+        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// Everything that the demo shows.

@@ -19,8 +19,13 @@ const GREEN: u8 = 32;
 const YELLOW: u8 = 33;
 const CYAN: u8 = 36;
 /// What can be pressed.
-const KEYS: [(&str, &str); 5] =
-    [("l", "lose a replica"), ("d", "double regular"), ("p", "priority surge"), ("r", "recover"), ("q", "quit")];
+const KEYS: [(&str, &str); 5] = [
+    ("l", "lose a replica"),
+    ("d", "double regular"),
+    ("p", "priority surge"),
+    ("r", "recover"),
+    ("q", "quit"),
+];
 
 /// Where the demo is to be reached, and what of it there is to see.
 #[derive(Debug, Clone)]
@@ -80,8 +85,7 @@ impl View {
                 .text("tidegate demo   ")
                 .styled(BOLD, phase.name)
                 .text(format!("   offered load {:.1} x capacity", phase.load)),
-            Line::new(Rank::Explains)
-                .text(format!("gateway http://{}/v1   key {}", self.address, self.key)),
+            Line::new(Rank::Explains).text(format!("gateway http://{}/v1   key {}", self.address, self.key)),
             Line::new(Rank::Explains)
                 .text(format!("console http://{}/     token {}", self.admin, self.token)),
             blank(),
@@ -264,10 +268,15 @@ mod tests {
         // The gauges take what is there.
         let longer = |row: &&str| row.chars().count() > 80 && !row.starts_with("replica");
         assert_eq!(rows(&whole).into_iter().find(longer), None);
-        let replicas: Vec<usize> =
-            rows(&screen).iter().filter(|row| row.starts_with("replica")).map(|row| row.chars().count()).collect();
+        let replicas: Vec<usize> = rows(&screen)
+            .iter()
+            .filter(|row| row.starts_with("replica"))
+            .map(|row| row.chars().count())
+            .collect();
         assert!(replicas.len() == 4 && replicas.iter().all(|width| *width <= 80), "{replicas:?}");
-        for what in ["priority surge", "123456 tokens ahead", "tg-demo-admin", "quit", "above 85 %", "curl -i"] {
+        for what in
+            ["priority surge", "123456 tokens ahead", "tg-demo-admin", "quit", "above 85 %", "curl -i"]
+        {
             assert!(screen.contains(what), "{what}: {screen}");
         }
     }
@@ -311,6 +320,8 @@ mod tests {
         };
 
         assert!(words(&ReplicaSnapshot::default()).ends_with("  down"));
-        assert!(words(&ReplicaSnapshot { drained: true, ..ReplicaSnapshot::default() }).ends_with("  drained"));
+        assert!(
+            words(&ReplicaSnapshot { drained: true, ..ReplicaSnapshot::default() }).ends_with("  drained")
+        );
     }
 }

@@ -68,7 +68,8 @@ fn requests(figures: &Figures) -> String {
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!("{} {what}", count_of(*count)))
         .collect();
-    let missed = if missed.is_empty() { String::new() } else { format!("; {}", missed.join(", ")) };
+    let missed =
+        if missed.is_empty() { String::new() } else { format!("; the others: {}", missed.join(", ")) };
     let met = percent(sum(|tier| tier.met) as f64 / offered as f64);
     format!("Of {} requests {met} were served within the SLO{each}{missed}.", count_of(offered))
 }
@@ -130,9 +131,11 @@ fn wanted(bin: &Bin) -> f64 {
 /// The periods in which the windows around each bin fall short. `begin_s`: when the first bin begins.
 fn short(bins: &[Bin], step_s: f64, begin_s: f64) -> Vec<Period> {
     let reach = ((WINDOW_S / step_s / 2.0).floor()) as usize;
-    let sums = |bins: &[Bin]| bins.iter().fold((0.0, 0.0), |(met, all), bin| (met + bin.met, all + wanted(bin)));
+    let sums =
+        |bins: &[Bin]| bins.iter().fold((0.0, 0.0), |(met, all), bin| (met + bin.met, all + wanted(bin)));
     let is_short = |nth: usize| {
-        let window = bins.get(nth.saturating_sub(reach)..(nth + reach + 1).min(bins.len())).unwrap_or_default();
+        let window =
+            bins.get(nth.saturating_sub(reach)..(nth + reach + 1).min(bins.len())).unwrap_or_default();
         let (met, all) = sums(window);
         // What borders on a period without being short itself is none of it.
         let here = bins.get(nth).is_some_and(|bin| bin.met < SHORT * wanted(bin) || wanted(bin) == 0.0);
@@ -246,7 +249,10 @@ mod tests {
 
         let told = [62.0, 120.0].map(|from_s| told(&period(from_s), &events));
 
-        assert_eq!(told[0], "from 1:02 to 1:22 (“replica 0 is lost” was at 1:00, this began 2 s later), when 40 % were served");
+        assert_eq!(
+            told[0],
+            "from 1:02 to 1:22 (“replica 0 is lost” was at 1:00, this began 2 s later), when 40 % were served"
+        );
         assert_eq!(told[1], "from 2:00 to 2:20, when 40 % were served");
     }
 
@@ -262,6 +268,9 @@ mod tests {
         let said = sufficed(4, &Enough::Replicas(8, tried));
 
         assert!(said.starts_with("8 replicas in place of 4 would have sufficed to serve 99"), "{said}");
-        assert!(said.contains("virtual time") && said.contains("with 6") && said.contains("with 8"), "{said}");
+        assert!(
+            said.contains("virtual time") && said.contains("with 6") && said.contains("with 8"),
+            "{said}"
+        );
     }
 }

@@ -112,10 +112,13 @@ fn conclusion(html: &mut String, figures: &Figures) {
 /// The beginning of a table that may be wider than the screen: a keyboard reaches it, a screen reader names it.
 pub(super) fn table(name: &str, heads: &[&str]) -> String {
     let name = escape(name);
-    let mut html = format!("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{name}\"><table><thead><tr>");
+    let mut html = format!(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{name}\"><table><thead><tr>"
+    );
     for head in heads {
         // A header without words is none.
-        let cell = if head.is_empty() { "<td></td>".to_owned() } else { format!("<th scope=\"col\">{head}</th>") };
+        let cell =
+            if head.is_empty() { "<td></td>".to_owned() } else { format!("<th scope=\"col\">{head}</th>") };
         html.push_str(&cell);
     }
     html + "</tr></thead><tbody>"

@@ -30,7 +30,7 @@ pub struct Snapshot {
 }
 
 /// One replica.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ReplicaSnapshot {
     /// Which.
     pub id: ReplicaId,

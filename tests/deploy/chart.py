@@ -1,5 +1,6 @@
 """The chart, with Helm's own SDK: linted, rendered as different people would, each object against Kubernetes' schemas."""
 
+import base64
 import json
 
 import helm_python as helm
@@ -30,7 +31,12 @@ EVERYTHING = {
     "affinity": {"podAntiAffinity": {}},
     "service": {"type": "LoadBalancer", "port": 80, "annotations": {"lb": "internal"}},
 }
-OF_SOMEBODY = {"": {}, "with everything": EVERYTHING, "with nothing optional": {"podDisruptionBudget": {"enabled": False}}}
+TOKEN = {"adminToken": {"value": "a-token-of-our-own"}}
+OF_SOMEBODY = {
+    "": TOKEN,
+    "with everything": EVERYTHING,
+    "with nothing optional": {"podDisruptionBudget": {"enabled": False}, "adminToken": {"existingSecret": "ours"}},
+}
 REFUSED = [{"replicaCount": 0}, {"servise": {}}, {"config": {"deploymnets": []}}, {"service": {"port": 99999}}]
 
 
@@ -40,10 +46,46 @@ def check(given, said, tally):
     heavy = [message for message in found["messages"] if message["severity"] >= SEVERITY_WARNING] + found["errors"]
     tally.check(f"Helm {helm.helm_sdk_version()} lints the chart", heavy)
     with helm.Chart.load(str(place)) as loaded:
+        token(loaded, tally)
+        gap(loaded, tally)
         for who, values in OF_SOMEBODY.items():
             rendered(given, said, tally, who, loaded.render(values, name="demo", namespace="prod"))
         for values in REFUSED:
             tally.check(f"the schema refuses {json.dumps(values)}", refused(loaded, values))
+
+
+def token(loaded, tally):
+    """Case O16: nothing of the chart changes by itself, for Argo CD applies whatever is rendered."""
+    try:
+        said = "it was rendered" if loaded.render({}, name="demo", namespace="prod") else ""
+    except helm.HelmError as error:
+        said = "" if all(word in str(error) for word in ("existingSecret", "kubectl -n prod create secret")) else str(error)
+    tally.check("case O16: without a token the chart says how to make one", said)
+    for who, values in OF_SOMEBODY.items():
+        twice = [loaded.render(values, name="demo", namespace="prod") for _ in range(2)]
+        tally.check(f"case O16: rendered twice {who}, it is the same", [name for name in twice[0] if twice[0][name] != twice[1][name]])
+    files = loaded.render(TOKEN, name="demo", namespace="prod")
+    secrets = [thing for thing in objects_of(files) if thing["kind"] == "Secret"]
+    held = [base64.b64decode(thing["data"]["admin-token"]).decode() for thing in secrets]
+    tally.check("case O16: a token that is given is in its secret", "" if held == [TOKEN["adminToken"]["value"]] else held)
+    config = yaml.safe_load(next(thing for thing in objects_of(files) if thing["kind"] == "ConfigMap")["data"]["tidegate.yaml"])
+    tally.check("case O16: no account has to be made up", config["accounts"])
+
+
+def gap(loaded, tally):
+    """Case O05: an update without a gap where there can be none, and the gap told where there is one."""
+    for persistent, strategy in ((False, {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}), (True, {"type": "Recreate"})):
+        files = loaded.render({**TOKEN, "persistence": {"enabled": persistent}}, name="demo", namespace="prod")
+        found = next(thing for thing in objects_of(files) if thing["kind"] == "Deployment")["spec"]["strategy"]
+        tally.check(f"case O05: persistence {persistent}: {strategy['type']}", "" if found == strategy else found)
+        notes = next((text for name, text in files.items() if name.endswith("NOTES.txt")), "")
+        told = "Updates have a gap" if persistent else "Updates have no gap"
+        tally.check(f"case O05: and the notes say: {told}", "" if told in notes else notes or "there are no notes")
+
+
+def objects_of(files):
+    text = (content for name, content in files.items() if name.endswith(".yaml"))
+    return [thing for content in text for thing in yaml.safe_load_all(content) if thing]
 
 
 def refused(loaded, values):
@@ -55,8 +97,7 @@ def refused(loaded, values):
 
 
 def rendered(given, said, tally, who, files):
-    text = {name: content for name, content in files.items() if name.endswith(".yaml")}
-    objects = [thing for content in text.values() for thing in yaml.safe_load_all(content) if thing]
+    objects = objects_of(files)
     kinds = {}
     for thing in objects:
         kinds.setdefault(thing["kind"], []).append(thing)

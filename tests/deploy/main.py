@@ -11,8 +11,11 @@ import subprocess
 import sys
 
 import chart
+import compose
 import image
+import package
 import unit
+import updates
 from programs import StartError
 from tally import Tally
 
@@ -63,7 +66,7 @@ def main():
 
     tally = Tally()
     examples(given, tally)
-    for part in (image, unit, chart):
+    for part in (image, compose, unit, chart, updates, package):
         try:
             part.check(given, said, tally)
         except StartError as fault:

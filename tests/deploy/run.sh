@@ -4,18 +4,22 @@
 #   tests/deploy/run.sh
 #
 #   Containerfile   hadolint; and the file system that it makes, run in a chroot as user 65532 (no engine builds it here)
-#   compose.yaml    docker-compose config
+#   compose.yaml    docker-compose config; its sample config; how its token comes to who may read it
 #   tidegate.service  systemd-analyze verify and security; the notify protocol; each system call against the filter
 #   helm/tidegate   Helm's own SDK: lint, schema, render; each object against Kubernetes' schemas; the rules with promtool;
 #                   the rendered configuration with `tidegate check`
 #   examples        `tidegate check`
+#   updates         processes as the chart and compose replace them, with traffic
+#   package         built by cargo-deb; lintian, if it is there; installed, run, upgraded and purged in a chroot over this
+#                   machine's root
 #
 #   TIDEGATE_BIN     the program to try; default: target/release/tidegate, built here
 #
 # One line per check, `N passed, N failed` at the end; within RUN_SECONDS_MAX. Tools are installed where they are missing.
 set -euo pipefail
 
-RUN_SECONDS_MAX=120
+RUN_SECONDS_MAX=240
+CARGO_DEB_VERSION=3.7.0
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 house=$(cd "$here/../.." && pwd)
@@ -29,6 +33,8 @@ command -v strace >/dev/null || packages+=(strace)
 command -v promtool >/dev/null || packages+=(prometheus)
 command -v strip >/dev/null || packages+=(binutils)
 command -v openssl >/dev/null || packages+=(openssl)
+command -v dpkg-shlibdeps >/dev/null || packages+=(dpkg-dev)
+command -v logrotate >/dev/null || packages+=(logrotate)
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
 if [ "${#packages[@]}" -gt 0 ]; then
   root=()
@@ -49,5 +55,14 @@ if [ -z "${TIDEGATE_BIN:-}" ]; then
   TIDEGATE_BIN=$house/target/release/tidegate
 fi
 
+PATH=$kept/cargo/bin:$PATH
+if ! command -v cargo-deb >/dev/null; then
+  # Its debug build takes a third of the time to build, and makes the package in a second.
+  cargo install --quiet --locked --debug --root "$kept/cargo" "cargo-deb@$CARGO_DEB_VERSION"
+fi
+
+# What is mounted is this run's alone, and gone with it.
+alone=()
+[ "$(id -u)" -ne 0 ] || alone=(unshare --mount --propagation private)
 PATH=$kept/venv/bin:$PATH PYTHONPATH=$house/tests/programs exec timeout --kill-after=20 "$RUN_SECONDS_MAX" \
-  "$python" "$here/main.py" --tidegate "$TIDEGATE_BIN" --house "$house" --logs "$kept/logs"
+  "${alone[@]}" "$python" "$here/main.py" --tidegate "$TIDEGATE_BIN" --house "$house" --logs "$kept/logs"

@@ -1,14 +1,20 @@
 """The systemd unit: its words, how exposed it leaves the program, and whether the program keeps within it."""
 
+import os
+import pathlib
 import re
+import shutil
 import socket
 import subprocess
+import tempfile
 
 from programs import Programs, ask, chat, digest, free_port
 
 # systemd's own scale: 0 is sealed, 10 is open; units without any of it are at 9.6.
 EXPOSURE_MAX = 1.5
 NOTIFY_SECONDS_MAX = 15
+# One of those that systemd gives to units of DynamicUser=yes: 61184 to 65519.
+DYNAMIC_ID = 61200
 
 
 def check(given, said, tally):
@@ -24,8 +30,41 @@ def check(given, said, tally):
     exposure = re.search(r"exposure level for \S+: ([0-9.]+)", analysed.stdout)
     what = f"its exposure is {exposure.group(1) if exposure else '?'}, at most {EXPOSURE_MAX}"
     tally.check(what, (analysed.stdout + analysed.stderr)[-600:] if analysed.returncode else "")
+    if os.geteuid() == 0:
+        with tempfile.TemporaryDirectory() as place:
+            readable(given, said, text, pathlib.Path(place), tally)
+    else:
+        tally.check("case O07: the unit's user reads the config", "only root may try it as another user: run this as root")
     with Programs(given.tidegate, folder) as programs:
         keeps_within(programs, text, tally)
+
+
+def readable(given, said, text, place, tally):
+    """Case O07: the unit's user, with the ids and rights that systemd gives, reads what the unit's header installs."""
+    place.chmod(0o755)
+    # Folders above the program may be closed to others here.
+    program = place / "tidegate"
+    shutil.copy(given.tidegate, program)
+    credentials = place / "credentials"
+    credentials.mkdir(mode=0o500)
+    (credentials / "admin-token").write_text("a-token\n")
+    (credentials / "admin-token").chmod(0o400)
+    for path in (credentials, credentials / "admin-token"):
+        os.chown(path, DYNAMIC_ID, DYNAMIC_ID)
+    example = (given.house / "deploy/examples/smallest.yaml").read_text()
+    sample = place / "sample.yaml"
+    address = 'admin: { address: "127.0.0.1:9090" }'
+    tally.check("the example is as it is changed here", "" if address in example else example)
+    sample.write_text(example.replace(address, 'admin: { address: "127.0.0.1:9090", token_file: "${CREDENTIALS_DIRECTORY}/admin-token" }'))
+    mode = re.search(r"install -D (-m \d+) tidegate.yaml", text).group(1).split()
+    there = place / "etc/tidegate/tidegate.yaml"
+    tally.check("its header's install does", said("install", "-D", *mode, sample, there))
+    ids = [f"--reuid={DYNAMIC_ID}", f"--regid={DYNAMIC_ID}", "--clear-groups", "--no-new-privs", "--bounding-set=-all"]
+    given_to_unit = ["env", f"CREDENTIALS_DIRECTORY={credentials}"]
+    tally.check("case O07: with the ids of DynamicUser the config is read", said("setpriv", *ids, *given_to_unit, program, "check", "--config", there))
+    there.chmod(0o640)
+    refused = said("setpriv", *ids, *given_to_unit, program, "check", "--config", there)
+    tally.check("which would have found one that is not", "" if "ermission denied" in refused else f"it is read: {refused}")
 
 
 def keeps_within(programs, text, tally):

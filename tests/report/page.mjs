@@ -4,13 +4,13 @@ import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 
 const { CHROMIUM, KEPT } = process.env;
-const { chromium } = createRequire(`${KEPT}/package.json`)("playwright-core");
-const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-const SCREENS = {
-  wide: { viewport: { width: 1280, height: 900 }, colorScheme: "light" },
-  night: { viewport: { width: 1280, height: 900 }, colorScheme: "dark" },
-  phone: { viewport: { width: 390, height: 844 }, colorScheme: "light" },
-};
+const require = createRequire(`${KEPT}/package.json`);
+const { chromium } = require("playwright-core");
+const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const WIDTHS = { phone: 360, tablet: 900, desk: 1440 };
+const SCREENS = Object.fromEntries(Object.entries(WIDTHS).flatMap(([name, width]) =>
+  ["light", "dark"].map((colorScheme) => [`${name}-${colorScheme}`, { viewport: { width, height: 900 }, colorScheme }])));
 
 const tally = { passed: 0, failed: 0 };
 function check(what, wrong) {
@@ -30,7 +30,7 @@ async function open(browser, name, screen) {
 }
 
 const browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
-for (const name of ["noisy-neighbour", "plan-azure"]) {
+for (const name of ["noisy-neighbour", "launch-day", "plan-azure"]) {
   for (const screen of Object.keys(SCREENS)) {
     const { page, errors, asked } = await open(browser, name, screen);
     check(`${name}, ${screen}: no error`, errors.join("; "));
@@ -44,12 +44,28 @@ for (const name of ["noisy-neighbour", "plan-azure"]) {
       }).length,
     );
     check(`${name}, ${screen}: the charts' words can be read`, small && `${small} are too small`);
+    // The page's own policy forbids scripts from elsewhere, not ours.
+    await page.evaluate(AXE);
+    const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+    const told = violations.map(({ id, nodes }) => `${id}: ${nodes[0].html.slice(0, 120)} (${nodes.length}) ${nodes[0].failureSummary.slice(0, 200)}`);
+    check(`${name}, ${screen}: axe finds nothing`, told.join("; "));
+    const deaf = await page.evaluate(() => [...document.querySelectorAll("*")].filter((one) =>
+      one.scrollWidth > one.clientWidth + 1 && /auto|scroll/.test(getComputedStyle(one).overflowX) && one.tabIndex < 0).length);
+    check(`${name}, ${screen}: a keyboard reaches all that scrolls`, deaf && `${deaf} are out of reach`);
     await page.context().close();
   }
 }
 
 const figures = JSON.parse(readFileSync(`${KEPT}/noisy-neighbour.json`, "utf8"));
-const { page } = await open(browser, "noisy-neighbour", "wide");
+const { page } = await open(browser, "noisy-neighbour", "desk-light");
+const said = await page.locator(".words p").allInnerTexts();
+check("the conclusion is the figures'", JSON.stringify(said) !== JSON.stringify(figures.conclusion) && said.join(" | "));
+const date = await page.locator("time").first().getAttribute("datetime");
+const age = (Date.now() - Date.parse(date)) / 1000;
+check("it says when it was played", (date !== figures.how.at || !(age >= 0 && age < 600)) && date);
+const launch = JSON.parse(readFileSync(`${KEPT}/launch-day.json`, "utf8"));
+const enough = launch.enough.replicas?.[0];
+check("a drill that was short says what would have sufficed", !launch.conclusion.some((text) => text.includes(`${enough} replicas in place of ${launch.replicas}`)) && launch.conclusion.join(" | "));
 const verdict = await page.locator(".verdict b").innerText();
 check("the verdict is the figures'", verdict !== (figures.passed ? "Passed" : "Failed") && verdict);
 const embedded = await page.evaluate(() => JSON.parse(document.getElementById("figures").textContent));

@@ -3,6 +3,8 @@
 //! Attainment grows with replicas, so the smallest fleet that reaches a share is found by doubling and bisection; each
 //! size is played once per seed and remembered for the other goals. O(goals · log replicas) plays.
 
+pub mod enough;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;

@@ -109,8 +109,8 @@ struct ConfigFile {
     /// The names that customers ask for, and the deployments that answer to them.
     #[schemars(required, length(min = 1, max = 10_000), extend("x-required" = true))]
     models: Option<Vec<model::ModelFile>>,
-    /// The customers: who may use what, how fast and in which tier.
-    #[schemars(required, length(min = 1, max = 1_000_000), extend("x-required" = true))]
+    /// The customers: who may use what, how fast and in which tier. `[]` where all are made at run time.
+    #[schemars(required, length(max = 1_000_000), extend("x-required" = true))]
     accounts: Option<Vec<account::AccountFile>>,
     /// Where the accounts' budgets start, how they move and how far.
     limits: Limits,

@@ -6,6 +6,7 @@ use crate::lifecycle::serve;
 use config::Config;
 use drill::demo::{DemoArgs, DemoError, Started};
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// Runs the demo until it is interrupted or its time is over.
 ///
@@ -16,7 +17,10 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), DemoError> {
 }
 
 fn start(config: Config) -> Result<Started, DemoError> {
-    let heard = Ears::open()?.listen()?;
+    // What ends the demo the demo hears itself, for it has a terminal to put back; the gateway in it hears nothing, but is
+    // not ended by SIGHUP, SIGUSR1 or SIGUSR2 either.
+    let ears = Ears::open()?;
+    let (silent, heard) = mpsc::channel(1);
     let prepared = serve::prepare(config, None, heard).map_err(|e| DemoError::Serve(Box::new(e)))?;
     let (address, admin) = (prepared.address, prepared.admin_address);
     let (looked_at, stopped) = (Arc::clone(&prepared.gateway), Arc::clone(&prepared.gateway));
@@ -31,7 +35,10 @@ fn start(config: Config) -> Result<Started, DemoError> {
         address,
         admin,
         look: Box::new(look),
-        is_over: Box::new(move || server.is_finished()),
+        is_over: Box::new(move || {
+            let _keep = (&ears, &silent);
+            server.is_finished()
+        }),
         stop: Box::new(move || stopped.close_gates()),
     })
 }

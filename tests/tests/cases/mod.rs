@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `blame` | F01–F04, F13: whose fault a failure is, and who pays for it |
 //! | `callers` | E09, E10, E17: browsers, Azure's client, models of others |
+//! | `demo` | O10: a demo that fits its terminal and puts it back |
 //! | `errors` | F08–F12: what a client is told |
 //! | `limits` | F05–F07: the gateway's own bounds and names |
 //! | `logs` | O01, O04, O09: what becomes of a log's lines |
@@ -17,6 +18,7 @@
 
 mod blame;
 mod callers;
+mod demo;
 mod errors;
 mod limits;
 mod logs;

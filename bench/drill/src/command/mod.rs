@@ -43,6 +43,7 @@ use crate::play::play_watched;
 use crate::policy::Policy;
 use crate::report::figures::{Figures, How, figures};
 use crate::script::Drill;
+use crate::sizing::enough::{self, Enough};
 use config::Faults;
 use configured::{Configured, Wanted};
 use engine::clock;
@@ -167,7 +168,7 @@ pub fn run(args: &PlayArgs) -> Result<bool, DrillError> {
         .map(|url| target::Target::new(&args.target, url, &drill))
         .transpose()?;
     let interrupted = interrupt()?;
-    let figures = match &target {
+    let mut figures = match &target {
         Some(target) => real::against(&drill, target, &interrupted)?,
         None if args.virtual_time => match &configured {
             Some(configured) => {
@@ -178,9 +179,34 @@ pub fn run(args: &PlayArgs) -> Result<bool, DrillError> {
         },
         None => real::own(&drill, configured.as_ref(), &interrupted)?,
     };
+    figures.conclude(enough_for(&drill, &figures, &interrupted));
     let written = write(&figures, &args.out)?;
     show::result(&figures, &written, args.output);
     Ok(figures.passed)
+}
+
+/// What would have sufficed for a drill that was played.
+fn enough_for(drill: &Drill, figures: &Figures, interrupted: &AtomicBool) -> Enough {
+    if figures.ended_early.is_some() {
+        return Enough::NotSearched("the drill ended before its time".to_owned());
+    }
+    if figures.how.mode == "target" && figures.served < enough::GOAL {
+        let why = "the engines of a running gateway are not simulated ones; `tidegate drill plan SCENARIO --config FILE \
+                   --calibrate ADDRESS` sizes them as that gateway has measured them";
+        return Enough::NotSearched(why.to_owned());
+    }
+    let progress = progress::Progress::new(&drill.name, drill.scenario.end);
+    progress.note("looking for what would have sufficed");
+    let found = enough::enough(&drill.scenario, figures.served, &mut || !interrupted.load(Relaxed));
+    progress.end();
+    found
+}
+
+/// Now, as RFC 3339.
+pub(crate) fn date() -> String {
+    let now = i64::try_from(clock::wall().as_secs()).unwrap_or_default();
+    let date = chrono::DateTime::from_timestamp(now, 0).unwrap_or_default();
+    date.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
 /// Plays in virtual time.
@@ -199,7 +225,7 @@ fn virtually(drill: &Drill, policy: &Policy, words: String, interrupted: &Atomic
     });
     progress.end();
     let took_s = (clock::now() - begun).as_secs_f64();
-    let how = How { mode: "virtual", words, took_s, lag_ms: [0.0; 2], unsent: 0 };
+    let how = How { mode: "virtual", words, at: date(), took_s, lag_ms: [0.0; 2], unsent: 0 };
     figures(drill, &run, how, None)
 }
 

@@ -86,9 +86,17 @@ impl Progress {
         )
     }
 
+    /// Says what takes its time.
+    pub(super) fn note(&self, what: &str) {
+        if self.terminal {
+            let _ = write!(std::io::stderr(), "\r\x1b[K{}  {what} …", self.name);
+            let _ = std::io::stderr().flush();
+        }
+    }
+
     /// Clears the line.
     pub(super) fn end(&self) {
-        if self.drawn.is_some() {
+        if self.terminal {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
             let _ = std::io::stderr().flush();
         }

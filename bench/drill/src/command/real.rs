@@ -99,7 +99,7 @@ pub(super) fn against(
 fn told(drill: &Drill, played: Played, (mode, words): (&'static str, String), took: Duration) -> Figures {
     let Played { run, generator, early, warnings } = played;
     let Generator { lag_ms, unsent, corrupt } = generator;
-    let how = How { mode, words, took_s: took.as_secs_f64(), lag_ms, unsent };
+    let how = How { mode, words, at: super::date(), took_s: took.as_secs_f64(), lag_ms, unsent };
     let mut figures = figures(drill, &run, how, early.map(|Early(why)| why));
     figures.warnings.extend(warnings);
     if corrupt > 0 {

@@ -58,5 +58,6 @@ fn text(figures: &Figures, color: bool) -> String {
         "  goodput   {:.1} requests/s, {:.0} tokens/s",
         figures.goodput_per_s, figures.goodput_tokens_per_s
     ));
+    lines.extend(figures.conclusion.iter().map(|said| format!("  {said}")));
     lines.join("\n") + "\n"
 }

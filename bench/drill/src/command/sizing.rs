@@ -130,7 +130,7 @@ pub fn plan(args: &PlanArgs) -> Result<bool, DrillError> {
 #[expect(clippy::print_stdout, reason = "this is the command's result")]
 fn told(drill: &Drill, sizing: &Sizing, args: &PlanArgs) -> Result<(), DrillError> {
     let json = serde_json::to_string_pretty(sizing).unwrap_or_default();
-    let html = sizes(&drill.title, &drill.shows, sizing, &drill.text);
+    let html = sizes(&drill.title, &drill.shows, sizing, &drill.text, &super::date());
     std::fs::create_dir_all(&args.out)?;
     let mut written = Vec::new();
     for (end, text) in [("html", &html), ("json", &json)] {

@@ -1,9 +1,6 @@
-//! Single keys from the terminal, without Enter and without echo; the terminal is put back at the end.
-//!
-//! Where standard input is no terminal there are no keys, and nothing is changed.
+//! Single keys from the keyboard of a terminal that was taken.
 
-use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
-use std::io::{IsTerminal as _, Read as _};
+use std::io::Read as _;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// Keys that wait to be looked at; more are forgotten.
@@ -38,25 +35,14 @@ impl Key {
     }
 }
 
-/// The keyboard.
+/// The keyboard; without one no key is ever pressed.
 pub(super) struct Keyboard {
     keys: Option<Receiver<Key>>,
-    before: Option<Termios>,
 }
 
 impl Keyboard {
-    /// Takes the terminal's keys, if there is one.
+    /// Reads standard input, a terminal's, on a thread of its own.
     pub(super) fn open() -> Keyboard {
-        let input = std::io::stdin();
-        let Some(before) = input.is_terminal().then(|| termios::tcgetattr(&input).ok()).flatten() else {
-            return Keyboard { keys: None, before: None };
-        };
-        let mut raw = before.clone();
-        // Ctrl-C stays a signal.
-        raw.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
-        if termios::tcsetattr(&input, SetArg::TCSANOW, &raw).is_err() {
-            return Keyboard { keys: None, before: None };
-        }
         let (send, keys) = sync_channel(WAITING_MAX);
         let reader = std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
             for letter in std::io::stdin().lock().bytes().map_while(Result::ok) {
@@ -66,25 +52,17 @@ impl Keyboard {
                 }
             }
         });
-        Keyboard { keys: reader.is_ok().then_some(keys), before: Some(before) }
+        Keyboard { keys: reader.is_ok().then_some(keys) }
     }
 
-    /// Whether keys can be pressed at all.
-    pub(super) fn is_there(&self) -> bool {
-        self.keys.is_some()
+    /// No keys.
+    pub(super) fn none() -> Keyboard {
+        Keyboard { keys: None }
     }
 
     /// The next key that was pressed.
     pub(super) fn pressed(&self) -> Option<Key> {
         self.keys.as_ref()?.try_recv().ok()
-    }
-}
-
-impl Drop for Keyboard {
-    fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            let _ = termios::tcsetattr(std::io::stdin(), SetArg::TCSANOW, before);
-        }
     }
 }
 

@@ -4,24 +4,36 @@
 //! about 25 chat requests per second within their targets; the traffic is that of the launch-day drill, again and
 //! again: from below that to three times as much and back. The screen shows who is served, who is told to wait for
 //! its own budget (429) and who is told that the service is full (503): regular customers early, priority customers
-//! hardly ever. On a terminal, keys lose a replica, double the regular traffic, let priority surge, and undo all that.
+//! hardly ever. On a terminal, keys lose a replica, double the regular traffic, let priority surge, and undo all that; it
+//! is as before when the demo ends, however it ends.
 
+mod ending;
 mod fleet;
 mod keys;
+mod layout;
+mod rates;
+mod terminal;
 mod tide;
 mod view;
 
 use config::keys::Digest;
 use config::{Config, Faults};
+use ending::Signals;
 use engine::clock;
 use engine::workload::{Arrivals, Workload};
 use fleet::{Fleet, MODEL};
 use keys::{Key, Keyboard};
 use load::{Caller, LoadPlan, LoadRun, Mode, Stage};
+use rates::Rates;
 use shedder::Snapshot;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
+use terminal::Terminal;
 use tide::{Phase, Tide};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use view::{Moment, View};
 
 /// Simulated replicas.
 const REPLICAS: usize = 4;
@@ -29,6 +41,8 @@ const REPLICAS: usize = 4;
 const UNIT_PER_S: f64 = 1.0;
 /// How often the screen is drawn.
 const FRAME: Duration = Duration::from_millis(500);
+/// Without a terminal, one line in so many frames.
+const LINE_EVERY: u32 = 10;
 /// The keys of the demo's customers. They open nothing but this process.
 const ACME: &str = "tg-demo-acme";
 const STARTUP: &str = "tg-demo-startup";
@@ -106,25 +120,29 @@ pub fn run(
     let config = config(&fleet.urls(), free_port(args.port)?, free_port(args.admin_port)?)?;
     let gateway = start(config)?;
     let (address, admin) = (gateway.address, gateway.admin);
+    let terminal = Terminal::open();
+    let signals = Signals::hear(&runtime, terminal.is_some())?;
+    let over = signals.told(&runtime, terminal.as_ref().map(Terminal::held));
     let loads = if args.idle { Vec::new() } else { start_loads(address, args.seconds)? };
-    let keyboard = Keyboard::open();
-    let view = view::View::new(address, admin, ACME, keyboard.is_there() && !args.idle);
+    let has_keys = !args.idle && terminal.as_ref().is_some_and(Terminal::has_keys);
+    let keyboard = if has_keys { Keyboard::open() } else { Keyboard::none() };
+    let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let view = View { address, admin, key: ACME, token: ADMIN_TOKEN, has_keys, color };
     let end = args.seconds.map(|seconds| clock::now() + Duration::from_secs(seconds));
-    let mut scene = Scene { fleet, tide, loads, view, gateway };
-    runtime.block_on(async {
-        while !(scene.gateway.is_over)() && end.is_none_or(|end| clock::now() < end) {
-            tokio::time::sleep(FRAME).await;
-            while let Some(key) = keyboard.pressed() {
-                if key == Key::Quit {
-                    return;
-                }
-                scene.press(key).await;
-            }
-            scene.frame();
-        }
-    });
+    let mut scene = Scene { fleet, tide, loads, rates: Rates::default(), view, terminal, gateway, frames: 0 };
+    let outcome = runtime.block_on(scene.play(&keyboard, end, over));
     scene.stop();
-    Ok(())
+    match outcome {
+        // Whoever read it has read enough, or has closed the terminal.
+        Err(DemoError::Io(error)) if is_closed(&error) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn is_closed(error: &std::io::Error) -> bool {
+    // A terminal that was closed answers EIO, which has no kind of its own.
+    error.kind() == std::io::ErrorKind::BrokenPipe
+        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// Everything that the demo shows.
@@ -133,11 +151,43 @@ struct Scene {
     tide: Tide,
     /// Priority, and the rest.
     loads: Vec<LoadRun>,
-    view: view::View,
+    rates: Rates,
+    view: View,
+    /// `None`: lines are printed.
+    terminal: Option<Terminal>,
     gateway: Started,
+    frames: u32,
 }
 
 impl Scene {
+    /// Shows one frame after the other until the end has come, a signal or the key for it.
+    async fn play(
+        &mut self,
+        keyboard: &Keyboard,
+        end: Option<Duration>,
+        mut over: oneshot::Receiver<()>,
+    ) -> Result<(), DemoError> {
+        if self.terminal.is_none() {
+            print(&self.view.intro())?;
+        }
+        let mut resized = signal(SignalKind::window_change())?;
+        while !(self.gateway.is_over)() && end.is_none_or(|end| clock::now() < end) {
+            tokio::select! {
+                _ = &mut over => break,
+                _ = resized.recv() => {}
+                () = tokio::time::sleep(FRAME) => self.frames += 1,
+            }
+            while let Some(key) = keyboard.pressed() {
+                if key == Key::Quit {
+                    return Ok(());
+                }
+                self.press(key).await;
+            }
+            self.frame()?;
+        }
+        Ok(())
+    }
+
     async fn press(&mut self, key: Key) {
         match key {
             Key::Lose => self.fleet.lose().await,
@@ -151,19 +201,39 @@ impl Scene {
         }
     }
 
-    fn frame(&mut self) {
-        let phase = self.tide.at(clock::now());
+    fn frame(&mut self) -> std::io::Result<()> {
+        let now = clock::now();
+        let phase = self.tide.at(now);
         let Phase { priority_per_s, regular_per_s, .. } = phase;
         for (load, rate) in self.loads.iter().zip([priority_per_s, regular_per_s]) {
             load.scale_rate(rate / UNIT_PER_S);
         }
-        self.view.draw(&self.gateway.look, &self.loads, phase);
+        if self.terminal.is_none() && !self.frames.is_multiple_of(LINE_EVERY) {
+            return Ok(());
+        }
+        let (tiers, state) = (self.rates.tiers(now, &self.loads), (self.gateway.look)());
+        let moment = Moment { phase, tiers: &tiers, state: &state };
+        match &self.terminal {
+            Some(terminal) => terminal.draw(&self.view.screen(&moment, terminal.size())),
+            None => print(&view::line(&moment)),
+        }
     }
 
-    fn stop(&self) {
+    /// Puts the terminal back, and leaves on it what came out.
+    fn stop(mut self) {
         self.loads.iter().for_each(LoadRun::stop);
         (self.gateway.stop)();
+        if self.terminal.take().is_some() {
+            let tiers = self.rates.tiers(clock::now(), &self.loads);
+            let _ = print(&self.view.summary(&tiers));
+        }
     }
+}
+
+fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 fn start_loads(target: SocketAddr, seconds: Option<u64>) -> std::io::Result<Vec<LoadRun>> {

@@ -10,10 +10,12 @@ use std::time::Duration;
 use serde::Serialize;
 use shedder::Tier;
 
+use super::conclusion::conclusion;
 use crate::judge::{self, Judged};
 use crate::run::{Ended, Outcome, Run};
 use crate::script::Drill;
 use crate::script::check::{Of, tier_name};
+use crate::sizing::enough::{self, Enough};
 
 pub use timeline::{Bin, BudgetLine, Inner, Timeline};
 
@@ -35,6 +37,8 @@ pub struct How {
     pub mode: &'static str,
     /// In words.
     pub words: String,
+    /// When: RFC 3339, UTC.
+    pub at: String,
     /// Seconds that playing took.
     pub took_s: f64,
     /// How late requests were sent, ms: median and 99 %; zero in virtual time.
@@ -58,6 +62,10 @@ pub struct Figures {
     pub how: How,
     /// Whether everything held.
     pub passed: bool,
+    /// What happened, when, and what would have sufficed: a paragraph each.
+    pub conclusion: Vec<String>,
+    /// What would have sufficed, once it was looked for.
+    pub enough: Option<Enough>,
     /// Why it ended before its time, if it did.
     pub ended_early: Option<String>,
     /// What the figures cannot be trusted for, if anything.
@@ -98,6 +106,8 @@ pub struct Figures {
     pub timeline: Timeline,
     /// Distributions.
     pub distributions: Vec<Distribution>,
+    /// Share of what came within the accounts' own limits that was served within the service level.
+    pub served: f64,
     /// The file that was played, word for word.
     pub scenario: String,
 }
@@ -197,6 +207,12 @@ impl Figures {
             true => "passed",
         }
     }
+
+    /// Adds what would have sufficed.
+    pub fn conclude(&mut self, enough: Enough) {
+        self.enough = Some(enough);
+        self.conclusion = conclusion(self);
+    }
 }
 
 /// Computes the figures of a drill that was played.
@@ -205,12 +221,14 @@ pub fn figures(drill: &Drill, run: &Run, how: How, stopped: Option<String>) -> F
     let checks = judge::judge(drill, run);
     let ended_early = stopped.or_else(|| run.interrupted.then(|| "it was interrupted".to_owned()));
     let scenario = &drill.scenario;
-    Figures {
+    let mut figures = Figures {
         tidegate: env!("CARGO_PKG_VERSION").to_owned(),
         drill: drill.name.clone(),
         title: drill.title.clone(),
         shows: drill.shows.clone(),
         passed: ended_early.is_none() && checks.iter().all(|check| check.ok),
+        conclusion: Vec::new(),
+        enough: None,
         warnings: warnings(&how, run),
         how,
         ended_early,
@@ -232,8 +250,11 @@ pub fn figures(drill: &Drill, run: &Run, how: How, stopped: Option<String>) -> F
         accounts: accounts(drill, run),
         timeline: timeline::timeline(drill, run),
         distributions: distributions(run),
+        served: enough::served(run),
         scenario: drill.text.clone(),
-    }
+    };
+    figures.conclusion = conclusion(&figures);
+    figures
 }
 
 fn ms(time: Duration) -> f64 {

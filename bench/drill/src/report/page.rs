@@ -1,6 +1,6 @@
 //! The report as one HTML file: nothing is fetched, so it can be mailed, archived and opened years later.
 //!
-//! The verdict comes first, then what was asked, then pictures, then tables, then the scenario itself. It is whole
+//! The verdict comes first, then the conclusion in sentences, what was asked, then pictures, then tables, then the scenario itself. It is whole
 //! without its script, which only shows values under the pointer. A policy in its head forbids every request.
 
 use std::fmt::Write as _;
@@ -22,6 +22,7 @@ pub fn page(figures: &Figures) -> String {
     let mut html = String::with_capacity(256 << 10);
     head(&mut html, figures);
     verdict(&mut html, figures);
+    conclusion(&mut html, figures);
     tiles(&mut html, figures);
     checks(&mut html, figures);
     over_time(&mut html, figures);
@@ -82,7 +83,8 @@ fn verdict(html: &mut String, figures: &Figures) {
         .map_or_else(String::new, |why| format!(" It ended early: {}.", escape(why)));
     let _ = write!(
         html,
-        "<div class=\"verdict {class}\"><b>{word}</b><span>{conditions}.{early}<br><small>{} · {} × {} · {} of load</small></span></div>",
+        "<div class=\"verdict {class}\"><b>{word}</b><span>{conditions}.{early}<br><small>{} · {} · {} × {} · {} of load</small></span></div>",
+        day(&figures.how.at),
         escape(&figures.how.words),
         figures.replicas,
         escape(&figures.profile),
@@ -92,6 +94,38 @@ fn verdict(html: &mut String, figures: &Figures) {
         let _ = write!(html, "<p class=\"warn\">{}</p>", escape(warning));
     }
 }
+
+/// `2026-11-30 13:24 UTC` of RFC 3339, in an element that programs read, too.
+pub(super) fn day(at: &str) -> String {
+    let shown = at.get(..16).unwrap_or(at).replace('T', " ");
+    format!("<time datetime=\"{}\">{} UTC</time>", escape(at), escape(&shown))
+}
+
+fn conclusion(html: &mut String, figures: &Figures) {
+    html.push_str("<h2>Conclusion</h2><div class=\"words\">");
+    for said in &figures.conclusion {
+        let _ = write!(html, "<p>{}</p>", escape(said));
+    }
+    html.push_str("</div>");
+}
+
+/// The beginning of a table that may be wider than the screen: a keyboard reaches it, a screen reader names it.
+pub(super) fn table(name: &str, heads: &[&str]) -> String {
+    let name = escape(name);
+    let mut html = format!(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{name}\"><table><thead><tr>"
+    );
+    for head in heads {
+        // A header without words is none.
+        let cell =
+            if head.is_empty() { "<td></td>".to_owned() } else { format!("<th scope=\"col\">{head}</th>") };
+        html.push_str(&cell);
+    }
+    html + "</tr></thead><tbody>"
+}
+
+/// Its end.
+pub(super) const TABLE_END: &str = "</tbody></table></div>";
 
 fn tiles(html: &mut String, figures: &Figures) {
     html.push_str("<div class=\"tiles\">");
@@ -119,7 +153,8 @@ fn checks(html: &mut String, figures: &Figures) {
     if figures.checks.is_empty() {
         return;
     }
-    html.push_str("<h2>Conditions</h2><div class=\"scroll\"><table><tr><th>What had to hold</th><th>Goal</th><th>Figure</th><th></th></tr>");
+    html.push_str("<h2>Conditions</h2>");
+    html.push_str(&table("Conditions", &["What had to hold", "Goal", "Figure", "Result"]));
     for check in &figures.checks {
         let (class, word) = if check.ok { ("ok", "held") } else { ("no", "did not") };
         let _ = write!(
@@ -130,7 +165,7 @@ fn checks(html: &mut String, figures: &Figures) {
             escape(&check.figure)
         );
     }
-    html.push_str("</table></div>");
+    html.push_str(TABLE_END);
 }
 
 /// What may come of a request: name, colour, how many per second.
@@ -227,7 +262,8 @@ fn attainment(html: &mut String, figures: &Figures) {
 }
 
 fn latencies(html: &mut String, figures: &Figures) {
-    html.push_str("<h2>Latency</h2><div class=\"scroll\"><table><tr><th></th><th>p50</th><th>p90</th><th>p99</th><th>p99.9</th></tr>");
+    html.push_str("<h2>Latency</h2>");
+    html.push_str(&table("Latency", &["Time", "p50", "p90", "p99", "p99.9"]));
     for tier in figures.tiers.iter().filter(|tier| tier.offered > 0) {
         for (what, values) in [("time to first token", tier.ttft_ms), ("time per further token", tier.gap_ms)]
         {
@@ -238,7 +274,8 @@ fn latencies(html: &mut String, figures: &Figures) {
             html.push_str("</tr>");
         }
     }
-    html.push_str("</table></div><div class=\"halves\">");
+    html.push_str(TABLE_END);
+    html.push_str("<div class=\"halves\">");
     for (of, title, bound_ms) in [
         ("ttft", "Time to first token: share of answers", figures.slo_ms[0]),
         ("token_gap", "Time per further token: share of answers", figures.slo_ms[1]),
@@ -322,7 +359,9 @@ fn replicas(timeline: &Timeline, of: fn(&super::figures::Inner) -> &Vec<f64>) ->
 }
 
 fn people(html: &mut String, figures: &Figures) {
-    html.push_str("<h2>Who got what</h2><div class=\"scroll\"><table><tr><th>Tier</th><th>offered</th><th>in SLO</th><th>late</th><th>429</th><th>503</th><th>left</th><th>broken</th><th>attainment</th></tr>");
+    html.push_str("<h2>Who got what</h2>");
+    let heads = ["Tier", "offered", "in SLO", "late", "429", "503", "left", "broken", "attainment"];
+    html.push_str(&table("Who got what, by tier", &heads));
     for tier in figures.tiers.iter().filter(|tier| tier.offered > 0) {
         let _ = write!(
             html,
@@ -338,7 +377,7 @@ fn people(html: &mut String, figures: &Figures) {
             percent(tier.attainment)
         );
     }
-    html.push_str("</table></div>");
+    html.push_str(TABLE_END);
     let reasons: Vec<String> = figures
         .tiers
         .iter()
@@ -364,7 +403,8 @@ fn people(html: &mut String, figures: &Figures) {
             fairness.jain
         );
     }
-    html.push_str("<div class=\"scroll\"><table><tr><th>Account</th><th>offered</th><th>in SLO</th><th>429</th><th>503</th><th>tokens generated</th></tr>");
+    let heads = ["Account", "offered", "in SLO", "429", "503", "tokens generated"];
+    html.push_str(&table("Who got what, by account", &heads));
     for account in &figures.accounts {
         let _ = write!(
             html,
@@ -377,14 +417,15 @@ fn people(html: &mut String, figures: &Figures) {
             account.tokens
         );
     }
-    html.push_str("</table></div>");
+    html.push_str(TABLE_END);
 }
 
 fn foot(html: &mut String, figures: &Figures) {
     let _ = write!(
         html,
-        "<h2>What was played</h2><p>{}, in {}. <a class=\"noprint\" id=\"save\" download=\"{}.json\" href=\"#figures\">Figures as JSON</a></p>\
-         <details open><summary>The scenario, word for word</summary><pre>{}</pre></details>",
+        "<h2>What was played</h2><p>{}, {}, in {}. <a class=\"noprint\" id=\"save\" download=\"{}.json\" href=\"#figures\">Figures as JSON</a></p>\
+         <details open><summary>The scenario, word for word</summary><pre tabindex=\"0\" role=\"region\" aria-label=\"The scenario\">{}</pre></details>",
+        day(&figures.how.at),
         escape(&figures.how.words),
         clock(figures.how.took_s.max(1.0)),
         escape(&figures.drill),

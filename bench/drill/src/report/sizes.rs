@@ -3,26 +3,30 @@
 use std::fmt::Write as _;
 
 use super::chart::{escape, number};
-use super::page::{closing, opening};
+use super::page::{TABLE_END, closing, day, opening, table};
 use crate::judge::percent;
 use crate::sizing::{Answer, Row, Sizing, Whose};
 
 /// Writes the page.
 #[must_use]
-pub fn sizes(title: &str, words: &str, sizing: &Sizing, scenario: &str) -> String {
+pub fn sizes(title: &str, words: &str, sizing: &Sizing, scenario: &str, at: &str) -> String {
     let mut html = opening(&format!("How many replicas: {title}"), "Tidegate capacity plan");
     // Writing into a string cannot fail.
-    let _ = write!(html, "<p class=\"shows\">{}</p><div class=\"tiles\">", escape(words));
+    let _ = write!(html, "<p class=\"shows\">{}</p><p class=\"muted\">{}</p>", escape(words), day(at));
+    html.push_str("<h2>Conclusion</h2><div class=\"words\">");
+    for said in conclusion(sizing) {
+        let _ = write!(html, "<p>{}</p>", escape(&said));
+    }
+    html.push_str("</div><div class=\"tiles\">");
     for answer in &sizing.answers {
         let _ =
             write!(html, "<div class=\"tile\"><b>{}</b><span>{}</span></div>", found(answer), goal(answer));
     }
     html.push_str("</div>");
     html.push_str(&chart(&sizing.rows));
-    html.push_str(
-        "<h2>Sizes that were played</h2><div class=\"scroll\"><table><tr><th>Replicas</th><th>priority</th><th>regular</th>\
-         <th>all</th><th>goodput</th><th>p99 first token</th></tr>",
-    );
+    html.push_str("<h2>Sizes that were played</h2>");
+    let heads = ["Replicas", "priority", "regular", "all", "goodput", "p99 first token"];
+    html.push_str(&table("Sizes that were played", &heads));
     for row in &sizing.rows {
         let _ = write!(
             html,
@@ -37,11 +41,37 @@ pub fn sizes(title: &str, words: &str, sizing: &Sizing, scenario: &str) -> Strin
     }
     let _ = write!(
         html,
-        "</table></div><h2>What was played</h2><p>In virtual time: the shipped policies before simulated engines.</p><pre>{}</pre>",
+        "{TABLE_END}<h2>What was played</h2><p>In virtual time: the shipped policies before simulated engines.</p>\
+         <pre tabindex=\"0\" role=\"region\" aria-label=\"The scenario\">{}</pre>",
         escape(scenario)
     );
-    html.push_str(&closing("", ""));
+    let words = "Attainment is over offered requests: whoever was refused was not served.";
+    html.push_str(&closing(words, &serde_json::to_string(sizing).unwrap_or_default()));
     html
+}
+
+/// What was found, and how, in sentences.
+#[must_use]
+pub fn conclusion(sizing: &Sizing) -> Vec<String> {
+    let answers: Vec<String> = sizing
+        .answers
+        .iter()
+        .map(|answer| match answer.replicas {
+            Some(1) => format!("1 replica suffices {}", goal(answer)),
+            Some(replicas) => format!("{replicas} replicas suffice {}", goal(answer)),
+            None => format!("no number of replicas that was tried suffices {}", goal(answer)),
+        })
+        .collect();
+    let sizes: Vec<String> = sizing.rows.iter().map(|row| row.replicas.to_string()).collect();
+    let mut first = answers.join("; ");
+    if let Some(letter) = first.get_mut(..1) {
+        letter.make_ascii_uppercase();
+    }
+    let how = format!(
+        "Found by playing the same traffic in virtual time, on simulated engines, with each of these numbers of replicas: {}.",
+        sizes.join(", ")
+    );
+    if sizing.rows.is_empty() { Vec::new() } else { vec![format!("{first}."), how] }
 }
 
 /// `5 replicas`.

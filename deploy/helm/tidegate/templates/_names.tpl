@@ -25,7 +25,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
 {{- define "tidegate.tokenSecret" -}}
-{{- default (printf "%s-admin" (include "tidegate.fullname" .)) .Values.adminToken.existingSecret }}
+{{- if .Values.adminToken.existingSecret }}
+{{- .Values.adminToken.existingSecret }}
+{{- else if .Values.adminToken.value }}
+{{- printf "%s-admin" (include "tidegate.fullname" .) }}
+{{- else }}
+{{- fail (printf "adminToken: set existingSecret to the name of a secret with the key admin-token, or set value; make one with: kubectl -n %s create secret generic tidegate-admin --from-literal=admin-token=\"$(openssl rand -base64 32)\"" .Release.Namespace) }}
+{{- end }}
 {{- end }}
 
 {{/* What the chart decides, under what the values say. */}}

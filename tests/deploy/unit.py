@@ -1,5 +1,6 @@
 """The systemd unit: its words, how exposed it leaves the program, and whether the program keeps within it."""
 
+import os
 import re
 import socket
 import subprocess
@@ -9,6 +10,8 @@ from programs import Programs, ask, chat, digest, free_port
 # systemd's own scale: 0 is sealed, 10 is open; units without any of it are at 9.6.
 EXPOSURE_MAX = 1.5
 NOTIFY_SECONDS_MAX = 15
+# The first of the ids from which systemd takes those of dynamic users.
+DYNAMIC_ID = 61184
 
 
 def check(given, said, tally):
@@ -24,8 +27,32 @@ def check(given, said, tally):
     exposure = re.search(r"exposure level for \S+: ([0-9.]+)", analysed.stdout)
     what = f"its exposure is {exposure.group(1) if exposure else '?'}, at most {EXPOSURE_MAX}"
     tally.check(what, (analysed.stdout + analysed.stderr)[-600:] if analysed.returncode else "")
+    tally.check("case O05: its reload hands over to a new process", reload_of(text))
+    tally.check("case O07: its user reads what its header installs", unreadable(given, text, folder))
     with Programs(given.tidegate, folder) as programs:
         keeps_within(programs, text, tally)
+
+
+def reload_of(text):
+    """What is wrong with `ExecReload=`: it judges the config, and then hands over."""
+    commands = re.findall(r"^ExecReload=\S+/tidegate (\w+) ", text, re.MULTILINE)
+    return "" if commands == ["check", "upgrade"] else f"it runs {commands}"
+
+
+def unreadable(given, text, folder):
+    """Installs a config as the header says, and has it read under an id such as systemd gives a dynamic user."""
+    mode = re.search(r"install -D -m (\d+) tidegate.yaml", text).group(1)
+    etc = folder / "etc"
+    etc.mkdir()
+    source = folder / "source.yaml"
+    source.write_text((given.house / "deploy/examples/smallest.yaml").read_text())
+    config = etc / "tidegate.yaml"
+    subprocess.run(["install", "-m", mode, source, config], check=True)
+    if os.geteuid() != 0:
+        return "" if config.stat().st_mode & 0o004 else f"mode {mode} is for root alone"
+    read = ["setpriv", f"--reuid={DYNAMIC_ID}", f"--regid={DYNAMIC_ID}", "--clear-groups", "cat", config]
+    done = subprocess.run([str(part) for part in read], capture_output=True, text=True, check=False)
+    return done.stderr
 
 
 def keeps_within(programs, text, tally):

@@ -112,6 +112,11 @@ def rendered(given, said, tally, who, files):
         container["securityContext"]["capabilities"], container["securityContext"]["allowPrivilegeEscalation"],
     )
     tally.check("its pod has no rights", "" if sealed == (True, 65532, True, {"drop": ["ALL"]}, False) else sealed)
+    spec = kinds["Deployment"][0]["spec"]
+    has_volume = any("persistentVolumeClaim" in volume for volume in pod["volumes"])
+    tally.check("case O05: an update has no gap, but where a volume belongs to one pod", gap_of(spec["strategy"], has_volume))
+    notes = next(content for name, content in files.items() if name.endswith("NOTES.txt"))
+    tally.check("where it has one its notes say so", "" if ("outage" in notes) == has_volume else notes)
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     volumes = {volume["name"] for volume in pod["volumes"]}
     tally.check("and each mount has its volume", mounted ^ volumes)
@@ -130,6 +135,12 @@ def rendered(given, said, tally, who, files):
         tally.check("and promtool reads its rules", said("promtool", "check", "rules", folder / "rules.yaml"))
         shipped = sum((yaml.safe_load((given.house / f"deploy/prometheus/{name}.yaml").read_text())["groups"] for name in ("recording", "alerts")), [])
         tally.check("which are those of deploy/prometheus", "" if rule["spec"]["groups"] == shipped else "they differ")
+
+
+def gap_of(strategy, has_volume):
+    """What is wrong with how an update goes."""
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    return "" if strategy == ({"type": "Recreate"} if has_volume else rolling) else strategy
 
 
 def faults_of(thing):

@@ -30,6 +30,9 @@ def check(given, said, tally):
     exposure = re.search(r"exposure level for \S+: ([0-9.]+)", analysed.stdout)
     what = f"its exposure is {exposure.group(1) if exposure else '?'}, at most {EXPOSURE_MAX}"
     tally.check(what, (analysed.stdout + analysed.stderr)[-600:] if analysed.returncode else "")
+    reload = re.findall(r"^ExecReload=(.*)$", text, re.M)
+    hands_over = len(reload) == 1 and " upgrade " in f"{reload[0]} "
+    tally.check("case O05: its reload hands over to a new process", "" if hands_over else f"ExecReload: {reload}")
     if os.geteuid() == 0:
         with tempfile.TemporaryDirectory() as place:
             readable(given, said, text, pathlib.Path(place), tally)

@@ -28,6 +28,21 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("downstream", &["limits", "config", "protocol", "process", "accounts", "connections"]),
     ("store", &["limits", "config", "protocol"]),
     ("weighing", &["gateway-core", "shedder", "tokenizer", "config", "protocol"]),
+    (
+        "upstream",
+        &[
+            "gateway-core",
+            "history",
+            "limits",
+            "shedder",
+            "config",
+            "protocol",
+            "process",
+            "accounts",
+            "weighing",
+            "engine",
+        ],
+    ),
     ("engine", &[]),
     ("load", &["engine"]),
     (
@@ -50,6 +65,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "process",
             "accounts",
             "store",
+            "upstream",
             "weighing",
             "client",
             "engine",
@@ -136,8 +152,8 @@ const NOT_PURE: [&str; 26] = [
 ];
 
 /// More packages than this are more than anybody reviews. Each is code that runs with the gateway's rights.
-/// Most of it is Pingora's, twenty-four are the house's own; the number is what the lock file holds and a little room.
-const PACKAGES_MAX: usize = 370;
+/// Most of it is Pingora's, twenty-five are the house's own; the number is what the lock file holds and a little room.
+const PACKAGES_MAX: usize = 380;
 
 /// One package of the workspace and all that it names, of every kind.
 #[derive(Debug)]

@@ -7,10 +7,12 @@
 //! A verdict may cross with a client that leaves. Then the ticket's drop cancels by id, and what it had just been given
 //! is taken back: cancelling an id that is over is a no-op.
 
-use crate::harvest::{Live, Others, others_on};
+pub mod harvest;
+
 use gateway_core::admission::{self, Told};
 use gateway_core::curve::{Curve, Seen};
 use gateway_core::pace::{Gaps, Pace, Unseen};
+use harvest::{Live, Others, others_on};
 use history::step::TierTimes;
 use parking_lot::Mutex;
 use process::clock;

@@ -2,6 +2,8 @@
 //!
 //! It outlives a reload: under a new config who waits and who runs goes on, and so does what was learnt.
 
+pub mod discovery;
+
 use crate::admission::Gate;
 use crate::deaths::Deaths;
 use crate::discovery::Places;

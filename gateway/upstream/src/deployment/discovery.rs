@@ -11,8 +11,8 @@
 //! - At most `dns.replicas_max` addresses of all names of a deployment; what is over is left out and told. Never an
 //!   address where no model server may be (`config::replica`).
 
-use super::replica::{Replica, UpstreamTimeouts};
 use crate::deployment::{CurrentDeployments, Deployment};
+use crate::replica::{Replica, UpstreamTimeouts};
 use config::{self, Host, ReplicaUrl};
 use std::io;
 use std::net::{IpAddr, SocketAddr};

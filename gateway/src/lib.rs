@@ -13,7 +13,7 @@ pub mod proxy;
 
 pub use downstream;
 
-pub mod upstream;
+pub use upstream;
 
 pub use accounts;
 

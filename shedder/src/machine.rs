@@ -1,9 +1,9 @@
 //! The state machine of one deployment: its state, and what all of its parts need.
 
 mod admit;
-mod binding;
 mod aging;
 mod answers;
+mod binding;
 mod control;
 mod drain;
 mod failures;

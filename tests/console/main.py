@@ -41,15 +41,15 @@ accounts:
 """
 
 
-def large_text(engine):
-    """As many deployments and accounts as a console has to stand; one engine is behind all of them."""
+def large_text(port):
+    """As many deployments and accounts as a console has to stand; one engine is behind all of them, at an address of loopback each."""
     names = [f"deployment-{nth:03}" for nth in range(DEPLOYMENTS)]
     lines = [
         f'listen: {{ address: "127.0.0.1:{free_port()}" }}',
         f'admin: {{ address: "127.0.0.1:{free_port()}", token_sha256: "{digest(TOKEN)}" }}',
         "log: { access: off }",
         "deployments:",
-        *(f'  - {{ name: {name}, engine: vllm, replicas: ["{engine}"] }}' for name in names),
+        *(f'  - {{ name: {name}, engine: vllm, replicas: ["http://127.0.1.{nth + 1}:{port}"] }}' for nth, name in enumerate(names)),
         "models:",
         *(f"  - {{ name: model-of-{name}, deployments: [{name}], served_model: tiny, size_class: small }}" for name in names),
         "accounts:",
@@ -92,8 +92,8 @@ def main():
         for each in running:
             each.stop()
     with Programs(given.tidegate, given.logs / "large") as programs:
-        _, engine = programs.engine("engine", "tiny", "--profile", "instant")
-        _, url, admin = programs.gateway(large_text(engine))
+        engine = programs.start("engine", given.tidegate.resolve(), "engine", "--address", "0.0.0.0:0", "--model", "tiny", "--profile", "instant")
+        _, url, admin = programs.gateway(large_text(engine.said(r"\bon http://[0-9.]+:([0-9]+)")))
         ask(f"{url}/v1/chat/completions", "0", chat("model-of-deployment-000", max_tokens=20, user="sim:output=20"))
         failed = run("large.mjs", ADMIN=admin) or failed
     sys.exit(failed)

@@ -6,7 +6,7 @@ import * as works from "./works.mjs";
 
 async function shows(page, seen) {
   check("the policy lets nothing inline run", !seen.policy?.includes("script-src 'self'") || seen.policy.includes("unsafe"));
-  const shown = await numbers(page, seen, "on the page", 80);
+  const shown = await numbers(page, seen, "on the page", 60);
   for (const part of ["deployments.deployments.1.tiers.*.queued", "deployment.replicas.0.saturation", "deployment.tiers.1.queued", "deployment.tiers.1.ceiling_in_force", "deployment.tiers.1.last_minute.shed_per_s", "version.uptime_seconds", "history_answer.slo.ttft_ms"]) {
     check(`one of them is ${part}`, !shown.some(({ of }) => of === part));
   }

@@ -170,7 +170,9 @@ export async function drills(page, open) {
 export async function keyboard(page) {
   await page.goto(`${page.url().split("#")[0]}#/deployments`);
   await page.locator(".plot canvas").first().waitFor();
-  await page.evaluate(() => document.activeElement.blur());
+  // Tab goes on from where the focus was; a fresh page begins at its top.
+  await page.reload();
+  await page.locator(".plot canvas").first().waitFor();
   const focused = () => page.evaluate(() => [document.activeElement.tagName, document.activeElement.textContent.trim().slice(0, 40), document.activeElement.getAttribute("role")]);
   const tabTo = async (what, most) => {
     for (let nth = 0; nth < most; nth++) {

@@ -125,7 +125,9 @@ async fn keys_are_added_and_ended_one_by_one() {
     assert_eq!((status(&gateway, &first).await, status(&gateway, &second).await), (200, 200));
     let list = told["account"]["key_list"].as_array().unwrap();
     assert!(list.len() == 2 && list.iter().all(|key| key["ends"].is_null()), "{told}");
-    for wrong in [json!({}), json!({ "keep_others": true, "overlap_seconds": 5 }), json!({ "keep_others": false })] {
+    for wrong in
+        [json!({}), json!({ "keep_others": true, "overlap_seconds": 5 }), json!({ "keep_others": false })]
+    {
         assert_eq!(asked(&gateway, Method::POST, keys, wrong).await.0, 422);
     }
 

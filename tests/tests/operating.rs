@@ -161,7 +161,11 @@ async fn threat_s16_changes_need_the_operators_token_and_are_written_down() {
     let document = page(&gateway, "/api/v1/openapi.json").await;
     let mut tried = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
-        let path = path.replace("{name}", "sim").replace("{id}", "acme").replace("{replica}", "0").replace("{key}", "4f5c9b2a");
+        let path = path
+            .replace("{name}", "sim")
+            .replace("{id}", "acme")
+            .replace("{replica}", "0")
+            .replace("{key}", "4f5c9b2a");
         for method in operations.as_object().unwrap().keys().filter(|method| *method != "get") {
             let method = Method::try_from(method.to_uppercase().as_str()).unwrap();
             for (token, status) in [(None, 401), (Some("tg-acme"), 401), (Some("tg-reader"), 403)] {

@@ -146,7 +146,10 @@ async fn events_say_what_happened_and_who_did_it() {
     let all = all["events"].as_array().unwrap();
     let (nth, last) = (all.len() - 2, &all[all.len() - 1]);
     let since = page(&gateway, &format!("/api/v1/events?since={}", all[nth]["time"])).await;
-    assert!(since["events"].as_array().unwrap().contains(last) && !since["events"].as_array().unwrap().contains(&all[nth]));
+    assert!(
+        since["events"].as_array().unwrap().contains(last)
+            && !since["events"].as_array().unwrap().contains(&all[nth])
+    );
     assert_eq!(page(&gateway, "/api/v1/events?limit=1").await["events"].as_array().unwrap().len(), 1);
 }
 
@@ -217,7 +220,8 @@ async fn a_drill_on_the_running_config_gives_way_and_ends_with_a_report() {
     let order = json!({ "scenario": "surge", "rate_per_s": 40.0 });
     let run = change(&gateway, Method::POST, drills, &order).await;
     assert_eq!(run.status, 200, "{}", run.text());
-    let child = eventually("the drill's process", || async { children(gateway.pid()).first().copied() }).await;
+    let child =
+        eventually("the drill's process", || async { children(gateway.pid()).first().copied() }).await;
     eventually("it gives way", || async { (niceness(child)? == 19).then_some(()) }).await;
     let second = change(&gateway, Method::POST, drills, &json!({ "scenario": "surge" })).await;
     assert_eq!((second.status, &second.json()["error"]["code"]), (409, &json!("drill_running")));
@@ -233,7 +237,10 @@ async fn a_drill_on_the_running_config_gives_way_and_ends_with_a_report() {
     assert_eq!(engine.records().len(), 0, "no replica was asked");
     let kinds = ["drill_started", "drill_ended"];
     let told = events(&gateway, &kinds).await;
-    assert_eq!(told.iter().map(|(kind, _, by)| (kind.as_str(), *by)).collect::<Vec<_>>(), [(kinds[0], true), (kinds[1], false)]);
+    assert_eq!(
+        told.iter().map(|(kind, _, by)| (kind.as_str(), *by)).collect::<Vec<_>>(),
+        [(kinds[0], true), (kinds[1], false)]
+    );
 
     let left = change(&gateway, Method::DELETE, &path, &Value::Null).await.json();
     assert_eq!(left["drills"], json!([]));
@@ -246,7 +253,9 @@ async fn a_wrong_drill_says_why_and_one_that_runs_ends_with_its_gateway() {
     let engine = engine().await;
     let gateway = Gateway::start(PROGRAM, &operated(config([engine.url()]))).await;
     let drills = "/api/v1/drills";
-    for wrong in [json!({}), json!({ "scenario": "tsunami" }), json!({ "scenario": "surge", "rate_per_s": 0.0 })] {
+    for wrong in
+        [json!({}), json!({ "scenario": "tsunami" }), json!({ "scenario": "surge", "rate_per_s": 0.0 })]
+    {
         assert_eq!(change(&gateway, Method::POST, drills, &wrong).await.status, 422, "{wrong}");
     }
     let text = |traffic: &str| json!({ "yaml": format!("drill: d\nduration_s: 60\naccounts: [{{ id: acme }}]\ntraffic: [{{ name: t, model: sim, accounts: acme, {traffic} }}]\n") });
@@ -265,7 +274,8 @@ async fn a_wrong_drill_says_why_and_one_that_runs_ends_with_its_gateway() {
     assert_eq!(ended(&gateway, &path).await["state"], "stopped");
 
     change(&gateway, Method::POST, drills, &long).await;
-    let child = eventually("the drill's process", || async { children(gateway.pid()).first().copied() }).await;
+    let child =
+        eventually("the drill's process", || async { children(gateway.pid()).first().copied() }).await;
     // Until it has said that it wants to end with its parent.
     eventually("it gives way", || async { (niceness(child)? == 19).then_some(()) }).await;
     gateway.signal("KILL");
@@ -285,7 +295,9 @@ async fn ended(gateway: &Gateway, path: &str) -> Value {
 fn children(parent: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>()).collect()
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 /// How nice a process is that lives; `None`: it does not.

@@ -10,10 +10,10 @@
 //! Amounts are tokens per minute. A reset is a time in RFC 3339: when at least half of the limit is free again, as `t`
 //! of `RateLimit` says it.
 
-use process::clock;
 use http::HeaderName;
 use limits::{MeterView, PerMeter, RequestsView};
 use pingora::http::ResponseHeader;
+use process::clock;
 use std::time::Duration;
 
 /// Limit, remaining, reset.

@@ -5,11 +5,11 @@
 
 use crate::anthropic;
 use crate::values::Values;
-use process::entropy;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 use limits::{MeterView, PerMeter, RequestsView};
 use pingora::http::ResponseHeader;
+use process::entropy;
 use protocol::api::Family;
 use protocol::cors::{Grant, Lines};
 use protocol::error;

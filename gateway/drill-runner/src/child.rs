@@ -65,11 +65,7 @@ fn started(task: &Task) -> io::Result<(Child, Pipes)> {
     if let Some(model) = &task.model {
         command.args(["--model", model]);
     }
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     match (child.stdin.take(), child.stdout.take(), child.stderr.take()) {
         (Some(stdin), Some(stdout), Some(stderr)) => Ok((child, (stdin, stdout, stderr))),
         _ => Err(io::Error::other("it has no pipes")),
@@ -119,7 +115,10 @@ fn watched(
     // Both pipes are closed with the process.
     let (output, said) = (output.recv().unwrap_or_default(), said.recv().unwrap_or_default());
     if output.len() > OUTPUT_BYTES_MAX {
-        return Outcome::Broken(format!("its report is larger than {} MiB; make the drill shorter", OUTPUT_BYTES_MAX >> 20));
+        return Outcome::Broken(format!(
+            "its report is larger than {} MiB; make the drill shorter",
+            OUTPUT_BYTES_MAX >> 20
+        ));
     }
     parsed(&output).unwrap_or_else(|| Outcome::Broken(words_of(&said)))
 }
@@ -179,7 +178,10 @@ pub(crate) mod tests {
         let task = task("good", "read job; echo '{\"passed\":true}'; echo \"<p>$job $*</p>\"");
         let Outcome::Played { figures, report } = played(&task, LONG) else { panic!("not played") };
         assert_eq!(figures["passed"], true);
-        assert!(report.contains("\"scenario\":\"drill: d\"") && report.contains("drill served --parent"), "{report}");
+        assert!(
+            report.contains("\"scenario\":\"drill: d\"") && report.contains("drill served --parent"),
+            "{report}"
+        );
     }
 
     #[test]
@@ -193,7 +195,9 @@ pub(crate) mod tests {
         let endless = task("endless", "exec sleep 600");
         assert_eq!(played(&endless, Duration::from_millis(200)), Outcome::TimedOut);
         let chatty = task("chatty", "exec yes");
-        assert!(matches!(played(&chatty, LONG), Outcome::Broken(words) if words.contains("larger than 8 MiB")));
+        assert!(
+            matches!(played(&chatty, LONG), Outcome::Broken(words) if words.contains("larger than 8 MiB"))
+        );
     }
 
     #[test]
@@ -209,6 +213,8 @@ pub(crate) mod tests {
     fn a_program_that_is_not_there_is_said() {
         let missing = Task { program: "/no/such/program".into(), ..task("missing", "") };
         let (_keep, stop) = bounded(1);
-        assert!(matches!(play(&missing, LONG, &stop), Outcome::Broken(words) if words.contains("could not be started")));
+        assert!(
+            matches!(play(&missing, LONG, &stop), Outcome::Broken(words) if words.contains("could not be started"))
+        );
     }
 }

@@ -95,7 +95,12 @@ impl Runner {
         if inner.kept.len() == KEPT_MAX {
             inner.kept.pop_front();
         }
-        inner.kept.push_back(Kept { run: run.clone(), begun: clock::now(), report: None, stop: Some(sender) });
+        inner.kept.push_back(Kept {
+            run: run.clone(),
+            begun: clock::now(),
+            report: None,
+            stop: Some(sender),
+        });
         Ok(run)
     }
 
@@ -140,7 +145,8 @@ impl Runner {
         let (state, words) = match outcome {
             Outcome::Stopped => ("stopped", "An operator stopped it.".to_owned()),
             Outcome::TimedOut => {
-                let words = format!("It took longer than {SECONDS_MAX} s; make it shorter, or its traffic less.");
+                let words =
+                    format!("It took longer than {SECONDS_MAX} s; make it shorter, or its traffic less.");
                 ("timed_out", words)
             }
             Outcome::Broken(words) => ("broken", words.chars().take(WORDS_MAX).collect()),

@@ -108,10 +108,7 @@ pub fn scenario(name: &str, config: &Config, wish: Wish<'_>) -> Result<(String, 
         return Err(Lack::Priority(model.name.to_string()));
     }
     let rate = rate_of(&model, wish)?;
-    let mut fleet = json!({});
-    if let Some(profile) = wish.profile {
-        fleet["profile"] = profile.into();
-    }
+    let fleet = wish.profile.map_or(json!({}), |profile| json!({ "profile": profile }));
     let written = json!({
         "drill": kind.name,
         "title": kind.title,

@@ -193,7 +193,13 @@ mod tests {
     #[test]
     fn a_sentence_has_a_bound() {
         let mut events = Events::default();
-        events.note(Duration::from_secs(1), Kind::ReloadRefused, Subject::PROCESS, &"ä".repeat(5_000), Some("1a2b"));
+        events.note(
+            Duration::from_secs(1),
+            Kind::ReloadRefused,
+            Subject::PROCESS,
+            &"ä".repeat(5_000),
+            Some("1a2b"),
+        );
 
         let event = events.since(Duration::ZERO).next().unwrap();
         assert_eq!((event.words.chars().count(), event.by.as_deref()), (WORDS_MAX, Some("1a2b")));

@@ -175,8 +175,7 @@ mod tests {
         groups.count(minute(2), key("a", "requests-limited"), "r3", None);
         groups.count(minute(2), key("b", "shed-predicted"), "r4", None);
 
-        let of_a: Vec<_> =
-            groups.summed(minute(2), 3, |key| key.account.as_deref() == Some("a")).collect();
+        let of_a: Vec<_> = groups.summed(minute(2), 3, |key| key.account.as_deref() == Some("a")).collect();
         let shown: Vec<_> =
             of_a.iter().map(|group| (group.key.reason, group.by_minute.clone(), group.last_id)).collect();
         assert_eq!(

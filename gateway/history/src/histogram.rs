@@ -130,8 +130,7 @@ mod tests {
 
     #[test]
     fn merged_is_as_if_all_had_been_counted_in_one() {
-        let (mut one, mut two, mut both) =
-            (Histogram::default(), Histogram::default(), Histogram::default());
+        let (mut one, mut two, mut both) = (Histogram::default(), Histogram::default(), Histogram::default());
         for n in 1..500 {
             let half = if n % 3 == 0 { &mut one } else { &mut two };
             half.record(ms(n * n), 1);

@@ -223,8 +223,7 @@ impl Open {
         let of = |histogram: &Histogram| SHARES.map(|share| Short::of(histogram.quantile(share)));
         let mean = (self.saturations / f64::from(self.samples.max(1))) as f32;
         let point = Point {
-            sampled: (self.samples > 0)
-                .then(|| KeptSample::of(Sampled { saturation: mean, ..self.last })),
+            sampled: (self.samples > 0).then(|| KeptSample::of(Sampled { saturation: mean, ..self.last })),
             tokens: self.tokens,
             counts: self.counts,
             first_token: PerTier::from_fn(|tier| of(&self.times[tier].first_token)),

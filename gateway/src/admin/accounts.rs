@@ -169,7 +169,9 @@ pub(super) fn change(call: &Call<'_>) -> Answered {
 
 pub(super) fn new_key_of(call: &Call<'_>) -> Answered {
     match call.said::<KeyChange>()? {
-        KeyChange { overlap_seconds: Some(overlap), keep_others: false } if overlap <= OVERLAP_SECONDS_MAX => {
+        KeyChange { overlap_seconds: Some(overlap), keep_others: false }
+            if overlap <= OVERLAP_SECONDS_MAX =>
+        {
             rotate(call, overlap)
         }
         KeyChange { overlap_seconds: None, keep_others: true } => add_key(call),
@@ -189,7 +191,11 @@ fn add_key(call: &Call<'_>) -> Answered {
     call.gateway.roster.add_key(&snapshot.config, id, new.digest, clock::wall()).map_err(refused)?;
     let (by, key) = (&call.caller.token, new.digest.short());
     tracing::info!(target: "audit", by, account = id, key, "key made");
-    call.note(Kind::KeyMade, Subject::account(id), &format!("{id} got another key, {key}…; the others stay."));
+    call.note(
+        Kind::KeyMade,
+        Subject::account(id),
+        &format!("{id} got another key, {key}…; the others stay."),
+    );
     changed(call, id, Some(new.key))
 }
 

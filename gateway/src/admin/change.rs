@@ -111,7 +111,8 @@ pub(super) fn set_log(call: &Call<'_>) -> Answered {
     logging::set_level(change.level)
         .map_err(|e| problem(StatusCode::CONFLICT, "log_not_ours", format!("{e}.")))?;
     tracing::warn!(target: "audit", by = call.caller.token, level = ?change.level, "log level set");
-    let words = format!("The level of the log was set to {}.", format!("{:?}", change.level).to_ascii_lowercase());
+    let words =
+        format!("The level of the log was set to {}.", format!("{:?}", change.level).to_ascii_lowercase());
     call.note(Kind::LogLevel, Subject::PROCESS, &words);
     Ok(json(StatusCode::OK, &process::log()))
 }
@@ -238,7 +239,9 @@ fn put_pressure(call: &Call<'_>, deployment: &Deployment, pressure: Option<Press
     tracing::info!(target: "audit", by, deployment = &**name, share, seconds, "pressure set");
     let percent = (100.0 * share).round();
     let (kind, words) = match pressure {
-        Some(_) => (Kind::Pressure, format!("{name} acts for {seconds} s as if {percent} % of it were gone.")),
+        Some(_) => {
+            (Kind::Pressure, format!("{name} acts for {seconds} s as if {percent} % of it were gone."))
+        }
         None => (Kind::PressureOver, format!("The pressure on {name} was lifted.")),
     };
     call.note(kind, Subject::deployment(name), &words);

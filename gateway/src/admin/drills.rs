@@ -117,7 +117,8 @@ pub(super) fn start(call: &Call<'_>) -> Answered {
         problem(status, code, format!("Not started: {e}."))
     })?;
     tracing::info!(target: "audit", by = call.caller.token, drill = run.id, scenario = run.scenario, "drill started");
-    let words = format!("Drill {} was started: {}. It plays in virtual time and asks no replica.", run.id, run.title);
+    let words =
+        format!("Drill {} was started: {}. It plays in virtual time and asks no replica.", run.id, run.title);
     call.note(Kind::DrillStarted, Subject::PROCESS, &words);
     Ok(json(StatusCode::OK, &run))
 }
@@ -140,7 +141,8 @@ fn made(call: &Call<'_>, name: &str, wanted: &DrillOrder) -> Result<Played, Refu
         profile: wanted.profile.as_deref(),
     };
     let (text, model) = scenario(name, config, wish).map_err(|lack| bad(sentence(&lack.to_string())))?;
-    let title = SCENARIOS.iter().find(|scenario| scenario.name == name).map_or(name, |scenario| scenario.title);
+    let title =
+        SCENARIOS.iter().find(|scenario| scenario.name == name).map_or(name, |scenario| scenario.title);
     Ok((name.to_owned(), title.to_owned(), text, Some(model.name.to_string())))
 }
 

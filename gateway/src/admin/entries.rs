@@ -87,7 +87,11 @@ pub(super) const ENTRIES: &[Entry] = &[
             ("limit", Query::Number(deployments::PAGE_MAX), "How many; all if absent."),
             ("after", Query::Text, "Those after this one: `next` of the page before."),
             ("containing", Query::Text, "Names that contain this."),
-            ("order", Query::OneOf(read::ORDERS), "As in the config, or the worst first; `config` if absent."),
+            (
+                "order",
+                Query::OneOf(read::ORDERS),
+                "As in the config, or the worst first; `config` if absent.",
+            ),
         ],
         ..get(
             "/api/v1/deployments",
@@ -301,7 +305,11 @@ pub(super) const ENTRIES: &[Entry] = &[
     Entry {
         query: &[
             ("deployment", Query::Text, "Of which deployment; required."),
-            ("resolution", Query::OneOf(read::RESOLUTIONS), "Steps of 5 s for an hour, or of 1 min for a day; `5s` if absent."),
+            (
+                "resolution",
+                Query::OneOf(read::RESOLUTIONS),
+                "Steps of 5 s for an hour, or of 1 min for a day; `5s` if absent.",
+            ),
             ("since", Query::Moment, "Steps that began later than this, seconds since 1970."),
         ],
         ..get(

@@ -79,7 +79,8 @@ impl Signals {
         } else {
             notify::say(notify::STOPPING);
         }
-        let words = format!("A new process, {}, took over; this one ends with its last answer.", successor.pid);
+        let words =
+            format!("A new process, {}, took over; this one ends with its last answer.", successor.pid);
         self.gateway.accounts.recorder.note(Kind::HandOver, Subject::PROCESS, &words, None);
         let _ = self.successor.set(successor);
         self.gateway.hand_over();

@@ -85,8 +85,7 @@ impl Recorder {
             (Some(of), Some(wanted)) => **of == *wanted,
             _ => true,
         };
-        let mut found: Vec<Event> =
-            events.since(since).rev().filter(concerns).take(most).cloned().collect();
+        let mut found: Vec<Event> = events.since(since).rev().filter(concerns).take(most).cloned().collect();
         found.reverse();
         (found, events.dropped())
     }

@@ -43,6 +43,22 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     ("weighing", &["gateway-core", "shedder", "tokenizer", "config", "protocol"]),
+    (
+        "upstream",
+        &[
+            "gateway-core",
+            "history",
+            "limits",
+            "shedder",
+            "config",
+            "protocol",
+            "process",
+            "accounts",
+            "telemetry",
+            "weighing",
+            "engine",
+        ],
+    ),
     ("engine", &[]),
     ("load", &["engine"]),
     (
@@ -66,6 +82,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "accounts",
             "store",
             "telemetry",
+            "upstream",
             "weighing",
             "client",
             "engine",
@@ -154,7 +171,7 @@ const NOT_PURE: [&str; 26] = [
 
 /// More packages than this are more than anybody reviews. Each is code that runs with the gateway's rights.
 /// Most of it is Pingora's, twenty-five are the house's own; the number is what the lock file holds and a little room.
-const PACKAGES_MAX: usize = 376;
+const PACKAGES_MAX: usize = 382;
 
 /// One package of the workspace and all that it names, of every kind.
 #[derive(Debug)]

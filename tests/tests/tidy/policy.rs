@@ -10,7 +10,7 @@ use super::source::{self, Source, tokens};
 /// Where nothing is decided.
 const SHELLS: &[&str] = &[
     "gateway/src/proxy/",
-    "gateway/src/upstream/",
+    "gateway/upstream/src/",
     "gateway/src/state/",
     "gateway/downstream/src/",
     "gateway/accounts/src/",

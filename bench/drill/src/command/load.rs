@@ -127,7 +127,8 @@ mod tests {
         let configured = Configured::parse(config, "tg.yaml").map_err(|e| e.to_string())?;
         let document =
             Document::<DrillFile>::parse(scenario.to_owned(), "d.yaml").map_err(|e| e.to_string())?;
-        let drill = resolved_on(document, &beside(Path::new("")), &configured, None).map_err(|e| e.to_string())?;
+        let drill =
+            resolved_on(document, &beside(Path::new("")), &configured, None).map_err(|e| e.to_string())?;
         Ok((drill, configured))
     }
 

@@ -23,7 +23,7 @@ const NICE: i32 = 19;
 
 /// `tidegate drill served`: for the gateway, not for people.
 #[derive(Debug, clap::Args)]
-pub struct ServedArgs {
+pub(super) struct ServedArgs {
     /// The config's file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,

@@ -168,7 +168,8 @@ pub fn binding(tier: Tier, binding: Binding, ceiling: (f64, f64)) -> String {
         ),
         Binding::TierAbove => "requests of the tier above wait, and go first".to_owned(),
         Binding::OtherReplicas => {
-            "those that wait may not use the model servers that have room: these lack the model, or failed it".to_owned()
+            "those that wait may not use the model servers that have room: these lack the model, or failed it"
+                .to_owned()
         }
         Binding::NoReplica => NONE_UP.to_owned(),
         Binding::Draining => GOING_DOWN.to_owned(),

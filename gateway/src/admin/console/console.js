@@ -176,9 +176,11 @@ function failed(error) {
 
 const PAGES = {
   deployments: () => {
-    const about = answers.deployment?.name === chosen() ? answers.deployment : null;
+    // Until it was asked for by itself, what the list says of it.
+    const about = [answers.deployment, ...answers.deployments.deployments].find((each) => each?.name === chosen());
     const events = marked(state.history?.events ?? []);
-    if (about && state.history) board.show(state.history, events);
+    const kept = about && state.history?.deployment === about.name ? state.history : null;
+    if (kept) board.show(kept, events);
     const many = answers.deployments.total > 1 || state.deployments.filter !== "";
     const { order, filter } = state.deployments;
     return [
@@ -186,7 +188,7 @@ const PAGES = {
       // A page of another order, or a part of the names, says nothing of all.
       order === "trouble" && !filter && h("p", { class: "summary", role: "status" }, summary(answers.deployments)),
       list(answers.deployments, { chosen: chosen(), ...state.deployments }, act),
-      about && deployment(about, timeline({ name: about.name, history: state.history, board, events, open: state.tables, act }), act),
+      about && deployment(about, kept && timeline({ name: about.name, history: kept, board, events, open: state.tables, act }), act),
     ];
   },
   accounts: (now) => {

@@ -1,9 +1,9 @@
 // The kept history of one deployment: columns of samples on one time axis, extended as new ones come.
 
-/** Resolutions that the gateway keeps, finest first. */
+/** Resolutions that the gateway keeps, finest first; `least`: an axis is so long while there is less to show. */
 export const RANGES = {
-  hour: { label: "Last hour", about: "A sample every 5 s", resolution: "5s", step: 5, span: 3600 },
-  day: { label: "Last day", about: "A sample every minute", resolution: "1m", step: 60, span: 86_400 },
+  hour: { label: "Last hour", about: "A sample every 5 s", resolution: "5s", step: 5, span: 3600, least: 300 },
+  day: { label: "Last day", about: "A sample every minute", resolution: "1m", step: 60, span: 86_400, least: 3600 },
 };
 
 /** Samples that are kept here: a day of minutes, and a few while the gateway's bound is not reached. */

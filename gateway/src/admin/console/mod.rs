@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn the_library_turns_no_text_into_markup_or_code_and_its_license_travels_with_it() {
-        for forbidden in ["innerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "fetch("]
+        for forbidden in
+            ["innerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "fetch("]
         {
             assert!(!UPLOT.contains(forbidden), "uPlot has {forbidden}");
         }
@@ -202,7 +203,8 @@ mod tests {
             head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("br, gzip;q=0.8"));
             let answer = file(&head).unwrap();
             assert_eq!(answer.headers()[header::CONTENT_ENCODING], "gzip", "{path}");
-            sent += answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
+            sent +=
+                answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
             let body = collected(answer);
             sent += body.len();
             let mut text = String::new();

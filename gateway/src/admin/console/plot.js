@@ -53,10 +53,11 @@ export class Board {
     this.plots.delete(id);
   }
 
-  /** First and last second of the axis. */
+  /** First and last second of the axis: from the first sample on, within the range. */
   get span() {
-    const end = this.history.now;
-    return [end - RANGES[this.history.range].span, end];
+    const { now: end, time, range } = this.history;
+    const { span, least } = RANGES[range];
+    return [end - Math.min(Math.max(end - (time[0] ?? end), least), span), end];
   }
 
   /** The sample that is spoken of: at the cursor, else the newest. */
@@ -67,7 +68,8 @@ export class Board {
   /** The events at the moment that is looked at. */
   get near() {
     if (this.moment === null) return [];
-    const within = RANGES[this.history.range].span * NEAR;
+    const [from, to] = this.span;
+    const within = Math.max((to - from) * NEAR, this.history.step);
     return this.events.filter(({ seconds }) => Math.abs(seconds - this.moment) <= within);
   }
 

@@ -6,7 +6,8 @@ use crate::state::Snapshot;
 use crate::upstream::deployment::Deployment;
 use crate::upstream::health::Health;
 use client::views::deployments::{
-    Binds, DeploymentState, Deployments, PressureState, QueueMax, ReplicaState, TierMinute, TierState, Waiting,
+    Binds, DeploymentState, Deployments, PressureState, QueueMax, ReplicaState, TierMinute, TierState,
+    Waiting,
 };
 use client::views::measured::{Measured, MeasuredAtLoad, MeasuredReplica};
 use gateway_core::curve::AtLoad;

@@ -61,8 +61,7 @@ fn tier_history(tier: Tier, points: &[Point]) -> TierHistory {
         let TierCounts { answered, met, .. } = point.counts(tier);
         (answered > 0).then(|| rounded(f64::from(met) / f64::from(answered), 1e4))
     };
-    let ceiling =
-        |point: &Point| point.sampled().map(|sampled| rounded(sampled.ceilings[tier].into(), 1e2));
+    let ceiling = |point: &Point| point.sampled().map(|sampled| rounded(sampled.ceilings[tier].into(), 1e2));
     TierHistory {
         tier: tier.name().into(),
         offered: counted(|counts| counts.admitted.saturating_add(counts.limited).saturating_add(counts.shed)),
@@ -91,12 +90,8 @@ fn quantiles(points: &[Point], of: impl Fn(&Point) -> [Option<Duration>; 3]) -> 
 }
 
 fn slo(promise: Option<Promise>) -> Slo {
-    let unknown = Promise {
-        ttft: shedder::TTFT_DEFAULT,
-        ttft_from: "default",
-        tpot: None,
-        tpot_from: "learned",
-    };
+    let unknown =
+        Promise { ttft: shedder::TTFT_DEFAULT, ttft_from: "default", tpot: None, tpot_from: "learned" };
     let promise = promise.unwrap_or(unknown);
     let ms = |time: Duration| rounded(time.as_secs_f64() * 1e3, 10.0);
     Slo {

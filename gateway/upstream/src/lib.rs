@@ -3,14 +3,15 @@
 pub mod deployment;
 
 pub mod admission;
-pub mod harvest;
 pub mod operated;
 
 pub mod deaths;
-pub mod discovery;
 pub mod exchange;
 pub mod health;
 pub mod learned;
 pub mod replica;
 pub mod replicas;
 pub mod scrape;
+
+pub use admission::harvest;
+pub use deployment::discovery;

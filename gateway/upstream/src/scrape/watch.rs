@@ -16,8 +16,8 @@ use metrics::Counter;
 use shedder::{ReplicaId, Scrape};
 
 use super::client::{CallError, Client};
-use crate::upstream::deployment::Deployment;
-use crate::{clock, entropy};
+use crate::deployment::Deployment;
+use process::{clock, entropy};
 use protocol::engine::exposition::PageError;
 use protocol::engine::metrics::{Row, row};
 use protocol::engine::pages::{Told, load_page, pages};

@@ -11,8 +11,8 @@
 //! - At most `dns.replicas_max` addresses of all names of a deployment; what is over is left out and told. Never an
 //!   address where no model server may be (`config::replica`).
 
-use super::replica::{Replica, UpstreamTimeouts};
-use crate::upstream::deployment::{CurrentDeployments, Deployment};
+use crate::deployment::{CurrentDeployments, Deployment};
+use crate::replica::{Replica, UpstreamTimeouts};
 use config::{self, Host, ReplicaUrl};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -225,7 +225,7 @@ async fn follow_one(deployment: Arc<Deployment>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::deployment::configured as deployment;
+    use crate::deployment::configured as deployment;
     use std::net::Ipv4Addr;
 
     fn name() -> Name {
@@ -306,8 +306,7 @@ mod tests {
         let mut config = config::Deployment::clone(&deployment("dns: { replicas_max: 3 }"));
         let urls = ["http://10.9.9.9:1", "https://a.models:2/base", "http://b.models:3"];
         config.replicas = urls.iter().map(|url| url.parse().unwrap()).collect();
-        let mut places =
-            Places::new(Arc::new(config), crate::upstream::deployment::timeouts(&Default::default()));
+        let mut places = Places::new(Arc::new(config), crate::deployment::timeouts(&Default::default()));
         places.names[0].answered(&[v4(1), v4(2)]);
         places.names[1].answered(&[v4(3), v4(4)]);
 

@@ -5,10 +5,10 @@
 //! and the metrics with them, stay few however often servers come and go.
 
 use super::replica::Replica;
-use crate::clock;
-use crate::entropy::rendezvous_among;
-use crate::upstream::admission::Gate;
+use crate::admission::Gate;
 use arc_swap::ArcSwap;
+use process::clock;
+use process::entropy::rendezvous_among;
 use shedder::{ReplicaConfig, ReplicaId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -178,9 +178,9 @@ fn numbered(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::deployment::Deployment;
-    use crate::upstream::deployment::configured as deployment;
-    use crate::upstream::harvest::Live;
+    use crate::deployment::Deployment;
+    use crate::deployment::configured as deployment;
+    use crate::harvest::Live;
 
     /// A deployment with these servers, which nobody calls.
     fn deployment_with(servers: &[u8]) -> Deployment {
@@ -196,7 +196,7 @@ mod tests {
 
     fn become_these(deployment: &Deployment, servers: &[u8]) {
         let config = config_with(servers);
-        let mut places = crate::upstream::discovery::Places::new(config, deployment.timeouts);
+        let mut places = crate::discovery::Places::new(config, deployment.timeouts);
         deployment.become_these(places.replicas());
     }
 
@@ -232,7 +232,7 @@ mod tests {
         }
     }
 
-    fn admit(deployment: &Deployment) -> crate::upstream::admission::Place {
+    fn admit(deployment: &Deployment) -> crate::admission::Place {
         deployment.gate.try_admit(offer(), Live::for_tests()).expect("there is room")
     }
 

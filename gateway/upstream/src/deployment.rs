@@ -2,19 +2,21 @@
 //!
 //! It outlives a reload: under a new config who waits and who runs goes on, and so does what was learnt.
 
-use crate::clock;
-use crate::entropy;
-use crate::upstream::admission::Gate;
-use crate::upstream::deaths::Deaths;
-use crate::upstream::discovery::Places;
-use crate::upstream::learned::Learned;
-use crate::upstream::operated::Operated;
-use crate::upstream::replica::{Replica, UpstreamTimeouts};
-use crate::upstream::replicas::Replicas;
+pub mod discovery;
+
+use crate::admission::Gate;
+use crate::deaths::Deaths;
+use crate::discovery::Places;
+use crate::learned::Learned;
+use crate::operated::Operated;
+use crate::replica::{Replica, UpstreamTimeouts};
+use crate::replicas::Replicas;
 use gateway_core::averages::{BytesPerToken, TokensPerChunk};
 use gateway_core::lately::LastMinute;
 use history::step::TierTimes;
 use parking_lot::Mutex;
+use process::clock;
+use process::entropy;
 use shedder::{PerTier, ReplicaId};
 use std::sync::Arc;
 use telemetry::recorder::Watched;

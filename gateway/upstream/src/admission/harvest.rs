@@ -4,12 +4,12 @@
 //! account's budget with it and tells the shedder how far apart the tokens are. So nothing that is shared is
 //! touched per token.
 
-use crate::accounts::budget::Ledger;
-use crate::clock;
-use crate::upstream::admission::{Gate, Outcome, StreamGaps};
+use crate::admission::{Gate, Outcome, StreamGaps};
+use accounts::budget::Ledger;
 use gateway_core::curve::Seen;
 use gateway_core::pace::Gaps;
 use parking_lot::Mutex;
+use process::clock;
 use shedder::{Permit, ReplicaId, StreamProgress, Tier};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,9 +65,9 @@ impl Live {
     pub(crate) fn for_tests() -> Arc<Self> {
         let budget =
             limits::Budget::new(clock::now(), limits::BudgetConfig::published(limits::START, limits::START));
-        let cell = crate::accounts::budget::BudgetCell::new("a".into(), "m".into(), budget);
+        let cell = accounts::budget::BudgetCell::new("a".into(), "m".into(), budget);
         let wanted = gateway_core::entry::AnswerSize { tokens_max: None, choices: 1, usual: 256 };
-        let prompt = crate::accounts::budget::Prompt { tokens: 1, uncached: 1, tokens_per_chunk: 1.0 };
+        let prompt = accounts::budget::Prompt { tokens: 1, uncached: 1, tokens_per_chunk: 1.0 };
         Live::new(cell.reserve(prompt, wanted).0.expect("an empty budget has room"), 1)
     }
 

@@ -31,9 +31,9 @@ use pingora::connectors::{ConnectorOptions, TransportConnector};
 use shedder::ReplicaId;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::upstream::deployment::{CurrentDeployments, Deployment};
-use crate::upstream::replica::Replica;
-use crate::upstream::replicas::Numbered;
+use crate::deployment::{CurrentDeployments, Deployment};
+use crate::replica::Replica;
+use crate::replicas::Numbered;
 use client::Client;
 use watch::Watch;
 

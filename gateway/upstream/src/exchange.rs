@@ -5,14 +5,14 @@
 //! connection, which is how an engine learns that nobody listens any more; one that was read to its end goes
 //! back to the pool.
 
-use crate::entropy;
-use crate::upstream::replica::{Replica, UpstreamTimeouts};
+use crate::replica::{Replica, UpstreamTimeouts};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use pingora::ErrorType;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
+use process::entropy;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use pingora::connectors::TransportConnector;
 use tokio::task::JoinHandle;
 
-use crate::upstream::replica::Replica;
+use crate::replica::Replica;
 use protocol::engine::exposition::PAGE_MAX;
 
 /// Bytes of an answer's head.

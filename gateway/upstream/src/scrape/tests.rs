@@ -15,10 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::watch::Watch;
 use super::{Watches, watch_of};
-use crate::clock;
-use crate::state::{Registry, Snapshot};
-use crate::upstream::deployment::Deployment;
+use crate::deployment::Deployment;
 use config::Config;
+use process::clock;
 
 const LLAMACPP: &str = include_str!("../../../protocol/src/engine/fixtures/llamacpp-metrics.txt");
 const SMALL: &str =
@@ -29,7 +28,7 @@ const PATIENT: u32 = 20_000;
 /// How long one that never answers is, ms.
 const IMPATIENT: u32 = 100;
 
-fn snapshot(engine: &str, replicas: &[String], timeout_ms: u32) -> Snapshot {
+fn deployment(engine: &str, replicas: &[String], timeout_ms: u32) -> Arc<Deployment> {
     let text = format!(
         "deployments:\n\
          \x20 - name: d\n\
@@ -41,12 +40,12 @@ fn snapshot(engine: &str, replicas: &[String], timeout_ms: u32) -> Snapshot {
         "0".repeat(64)
     );
     let config = Config::parse(&text, "t.yaml", &|_| None).unwrap();
-    Snapshot::build(Arc::new(config), Vec::new(), &Registry::default(), None)
+    Arc::new(Deployment::after(&config.deployments[0], &[]))
 }
 
 /// A watch over one replica that does nothing by itself, and where its counters are seen.
 fn watch(engine: &str, url: &str, timeout_ms: u32) -> (Watch, Arc<Deployment>, PrometheusHandle) {
-    let deployment = Arc::clone(&snapshot(engine, &[url.to_owned()], timeout_ms).deployments[0]);
+    let deployment = deployment(engine, &[url.to_owned()], timeout_ms);
     let recorder = PrometheusBuilder::new().build_recorder();
     let connector = Arc::new(TransportConnector::new(None));
     let watch = metrics::with_local_recorder(&recorder, || {
@@ -174,15 +173,15 @@ async fn all_replicas_are_watched_without_being_told() {
         EngineServer::start(EngineServerConfig::default()).await.unwrap(),
         EngineServer::start(EngineServerConfig::default()).await.unwrap(),
     ];
-    let snapshot = snapshot("vllm", &engines.each_ref().map(EngineServer::url), PATIENT);
-    let gate = &snapshot.deployments[0].gate;
+    let deployment = deployment("vllm", &engines.each_ref().map(EngineServer::url), PATIENT);
+    let gate = &deployment.gate;
     let ages = || {
         let state = gate.read(|shedder| shedder.snapshot(clock::now()));
         state.replicas.iter().filter(|replica| replica.scrape_age.is_some()).count()
     };
 
     let mut watches = Watches::default();
-    watches.follow(&snapshot.deployments, &Arc::new(TransportConnector::new(None)));
+    watches.follow(&[Arc::clone(&deployment)], &Arc::new(TransportConnector::new(None)));
 
     let mut polls = tokio::time::interval(Duration::from_millis(5));
     let seen = async {

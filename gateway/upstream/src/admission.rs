@@ -7,13 +7,15 @@
 //! A verdict may cross with a client that leaves. Then the ticket's drop cancels by id, and what it had just been given
 //! is taken back: cancelling an id that is over is a no-op.
 
-use crate::clock;
-use crate::upstream::harvest::{Live, Others, others_on};
+pub mod harvest;
+
 use gateway_core::admission::{self, Told};
 use gateway_core::curve::{Curve, Seen};
 use gateway_core::pace::{Gaps, Pace, Unseen};
+use harvest::{Live, Others, others_on};
 use history::step::TierTimes;
 use parking_lot::Mutex;
+use process::clock;
 use shedder::{
     Decision, Failure, Finished, Offer, PerTier, Permit, Rejection, ReplicaId, RequestId, Shedder,
     StreamProgress, Tier,

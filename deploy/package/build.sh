@@ -3,6 +3,8 @@
 #
 #   deploy/package/build.sh PROGRAM FOLDER      # the .deb is put into FOLDER, and named on standard output
 #
+#   COMPRESS     xz (default) or gz, which takes a tenth of the time
+#
 # PROGRAM is what `cargo build --profile dist --locked -p gateway --bin tidegate --features jemalloc` made. Needs cargo-deb
 # (`cargo install --locked cargo-deb`), dpkg-dev and gzip. What goes where is in gateway/Cargo.toml, [package.metadata.deb].
 set -euo pipefail
@@ -42,4 +44,4 @@ printf 'tidegate (%s-1) unstable; urgency=medium\n\n  * Version %s; changelog.gz
   "$(date -u -R -d "@${SOURCE_DATE_EPOCH:-$(git -C "$house" log -1 --format=%ct 2>/dev/null || echo 0)}")" >"$staged/changelog"
 
 cd "$house"
-cargo deb --quiet --locked --package gateway --no-build --no-strip --output "$folder"
+cargo deb --quiet --locked --compress-system --compress-type "${COMPRESS:-xz}" --package gateway --no-build --no-strip --output "$folder"

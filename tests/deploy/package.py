@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import sys
 
-SIZE_MAX_MB = 12
+# With gzip, which is faster to try than the xz of a package that is shipped, and a fifth larger.
+SIZE_MAX_MB = 15
 EXPOSURE_MAX = 1.5
 INSIDE_SECONDS_MAX = 90
 # Tags of lintian that say what we know: no bug of Debian's is closed by a first version, and the addresses are nobody's.
@@ -23,7 +24,7 @@ def check(given, said, tally):
         return
     folder = given.logs / "package"
     folder.mkdir()
-    tally.check("build.sh makes the package", said(given.house / "deploy/package/build.sh", given.tidegate, folder))
+    tally.check("build.sh makes the package", said(given.house / "deploy/package/build.sh", given.tidegate, folder, env={**os.environ, "COMPRESS": "gz"}))
     packages = list(folder.glob("*.deb"))
     if not packages:
         return

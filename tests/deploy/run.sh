@@ -57,8 +57,8 @@ fi
 
 PATH=$kept/cargo/bin:$PATH
 if ! command -v cargo-deb >/dev/null; then
-  # Its debug build takes a third of the time to build, and makes the package in a second.
-  cargo install --quiet --locked --debug --root "$kept/cargo" "cargo-deb@$CARGO_DEB_VERSION"
+  # A debug build of it takes minutes for a program of this size.
+  cargo install --quiet --locked --root "$kept/cargo" "cargo-deb@$CARGO_DEB_VERSION"
 fi
 
 # What is mounted is this run's alone, and gone with it.

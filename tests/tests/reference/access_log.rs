@@ -1,7 +1,7 @@
 //! Every field of the logs, with its shape, unit and meaning, from the gateway's own tables.
 
 use super::markdown::{Page, code};
-use super::tables::{self as reference, Row};
+use gateway::telemetry::reference::{self, Row};
 
 const ABOUT: &str = "
 One line for each request, to `log.access` (standard output by default). Prompts, answers and keys are never in it. Refused

@@ -1,7 +1,7 @@
 //! Every metric with its kind, labels and meaning, from the gateway's own table.
 
 use super::markdown::{Page, code};
-use super::tables as reference;
+use gateway::telemetry::reference;
 
 const ABOUT: &str = "
 What `GET /metrics` on the admin listener answers, in Prometheus' text format. Labels have values of the config and of the

@@ -23,7 +23,6 @@ mod headers;
 mod markdown;
 mod metrics;
 mod refusals;
-mod tables;
 
 use std::collections::BTreeMap;
 use std::fs;

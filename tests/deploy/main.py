@@ -58,6 +58,7 @@ def main():
     parser.add_argument("--tidegate", required=True, type=pathlib.Path)
     parser.add_argument("--house", required=True, type=pathlib.Path)
     parser.add_argument("--logs", required=True, type=pathlib.Path, help="written anew on each run")
+    parser.add_argument("--package", action="store_true", help="build the package as well, and install, run, upgrade and purge it")
     given = parser.parse_args()
     given.tidegate = given.tidegate.resolve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped: out of time"))
@@ -66,7 +67,7 @@ def main():
 
     tally = Tally()
     examples(given, tally)
-    for part in (image, compose, unit, chart, updates, package):
+    for part in (image, compose, unit, chart, updates, *((package,) if given.package else ())):
         try:
             part.check(given, said, tally)
         except StartError as fault:

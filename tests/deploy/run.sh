@@ -10,7 +10,7 @@
 #                   the rendered configuration with `tidegate check`
 #   examples        `tidegate check`
 #   updates         processes as the chart and compose replace them, with traffic
-#   package         built by cargo-deb; lintian, if it is there; installed, run, upgraded and purged in a chroot over this
+#   package         only with TIDEGATE_PACKAGE=1: built by cargo-deb; lintian, if it is there; installed, run, upgraded and purged in a chroot over this
 #                   machine's root
 #
 #   TIDEGATE_BIN     the program to try; default: target/release/tidegate, built here
@@ -55,14 +55,17 @@ if [ -z "${TIDEGATE_BIN:-}" ]; then
   TIDEGATE_BIN=$house/target/release/tidegate
 fi
 
+# The package takes a build of cargo-deb, and root that may mount: asked for by hand.
+package=()
+[ -z "${TIDEGATE_PACKAGE:-}" ] || package=(--package)
 PATH=$kept/cargo/bin:$PATH
-if ! command -v cargo-deb >/dev/null; then
+if [ "${#package[@]}" -gt 0 ] && ! command -v cargo-deb >/dev/null; then
   # A debug build of it takes minutes for a program of this size.
   cargo install --quiet --locked --root "$kept/cargo" "cargo-deb@$CARGO_DEB_VERSION"
 fi
 
 # What is mounted is this run's alone, and gone with it.
 alone=()
-[ "$(id -u)" -ne 0 ] || alone=(unshare --mount --propagation private)
+[ "${#package[@]}" -eq 0 ] || [ "$(id -u)" -ne 0 ] || alone=(unshare --mount --propagation private)
 PATH=$kept/venv/bin:$PATH PYTHONPATH=$house/tests/programs exec timeout --kill-after=20 "$RUN_SECONDS_MAX" \
-  "${alone[@]}" "$python" "$here/main.py" --tidegate "$TIDEGATE_BIN" --house "$house" --logs "$kept/logs"
+  "${alone[@]}" "$python" "$here/main.py" --tidegate "$TIDEGATE_BIN" --house "$house" --logs "$kept/logs" "${package[@]}"

@@ -14,6 +14,7 @@
 
 pub(crate) mod absent;
 mod ceiling;
+mod elsewhere;
 pub(crate) mod evidence;
 pub(crate) mod gap;
 mod ghosts;
@@ -41,7 +42,7 @@ use self::whole::{WholeAnswer, WholeAnswers};
 use self::young::YoungAnswers;
 use crate::config::{Config, ReplicaConfig};
 use crate::decision::Short;
-use crate::learned::{LearnedReplica, Neighbour};
+use crate::learned::LearnedReplica;
 use crate::offer::{ReplicaId, RequestId, Scrape};
 use crate::requests::Active;
 use crate::tier::{PerTier, Tier};
@@ -128,14 +129,6 @@ pub(crate) struct Booked {
     pub(crate) kv: u64,
 }
 
-/// What runs here of another process.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Elsewhere {
-    booked: Vec<Booked>,
-    /// Prompt tokens that wait for the engine, of all of them.
-    backlog: u64,
-}
-
 /// One replica.
 #[derive(Debug, Clone)]
 pub(crate) struct Replica {
@@ -165,7 +158,7 @@ pub(crate) struct Replica {
     pub(crate) memory: Memory,
     pub(crate) booked: Vec<Booked>,
     /// Requests that run in another process.
-    elsewhere: [Elsewhere; 2],
+    elsewhere: [elsewhere::Elsewhere; 2],
     pub(crate) limit: GapLimit,
     pub(crate) prefill: PrefillRate,
     whole: WholeAnswers,
@@ -257,41 +250,6 @@ impl Replica {
         self.limit.adopt(now, learned);
         self.prefill.adopt(now, learned);
         self.memory.adopt(now, learned);
-    }
-
-    /// What runs here of another process holds places, in place of what it told before.
-    pub(crate) fn hold(&mut self, from: Neighbour, running: impl Iterator<Item = Booked>) {
-        let Elsewhere { booked, backlog: before } = std::mem::take(self.elsewhere_mut(from));
-        booked.iter().for_each(|booked| self.end(0, booked.prompt, booked.kv, false));
-        let (mut booked, mut backlog) = (Vec::new(), 0);
-        for one in running {
-            self.active += 1;
-            self.memory.start(one.prompt, one.kv);
-            backlog += u64::from(one.backlog);
-            booked.push(Booked { backlog: 0, ..one });
-        }
-        self.limit.on_used(self.active);
-        // What is gone of it was computed.
-        self.started_tokens += backlog.saturating_sub(before);
-        self.backlog = (self.backlog + backlog).saturating_sub(before);
-        *self.elsewhere_mut(from) = Elsewhere { booked, backlog };
-    }
-
-    fn elsewhere_mut(&mut self, from: Neighbour) -> &mut Elsewhere {
-        let [before, after] = &mut self.elsewhere;
-        match from {
-            Neighbour::Before => before,
-            Neighbour::After => after,
-        }
-    }
-
-    /// What another process told of this replica, as far as it has not ended by itself.
-    pub(crate) fn told(&self, from: Neighbour) -> impl Iterator<Item = &Booked> {
-        let [before, after] = &self.elsewhere;
-        match from {
-            Neighbour::Before => before.booked.iter(),
-            Neighbour::After => after.booked.iter(),
-        }
     }
 
     /// Takes over what the configuration says now; what was learnt stays.
@@ -549,16 +507,12 @@ impl Replica {
 
     /// Places that are held without a request of ours.
     pub(crate) fn places_booked(&self) -> usize {
-        self.booked.len() + self.elsewhere.iter().map(|one| one.booked.len()).sum::<usize>()
+        self.booked.len() + self.places_elsewhere()
     }
 
     /// Gives back the places whose booking is over.
     pub(crate) fn release_booked(&mut self, now: Duration) {
-        for from in [Neighbour::Before, Neighbour::After] {
-            let all = &mut self.elsewhere_mut(from).booked;
-            let over: Vec<Booked> = all.extract_if(.., |booked| booked.until <= now).collect();
-            over.iter().for_each(|booked| self.end(0, booked.prompt, booked.kv, false));
-        }
+        self.release_elsewhere(now);
         while let Some(over) = self.booked.iter().position(|booked| booked.until <= now) {
             let booked = self.booked.swap_remove(over);
             self.end(booked.backlog, booked.prompt, booked.kv, false);

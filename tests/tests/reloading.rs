@@ -120,7 +120,7 @@ async fn a_faulty_file_changes_nothing_and_says_why() {
     assert!(metric().await);
 
     let mut faulty = base.clone();
-    faulty["accounts"] = json!([]);
+    faulty["models"] = json!([]);
     gateway.write_config(&faulty);
     gateway.signal("HUP");
     eventually("the signal was heard", || async {
@@ -130,7 +130,7 @@ async fn a_faulty_file_changes_nothing_and_says_why() {
     .await;
 
     let state = gateway.admin(RELOAD).await.json();
-    assert!(state["faults"].as_str().unwrap().contains("accounts"), "{state}");
+    assert!(state["faults"].as_str().unwrap().contains("models"), "{state}");
     assert_eq!((&state["generation"], metric().await), (&json!(0), false));
     assert_eq!(gateway.chat(&ask(json!({}))).await.status, 200, "the last good one is in force");
 

@@ -17,8 +17,7 @@
 //! the crate `goals`. [`report`] shows what came out.
 //!
 //! [`command`] is `tidegate drill`: a scenario read from its file, played on engines and a gateway that are started for
-//! it or against a gateway that runs already, judged and written down. [`demo`] is `tidegate demo`: a drill to look at,
-//! without an end.
+//! it or against a gateway that runs already, judged and written down.
 
 pub mod scenario;
 
@@ -43,5 +42,3 @@ pub mod settings;
 pub mod report;
 
 pub mod command;
-
-pub mod demo;

@@ -133,10 +133,10 @@ pub(crate) const SHORTFALLS: &[Shortfall] = &[
     },
     Shortfall {
         id: "CORE5",
-        reason: "virtual: priority 0.9987 in the ten seconds after the hand-over, where 0.999 is asked (P1 at 2×, without \
-                 a hand-over: 0.9985 to 0.9989, not the same runs); N moves by 1.2 % \
-                 (2.9 at most). Real, an upgrade every 14 s beside other work: 0.9853 of 2,114, 27 late by the gap, 4 refused",
-        next: "the same run without upgrades beside it, to tell what of it is the upgrade's; then hand over what waits, too",
+        reason: "virtual, an upgrade every 12 s at 2×: priority 0.9989 to 0.9995 by seed, and 0.9984 to 0.9995 of the same without an upgrade, where 0.999 \
+                 is asked; N moves by 1.2 % (2.9 at most). Real, with what runs but not yet with what waits told: 0.9952 of 1,861 (0.9989 without), 4 of 9 \
+                 because they waited in the new process for places that the old one gave to its regular requests",
+        next: "play it in real time again; hand over what waits, too",
     },
     Shortfall {
         id: "B3",

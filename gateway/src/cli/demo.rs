@@ -3,8 +3,8 @@
 use crate::clock;
 use crate::lifecycle::heard::Ears;
 use crate::lifecycle::serve;
+use ::demo::{DemoArgs, DemoError, Started};
 use config::Config;
-use drill::demo::{DemoArgs, DemoError, Started};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 /// # Errors
 /// When something could not be started.
 pub(super) fn run(args: &DemoArgs) -> Result<(), DemoError> {
-    drill::demo::run(args, start)
+    ::demo::run(args, start)
 }
 
 fn start(config: Config) -> Result<Started, DemoError> {

@@ -43,7 +43,7 @@ enum Command {
     Schema,
     /// Simulated engines, the gateway and traffic in one process, on loopback. Nothing else is needed.
     #[command(after_help = "Example: tidegate demo --port 8080")]
-    Demo(::drill::demo::DemoArgs),
+    Demo(::demo::DemoArgs),
     /// Run one simulated model server: OpenAI's API, vLLM's metric names.
     Engine(Box<engine::cli::EngineArgs>),
     /// A capacity drill: plays load, judges it, writes a report. Exit code 0 passed, 1 failed, 2 usage.
@@ -137,11 +137,11 @@ pub fn run() -> ExitCode {
         Some(Command::Man { output }) => man::run(Arguments::command(), &output),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Demo(arguments)) => demonstrate(&arguments),
-        None => demonstrate(&::drill::demo::DemoArgs::default()),
+        None => demonstrate(&::demo::DemoArgs::default()),
     }
 }
 
-fn demonstrate(arguments: &::drill::demo::DemoArgs) -> ExitCode {
+fn demonstrate(arguments: &::demo::DemoArgs) -> ExitCode {
     match demo::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => failed(&format!("the demo could not start: {e}")),

@@ -5,8 +5,8 @@
 //! no answer and no key is in it.
 
 use config::Tier;
-use history::groups::Key;
 use config::keys::Digest;
+use history::groups::Key;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use limits::Used;
 use process::clock;

@@ -3,7 +3,6 @@
 //! Requests touch nothing of it: finished ones are counted on the accounting thread, first tokens and token gaps are
 //! collected under a lock of the gate that is taken anyway, and once a second all deployments are sampled.
 
-use process::clock;
 use crate::record::Record;
 use history::events::{Event, Events, Kind, Subject};
 use history::groups::Groups;
@@ -12,6 +11,7 @@ use history::series::{Ended, Resolution, Sample, Totals};
 use history::standing::{Change, Standing};
 use history::step::{Sampled, TierTimes, Tokens};
 use parking_lot::Mutex;
+use process::clock;
 use shedder::{PerTier, ReplicaId, ReplicaSnapshot, Tier};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Lines above the screen that the terminal keeps.
 const SCROLLBACK: usize = 1000;
 /// How long a process may take to end once it was told to.
-const ENDS_WITHIN: Duration = Duration::from_secs(5);
+const ENDS_WITHIN: Duration = Duration::from_secs(20);
 
 /// A demo in a terminal of its own, and what that shows.
 struct Demo {

@@ -65,6 +65,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "drill",
         &["gateway-core", "limits", "shedder", "tokenizer", "protocol", "config", "client", "engine", "load"],
     ),
+    ("demo", &["config", "shedder", "engine", "load", "drill"]),
     (
         "gateway",
         &[
@@ -87,6 +88,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "client",
             "engine",
             "load",
+            "demo",
             "drill",
         ],
     ),

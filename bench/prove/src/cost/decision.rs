@@ -74,7 +74,7 @@ fn measure(streams: u32, decisions: u32) -> Result<Histogram<u64>, Trouble> {
             scope.spawn(|| report(&gate, &over));
         }
         for _ in 0..decisions {
-            thread::sleep(PAUSE);
+            thread::park_timeout(PAUSE);
             let began = clock::now();
             let decision = {
                 let mut admission = gate.lock();
@@ -138,7 +138,7 @@ fn report(gate: &Mutex<Admission<()>>, over: &AtomicBool) {
             while admission.poll(now).is_some() {}
         }
         for id in running.iter().take(CHURN) {
-            thread::sleep(PERIOD / (CHURN as u32 + 1));
+            thread::park_timeout(PERIOD / (CHURN as u32 + 1));
             let now = clock::now();
             let how = Finished { generated: 200, content_chunks: 200, ..Finished::default() };
             gate.lock().finish(now, *id, &how);

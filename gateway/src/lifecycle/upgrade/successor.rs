@@ -71,7 +71,12 @@ pub fn offer(
         Ok(exchanges) => {
             let _ = wire.write_within(TELLS_WITHIN);
             let _ = wire.read_within(TELLS_WITHIN);
-            Ok(Successor { pid, is_ours: false, since, link: Mutex::new(Link { wire: Some(wire), exchanges }) })
+            Ok(Successor {
+                pid,
+                is_ours: false,
+                since,
+                link: Mutex::new(Link { wire: Some(wire), exchanges }),
+            })
         }
         Err(e) => {
             // It ends when the connection does, and its lock with it.

@@ -220,7 +220,7 @@ fn queue(state: &Snapshot) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::rates::Counts;
+    use crate::rates::Counts;
     use shedder::ReplicaId;
 
     fn view(color: bool) -> View {

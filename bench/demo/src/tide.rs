@@ -1,12 +1,12 @@
 //! The demo's traffic: the launch-day drill without an end, and what somebody at the keyboard adds to it.
 
-use crate::scenario::Source;
 use config::Faults;
+use drill::scenario::Source;
 use std::path::Path;
 use std::time::Duration;
 
 /// The drill, as it is in `deploy/drills/`.
-const LAUNCH_DAY: &str = include_str!("../../../../deploy/drills/launch-day.yaml");
+const LAUNCH_DAY: &str = include_str!("../../../deploy/drills/launch-day.yaml");
 /// Requests per second that the replicas carry within their targets.
 const KNEE_PER_S: f64 = 25.6;
 /// What a doubled regular tier is.
@@ -45,9 +45,9 @@ impl Tide {
     /// # Errors
     /// The drill that this was built with is wrong, which would be our fault.
     pub(super) fn new(now: Duration) -> Result<Tide, Faults> {
-        let drill = crate::command::parse(LAUNCH_DAY, "launch-day", Path::new(""))?;
+        let drill = drill::command::parse(LAUNCH_DAY, "launch-day", Path::new(""))?;
         let source = drill.scenario.sources.into_iter().next();
-        let source = source.unwrap_or_else(|| crate::settings::Setting::CHAT.source(1.0));
+        let source = source.unwrap_or_else(|| drill::settings::Setting::CHAT.source(1.0));
         Ok(Tide { began: now, length: drill.scenario.end, source, doubled: false, surge: false })
     }
 

@@ -148,5 +148,5 @@ def judge(found, parts, tally):
 
     has("the README's config has no fault", "checked", r"tidegate\.yaml: ok")
     has("the first 200, served as priority", "answered", r"HTTP/1\.1 200", r'"service_tier":"priority"', r"x-ratelimit-limit-tokens-generated", r"data: \[DONE\]")
-    has("the first 503, and why", "crowd", r"\b503\b", r'"would_have_helped": "', r'"reason": "(?:shed|queue)-')
+    has("the first 503, and why", "crowd", r"\b503\b", r'"would_have_helped": ?"', r'"reason": ?"(?:shed|queue)-')
     has("a drill on the own config", "drill", r"\bpassed\b")

@@ -30,7 +30,7 @@ struct Demo {
 impl Demo {
     /// Starts it where `rows` lines of `columns` characters are.
     fn start((columns, rows): (u16, u16), environment: &[(&str, &str)]) -> Demo {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
@@ -90,10 +90,10 @@ impl Demo {
         tcgetattr(&self.slave).unwrap().local_modes.contains(LocalModes::ECHO | LocalModes::ICANON)
     }
 
-    /// Waits for the drawn screen: its first row is the title, its last one the keys.
+    /// Waits for the drawn screen: its first row is the title, its last one the keys, as many as fit.
     #[track_caller]
     fn drawn(&mut self) {
-        self.wait_for("the screen", |screen| screen.contents().contains("q quit"));
+        self.wait_for("the screen", |screen| screen.contents().contains("lose a replica"));
         assert!(!self.echoes() && self.terminal.screen().alternate_screen());
     }
 

@@ -212,6 +212,7 @@ async fn a_line_says_key_protocol_finish_reason_and_cause() {
     let line = gateway.log(lines + 1).await.remove(lines);
     assert_eq!((&line["cause"], &line["finish_reason"]), (&json!("places"), &Value::Null), "{line}");
     drop(held);
+    gateway.counter_becomes("gate_live:sim", 0).await;
     assert_eq!(gateway.chat(&ask(json!({ "user": "sim:status=500" }))).await.status, 502);
     let lines = gateway.log(lines + 3).await;
     let broken = lines.iter().find(|line| line["status"] == 502).unwrap();

@@ -42,6 +42,11 @@ async fn the_history_has_what_the_counters_have() {
     let history = "/api/v1/history?deployment=sim";
     let empty = page(&gateway, history).await;
     assert_eq!((&empty["time"], &empty["complete"]), (&json!([]), &json!(true)), "nothing without traffic");
+    // What is promised is known from the first sample on, and nothing is judged before.
+    eventually("the first sample", || async {
+        (!page(&gateway, history).await["slo"]["ttft_ms"].is_null()).then_some(())
+    })
+    .await;
     for nth in 0..12 {
         let tier = if nth % 3 == 0 { "priority" } else { "default" };
         let asked = ask(json!({ "stream": true, "max_tokens": 8, "service_tier": tier }));

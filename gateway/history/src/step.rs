@@ -167,6 +167,12 @@ impl Point {
         self.sampled.map(KeptSample::sampled)
     }
 
+    /// Whether anything is known of this step: it was sampled, or requests ended in it before its first sample.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.sampled.is_some() || self.tokens != Tokens::default() || self.counts != PerTier::default()
+    }
+
     /// Tokens of the requests that ended.
     #[must_use]
     pub fn tokens(&self) -> Tokens {

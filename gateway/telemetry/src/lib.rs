@@ -1,7 +1,7 @@
 //! What is told of requests and of the process: records, access log, metrics, the process's own log.
 //!
 //! The request fills a [`record`]; everything else happens on a thread of its own, behind a bounded channel. What is written
-//! stands in tables ([`fields`], [`metric_table`]), from which the [`reference`] is made.
+//! stands in tables ([`fields`], [`metric_table`]), from which the [reference](mod@reference) is made.
 
 pub mod access_log;
 

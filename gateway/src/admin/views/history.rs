@@ -28,7 +28,7 @@ pub(in crate::admin) fn history(
     };
     let per_second = |of: fn(&Point) -> u32| -> Column<f64> {
         let rate = |point: &Point| rounded(f64::from(of(point)) / step_s as f64, 10.0);
-        points.iter().map(|point| point.sampled().map(|_| rate(point))).collect()
+        points.iter().map(|point| point.is_known().then(|| rate(point))).collect()
     };
     History {
         deployment: Arc::clone(name),
@@ -55,7 +55,7 @@ pub(in crate::admin) fn history(
 
 fn tier_history(tier: Tier, points: &[Point]) -> TierHistory {
     let counted = |of: fn(&TierCounts) -> u32| -> Column<u32> {
-        points.iter().map(|point| point.sampled().map(|_| of(&point.counts(tier)))).collect()
+        points.iter().map(|point| point.is_known().then(|| of(&point.counts(tier)))).collect()
     };
     let attained = |point: &Point| {
         let TierCounts { answered, met, .. } = point.counts(tier);

@@ -1,6 +1,6 @@
 //! The conclusion of a drill in plain sentences: what happened, when, and what would have sufficed.
 //!
-//! Made of the figures alone, so the same figures say the same. A tier was short where less than [`SHORT`] of what came
+//! Made of the figures alone, so the same figures say the same. A tier was short where less than `SHORT` of what came
 //! within ten seconds, and within its accounts' own limits, was served within the service level.
 
 use super::chart::clock;

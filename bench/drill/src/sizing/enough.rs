@@ -1,6 +1,6 @@
 //! How many replicas would have sufficed for a drill that was short: the same traffic and events with more of them.
 //!
-//! Played in virtual time, once per size: doubling, then bisection, at most [`PLAYS_MAX`] plays and [`TIMES_MAX`] times the
+//! Played in virtual time, once per size: doubling, then bisection, at most `PLAYS_MAX` plays and `TIMES_MAX` times the
 //! replicas that there were. Judged is what came within the accounts' own limits, for no replica serves the rest.
 
 use serde::Serialize;

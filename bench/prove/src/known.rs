@@ -134,9 +134,9 @@ pub(crate) const SHORTFALLS: &[Shortfall] = &[
     Shortfall {
         id: "CORE5",
         reason: "virtual, an upgrade every 12 s at 2×: priority 0.9989 to 0.9995 by seed, and 0.9984 to 0.9995 of the same without an upgrade, where 0.999 \
-                 is asked; N moves by 1.2 % (2.9 at most). Real, with what runs but not yet with what waits told: 0.9952 of 1,861 (0.9989 without), 4 of 9 \
-                 because they waited in the new process for places that the old one gave to its regular requests",
-        next: "play it in real time again; hand over what waits, too",
+                 is asked; N moves by 1.2 % (2.9 at most). Real: 0.9973 of 1,861 (0.9995 without, at the same time): four late, one refused \
+                 after waiting for places that come back in the old process",
+        next: "hand over what waits, too",
     },
     Shortfall {
         id: "B3",

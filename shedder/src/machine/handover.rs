@@ -14,7 +14,8 @@ use crate::requests::{Active, Request};
 const REST_MIN: f64 = 0.25;
 /// No request is waited for longer than this, seconds.
 const REST_MAX: f64 = 600.0;
-/// That priority waits in another process is believed for so long after it was told: four tellings.
+/// What waits in another process, priority requests and prompts at their engine, is believed for so long after it was told: four
+/// tellings.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
 /// Requests per second that any deployment starts, at most.
 const STARTS_MAX: f64 = 1e6;
@@ -134,7 +135,11 @@ impl Shedder {
             });
         }
         for replica in &mut self.replicas {
-            replica.hold(from, by_replica.remove(&replica.id).unwrap_or_default().into_iter());
+            replica.hold(
+                from,
+                by_replica.remove(&replica.id).unwrap_or_default().into_iter(),
+                now + BELIEVED_FOR,
+            );
         }
         self.pump(now);
     }

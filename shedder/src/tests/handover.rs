@@ -96,6 +96,21 @@ fn prompts_that_the_other_process_sent_are_still_to_be_computed() {
     assert_eq!(backlog(&new), 0);
 }
 
+/// Killed in the middle of it: nobody tells any more that its prompts are computed.
+#[test]
+fn prompts_of_a_process_that_is_not_heard_any_more_do_not_wait_for_ever() {
+    let t0 = ms(0);
+    let mut old = shedder(fixed(100), 1);
+    permit(old.offer(t0, sized(3_000, offer(t0, REGULAR))));
+    let mut new = next(&old, t0);
+    exchange(&mut old, &mut new, t0);
+    drop(old);
+
+    new.tick(ms(2_000), &[]);
+
+    assert_eq!(new.snapshot(ms(2_000)).replicas[0].backlog_tokens, 0);
+}
+
 #[test]
 fn no_process_starts_regular_requests_while_priority_waits_in_another() {
     let t0 = ms(0);

@@ -107,7 +107,7 @@ async fn events_say_what_happened_and_who_did_it() {
     let path = |rest: &str| format!("/api/v1/deployments/sim/{rest}");
     change(&gateway, Method::POST, &path("replicas/0/drain"), &Value::Null).await;
     let drained = page(&gateway, "/api/v1/deployments/sim").await;
-    assert_eq!(drained["replicas"][0]["state"], "drained");
+    assert_eq!(drained["replicas"][0]["health"], "drained");
     change(&gateway, Method::DELETE, &path("replicas/0/drain"), &Value::Null).await;
     change(&gateway, Method::POST, &path("thresholds"), &json!({ "regular": 0.5 })).await;
     change(&gateway, Method::POST, &path("pressure"), &json!({ "share": 0.5, "seconds": 1 })).await;

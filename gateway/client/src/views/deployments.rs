@@ -163,9 +163,6 @@ pub struct ReplicaState {
     /// `serving`; `draining` while requests still run on one that an operator drained, and then `drained`, also once it was
     /// stopped; `down`: it failed.
     pub health: Cow<'static, str>,
-    /// `up`; `down`: it failed; `draining`: an operator drained it, and requests still run there; `drained`: none does.
-    #[serde(default)]
-    pub state: Cow<'static, str>,
     /// Whether it answers, as far as it is asked.
     pub healthy: bool,
     /// Whether an operator drained it.

@@ -7,7 +7,7 @@ import { count, decimal, number, percent } from "./words.js";
 /** What is to be said of a deployment in a few words, how grave it is, and its place in the list. */
 export function statusOf({ replicas, tiers }) {
   const serving = replicas.filter((replica) => stateOf(replica) === "serving").length;
-  const down = replicas.filter((replica) => replica.state === "down").length;
+  const down = replicas.filter((replica) => stateOf(replica) === "down").length;
   const shed = tiers.filter((tier) => tier.last_minute.shed > 0).map(({ tier }) => tier);
   const waiting = tiers.some((tier) => tier.queued > 0);
   if (replicas.length === 0) return { words: "no replicas", kind: "bad", rank: 0 };

@@ -37,7 +37,7 @@ export function gauge(deployment, at) {
 export const lowered = (tier) => tier.ceiling - tier.ceiling_in_force > 0.004;
 
 /** What a replica does, in one word. */
-export const stateOf = (replica) => (replica.state === "up" ? "serving" : replica.state);
+export const stateOf = (replica) => replica.health;
 
 function column(replica, nth, width, tiers, numbered, at) {
   const [x, wide] = [`${(nth * width + width * 0.09).toFixed(2)}%`, `${(width * 0.82).toFixed(2)}%`];

@@ -211,11 +211,6 @@ fn replica_state(deployment: &Deployment, replica: &ReplicaSnapshot) -> ReplicaS
         id: replica.id.0,
         replica: name.unwrap_or_default(),
         health: Health::of(replica).name().into(),
-        state: match Health::of(replica) {
-            Health::Serving => "up",
-            other => other.name(),
-        }
-        .into(),
         healthy: replica.answers,
         drained: replica.drained,
         active: replica.active,

@@ -20,6 +20,9 @@ use client::views::refusals::{RefusalGroups, Refusals};
 use history::events::EVENTS_MAX;
 use history::groups::MINUTES_MAX;
 
+/// What most answer where it is done.
+const DONE: &[(&str, &str)] = &[("200", "Done.")];
+
 const fn get(
     path: &'static str,
     name: &'static str,
@@ -27,7 +30,18 @@ const fn get(
     gives: Option<Schema>,
     run: fn(&Call<'_>) -> read::Answered,
 ) -> Entry {
-    Entry { verb: Verb::Get, path, role: Role::Read, name, about, query: &[], takes: None, gives, run }
+    Entry {
+        verb: Verb::Get,
+        path,
+        role: Role::Read,
+        name,
+        about,
+        query: &[],
+        takes: None,
+        gives,
+        statuses: DONE,
+        run,
+    }
 }
 
 const fn probe(
@@ -376,14 +390,17 @@ pub(super) const ENTRIES: &[Entry] = &[
         Some(Schema::of::<ReloadState>()),
         read::reload,
     ),
-    change(
-        Verb::Post,
-        "/api/v1/reload",
-        ("reload", "Reads the config's file again. 422: it has faults, and the config in force stays."),
-        None,
-        Schema::of::<ReloadState>(),
-        change::reload,
-    ),
+    Entry {
+        statuses: &[("200", "Taken."), ("422", "It has faults, and the config in force stays.")],
+        ..change(
+            Verb::Post,
+            "/api/v1/reload",
+            ("reload", "Reads the config's file again. 422: it has faults, and the config in force stays."),
+            None,
+            Schema::of::<ReloadState>(),
+            change::reload,
+        )
+    },
     get(
         "/api/v1/upgrade",
         "upgrade_state",
@@ -391,17 +408,20 @@ pub(super) const ENTRIES: &[Entry] = &[
         Some(Schema::of::<UpgradeState>()),
         read::upgrade,
     ),
-    change(
-        Verb::Post,
-        "/api/v1/upgrade",
-        (
-            "upgrade",
-            "Starts the program at its path again, with the config as it is now, and hands everything over to it: 202. No connection is refused.",
-        ),
-        None,
-        Schema::of::<UpgradeState>(),
-        change::upgrade,
-    ),
+    Entry {
+        statuses: &[("202", "It has begun; what becomes of it is read by GET.")],
+        ..change(
+            Verb::Post,
+            "/api/v1/upgrade",
+            (
+                "upgrade",
+                "Starts the program at its path again, with the config as it is now, and hands everything over to it: 202. No connection is refused.",
+            ),
+            None,
+            Schema::of::<UpgradeState>(),
+            change::upgrade,
+        )
+    },
     get(
         "/api/v1/log",
         "log",

@@ -78,17 +78,18 @@ pub(super) static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
 });
 
 fn operation(entry: &Entry, generator: &mut SchemaGenerator) -> Value {
-    let good = match entry.gives {
+    let content = match entry.gives {
         Some(schema) => {
             let kind = if matches!(schema, Schema::Page) { "text/html" } else { "application/json" };
             let schema = schema.written(generator);
-            json!({ "description": "Done.", "content": { kind: { "schema": schema } } })
+            json!({ kind: { "schema": schema } })
         }
-        None => {
-            json!({ "description": "Text.", "content": { "text/plain": { "schema": { "type": "string" } } } })
-        }
+        None => json!({ "text/plain": { "schema": { "type": "string" } } }),
     };
-    let mut answers = json!({ "200": good });
+    let good = entry.statuses.iter().map(|(status, meaning)| {
+        ((*status).to_owned(), json!({ "description": meaning, "content": content }))
+    });
+    let mut answers = Value::Object(good.collect());
     if let (Value::Object(answers), true) = (&mut answers, entry.role != Role::Open) {
         answers.insert("default".to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
     } else if let Value::Object(answers) = &mut answers {

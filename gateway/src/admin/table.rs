@@ -59,6 +59,8 @@ pub(super) struct Entry {
     pub(super) takes: Option<Schema>,
     /// What the answer is; `None`: plain text.
     pub(super) gives: Option<Schema>,
+    /// The statuses that carry it, with what each means; every other status carries a problem.
+    pub(super) statuses: &'static [(&'static str, &'static str)],
     pub(super) run: fn(&Call<'_>) -> read::Answered,
 }
 

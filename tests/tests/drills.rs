@@ -5,7 +5,7 @@ use kit::base_config::merge;
 use kit::{Gateway, KEY, config, engine, tls};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// A folder with one scenario, gone with its value.
 struct Folder(PathBuf);
@@ -20,9 +20,13 @@ impl Folder {
     }
 
     fn drill(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         command.arg("drill").arg(self.0.join("drill.yaml")).arg("--out").arg(&self.0).args(arguments);
-        command.output().unwrap()
+        command
     }
 }
 
@@ -52,6 +56,25 @@ fn a_drill_that_holds_ends_with_0_and_one_that_does_not_with_1() {
         let figures = std::fs::read(folder.0.join("small.json")).unwrap();
         let figures: serde_json::Value = serde_json::from_slice(&figures).unwrap();
         assert_eq!(figures["passed"], code == 0);
+    }
+}
+
+/// `tidegate drill … -o json | head -1` has read enough: no panic, and the verdict is still the exit code.
+#[test]
+fn a_reader_that_closes_the_pipe_changes_no_verdict() {
+    let folder = Folder::with("closed", &format!("{SMALL}pass: [{{ shed_max: 0 }}]\n"));
+    for form in ["json", "table"] {
+        let mut child = folder
+            .command(&["--virtual", "--output", form])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+
+        let wrong = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.code() == Some(0) && !wrong.contains("panicked"), "{form}: {wrong}");
     }
 }
 

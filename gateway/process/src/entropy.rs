@@ -75,18 +75,12 @@ pub fn unit() -> f64 {
     (bits() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// `wait` moved up by 0 … max(250 ms, 20 %), but not beyond `most`: a budget's wait is a bound, so coming earlier would be in
-/// vain. One that is longer than `most` stays as it is.
+/// `wait` moved up by 0 … max(250 ms, `part` of it), but not beyond `most`: to come back earlier would be in vain, and all at
+/// once as well. One that is longer than `most` stays as it is.
 #[must_use]
-pub fn spread_up(wait: Duration, most: Duration) -> Duration {
+pub fn spread_up(wait: Duration, part: f64, most: Duration) -> Duration {
     let room = most.saturating_sub(wait);
-    wait + wait.mul_f64(0.2).max(Duration::from_millis(250)).min(room).mul_f64(unit())
-}
-
-/// `wait` moved by ±25 %, so that clients shed together do not return together.
-#[must_use]
-pub fn spread_around(wait: Duration) -> Duration {
-    wait.mul_f64(0.75 + 0.5 * unit())
+    wait + wait.mul_f64(part).max(Duration::from_millis(250)).min(room).mul_f64(unit())
 }
 
 #[cfg(test)]
@@ -126,18 +120,15 @@ mod tests {
     fn waits_are_spread_within_their_bounds() {
         let wait = Duration::from_secs(10);
         for _ in 0..1000 {
-            let (up, around) = (spread_up(wait, Duration::MAX), spread_around(wait));
-            assert!(up >= wait && up <= Duration::from_secs(12), "{up:?}");
-            assert!(
-                around >= Duration::from_millis(7500) && around <= Duration::from_millis(12_500),
-                "{around:?}"
-            );
+            let (limit, load) = (spread_up(wait, 0.2, Duration::MAX), spread_up(wait, 0.5, Duration::MAX));
+            assert!(limit >= wait && limit <= Duration::from_secs(12), "{limit:?}");
+            assert!(load >= wait && load <= Duration::from_secs(15), "{load:?}");
         }
-        assert!(spread_up(Duration::ZERO, Duration::MAX) <= Duration::from_millis(250));
+        assert!(spread_up(Duration::ZERO, 0.2, Duration::MAX) <= Duration::from_millis(250));
         let most = Duration::from_secs(60);
         for ms in [0, 30_000, 59_900, 60_000, 60_080] {
             let wait = Duration::from_millis(ms);
-            let told = spread_up(wait, most);
+            let told = spread_up(wait, 0.2, most);
             assert!(told >= wait && told <= most.max(wait), "{ms}: {told:?}");
         }
     }

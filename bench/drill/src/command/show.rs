@@ -3,21 +3,25 @@
 use super::Output;
 use crate::judge::percent;
 use crate::report::figures::Figures;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 /// Prints what came out.
-#[expect(clippy::print_stdout, reason = "this is the command's result")]
 pub(super) fn result(figures: &Figures, written: &[PathBuf; 2], output: Output) {
     if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(figures).unwrap_or_default());
+        said(&serde_json::to_string_pretty(figures).unwrap_or_default());
         return;
     }
     let color =
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    print!("{}", text(figures, color));
     let [html, json] = written;
-    println!("report: {}, {}", html.display(), json.display());
+    said(&format!("{}report: {}, {}", text(figures, color), html.display(), json.display()));
+}
+
+/// Writes to standard output, with a line's end. Whoever reads only the beginning and closes the pipe has read enough.
+pub(super) fn said(text: &str) {
+    let mut output = std::io::stdout().lock();
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.write_all(b"\n"));
 }
 
 fn text(figures: &Figures, color: bool) -> String {

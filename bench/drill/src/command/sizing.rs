@@ -2,6 +2,7 @@
 
 use super::configured::{Configured, Wanted};
 use super::load::load_on;
+use super::show::said;
 use super::{DrillError, Output, interrupt, load};
 use crate::file::{AccountFile, DrillFile, Fleet, SloFile, TrafficFile, resolve};
 use crate::judge::percent;
@@ -127,7 +128,6 @@ pub fn plan(args: &PlanArgs) -> Result<bool, DrillError> {
     Ok(sizing.answers.iter().all(|answer| answer.replicas.is_some()))
 }
 
-#[expect(clippy::print_stdout, reason = "this is the command's result")]
 fn told(drill: &Drill, sizing: &Sizing, args: &PlanArgs) -> Result<(), DrillError> {
     let json = serde_json::to_string_pretty(sizing).unwrap_or_default();
     let html = sizes(&drill.title, &drill.shows, sizing, &drill.text, &super::date());
@@ -139,12 +139,13 @@ fn told(drill: &Drill, sizing: &Sizing, args: &PlanArgs) -> Result<(), DrillErro
         written.push(file.display().to_string());
     }
     if args.output == Output::Json {
-        println!("{json}");
+        said(&json);
         return Ok(());
     }
-    println!("replicas   priority    regular        all   goodput   p99 first token");
+    let mut lines =
+        vec![String::from("replicas   priority    regular        all   goodput   p99 first token")];
     for row in &sizing.rows {
-        println!(
+        lines.push(format!(
             "{:>8} {:>10} {:>10} {:>10} {:>7.1}/s {:>14.0} ms",
             row.replicas,
             percent(row.priority),
@@ -152,12 +153,11 @@ fn told(drill: &Drill, sizing: &Sizing, args: &PlanArgs) -> Result<(), DrillErro
             percent(row.all),
             row.goodput_per_s,
             row.ttft_p99_ms
-        );
+        ));
     }
-    for answer in &sizing.answers {
-        println!("{} {}", found(answer), goal(answer));
-    }
-    println!("page: {}", written.join(", "));
+    lines.extend(sizing.answers.iter().map(|answer| format!("{} {}", found(answer), goal(answer))));
+    lines.push(format!("page: {}", written.join(", ")));
+    said(&lines.join("\n"));
     Ok(())
 }
 

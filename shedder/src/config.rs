@@ -32,18 +32,18 @@ pub struct QueueBounds {
 }
 
 impl Default for QueueBounds {
-    /// 10,000 requests, 16 Mi tokens, 512 MiB, of which regular traffic may fill nine tenths.
+    /// 10,000 requests, 16 Mi tokens, 512 MiB, of which regular traffic may fill nine tenths, and flex half.
     ///
     /// Waiting is bounded by time first (a fraction of the TTFT target), so these bounds only matter in a
     /// burst: 10,000 requests are far more than any deployment starts within a second, and 512 MiB is a
     /// quarter of the bytes that a gateway holds in flight by default. The last tenth is kept so that
-    /// priority finds room without displacing anyone.
+    /// priority finds room without displacing anyone. What waits for minutes would fill all of it in an overload.
     fn default() -> Self {
         Self {
             requests: 10_000,
             tokens: 16 << 20,
             bytes: 512 << 20,
-            share: PerTier { priority: 1.0, regular: 0.9 },
+            share: PerTier { priority: 1.0, regular: 0.9, flex: 0.5 },
         }
     }
 }
@@ -74,7 +74,7 @@ pub struct Config {
     pub queue: QueueBounds,
     /// Whether the engine is known to stop computing when its client disconnects.
     pub aborts_on_disconnect: bool,
-    /// Whether a regular request that has no token yet may be taken back for a waiting priority request.
+    /// Whether a request that has no token yet may be taken back for a waiting one of a higher tier, the lowest tier first.
     /// Needs `aborts_on_disconnect`.
     pub withdraw: bool,
     /// The largest part of the deployment's places that priority may hold or wait for, 0 … 1; beyond it priority requests
@@ -84,6 +84,8 @@ pub struct Config {
     /// What long prompts of tiers below the highest are to get at least, as a part (0 … 1) of the share of all requests that
     /// is served. Where higher tiers leave little it can be less. 0: nothing, which serves the most requests, and in an overload hardly any with a long prompt.
     pub size_share_min: f64,
+    /// How long a flex request may wait. Not bound to the time to first token, for nobody waits for it.
+    pub flex_wait: Duration,
     /// The part of all starts that regular traffic keeps while priority waits, 0 … 0.5.
     pub regular_floor: f64,
 }
@@ -94,7 +96,8 @@ impl Default for Config {
             slo: None,
             // Priority may fill a replica; the last 15 % of it are out of regular's reach, which is what
             // a burst of priority needs until running requests end.
-            ceilings: PerTier { priority: 1.0, regular: 0.85 },
+            // Flex leaves as much again to both.
+            ceilings: PerTier { priority: 1.0, regular: 0.85, flex: 0.70 },
             slots_max: None,
             fixed_limit: None,
             // An 8B model on one A100 keeps 100 ms per token up to about 65 streams; larger and smaller
@@ -112,6 +115,8 @@ impl Default for Config {
             // At three times the load the longest quarter of regular prompts gets about a third of the mean or more, and all
             // together lose up to a tenth of the requests that they could have; at twice the load nothing is lost.
             size_share_min: 0.4,
+            // Half of what the SDKs wait for an answer by themselves (600 s).
+            flex_wait: Duration::from_secs(300),
             // Strict priority unless the operator says otherwise.
             regular_floor: 0.0,
         }

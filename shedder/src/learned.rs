@@ -64,8 +64,10 @@ impl Neighbour {
 pub struct Told {
     /// What runs in the process and beyond it.
     pub running: Vec<Running>,
-    /// Whether a priority request waits there: nobody starts a regular one meanwhile.
+    /// Whether a priority request waits there: nobody starts one of a lower tier meanwhile.
     pub priority_waits: bool,
+    /// Whether a regular request waits there: nobody starts a flex one meanwhile.
+    pub regular_waits: bool,
 }
 
 /// A request that runs in the other process.

@@ -68,8 +68,8 @@ pub struct Shedder {
     blocked: PerTier<Option<Block>>,
     active: PerTier<u32>,
     started: Recent,
-    /// Until when priority is taken to wait in the neighbours, before and after.
-    priority_waits_until: [Duration; 2],
+    /// Until when requests of each tier are taken to wait in the neighbours, before and after.
+    waits_until: [PerTier<Duration>; 2],
     /// Requests per second that the process before started.
     starts_before: f64,
     refused: PerTier<Recent>,
@@ -119,7 +119,7 @@ impl Shedder {
             blocked: PerTier::default(),
             active: PerTier::default(),
             started: Recent::over(RATE_SPAN),
-            priority_waits_until: [Duration::ZERO; 2],
+            waits_until: [PerTier::default(); 2],
             starts_before: 0.0,
             refused: PerTier::from_fn(|_| Recent::over(HERD_SPAN)),
             came: PerTier::from_fn(|_| Recent::over(CAME_SPAN)),
@@ -167,6 +167,7 @@ impl Shedder {
         let (predicted, real) = match tier {
             Tier::Priority => (0.75, 0.85),
             Tier::Regular => (0.50, self.regular_waits()),
+            Tier::Flex => return (self.config.flex_wait, self.config.flex_wait),
         };
         // What every first token takes besides comes out of the target first.
         let left = self.ttft_target().saturating_sub(self.lag()).max(self.ttft_target().mul_f64(LEFT_BY_LAG));

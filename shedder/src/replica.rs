@@ -224,7 +224,7 @@ impl Replica {
             late_by_itself: None,
             scrape: None,
             preemptions: None,
-            open: PerTier { priority: true, regular: true },
+            open: PerTier::from_fn(|_| true),
             tokens_peak: (0, 0),
             peak_since: now,
             stretching: false,
@@ -369,6 +369,7 @@ impl Replica {
         let steps = match tier {
             Tier::Priority => 4,
             Tier::Regular => 2,
+            Tier::Flex => 1,
         };
         steps * u64::from(self.step_budget())
     }

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! retry_after = max(predicted wait, refused in the last 0.25 s / dispatched per second) · k,  1 … 30 s
-//! k = 1 for priority, 1.2 for the tier below
+//! k = 1 for priority, 1.2 for regular, 1.5 for flex
 //! ```
 //!
 //! A herd of 500 that is refused at once is so told 500 different times, spread over as long as it takes
@@ -63,6 +63,7 @@ pub(crate) fn retry_after(tier: Tier, wait: Duration, refused: u32, per_second: 
     let longer = match tier {
         Tier::Priority => 1.0,
         Tier::Regular => 1.2,
+        Tier::Flex => 1.5,
     };
     let seconds = longer * wait.as_secs_f64().max(herd);
     Duration::from_secs_f64(seconds.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))

@@ -100,7 +100,7 @@ pub struct Counters {
     pub waited: PerTier<u64>,
     /// Requests shed, by tier and reason.
     pub shed: PerTier<ShedCounts>,
-    /// Requests of tiers below the highest by the length of their prompts.
+    /// Regular requests by the length of their prompts.
     pub lengths: Lengths,
     /// Active requests taken back before their first token.
     pub withdrawn: u64,

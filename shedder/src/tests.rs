@@ -6,6 +6,7 @@ mod cases;
 mod delays;
 mod engine;
 mod fleet;
+mod flex;
 mod foresight;
 mod handover;
 mod model;
@@ -20,6 +21,7 @@ use crate::*;
 
 pub(crate) const PRIORITY: Tier = Tier::Priority;
 pub(crate) const REGULAR: Tier = Tier::Regular;
+pub(crate) const FLEX: Tier = Tier::Flex;
 
 pub(crate) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

@@ -1,7 +1,8 @@
 //! The service tiers, in the order in which they are served.
 //!
-//! Two are shipped. Everything that differs between tiers is a [`PerTier`] value, so a third tier is one
-//! more variant and one more field, found by the compiler.
+//! Everything that differs between tiers is a [`PerTier`] value, and everything that follows from their order asks for the
+//! tiers [above](Tier::above) or [below](Tier::below), so a further tier is one more variant and one more field, found by the
+//! compiler.
 
 use std::fmt;
 use std::ops::{Index, IndexMut};
@@ -11,13 +12,15 @@ use std::ops::{Index, IndexMut};
 pub enum Tier {
     /// Served first, and shed only when nothing of a lower tier is left to shed.
     Priority,
-    /// Everything else.
+    /// Everything that says nothing.
     Regular,
+    /// What may wait for minutes: served from what the others leave, and the first to give way.
+    Flex,
 }
 
 impl Tier {
     /// All tiers, highest first.
-    pub const ALL: [Self; 2] = [Self::Priority, Self::Regular];
+    pub const ALL: [Self; 3] = [Self::Priority, Self::Regular, Self::Flex];
 
     /// The name used in metrics, configuration and answers.
     #[must_use]
@@ -25,6 +28,7 @@ impl Tier {
         match self {
             Self::Priority => "priority",
             Self::Regular => "regular",
+            Self::Flex => "flex",
         }
     }
 
@@ -52,17 +56,19 @@ pub struct PerTier<T> {
     pub priority: T,
     /// The value of [`Tier::Regular`].
     pub regular: T,
+    /// The value of [`Tier::Flex`].
+    pub flex: T,
 }
 
 impl<T> PerTier<T> {
     /// A value for each tier, made by `make`.
     pub fn from_fn(mut make: impl FnMut(Tier) -> T) -> Self {
-        Self { priority: make(Tier::Priority), regular: make(Tier::Regular) }
+        Self { priority: make(Tier::Priority), regular: make(Tier::Regular), flex: make(Tier::Flex) }
     }
 
     /// Every tier with its value, highest first.
     pub fn iter(&self) -> impl Iterator<Item = (Tier, &T)> {
-        [(Tier::Priority, &self.priority), (Tier::Regular, &self.regular)].into_iter()
+        Tier::ALL.into_iter().map(|tier| (tier, &self[tier]))
     }
 }
 
@@ -73,6 +79,7 @@ impl<T> Index<Tier> for PerTier<T> {
         match tier {
             Tier::Priority => &self.priority,
             Tier::Regular => &self.regular,
+            Tier::Flex => &self.flex,
         }
     }
 }
@@ -82,6 +89,7 @@ impl<T> IndexMut<Tier> for PerTier<T> {
         match tier {
             Tier::Priority => &mut self.priority,
             Tier::Regular => &mut self.regular,
+            Tier::Flex => &mut self.flex,
         }
     }
 }
@@ -92,9 +100,12 @@ mod tests {
 
     #[test]
     fn tiers_above_come_highest_first_and_tiers_below_lowest_first() {
-        assert_eq!(Tier::Regular.above().collect::<Vec<_>>(), [Tier::Priority]);
-        assert_eq!(Tier::Priority.below().collect::<Vec<_>>(), [Tier::Regular]);
+        assert_eq!(Tier::Flex.above().collect::<Vec<_>>(), [Tier::Priority, Tier::Regular]);
+        assert_eq!(Tier::Priority.below().collect::<Vec<_>>(), [Tier::Flex, Tier::Regular]);
         assert_eq!(Tier::Priority.above().count(), 0);
-        assert!(Tier::Priority < Tier::Regular, "the order is the order of service");
+        assert!(
+            Tier::Priority < Tier::Regular && Tier::Regular < Tier::Flex,
+            "the order is the order of service"
+        );
     }
 }

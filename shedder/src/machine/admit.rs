@@ -105,7 +105,7 @@ impl Shedder {
             self.counters.downgraded += 1;
         }
         self.offers += 1;
-        if offer.tier != Tier::Priority {
+        if offer.tier == Tier::Regular {
             let long = self.goes_alone(&offer);
             self.size_share.on_offer(long);
             self.counters.lengths.of(long).offered += 1;
@@ -170,7 +170,7 @@ impl Shedder {
         if let Some(above) = tier.above().find(|&above| !self.queues[above].is_empty()) {
             return Err(self.blocked[above].unwrap_or(Block::Backlog));
         }
-        if tier != Tier::Priority && self.priority_waits_elsewhere(now) {
+        if self.above_waits_elsewhere(now, tier) {
             return Err(Block::Places);
         }
         let queue = &self.queues[tier];
@@ -243,7 +243,7 @@ impl Shedder {
             }
         }
         for tier in Tier::ALL {
-            if tier != Tier::Priority && self.priority_waits_elsewhere(now) {
+            if self.above_waits_elsewhere(now, tier) {
                 self.note_blocked(now, tier, Block::Places);
                 return None;
             }
@@ -288,7 +288,7 @@ impl Shedder {
     /// Gives `id` a place.
     pub(super) fn start(&mut self, now: Duration, id: RequestId, placed: Placed) -> Permit {
         let unseen = self.ttft_target().mul_f64(UNSEEN_OF_TARGET);
-        if let Some(request) = self.requests.get(id).filter(|request| request.offer.tier != Tier::Priority) {
+        if let Some(request) = self.requests.get(id).filter(|request| request.offer.tier == Tier::Regular) {
             let long = self.goes_alone(&request.offer);
             self.size_share.on_start(long);
             self.counters.lengths.of(long).started += 1;

@@ -11,7 +11,7 @@
 //!                                         N    · (1 + 0.2 · (waited / longest wait)^4)
 //! ```
 //!
-//! The part is 0.25 for priority. For all others it follows what long prompts get (`size_share`). Only the next request of
+//! The part is 0.25 for priority, and 0.5 for flex. For regular it follows what long prompts get (`size_share`). Only the next request of
 //! a tier has this right, so an account with many that wait has no more of it than another. Where one replica serves nothing
 //! is kept: keeping it would stop everybody.
 //!
@@ -30,6 +30,8 @@ use crate::tier::Tier;
 
 /// The part of its longest wait for which the next priority request may be overtaken by smaller ones.
 const PRIORITY_OVERTAKEN_FOR: f64 = 0.25;
+/// The same of a flex request: its wait is minutes, and others' first tokens are worth more than its turn.
+const FLEX_OVERTAKEN_FOR: f64 = 0.5;
 /// How much more than a pace of prompts, and more than N requests, one that has nearly waited for its longest wait may make.
 const PACE_MORE: f64 = 3.0;
 const PLACES_MORE: f64 = 0.2;
@@ -89,6 +91,7 @@ impl Shedder {
         let most = match request.offer.tier {
             Tier::Priority => PRIORITY_OVERTAKEN_FOR,
             Tier::Regular => self.size_share.overtaken_for(),
+            Tier::Flex => FLEX_OVERTAKEN_FOR,
         };
         most < 1.0 && self.part_waited(now, request) >= most
     }

@@ -9,12 +9,13 @@ use crate::learned::{Learned, LearnedAnswers, Neighbour, Running, Told, sane};
 use crate::offer::ReplicaId;
 use crate::replica::Booked;
 use crate::requests::{Active, Request};
+use crate::tier::Tier;
 
 /// A running request is taken to go on for this part of a usual answer at least: nobody knows which token is the last.
 const REST_MIN: f64 = 0.25;
 /// No request is waited for longer than this, seconds.
 const REST_MAX: f64 = 600.0;
-/// What waits in another process, priority requests and prompts at their engine, is believed for so long after it was told: four
+/// What waits in another process, requests that go first and prompts at their engine, is believed for so long after it was told: four
 /// tellings.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
 /// Requests per second that any deployment starts, at most.
@@ -54,22 +55,24 @@ impl Shedder {
         });
         Told {
             running: own.chain(told).take(RUNNING_MAX).collect(),
-            priority_waits: !self.queues.priority.is_empty() || now < self.neighbours_wait(beyond),
+            priority_waits: self.waits_here_or(now, beyond, Tier::Priority),
+            regular_waits: self.waits_here_or(now, beyond, Tier::Regular),
         }
     }
 
-    /// Until when a neighbour is taken to have priority requests that wait.
-    fn neighbours_wait(&self, from: Neighbour) -> Duration {
-        let [before, after] = self.priority_waits_until;
-        match from {
+    /// Whether a request of `tier` waits here, or is taken to wait in the neighbour.
+    fn waits_here_or(&self, now: Duration, neighbour: Neighbour, tier: Tier) -> bool {
+        let [before, after] = &self.waits_until;
+        let until = match neighbour {
             Neighbour::Before => before,
             Neighbour::After => after,
-        }
+        };
+        !self.queues[tier].is_empty() || now < until[tier]
     }
 
-    /// Whether priority waits in another process on the same replicas.
-    pub(super) fn priority_waits_elsewhere(&self, now: Duration) -> bool {
-        self.priority_waits_until.iter().any(|&until| now < until)
+    /// Whether a request of a tier above `tier` waits in another process on the same replicas.
+    pub(super) fn above_waits_elsewhere(&self, now: Duration, tier: Tier) -> bool {
+        tier.above().any(|above| self.waits_until.iter().any(|until| now < until[above]))
     }
 
     fn running_here(&self, now: Duration, request: &Request) -> Option<Running> {
@@ -110,7 +113,7 @@ impl Shedder {
         }
         self.hold_s = sane(learned.hold_s, 0.0, REST_MAX).or(self.hold_s);
         self.starts_before = sane(learned.starts_per_s, 0.0, STARTS_MAX).unwrap_or(0.0);
-        let told = Told { running: learned.running.clone(), priority_waits: false };
+        let told = Told { running: learned.running.clone(), ..Told::default() };
         self.hear(now, Neighbour::Before, &told);
     }
 
@@ -118,12 +121,14 @@ impl Shedder {
     /// it should have ended, or until the neighbour tells again. Replicas that are not there are left out.
     /// O(replicas + running · log replicas).
     pub fn hear(&mut self, now: Duration, from: Neighbour, told: &Told) {
-        let waits_until = if told.priority_waits { now + BELIEVED_FOR } else { Duration::ZERO };
-        let [before, after] = &mut self.priority_waits_until;
-        match from {
-            Neighbour::Before => *before = waits_until,
-            Neighbour::After => *after = waits_until,
-        }
+        let until = |waits| if waits { now + BELIEVED_FOR } else { Duration::ZERO };
+        let [before, after] = &mut self.waits_until;
+        let heard = match from {
+            Neighbour::Before => before,
+            Neighbour::After => after,
+        };
+        heard.priority = until(told.priority_waits);
+        heard.regular = until(told.regular_waits);
         let mut by_replica: BTreeMap<ReplicaId, Vec<Booked>> = BTreeMap::new();
         for running in told.running.iter().take(RUNNING_MAX) {
             let rest = seconds(sane(Some(running.rest_s), 0.0, REST_MAX).unwrap_or(0.0));

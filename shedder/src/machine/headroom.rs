@@ -1,4 +1,4 @@
-//! The room that is kept for priority, learnt from how often priority finds none.
+//! The room that is kept for a tier from those below it, learnt from how often it finds none.
 //!
 //! A fixed part of the places (0.15 with the default ceilings) is enough for priority while its requests are many and
 //! come evenly. Where a replica has four places, or priority comes in bursts, it is not: priority then waits for places
@@ -8,7 +8,7 @@
 //! place comes back in a fifth of a second, waiting for it costs priority nothing, and room kept for it costs everybody.
 //!
 //! Worth: 12 points of priority attainment on engines with four slots at twice the load; nothing lost where
-//! priority never waits. Of one engine with four slots and short answers 62 % of the capacity was used while every wait
+//! priority never waits. What is kept for regular from flex is learnt in the same way. Of one engine with four slots and short answers 62 % of the capacity was used while every wait
 //! counted, and is 94 % since. See `TRIED.md`.
 
 use std::time::Duration;
@@ -24,22 +24,22 @@ const MORE: f64 = 0.05;
 const MOST: f64 = 0.5;
 const FADE: f64 = 0.98;
 
-/// How far the ceilings below the highest are lowered.
+/// How far the ceilings of all tiers below each are lowered for it.
 #[derive(Debug, Clone)]
 pub(super) struct Headroom {
-    room: f64,
-    short: bool,
+    room: PerTier<f64>,
+    short: PerTier<bool>,
     stepped: Duration,
 }
 
 impl Headroom {
     pub(super) fn new(now: Duration) -> Self {
-        Self { room: 0.0, short: false, stepped: now }
+        Self { room: PerTier::default(), short: PerTier::default(), stepped: now }
     }
 
     /// A request of `tier` found no place.
     pub(super) fn on_short(&mut self, tier: Tier) {
-        self.short |= tier == Tier::Priority;
+        self.short[tier] = true;
     }
 
     /// One step, when one is due.
@@ -49,11 +49,17 @@ impl Headroom {
         }
         self.stepped = now;
         let short = std::mem::take(&mut self.short);
-        self.room = if short { (self.room + MORE).min(MOST) } else { FADE * self.room };
+        for tier in Tier::ALL {
+            let room = &mut self.room[tier];
+            *room = if short[tier] { (*room + MORE).min(MOST) } else { FADE * *room };
+        }
     }
 
     /// The ceilings in force.
     pub(super) fn lower(&self, ceilings: PerTier<f64>) -> PerTier<f64> {
-        PerTier { regular: (ceilings.regular - self.room).max(0.0), ..ceilings }
+        PerTier::from_fn(|tier| {
+            let kept: f64 = tier.above().map(|above| self.room[above]).sum();
+            (ceilings[tier] - kept).max(0.0)
+        })
     }
 }

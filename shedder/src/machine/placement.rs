@@ -191,8 +191,10 @@ impl Shedder {
         {
             return Err(Block::Backlog);
         }
-        if tier == Tier::Regular
-            && !rights.due
+        // Long waits of flex are nobody's loss.
+        let due = rights.due && tier != Tier::Flex;
+        if tier != Tier::Priority
+            && !due
             && pace.is_some_and(|pace| own as f64 > LARGE * pace)
             && !self.keeps_prefill_room(now, replica)
         {
@@ -200,8 +202,8 @@ impl Shedder {
         }
         let held_s = YOUNG_HELD_OF_TARGET * self.ttft_target().as_secs_f64();
         if replica.has_answers()
-            && tier == Tier::Regular
-            && !rights.due
+            && tier != Tier::Priority
+            && !due
             && !replica.spares_young(now, own as f64, self.tokens_per_chunk, held_s)
         {
             return Err(Block::Backlog);

@@ -128,9 +128,11 @@ impl Shedder {
         Some(rates.fold((0.0, f64::INFINITY), |(sum, least), (rate, wait)| (sum + rate, wait.min(least))))
     }
 
-    /// Whether prompts come faster than they can be computed, by far or nearly. False while no rate is known.
+    /// Whether prompts come faster than they can be computed, by far or nearly; flex does not count, which comes to wait.
+    /// False while no rate is known.
     pub(super) fn pressed(&self, now: Duration) -> bool {
-        let came: f64 = Tier::ALL.iter().map(|&tier| f64::from(self.came[tier].sum(now))).sum();
+        let at_once = Tier::Flex.above();
+        let came: f64 = at_once.map(|tier| f64::from(self.came[tier].sum(now))).sum();
         let rate = self.rates(now).map(|(sum, _)| sum).or_else(|| self.drain.rate());
         rate.is_some_and(|rate| came / CAME_SPAN.as_secs_f64() > PRESSED * rate)
     }

@@ -58,8 +58,8 @@ impl Factors {
 #[derive(Debug, Clone)]
 pub(super) struct WaitCorrection {
     factors: PerTier<Factors>,
-    /// Since the last step somebody had to wait.
-    waited: bool,
+    /// Since the last step somebody of the tier had to wait.
+    waited: PerTier<bool>,
     stepped: Duration,
 }
 
@@ -67,7 +67,7 @@ impl WaitCorrection {
     pub(super) fn new(now: Duration) -> Self {
         Self {
             factors: PerTier::from_fn(|_| Factors { small: 1.0, large: 1.0 }),
-            waited: false,
+            waited: PerTier::default(),
             stepped: now,
         }
     }
@@ -97,7 +97,7 @@ impl WaitCorrection {
 
     /// A request has to wait.
     pub(super) fn on_wait(&mut self, tier: Tier) {
-        self.waited |= tier != Tier::Priority;
+        self.waited[tier] = true;
     }
 
     /// One step, when one is due.
@@ -106,9 +106,10 @@ impl WaitCorrection {
             return;
         }
         self.stepped = now;
-        let forgotten_s = if std::mem::take(&mut self.waited) { FORGOTTEN_BUSY_S } else { FORGOTTEN_S };
-        let kept = (-STEP.as_secs_f64() / forgotten_s).exp();
+        let waited = std::mem::take(&mut self.waited);
         for tier in Tier::ALL {
+            let forgotten_s = if waited[tier] { FORGOTTEN_BUSY_S } else { FORGOTTEN_S };
+            let kept = (-STEP.as_secs_f64() / forgotten_s).exp();
             for size in [Size::Small, Size::Large] {
                 let factor = self.factors[tier].of(size);
                 *factor = 1.0 + kept * (*factor - 1.0);

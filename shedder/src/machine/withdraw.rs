@@ -1,10 +1,10 @@
-//! Withdrawal: a regular request that has no token yet gives its place to a waiting priority request.
+//! Withdrawal: a request that has no token yet gives its place to a waiting one of a higher tier.
 //!
 //! The one way to make room without cutting an answer. Only on engines that are known to stop computing
 //! when their client disconnects, once per request, and only in the first half of the request's predicted
-//! prefill, so that little work is lost; at most two per decision, the newest first. The place stays booked
+//! prefill, so that little work is lost; at most two per decision, of the lowest tier first, there the newest. The place stays booked
 //! for one predicted prefill, which is how long the engine may take to notice. The request goes back to the
-//! head of its account's queue with a fresh deadline, and its client notices nothing.
+//! head of its account's queue, a regular one with a fresh deadline, and its client notices nothing.
 
 use std::time::Duration;
 
@@ -18,34 +18,50 @@ use crate::tier::Tier;
 const VICTIMS_MAX: usize = 2;
 
 impl Shedder {
-    /// Takes back what may be taken back for the priority requests that wait.
+    /// Takes back what may be taken back for requests of higher tiers that wait.
     pub(super) fn withdraw(&mut self, now: Duration) {
         if !(self.config.withdraw && self.config.aborts_on_disconnect) {
             return;
         }
-        if !matches!(self.blocked[Tier::Priority], Some(Block::Places | Block::Memory | Block::Backlog)) {
-            return;
-        }
-        let booked: usize = self.replicas.iter().map(|replica| replica.booked.len()).sum();
-        let waiting = self.queues.priority.totals().requests as usize;
-        for _ in 0..waiting.saturating_sub(booked).min(VICTIMS_MAX) {
-            let Some((id, active, until)) = self.newest_victim(now) else { return };
-            self.take_back(now, id, &active, until);
+        let mut booked: usize = self.replicas.iter().map(|replica| replica.booked.len()).sum();
+        let mut left = VICTIMS_MAX;
+        for tier in Tier::ALL {
+            let waiting = self.queues[tier].totals().requests as usize;
+            if waiting == 0 {
+                continue;
+            }
+            if !matches!(self.blocked[tier], Some(Block::Places | Block::Memory | Block::Backlog)) {
+                return;
+            }
+            // What is booked already is for the highest that wait.
+            let wanted = waiting.saturating_sub(booked).min(left);
+            booked = booked.saturating_sub(waiting);
+            for _ in 0..wanted {
+                let Some((id, active, until)) = self.newest_victim(now, tier) else { return };
+                self.take_back(now, id, &active, until);
+                left -= 1;
+            }
         }
     }
 
-    fn newest_victim(&self, now: Duration) -> Option<(RequestId, Active, Duration)> {
+    fn newest_victim(&self, now: Duration, above: Tier) -> Option<(RequestId, Active, Duration)> {
         let victims = self.requests.iter().filter_map(|(id, request)| {
             let active = request.active()?;
             let half = self.half_prefill(active)?;
-            self.may_take_back(now, request, active, half).then_some((id, *active, now + 2 * half))
+            let tier = request.offer.tier;
+            (tier > above && self.may_take_back(now, request, active, half)).then_some((
+                tier,
+                id,
+                *active,
+                now + 2 * half,
+            ))
         });
-        victims.max_by_key(|(id, active, _)| (active.since, *id))
+        let newest = victims.max_by_key(|(tier, id, active, _)| (*tier, active.since, *id));
+        newest.map(|(_, id, active, until)| (id, active, until))
     }
 
     fn may_take_back(&self, now: Duration, request: &Request, active: &Active, half: Duration) -> bool {
-        request.offer.tier != Tier::Priority
-            && request.offer.streaming
+        request.offer.streaming
             && !request.withdrawn
             && !active.token
             && now.saturating_sub(active.since) < half
@@ -59,10 +75,11 @@ impl Shedder {
             replica.booked.push(Booked { until, backlog, prompt, kv: 0 });
         }
         let fresh = now + self.waits_max(Tier::Regular).1;
+        let longest = self.requests.get(id).map_or(Duration::ZERO, |r| self.waits_max(r.offer.tier).1);
         if let Some(request) = self.requests.get_mut(id) {
             request.withdrawn = true;
             request.until_client = false;
-            request.wait_until = fresh;
+            request.wait_until = fresh.max(request.offer.arrived.saturating_add(longest));
             let offer = request.offer;
             self.queues[offer.tier].charge(offer.account, -i64::from(active.uncached));
         }

@@ -30,18 +30,18 @@ enum Op {
     Drain(u16, bool),
     Pressure(f64),
     Reload(u16, Option<u32>),
-    Ceilings(f64, f64),
+    Ceilings(f64, f64, f64),
     Tick(u64),
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let tokens = prop_oneof![Just(0_u32), 1..500_u32, 500..5_000_u32, 5_000..50_000_u32];
-    let kind = (any::<bool>(), 0..4_u64, any::<bool>(), prop::bool::weighted(0.9));
+    let kind = (0..3_usize, 0..4_u64, any::<bool>(), prop::bool::weighted(0.9));
     let patience = prop::option::weighted(0.2, 0..3_000_u64);
     let needs = 0..3_u64;
     let offer = (kind, tokens, patience, needs).prop_map(
-        |((high, account, streaming, has_output), tokens, patience_ms, needs)| {
-            let tier = if high { PRIORITY } else { REGULAR };
+        |((tier, account, streaming, has_output), tokens, patience_ms, needs)| {
+            let tier = Tier::ALL[tier];
             Op::Offer { tier, account, tokens, streaming, has_output, patience_ms, needs }
         },
     );
@@ -67,7 +67,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..3_u16, any::<bool>()).prop_map(|(on, drained)| Op::Drain(on, drained)),
         1 => (0.0..1.0_f64).prop_map(Op::Pressure),
         1 => (1..4_u16, prop::option::weighted(0.7, 1..8_u32)).prop_map(|(n, limit)| Op::Reload(n, limit)),
-        1 => (0.0..1.2_f64, 0.0..1.2_f64).prop_map(|(high, low)| Op::Ceilings(high, low)),
+        1 => (0.0..1.2_f64, 0.0..1.2_f64, 0.0..1.2_f64).prop_map(|(a, b, c)| Op::Ceilings(a, b, c)),
         5 => (0..800_u64).prop_map(Op::Tick),
     ]
 }
@@ -131,8 +131,10 @@ impl Model {
     }
 
     fn admit(&mut self, permit: Permit) {
-        if permit.tier == REGULAR && self.config.regular_floor == 0.0 {
-            assert_eq!(self.waiting(PRIORITY), 0, "regular started while priority waits: {permit:?}");
+        // Only regular has a floor.
+        if permit.tier != REGULAR || self.config.regular_floor == 0.0 {
+            let above: usize = permit.tier.above().map(|above| self.waiting(above)).sum();
+            assert_eq!(above, 0, "it started while a higher tier waits: {permit:?}");
         }
         let others = self.known.values().any(|known| matches!(known, Known::Active(..)));
         self.known.insert(permit.id, Known::Active(permit, false));
@@ -161,13 +163,14 @@ impl Model {
                     self.ended += 1;
                 }
                 Verdict::Withdraw(id) => {
-                    let before = self.known.insert(id, Known::Waiting(REGULAR));
+                    let tier = match self.known.get(&id) {
+                        Some(Known::Active(permit, false)) => permit.tier,
+                        before => panic!("{before:?}"),
+                    };
+                    assert!(tier != PRIORITY, "{id:?} is of the highest tier");
+                    self.known.insert(id, Known::Waiting(tier));
                     // Its wait begins anew, also if it was started and taken back by one and the same call.
                     self.since.remove(&id);
-                    assert!(
-                        matches!(before, Some(Known::Active(permit, false)) if permit.tier == REGULAR),
-                        "{before:?}"
-                    );
                 }
             }
         }
@@ -268,8 +271,8 @@ impl Model {
                 self.config.fixed_limit = limit.map(f64::from);
                 self.shedder.reconfigure(self.now, self.config.clone(), &replicas(count));
             }
-            Op::Ceilings(priority, regular) => {
-                self.shedder.set_ceilings(self.now, PerTier { priority, regular });
+            Op::Ceilings(priority, regular, flex) => {
+                self.shedder.set_ceilings(self.now, PerTier { priority, regular, flex });
             }
             Op::Tick(step) => self.tick(step),
         }
@@ -290,15 +293,17 @@ impl Model {
         }
     }
 
-    /// Each ticket has its verdict by the end of the longest wait, 0.85 of the TTFT target for priority, 0.9 for regular.
+    /// Each ticket has its verdict by the end of the longest wait, 0.85 of the TTFT target for priority, 0.9 for regular,
+    /// and its own for flex.
     fn everybody_was_told(&self) {
         for (id, since) in &self.since {
             let most = match self.known.get(id) {
                 Some(Known::Waiting(Tier::Regular)) => ms(1_800),
+                Some(Known::Waiting(Tier::Flex)) => self.config.flex_wait,
                 _ => ms(1_700),
             };
             let waited = self.now - *since;
-            assert!(waited < most, "{id:?} waits for {waited:?}: {:?}", self.known.get(id));
+            assert!(waited <= most, "{id:?} waits for {waited:?}: {:?}", self.known.get(id));
         }
     }
 
@@ -318,7 +323,7 @@ impl Model {
     fn compare(&self) {
         let snapshot = self.shedder.snapshot(self.now);
         let rest = snapshot.at_rest;
-        let waiting = (self.waiting(PRIORITY) + self.waiting(REGULAR)) as u64;
+        let waiting = Tier::ALL.map(|tier| self.waiting(tier)).iter().sum::<usize>() as u64;
         assert_eq!(rest.requests, self.known.len() as u64);
         assert_eq!(rest.active - rest.booked, self.known.len() as u64 - waiting, "active = permits");
         assert_eq!(rest.queued_requests, waiting);

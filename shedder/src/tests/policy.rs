@@ -394,15 +394,18 @@ fn a_reload_keeps_what_runs_what_waits_and_what_was_learnt() {
     let mut shedder = taught(chat_slo(), 2);
     let running = run(&mut shedder, now, offer(now, PRIORITY));
     shedder.set_drained(now, ReplicaId(1), true);
-    shedder.set_ceilings(now, PerTier { priority: 0.5, regular: 0.1 });
+    shedder.set_ceilings(now, PerTier { priority: 0.5, regular: 0.1, flex: 0.1 });
 
     let slo = Slo { ttft: ms(4_000), tpot: ms(50) };
-    let next =
-        Config { slo: Some(slo), ceilings: PerTier { priority: 0.9, regular: 0.6 }, ..Config::default() };
+    let next = Config {
+        slo: Some(slo),
+        ceilings: PerTier { priority: 0.9, regular: 0.6, flex: 0.5 },
+        ..Config::default()
+    };
     shedder.reconfigure(now, next, &replicas(3));
 
     let snapshot = shedder.snapshot(now);
-    assert_eq!(snapshot.ceilings, PerTier { priority: 0.9, regular: 0.6 });
+    assert_eq!(snapshot.ceilings, PerTier { priority: 0.9, regular: 0.6, flex: 0.5 });
     assert_eq!(
         snapshot.replicas.iter().map(|replica| replica.drained).collect::<Vec<_>>(),
         [false, true, false]

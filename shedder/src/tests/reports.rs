@@ -50,11 +50,7 @@ fn report_s2_a_full_queue_of_regular_makes_room_for_priority() {
 #[test]
 fn report_s2_the_account_that_filled_the_queue_gives_way_within_its_tier() {
     let t0 = ms(0);
-    let queue = QueueBounds {
-        requests: 10,
-        share: PerTier { priority: 1.0, regular: 1.0 },
-        ..QueueBounds::default()
-    };
+    let queue = QueueBounds { requests: 10, share: PerTier::from_fn(|_| 1.0), ..QueueBounds::default() };
     let mut shedder = shedder(Config { queue, ..fixed(1) }, 1);
     flowing(&mut shedder, t0);
     run(&mut shedder, t0, offer(t0, REGULAR));
@@ -430,7 +426,7 @@ fn report_l8_odd_deadlines_weights_and_arrivals_are_harmless() {
     let past = Offer { deadline: Some(Duration::ZERO), ..offer(now, REGULAR) };
     assert_eq!(rejection(shedder.offer(now, past)).reason, Reason::Deadline);
 
-    shedder.set_ceilings(now, PerTier { priority: f64::NAN, regular: 7.0 });
+    shedder.set_ceilings(now, PerTier { priority: f64::NAN, regular: 7.0, flex: 7.0 });
     assert!(shedder.next_due().is_some_and(|due| due <= ms(6_500)), "no wait is longer than its tier's");
     let next = shedder.poll_verdict();
     assert!(next.is_none(), "{next:?}");

@@ -72,7 +72,7 @@ impl Live {
                 at: ask.at,
                 account: ask.account,
                 model: ask.model,
-                priority: ask.tier == Tier::Priority,
+                tier: (ask.tier != Tier::Regular).then_some(ask.tier.name()),
                 size: ask.size,
                 streaming: ask.streaming,
                 shared: ask.prefix,
@@ -151,8 +151,8 @@ impl Live {
         self.lag.record(tried.lag);
         self.unsent += u64::from(tried.end == Some(End::Unsent));
         self.corrupt += u64::from(matches!(tried.end, Some(End::Corrupt(_))));
-        let Scripted { size, priority, account, at, .. } = tried.request;
-        let tier = if priority { Tier::Priority } else { Tier::Regular };
+        let Scripted { size, account, at, .. } = tried.request;
+        let tier = asked(&tried.request);
         if tier == Tier::Priority {
             self.recent.push_back((tried.ended, outcome == Outcome::Met));
         }
@@ -200,14 +200,15 @@ impl Live {
             model.and_then(|model| model.routes.first()).map_or(0, |route| usize::from(route.deployment));
         let deployment = self.scenario.deployments.get(first).unwrap_or_else(|| self.scenario.fleet());
         let slo = deployment.slo;
+        let promised = deployment.promised_ttft(asked(&tried.request));
         let own = deployment.profile.idle_prefill(tried.request.size.prompt_tokens);
         let Some(ttft) = tried.ttft else { return Outcome::Broken };
         if !tried.request.streaming {
             let further = tried.request.size.output_tokens.saturating_sub(1);
-            let whole = slo.ttft + own + slo.tpot * further;
+            let whole = promised + own + slo.tpot * further;
             return if ttft <= whole { Outcome::Met } else { Outcome::Late };
         }
-        if ttft > slo.ttft + own {
+        if ttft > promised + own {
             return Outcome::Late;
         }
         if tried.tpot.is_some_and(|tpot| tpot > slo.tpot) { Outcome::Slow } else { Outcome::Met }
@@ -222,6 +223,12 @@ fn limit(reason: &str) -> Limit {
         "uncached_prompt_tokens_limited" => Limit::Meter(Meter::UncachedPrompt),
         _ => Limit::Meter(Meter::Generated),
     }
+}
+
+/// The tier that a request asks for.
+fn asked(request: &Scripted) -> Tier {
+    let named = |tier: &Tier| request.tier == Some(tier.name());
+    Tier::ALL.into_iter().find(named).unwrap_or(Tier::Regular)
 }
 
 /// Priority requests refused after a later and at least as large regular one had its first token.

@@ -463,7 +463,8 @@ impl<'a> Play<'a> {
     fn pause(&mut self, retry: Retry, number: u32, told: Option<Duration>) -> Duration {
         let spread = self.rng.random_range(0.75..1.25);
         match told.filter(|_| retry.obeys) {
-            Some(told) => told.mul_f64(spread),
+            // As the gateway does: only upward, by up to half.
+            Some(told) => told.mul_f64(spread + 0.25),
             None => Duration::from_millis(500).saturating_mul(1 << number.min(4)).mul_f64(spread),
         }
     }
@@ -542,7 +543,7 @@ impl<'a> Play<'a> {
         let Stage::Active(replica) = attempt.stage else { return Outcome::Broken };
         let (deployment, _) = self.deployment(replica);
         let own = deployment.profile.idle_prefill(usage.prompt_tokens - usage.cached_tokens);
-        if first - attempt.at > deployment.slo.ttft + own {
+        if first - attempt.at > deployment.promised_ttft(attempt.ask.tier) + own {
             return Outcome::Late;
         }
         let further = attempt.tokens.saturating_sub(1).max(1);

@@ -200,8 +200,8 @@ impl BudgetGauge {
 pub struct Inside {
     /// Each replica; empty where the policy knows none.
     pub replicas: Vec<ReplicaGauge>,
-    /// Waiting requests: priority, regular.
-    pub queued: [u32; 2],
+    /// Waiting requests, by tier, highest first.
+    pub queued: [u32; Tier::ALL.len()],
     /// Accounts that have a budget; no policy's business.
     pub budgets: Vec<BudgetGauge>,
 }

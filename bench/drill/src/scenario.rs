@@ -108,6 +108,8 @@ pub struct Source {
     pub accounts: Accounts,
     /// Share of priority requests, 0 … 1, drawn one by one.
     pub priority: f64,
+    /// Share of flex requests, 0 … 1; both together at most 1.
+    pub flex: f64,
     /// Share of streaming requests, 0 … 1.
     pub streaming: f64,
     /// Their sizes.
@@ -211,6 +213,27 @@ pub struct Scenario {
 }
 
 impl Source {
+    /// The share of its requests that ask for `tier`.
+    #[must_use]
+    pub fn share(&self, tier: Tier) -> f64 {
+        match tier {
+            Tier::Priority => self.priority,
+            Tier::Regular => 1.0 - self.priority - self.flex,
+            Tier::Flex => self.flex,
+        }
+    }
+
+    /// The tier of a request, by a number drawn from 0 to 1.
+    pub(crate) fn tier(&self, drawn: f64) -> Tier {
+        if drawn < self.priority {
+            Tier::Priority
+        } else if drawn < self.priority + self.flex {
+            Tier::Flex
+        } else {
+            Tier::Regular
+        }
+    }
+
     /// Requests per second at `now`.
     #[must_use]
     pub fn rate_at(&self, now: Duration) -> f64 {

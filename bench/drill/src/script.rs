@@ -104,8 +104,7 @@ impl Drill {
                 .trace
                 .as_ref()
                 .is_some_and(|trace| trace.asks.iter().any(|ask| ask.tier == Some(tier)));
-            let share = if tier == Tier::Priority { source.priority } else { 1.0 - source.priority };
-            of_trace || share > 0.0
+            of_trace || source.share(tier) > 0.0
         })
     }
 

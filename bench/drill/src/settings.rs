@@ -177,6 +177,7 @@ impl Setting {
             model: 0,
             accounts: Accounts { first: 0, count: self.accounts, zipf: 1.0 },
             priority: 0.3,
+            flex: 0.0,
             streaming: 1.0,
             workload: self.workload,
             context: self.engine().context,

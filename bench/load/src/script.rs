@@ -64,8 +64,8 @@ pub struct Scripted {
     pub account: u32,
     /// What it asks for: an index of [`Script::models`].
     pub model: u16,
-    /// Whether it asks for priority.
-    pub priority: bool,
+    /// The `service_tier` that it asks for.
+    pub tier: Option<&'static str>,
     /// Its sizes.
     pub size: Size,
     /// Whether it streams.
@@ -435,7 +435,7 @@ fn written(script: &Script, request: &Scripted, serial: u64) -> Ask {
         ignore_eos: true,
         stream: request.streaming,
         stream_options: None,
-        service_tier: request.priority.then_some("priority"),
+        service_tier: request.tier,
     };
     let body = serde_json::to_vec(&body).unwrap_or_default();
     let expected = Expected { seed, tokens: size.output_tokens, usage: false, text: script.check_text };

@@ -49,7 +49,7 @@ pub use accounts::limits::{
     Bounds, Growth, LimitPolicy, Limits, Meters, MetersFile, Shrink, SizeCeilings, TierShare,
 };
 pub use deployment::replica::{Host, ReplicaUrl, ReplicaUrlError, is_allowed};
-pub use deployment::settings::{Ceilings, Dns, Queue, Scrape, Timeouts};
+pub use deployment::settings::{Ceilings, Dns, Flex, Queue, Scrape, Timeouts};
 pub use deployment::upstream_tls::UpstreamTls;
 pub use deployment::{Deployment, Slo};
 pub use listen::{Cors, Listen, ListenLimits, Proxies, Proxy, Shutdown, Tls};

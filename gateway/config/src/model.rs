@@ -67,7 +67,12 @@ pub struct Route {
 impl Route {
     /// Whether it takes requests of an account in a tier. O(log accounts).
     pub fn takes(&self, tier: Tier, account: &str) -> bool {
-        self.tiers.contains(tier) && self.accounts.as_ref().is_none_or(|accounts| accounts.contains(account))
+        self.serves(tier) && self.accounts.as_ref().is_none_or(|accounts| accounts.contains(account))
+    }
+
+    /// Whether it takes requests of somebody in a tier.
+    pub fn serves(&self, tier: Tier) -> bool {
+        self.tiers.contains(tier) && (tier != Tier::Flex || self.deployment.flex.is_some())
     }
 }
 

@@ -75,6 +75,7 @@ fn deployment(one: &Deployment) -> Value {
         "kv_tokens": one.kv_tokens,
         "step_tokens": one.step_tokens,
         "ceilings": one.ceilings,
+        "flex": one.flex,
         "priority_share_max": one.priority_share_max,
         "regular_share_min": one.regular_share_min,
         "long_prompt_share_min": one.long_prompt_share_min,

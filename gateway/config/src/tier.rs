@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 pub enum Tier {
     /// Served first, shed last.
     Priority,
-    /// Everything else.
+    /// Everything that says nothing.
     #[default]
     Regular,
+    /// Served from what the others leave, with a wait of its own.
+    Flex,
 }
 
 impl From<Tier> for shedder::Tier {
@@ -21,6 +23,7 @@ impl From<Tier> for shedder::Tier {
         match tier {
             Tier::Priority => Self::Priority,
             Tier::Regular => Self::Regular,
+            Tier::Flex => Self::Flex,
         }
     }
 }
@@ -30,47 +33,43 @@ impl From<shedder::Tier> for Tier {
         match tier {
             shedder::Tier::Priority => Self::Priority,
             shedder::Tier::Regular => Self::Regular,
+            shedder::Tier::Flex => Self::Flex,
         }
     }
 }
 
 impl Tier {
     /// All tiers, in their order.
-    pub const ALL: [Self; 2] = [Self::Priority, Self::Regular];
+    pub const ALL: [Self; 3] = [Self::Priority, Self::Regular, Self::Flex];
 
     /// Its name in config, metrics and admin API.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Priority => "priority",
-            Self::Regular => "regular",
-        }
+        shedder::Tier::from(self).name()
     }
 }
 
 /// A set of tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tiers {
-    /// Whether priority is in it.
-    pub priority: bool,
-    /// Whether regular is in it.
-    pub regular: bool,
-}
+pub struct Tiers([bool; Tier::ALL.len()]);
 
 impl Tiers {
     /// All of them.
-    pub const ALL: Self = Self { priority: true, regular: true };
+    pub const ALL: Self = Self([true; Tier::ALL.len()]);
 
     /// Those of a list.
     pub fn of(tiers: &[Tier]) -> Self {
-        Self { priority: tiers.contains(&Tier::Priority), regular: tiers.contains(&Tier::Regular) }
+        Self(Tier::ALL.map(|tier| tiers.contains(&tier)))
+    }
+
+    /// The same with one more.
+    #[must_use]
+    pub fn with(self, tier: Tier) -> Self {
+        Self(Tier::ALL.map(|one| one == tier || self.contains(one)))
     }
 
     /// Whether a tier is in it.
     pub fn contains(self, tier: Tier) -> bool {
-        match tier {
-            Tier::Priority => self.priority,
-            Tier::Regular => self.regular,
-        }
+        self.0.get(tier as usize).is_some_and(|&is_in| is_in)
     }
 }
 

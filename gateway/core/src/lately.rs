@@ -63,8 +63,7 @@ impl LastMinute {
                 .filter(|(_, count)| *count > 0)
                 .collect(),
         };
-        let tiers = PerTier { priority: tier(Tier::Priority), regular: tier(Tier::Regular) };
-        Lately { span: now.saturating_sub(*since), tiers }
+        Lately { span: now.saturating_sub(*since), tiers: PerTier::from_fn(tier) }
     }
 }
 
@@ -73,7 +72,7 @@ mod tests {
     use super::*;
 
     fn counters(admitted: u64) -> Counters {
-        Counters { admitted: PerTier { priority: 0, regular: admitted }, ..Counters::default() }
+        Counters { admitted: PerTier { regular: admitted, ..PerTier::default() }, ..Counters::default() }
     }
 
     #[test]

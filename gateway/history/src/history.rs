@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn busy(count: u64) -> Sample {
-        let totals = Totals { admitted: PerTier { priority: count, regular: 0 }, ..Totals::default() };
+        let totals = Totals { admitted: PerTier { priority: count, ..PerTier::default() }, ..Totals::default() };
         Sample { totals, ..Sample::default() }
     }
 

@@ -275,7 +275,7 @@ mod tests {
     const NOON: u64 = 1_800_000_000;
 
     fn sample(admitted: u64) -> Sample {
-        let totals = Totals { admitted: PerTier { priority: 0, regular: admitted }, ..Totals::default() };
+        let totals = Totals { admitted: PerTier { regular: admitted, ..PerTier::default() }, ..Totals::default() };
         Sample { totals, ..Sample::default() }
     }
 

@@ -260,9 +260,9 @@ mod tests {
     #[test]
     fn a_step_closes_with_means_last_values_and_peaks_and_begins_anew() {
         let mut open = Open::default();
-        let queued = |regular| PerTier { priority: 0, regular };
+        let queued = |regular| PerTier { regular, ..PerTier::default() };
         open.sample(Sampled { saturation: 0.5, limit: 64.0, ..Sampled::default() }, queued(7));
-        let ceilings = PerTier { priority: 1.0, regular: 0.35 };
+        let ceilings = PerTier { priority: 1.0, regular: 0.35, flex: 0.2 };
         open.sample(Sampled { saturation: 1.0, limit: 60.0, ceilings, ..Sampled::default() }, queued(2));
         open.counts.regular.admitted = 3;
         let mut times = PerTier::<TierTimes>::default();

@@ -158,6 +158,9 @@ pub(super) struct Thresholds {
     /// For regular; absent: as it is. Not above priority's.
     #[schemars(range(min = 0.01, max = 1.0))]
     regular: Option<f64>,
+    /// For flex; absent: as it is. Not above regular's.
+    #[schemars(range(min = 0.01, max = 1.0))]
+    flex: Option<f64>,
 }
 
 pub(super) fn set_thresholds(call: &Call<'_>) -> Answered {
@@ -167,12 +170,13 @@ pub(super) fn set_thresholds(call: &Call<'_>) -> Answered {
     let after = config::Ceilings {
         priority: change.priority.unwrap_or(before.priority),
         regular: change.regular.unwrap_or(before.regular),
+        flex: change.flex.or(before.flex),
     };
-    let (priority, regular) = (after.priority, after.regular);
+    let PerTier { priority, regular, flex } = after.by_tier();
     let in_range = |ceiling: f64| (0.01..=1.0).contains(&ceiling);
-    if !in_range(priority) || !in_range(regular) || regular > priority {
+    if ![priority, regular, flex].into_iter().all(in_range) || after.fault().is_some() {
         let message = format!(
-            "Ceilings are from 0.01 to 1, regular's not above priority's; they would be {regular} and {priority}."
+            "Ceilings are from 0.01 to 1, none above that of the tier before it; they would be: priority {priority}, regular {regular}, flex {flex}."
         );
         return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "bad_thresholds", message));
     }
@@ -186,13 +190,14 @@ pub(super) fn reset_thresholds(call: &Call<'_>) -> Answered {
 
 fn put_ceilings(call: &Call<'_>, deployment: &Deployment, ceilings: Option<config::Ceilings>) -> Answered {
     deployment.operated.set_ceilings(ceilings);
-    let config::Ceilings { priority, regular } = deployment.ceilings();
-    let ceilings = PerTier { priority, regular };
+    let ceilings = deployment.ceilings().by_tier();
+    let PerTier { priority, regular, flex } = ceilings;
     deployment.gate.with(|shedder| shedder.set_ceilings(clock::now(), ceilings));
     let (name, by) = (&deployment.config.name, &call.caller.token);
-    tracing::info!(target: "audit", by, deployment = &**name, priority, regular, "ceilings set");
+    tracing::info!(target: "audit", by, deployment = &**name, priority, regular, flex, "ceilings set");
     let from = if deployment.operated.ceilings().is_some() { "set" } else { "put back as configured" };
-    let words = format!("The ceilings of {name} were {from}: priority {priority}, regular {regular}.");
+    let shown = deployment.config.tiers().map(|tier| format!("{tier} {}", ceilings[tier])).collect::<Vec<_>>();
+    let words = format!("The ceilings of {name} were {from}: {}.", shown.join(", "));
     call.note(Kind::Thresholds, Subject::deployment(name), &words);
     Ok(json(StatusCode::OK, &deployments::deployment_state(&call.snapshot, deployment)))
 }

@@ -149,7 +149,7 @@ async fn understand(
     hint: Option<u64>,
     record: &mut Record,
 ) -> Result<(Tier, Routes, Weight), Refusal> {
-    let tier = tier_of(account, call)?;
+    let tier = tier_of(account, model, call)?;
     record.tier = Some(tier);
     let routes = Routes::of(model, account, tier, call, hint)?;
     record.routed(&routes.first().config.name);
@@ -342,13 +342,16 @@ fn find_model(
 }
 
 /// The tier that is served: what was asked for, as far as the account may.
-fn tier_of(account: &Account, call: &Call) -> Result<Tier, Refusal> {
+fn tier_of(account: &Account, model: &Model, call: &Call) -> Result<Tier, Refusal> {
     let wish = match call.tier {
         TierWish::Default => None,
         TierWish::Priority => Some(shedder::Tier::Priority),
         TierWish::Regular => Some(shedder::Tier::Regular),
+        TierWish::Flex => Some(shedder::Tier::Flex),
     };
-    account.config.entitled().served(wish).map(Tier::from).map_err(|wish| {
+    let takes_flex = |route: &config::Route| route.takes(Tier::Flex, &account.config.id);
+    let flex_is_sold = || model.config.routes.iter().any(takes_flex);
+    account.config.entitled().served(wish, flex_is_sold).map(Tier::from).map_err(|wish| {
         let message = format!("This account may not use the tier `{}`.", wish.name());
         Refusal::new(Reason::TierNotAllowed, message).param("service_tier")
     })

@@ -181,10 +181,7 @@ impl Record {
     pub fn admitted(&mut self, deployment: &Arc<str>, permit: Permit) {
         self.deployment = Some(Arc::clone(deployment));
         self.replica = Some(permit.replica.0);
-        self.tier = Some(match permit.tier {
-            shedder::Tier::Priority => Tier::Priority,
-            shedder::Tier::Regular => Tier::Regular,
-        });
+        self.tier = Some(permit.tier.into());
     }
 
     /// Its bytes went to an engine.

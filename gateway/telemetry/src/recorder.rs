@@ -57,6 +57,8 @@ pub trait Watched {
 #[derive(Debug)]
 struct Seen {
     promise: Promise,
+    /// How long a flex request may wait.
+    flex_wait: Duration,
     replicas: BTreeMap<u16, SeenReplica>,
 }
 
@@ -148,7 +150,8 @@ impl Recorder {
         let gaps = used.generated.saturating_sub(1).max(1) as f64;
         let gap = record.ended.saturating_sub(first).as_secs_f64() / gaps;
         let is_even = seen.promise.tpot.is_none_or(|tpot| gap <= tpot.as_secs_f64());
-        Ended::Answered { met: waited <= seen.promise.ttft.as_secs_f64() && is_even }
+        let wait = if record.tier == Some(config::Tier::Flex) { seen.flex_wait } else { Duration::ZERO };
+        Ended::Answered { met: waited <= (seen.promise.ttft + wait).as_secs_f64() && is_even }
     }
 
     /// Samples a deployment, whose shedder shows `state`. About once a second.
@@ -214,7 +217,9 @@ impl Recorder {
             let seen = SeenReplica { url, standing, prefill_per_s: replica.prefill_rate };
             replicas.insert(replica.id.0, seen);
         }
-        all.insert(Arc::clone(name), Seen { promise: promise(deployment.config(), state), replicas });
+        let config = deployment.config();
+        let flex_wait = config.flex.unwrap_or_default().wait;
+        all.insert(Arc::clone(name), Seen { promise: promise(config, state), flex_wait, replicas });
     }
 
     fn note_replica(&self, deployment: &Arc<str>, url: &str, change: Change) {

@@ -196,7 +196,7 @@ impl Configured {
             Some(scenario::Route {
                 deployment: index as u16,
                 weight: route.weight,
-                tiers: PerTier { priority: route.tiers.priority, regular: route.tiers.regular },
+                tiers: PerTier::from_fn(|tier| route.serves(tier.into())),
                 accounts: None,
             })
         };
@@ -343,7 +343,7 @@ impl Configured {
         }
         let served: Vec<_> = accounts
             .iter()
-            .map(|account| (account, account.entitled().served(Some(Tier::Priority))))
+            .map(|account| (account, account.entitled().served(Some(Tier::Priority), || false)))
             .collect();
         let ups = served.iter().filter(|(_, tier)| *tier == Ok(Tier::Priority)).count();
         if let Some((account, _)) = served.iter().find(|(_, tier)| tier.is_err()) {

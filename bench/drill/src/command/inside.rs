@@ -4,6 +4,7 @@ use crate::policy::{BudgetGauge, Inside, ReplicaGauge};
 use client::api::{Bounds, Client};
 use client::views::deployments::DeploymentState;
 use client::views::limits::AccountLimits;
+use shedder::Tier;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -81,7 +82,7 @@ fn shown(deployment: &DeploymentState) -> Inside {
     };
     Inside {
         replicas: replicas.collect(),
-        queued: [queued("priority"), queued("regular")],
+        queued: Tier::ALL.map(|tier| queued(tier.name())),
         budgets: Vec::new(),
     }
 }

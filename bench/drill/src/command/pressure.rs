@@ -9,6 +9,7 @@ use super::inside::Admin;
 use super::interrupt;
 use crate::policy::Inside;
 use engine::clock;
+use shedder::Tier;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
@@ -82,11 +83,13 @@ fn say(name: &str, is_pressed: bool, inside: &Inside, left: Duration) {
     let active: u32 = inside.replicas.iter().map(|replica| replica.active).sum();
     let limit: f64 =
         inside.replicas.iter().filter(|replica| replica.in_service).map(|replica| replica.limit).sum();
-    let [priority, regular] = inside.queued;
+    let tiers = Tier::ALL.into_iter().zip(inside.queued);
+    let waiting: Vec<_> = tiers.map(|(tier, queued)| format!("{tier} {queued}")).collect();
     tell(&format!(
-        "{:>4} s left {} {name:<16} {active} running of {limit:.0}   waiting: priority {priority}, regular {regular}",
+        "{:>4} s left {} {name:<16} {active} running of {limit:.0}   waiting: {}",
         left.as_secs(),
         if is_pressed { '>' } else { ' ' },
+        waiting.join(", "),
     ));
 }
 

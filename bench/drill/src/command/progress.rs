@@ -2,7 +2,7 @@
 
 use crate::run::{Outcome, Run};
 use engine::clock;
-use shedder::Tier;
+use shedder::PerTier;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ pub(super) struct Progress {
     drawn: Option<Duration>,
     /// Ended tries that are counted already.
     counted: usize,
-    /// Tries and those within the service level: priority, regular.
-    tiers: [(u64, u64); 2],
+    /// Tries and those within the service level.
+    tiers: PerTier<(u64, u64)>,
     shed: u64,
     limited: u64,
 }
@@ -36,7 +36,7 @@ impl Progress {
             color: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
             drawn: None,
             counted: 0,
-            tiers: [(0, 0); 2],
+            tiers: PerTier::default(),
             shed: 0,
             limited: 0,
         }
@@ -50,11 +50,9 @@ impl Progress {
         }
         self.drawn = Some(wall);
         for ended in run.ended.iter().skip(self.counted) {
-            let tier = usize::from(ended.tier == Tier::Regular);
-            if let Some((offered, met)) = self.tiers.get_mut(tier) {
-                *offered += 1;
-                *met += u64::from(ended.is_met());
-            }
+            let (offered, met) = &mut self.tiers[ended.tier];
+            *offered += 1;
+            *met += u64::from(ended.is_met());
             self.shed += u64::from(matches!(ended.outcome, Outcome::Shed(_)));
             self.limited += u64::from(matches!(ended.outcome, Outcome::Limited(_)));
         }
@@ -72,9 +70,10 @@ impl Progress {
         let paint =
             |code: u8, text: String| if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text };
         let attained = |(offered, met): (u64, u64)| 100.0 * met as f64 / offered.max(1) as f64;
-        let [priority, regular] = self.tiers;
+        let PerTier { priority, regular, flex } = self.tiers;
+        let flex = if flex.0 > 0 { format!("  flex {:.0} %", attained(flex)) } else { String::new() };
         format!(
-            "{}  {} {:>3.0} %  {:.0} s  priority {}  regular {:.0} %  503 {}  429 {}",
+            "{}  {} {:>3.0} %  {:.0} s  priority {}  regular {:.0} %{flex}  503 {}  429 {}",
             self.name,
             paint(36, bar),
             share * 100.0,

@@ -241,6 +241,9 @@ pub struct TrafficFile {
     /// Share of requests that ask for priority, 0 … 1. Default 0.
     #[schemars(range(min = 0, max = 1))]
     pub priority: Option<f64>,
+    /// Share of requests that ask for flex, 0 … 1; with `priority` at most 1. Default 0. Served within its own wait they have met what they were promised.
+    #[schemars(range(min = 0, max = 1))]
+    pub flex: Option<f64>,
     /// Share of requests that stream, 0 … 1. Default 1.
     #[schemars(range(min = 0, max = 1))]
     pub streaming: Option<f64>,

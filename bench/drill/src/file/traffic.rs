@@ -138,6 +138,9 @@ fn source(file: &TrafficFile, at: &[Step; 2], played: Played<'_>, resolver: &mut
         let message = format!("does not fit into the context window of {context} tokens");
         resolver.fault(&key("workload"), message);
     }
+    if file.priority.unwrap_or(0.0) + file.flex.unwrap_or(0.0) > 1.0 {
+        resolver.fault(&key("flex"), "is with `priority` more than all requests; together they are at most 1");
+    }
     let retry = file.retry.as_ref();
     Source {
         rate_per_s: file.rate_per_s.unwrap_or(0.0),
@@ -150,6 +153,7 @@ fn source(file: &TrafficFile, at: &[Step; 2], played: Played<'_>, resolver: &mut
         model,
         accounts: group(file, trace.as_ref(), at, resolver),
         priority: file.priority.unwrap_or(0.0),
+        flex: file.flex.unwrap_or(0.0),
         streaming: file.streaming.unwrap_or(1.0),
         workload,
         context,

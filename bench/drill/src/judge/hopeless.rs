@@ -13,7 +13,7 @@ use shedder::Tier;
 use super::percent;
 use crate::scenario::{Scenario, Source};
 use crate::script::Drill;
-use crate::script::check::{Check, Measure, Of, tier_name};
+use crate::script::check::{Check, Measure, Of};
 use engine::profile::StepWork;
 
 /// Requests drawn to learn a workload's mean.
@@ -34,7 +34,7 @@ pub fn hopeless(drill: &Drill) -> Vec<(usize, String)> {
 
 fn impossible(drill: &Drill, Check { measure, of }: &Check) -> Option<String> {
     if let Some(tier) = of.tier.filter(|tier| !drill.offers(*tier)) {
-        let name = tier_name(tier);
+        let name = tier.name();
         return Some(format!(
             "can never be judged: no traffic asks for {name}; set `priority` of some traffic"
         ));
@@ -71,8 +71,7 @@ fn window(scenario: &Scenario, of: &Of) -> f64 {
 fn expected(scenario: &Scenario, source: &Source, of: &Of) -> f64 {
     let share = match of.tier {
         None => 1.0,
-        Some(Tier::Priority) => source.priority,
-        Some(Tier::Regular) => 1.0 - source.priority,
+        Some(tier) => source.share(tier),
     };
     let from = of.from.unwrap_or(Duration::ZERO).max(scenario.warm_up);
     let until = of.until.unwrap_or(scenario.end).min(scenario.end);

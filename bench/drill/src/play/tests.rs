@@ -212,7 +212,7 @@ fn with_a_pool(load: f64) -> Scenario {
     let mut scenario = short(load);
     let pool = Deployment { name: "pool".to_owned(), ..Deployment::of(Setting::CHAT.engine(), 1) };
     scenario.deployments.push(pool);
-    let tiers = shedder::PerTier { priority: true, regular: false };
+    let tiers = shedder::PerTier { priority: true, ..shedder::PerTier::default() };
     scenario.models[0].routes.push(Route { deployment: 1, weight: None, tiers, accounts: None });
     scenario
 }

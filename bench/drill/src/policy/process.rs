@@ -430,7 +430,7 @@ impl Gate for Process {
                 healthy += 1;
             }
             gauges.active += snapshot.replicas.iter().map(|replica| replica.active).sum::<u32>();
-            gauges.queued += snapshot.queue.priority.requests + snapshot.queue.regular.requests;
+            gauges.queued += snapshot.queue.iter().map(|(_, queue)| queue.requests).sum::<u32>();
         }
         Gauges { limit: limits / healthy.max(1) as f64, ..gauges }
     }
@@ -445,8 +445,7 @@ impl Gate for Process {
                 saturation: replica.saturation,
                 in_service: replica.healthy && !replica.drained,
             }));
-            inside.queued[0] += snapshot.queue.priority.requests;
-            inside.queued[1] += snapshot.queue.regular.requests;
+            inside.queued.iter_mut().zip(snapshot.queue.iter()).for_each(|(sum, (_, queue))| *sum += queue.requests);
         }
         inside
     }

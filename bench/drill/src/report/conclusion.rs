@@ -4,6 +4,7 @@
 //! within ten seconds, and within its accounts' own limits, was served within the service level.
 
 use super::chart::clock;
+use super::page::titled;
 use super::figures::{Bin, Event, Figures, TierFigures};
 use crate::judge::percent;
 use crate::sizing::enough::{Enough, GOAL, Tried};
@@ -98,7 +99,8 @@ struct Period {
 fn periods(figures: &Figures) -> Vec<String> {
     let timeline = &figures.timeline;
     let mut said = Vec::new();
-    for (tier, bins) in [("Priority", &timeline.priority), ("Regular", &timeline.regular)] {
+    for (tier, bins) in timeline.tiers() {
+        let tier = titled(tier);
         let skipped = (figures.warm_up_s / timeline.step_s).ceil() as usize;
         let judged = bins.get(skipped..).unwrap_or_default();
         if judged.iter().all(|bin| wanted(bin) == 0.0) {

@@ -14,7 +14,7 @@ use super::conclusion::conclusion;
 use crate::judge::{self, Judged};
 use crate::run::{Ended, Outcome, Run};
 use crate::script::Drill;
-use crate::script::check::{Of, tier_name};
+use crate::script::check::Of;
 use crate::sizing::enough::{self, Enough};
 
 pub use timeline::{Bin, BudgetLine, Inner, Timeline};
@@ -84,7 +84,7 @@ pub struct Figures {
     pub slo_ms: [f64; 2],
     /// What happened, in order.
     pub events: Vec<Event>,
-    /// By tier: priority, regular.
+    /// By tier, highest first.
     pub tiers: Vec<TierFigures>,
     /// Requests within the service level per second.
     pub goodput_per_s: f64,
@@ -130,7 +130,7 @@ pub struct Event {
 /// One tier.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TierFigures {
-    /// `priority` or `regular`.
+    /// `priority`, `regular` or `flex`.
     pub tier: &'static str,
     /// Tries.
     pub offered: u64,
@@ -195,8 +195,6 @@ pub struct Distribution {
     pub points: Vec<(f64, f64)>,
 }
 
-const TIERS: [Tier; 2] = [Tier::Priority, Tier::Regular];
-
 impl Figures {
     /// `passed` or `failed`; `played` where nothing was to hold.
     #[must_use]
@@ -239,7 +237,7 @@ pub fn figures(drill: &Drill, run: &Run, how: How, stopped: Option<String>) -> F
         profile: scenario.fleet().profile.name.to_owned(),
         slo_ms: [ms(scenario.fleet().slo.ttft), ms(scenario.fleet().slo.tpot)],
         events: events(drill, run),
-        tiers: TIERS.map(|tier| tier_figures(run, tier)).to_vec(),
+        tiers: Tier::ALL.map(|tier| tier_figures(run, tier)).to_vec(),
         goodput_per_s: run.goodput(),
         goodput_tokens_per_s: run.goodput_tokens(),
         waste: run.waste(),
@@ -302,7 +300,7 @@ fn tier_figures(run: &Run, tier: Tier) -> TierFigures {
     let shed = run.shed().into_iter().filter(|((shed_tier, _), _)| *shed_tier == tier);
     let reasons = shed.map(|((_, reason), count)| (reason.name().to_owned(), count));
     TierFigures {
-        tier: tier_name(tier),
+        tier: tier.name(),
         offered,
         met,
         attainment: run.attained(tier),
@@ -353,12 +351,12 @@ fn accounts(drill: &Drill, run: &Run) -> Vec<AccountFigures> {
 
 fn distributions(run: &Run) -> Vec<Distribution> {
     let mut all = Vec::new();
-    for tier in TIERS {
+    for tier in Tier::ALL {
         let of_tier = || run.judged().filter(move |ended| ended.tier == tier);
         let ttft = of_tier().filter_map(|ended| ended.ttft).collect();
         let gap = of_tier().filter_map(|ended| ended.tpot).collect();
         for (of, times) in [("ttft", ttft), ("token_gap", gap)] {
-            all.push(Distribution { of, tier: tier_name(tier), points: cdf(times) });
+            all.push(Distribution { of, tier: tier.name(), points: cdf(times) });
         }
     }
     all.retain(|distribution| !distribution.points.is_empty());

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::chart::{Cdf, OverTime, Series, clock, escape, milliseconds, number};
 use super::figures::{Bin, Event, Figures, Timeline};
 use crate::judge::percent;
+use shedder::Tier;
 
 const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = include_str!("page/script.js");
@@ -173,7 +174,7 @@ type Kind = (&'static str, &'static str, fn(&Bin) -> f64);
 
 fn over_time(html: &mut String, figures: &Figures) {
     html.push_str("<h2>What came of the requests</h2>");
-    let Timeline { step_s, priority, regular, .. } = &figures.timeline;
+    let Timeline { step_s, .. } = &figures.timeline;
     let kinds: [Kind; 5] = [
         ("served within the SLO", "met", |bin| bin.met),
         ("served late", "late", |bin| bin.late),
@@ -181,9 +182,7 @@ fn over_time(html: &mut String, figures: &Figures) {
         ("503: refused for load", "shed", |bin| bin.shed),
         ("left or broken", "failed", |bin| bin.failed),
     ];
-    for (tier, bins, id) in
-        [("Priority", priority, "offered-priority"), ("Regular", regular, "offered-regular")]
-    {
+    for (tier, bins) in figures.timeline.tiers() {
         if bins.iter().all(|bin| bin.offered() == 0.0) {
             continue;
         }
@@ -194,7 +193,7 @@ fn over_time(html: &mut String, figures: &Figures) {
                 series.push(Series { name: name.to_owned(), class, values });
             }
         }
-        let title = format!("{tier}: offered requests by what came of them");
+        let title = format!("{}: offered requests by what came of them", titled(tier));
         let chart = OverTime {
             title: &title,
             unit: "req/s",
@@ -205,7 +204,7 @@ fn over_time(html: &mut String, figures: &Figures) {
             top: None,
             mark: None,
         };
-        html.push_str(&chart.html(id));
+        html.push_str(&chart.html(&format!("offered-{tier}")));
     }
     events(html, &figures.events);
     attainment(html, figures);
@@ -236,9 +235,9 @@ fn events(html: &mut String, events: &[Event]) {
 }
 
 fn attainment(html: &mut String, figures: &Figures) {
-    let Timeline { step_s, priority, regular, .. } = &figures.timeline;
+    let Timeline { step_s, .. } = &figures.timeline;
     let mut series = Vec::new();
-    for (name, class, bins) in [("priority", "priority", priority), ("regular", "regular", regular)] {
+    for (name, class, bins) in figures.timeline.tiers().map(|(tier, bins)| (tier.name(), tier.name(), bins)) {
         if bins.iter().any(|bin| bin.offered() > 0.0) {
             let share = |bin: &Bin| if bin.offered() > 0.0 { 100.0 * bin.met / bin.offered() } else { 100.0 };
             series.push(Series { name: name.to_owned(), class, values: bins.iter().map(share).collect() });
@@ -249,12 +248,12 @@ fn attainment(html: &mut String, figures: &Figures) {
     let chart =
         OverTime { title, unit: "%", step_s, series, events, stacked: false, top: Some(100.0), mark: None };
     html.push_str(&chart.html("attainment"));
-    let layer = |name: &str, class, bins: &[Bin]| Series {
-        name: name.to_owned(),
-        class,
+    let layer = |(tier, bins): (Tier, &[Bin])| Series {
+        name: tier.name().to_owned(),
+        class: tier.name(),
         values: bins.iter().map(|bin| bin.met).collect(),
     };
-    let series = vec![layer("priority", "priority", priority), layer("regular", "regular", regular)];
+    let series = figures.timeline.tiers().into_iter().filter(|(tier, _)| shown(figures, *tier)).map(layer).collect();
     let title = "Goodput: requests served within the SLO";
     let chart =
         OverTime { title, unit: "req/s", step_s, series, events, stacked: true, top: None, mark: None };
@@ -287,7 +286,7 @@ fn latencies(html: &mut String, figures: &Figures) {
         }
     }
     html.push_str("</div>");
-    let tails = ["priority", "regular"].into_iter().zip(&figures.timeline.ttft_p99_ms);
+    let tails = Tier::ALL.map(Tier::name).into_iter().zip(&figures.timeline.ttft_p99_ms);
     let series = tails.filter(|(_, values)| values.iter().any(|value| *value > 0.0));
     let series: Vec<Series> = series
         .map(|(tier, values)| Series { name: format!("{tier} p99"), class: tier, values: values.clone() })
@@ -327,18 +326,33 @@ fn inside(html: &mut String, figures: &Figures) {
     );
     let limits = replicas(timeline, |inner| &inner.limit);
     chart("Limit of each replica: requests at once", "requests", limits, false, None, "limit");
-    let queue = |name: &str, class, nth: usize| Series {
-        name: name.to_owned(),
-        class,
+    let queue = |(nth, tier): (usize, Tier)| Series {
+        name: tier.name().to_owned(),
+        class: tier.name(),
         values: timeline.inner.iter().map(|inner| inner.queued.get(nth).copied().unwrap_or(0.0)).collect(),
     };
-    let queues = vec![queue("priority", "priority", 0), queue("regular", "regular", 1)];
+    let tiers = Tier::ALL.into_iter().enumerate().filter(|(_, tier)| shown(figures, *tier));
+    let queues = tiers.map(queue).collect();
     chart("Waiting requests", "requests", queues, true, None, "queue");
     for (nth, line) in timeline.budgets.iter().enumerate() {
         let title = format!("Budget of {}: {} tokens per minute", line.account, line.meter);
         let used = Series { name: "used".to_owned(), class: "a", values: line.used.clone() };
         let limit = Series { name: "limit".to_owned(), class: "ink", values: line.limit.clone() };
         chart(&title, "tokens/min", vec![used, limit], false, None, &format!("budget-{nth}"));
+    }
+}
+
+/// Priority and regular are always shown, and flex where it was asked for.
+fn shown(figures: &Figures, tier: Tier) -> bool {
+    tier != Tier::Flex || figures.tiers.iter().any(|one| one.tier == tier.name() && one.offered > 0)
+}
+
+/// The tier at the beginning of a sentence.
+pub(super) fn titled(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Priority => "Priority",
+        Tier::Regular => "Regular",
+        Tier::Flex => "Flex",
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use limits::BudgetConfig;
-use shedder::PerTier;
+use shedder::{PerTier, Tier};
 
 use super::Slo;
 use engine::profile::Profile;
@@ -85,6 +85,12 @@ impl Deployment {
             told: shedder::Config::default(),
         }
     }
+
+    /// Within what time a request of `tier` is promised its first token, beside its own prefill: flex within its own wait.
+    #[must_use]
+    pub fn promised_ttft(&self, tier: Tier) -> Duration {
+        if tier == Tier::Flex { self.told.flex_wait + self.slo.ttft } else { self.slo.ttft }
+    }
 }
 
 /// What an answer is expected to be where nobody says.
@@ -94,7 +100,7 @@ impl Model {
     /// The only model, served by the first deployment.
     #[must_use]
     pub fn only() -> Self {
-        let tiers = PerTier { priority: true, regular: true };
+        let tiers = PerTier::from_fn(|_| true);
         let route = Route { deployment: 0, weight: None, tiers, accounts: None };
         Self { name: "model".to_owned(), routes: vec![route], usual: USUAL }
     }

@@ -176,8 +176,7 @@ impl Stream {
         let recorded = trace.asks.get(self.recorded).filter(|recorded| recorded.at < self.end)?;
         self.recorded += 1;
         let account = recorded.account.unwrap_or_else(|| self.account());
-        let drawn =
-            if self.rng.random::<f64>() < self.source.priority { Tier::Priority } else { Tier::Regular };
+        let drawn = self.source.tier(self.rng.random());
         let streaming = self.rng.random::<f64>() < self.source.streaming;
         Some(Ask {
             at: recorded.at,
@@ -237,8 +236,7 @@ impl Iterator for Stream {
 impl Stream {
     /// A request of `account`, now.
     fn ask(&mut self, account: u32) -> Ask {
-        let tier =
-            if self.rng.random::<f64>() < self.source.priority { Tier::Priority } else { Tier::Regular };
+        let tier = self.source.tier(self.rng.random());
         let streaming = self.rng.random::<f64>() < self.source.streaming;
         let (size, prefix) = self.prompt(account);
         Ask {

@@ -93,7 +93,7 @@ impl Of {
     /// The part of the condition in words that names the requests; empty for all.
     pub(crate) fn words(&self) -> String {
         let mut words = String::new();
-        let tier = self.tier.map(tier_name);
+        let tier = self.tier.map(Tier::name);
         for part in [tier, self.group.as_deref()].into_iter().flatten() {
             words.push_str(&format!(" of {part}"));
         }
@@ -109,11 +109,3 @@ impl Of {
     }
 }
 
-/// `priority` or `regular`.
-#[must_use]
-pub fn tier_name(tier: Tier) -> &'static str {
-    match tier {
-        Tier::Priority => "priority",
-        Tier::Regular => "regular",
-    }
-}

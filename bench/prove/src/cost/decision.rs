@@ -98,7 +98,7 @@ fn measure(streams: u32, decisions: u32) -> Result<Histogram<u64>, Trouble> {
 fn full_of(streams: u32) -> Result<Admission<()>, Trouble> {
     let config = Config {
         fixed_limit: Some(f64::from(STREAMS)),
-        ceilings: PerTier { priority: 1.0, regular: 1.0 },
+        ceilings: PerTier::from_fn(|_| 1.0),
         kv_tokens: Some(1 << 40),
         slo: Some(Slo { ttft: Duration::from_secs(2), tpot: Duration::from_millis(100) }),
         ..Config::default()

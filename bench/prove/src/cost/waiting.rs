@@ -157,7 +157,7 @@ impl Line {
         let mut queue =
             QueueBounds { requests: length, tokens: u64::MAX, bytes: u64::MAX, ..QueueBounds::default() };
         queue.share.regular = 1.0;
-        let ceilings = PerTier { priority: 1.0, regular: 1.0 };
+        let ceilings = PerTier::from_fn(|_| 1.0);
         let slo = Slo { ttft: FOREVER, tpot: Duration::from_millis(100) };
         let config = Config {
             slo: Some(slo),

@@ -39,8 +39,11 @@ enum DeploymentsCommand {
         /// Regular's ceiling, 0.01 to 1, not above priority's.
         #[arg(long)]
         regular: Option<f64>,
+        /// Flex's ceiling, 0.01 to 1, not above regular's.
+        #[arg(long)]
+        flex: Option<f64>,
         /// Put those of the config in force again.
-        #[arg(long, conflicts_with_all = ["priority", "regular"])]
+        #[arg(long, conflicts_with_all = ["priority", "regular", "flex"])]
         reset: bool,
     },
     /// Pretends for a time that a share of the capacity is gone: a drill on live traffic.
@@ -85,12 +88,12 @@ pub fn run(arguments: &DeploymentsArguments) -> Result<String, CommandError> {
         DeploymentsCommand::Thresholds { deployment, reset: true, .. } => {
             change(admin, Method::DELETE, &of(deployment, "thresholds"), &Value::Null)
         }
-        DeploymentsCommand::Thresholds { deployment, priority, regular, .. } => {
-            let ceilings = [("priority", priority), ("regular", regular)].into_iter();
+        DeploymentsCommand::Thresholds { deployment, priority, regular, flex, .. } => {
+            let ceilings = [("priority", priority), ("regular", regular), ("flex", flex)].into_iter();
             let body: Map<String, Value> =
                 ceilings.filter_map(|(tier, ceiling)| Some((tier.to_owned(), json!((*ceiling)?)))).collect();
             if body.is_empty() {
-                return Err(CommandError::Usage("give --priority, --regular or --reset".to_owned()));
+                return Err(CommandError::Usage("give --priority, --regular, --flex or --reset".to_owned()));
             }
             change(admin, Method::POST, &of(deployment, "thresholds"), &Value::Object(body))
         }

@@ -51,6 +51,7 @@ impl Account {
     pub fn entitled(&self) -> Entitled {
         Entitled {
             priority: self.tiers.contains(Tier::Priority),
+            flex: self.tiers.contains(Tier::Flex),
             default: self.default_tier.into(),
             downgrade: self.on_forbidden_tier == OnForbiddenTier::Downgrade,
         }
@@ -172,7 +173,7 @@ pub(crate) struct AccountFile {
     tiers: Option<Vec<Tier>>,
     /// The tier of requests that name none. Default regular.
     default_tier: Tier,
-    /// What happens to requests for a tier that it may not use. Default downgrade: they are served as regular.
+    /// What happens to requests for priority where it may not use it. Default downgrade: they are served as regular, as requests for flex are in any case.
     on_forbidden_tier: OnForbiddenTier,
     /// Limits of its own, for one model or for all.
     #[schemars(length(max = 1000))]
@@ -251,7 +252,7 @@ impl AccountFile {
             keys.extend(key(text, nth, &keys_at.item(place), known, resolver));
         }
         let asked = self.tiers.as_deref().map(Tiers::of);
-        let tiers = Tiers { regular: true, ..asked.unwrap_or(Tiers { priority: false, regular: true }) };
+        let tiers = asked.unwrap_or(Tiers::of(&[])).with(Tier::Regular);
         // Where the list itself was faulty, what it would have held is not known.
         let unknown = asked.is_none() && resolver.is_faulty(&at.key("tiers"));
         if !unknown && !tiers.contains(self.default_tier) {

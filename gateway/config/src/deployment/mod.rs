@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use crate::deployment::parameters::ParametersFile;
 use crate::deployment::replica::{Host, ReplicaUrl};
-use crate::deployment::settings::{Ceilings, Dns, Queue, Scrape, ScrapeFile, Timeouts};
+use crate::deployment::settings::{Ceilings, Dns, Flex, Queue, Scrape, ScrapeFile, Timeouts};
 use crate::deployment::upstream_tls::{UpstreamTls, UpstreamTlsFile};
 use crate::resolve::{Resolver, Secret};
 use crate::yaml::faults::{At, Shown};
@@ -50,6 +50,8 @@ pub struct Deployment {
     pub step_tokens: Option<u32>,
     /// Shares of the limit that each tier may fill.
     pub ceilings: Ceilings,
+    /// What holds for the tier below regular; `None`: it has no such tier.
+    pub flex: Option<Flex>,
     /// Largest share of the limit for priority, above which it is served as regular.
     pub priority_share_max: Option<f64>,
     /// Share of all starts that regular keeps while priority waits.
@@ -66,7 +68,7 @@ pub struct Deployment {
     pub api_key: Option<Secret>,
     /// Where that key is read from.
     pub api_key_file: Option<PathBuf>,
-    /// Whether an unanswered regular request may be withdrawn for a priority one.
+    /// Whether an unanswered request may be withdrawn for one of a higher tier.
     pub withdraw: bool,
     /// Whether accounts profit from prompts that another account sent.
     pub shared_prefixes: bool,
@@ -76,6 +78,14 @@ pub struct Deployment {
     pub cache_salt: bool,
     /// Which parameters of requests the servers may see.
     pub parameters: Parameters,
+}
+
+impl Deployment {
+    /// The tiers that it has, highest first.
+    pub fn tiers(&self) -> impl Iterator<Item = ::shedder::Tier> {
+        let has_flex = self.flex.is_some();
+        ::shedder::Tier::ALL.into_iter().filter(move |&tier| tier != ::shedder::Tier::Flex || has_flex)
+    }
 }
 
 /// What is promised for requests within the capacity.
@@ -122,6 +132,8 @@ pub(crate) struct DeploymentFile {
     step_tokens: Option<u32>,
     /// Shares of a replica's limit that each tier may fill.
     ceilings: Ceilings,
+    /// Offers the tier below regular, `flex`, to accounts that may use it. Default: not offered, its requests are served as regular.
+    flex: Option<Flex>,
     /// Largest share of the limit for priority; above it priority of accounts that have more than an equal part of it is served, and billed, as regular. Default: none. A tier sold to everybody is worth nothing.
     #[schemars(range(min = 0.01, max = 1.0))]
     priority_share_max: Option<f64>,
@@ -141,7 +153,7 @@ pub(crate) struct DeploymentFile {
     /// File with the key that the servers want as `Authorization: Bearer`. Default: none is sent.
     #[schemars(length(min = 1, max = 4096))]
     api_key_file: Option<String>,
-    /// Whether a regular request that was sent but has no token yet may be withdrawn when priority waits. Only for engines that stop working when the connection closes (vllm, sglang, llamacpp). Default false.
+    /// Whether a request that was sent but has no token yet may be withdrawn when one of a higher tier waits, flex before regular. Only for engines that stop working when the connection closes (vllm, sglang, llamacpp). Default false.
     withdraw: bool,
     /// Whether an account profits from the engine having cached a prompt that another account sent. Default false: the remaining-tokens headers would tell one customer what another sends.
     shared_prefixes: bool,
@@ -187,12 +199,8 @@ impl DeploymentFile {
             let list = at.key("replicas");
             replicas.extend(replica(url, &list.item(nth), &name, seen, resolver));
         }
-        if self.ceilings.regular > self.ceilings.priority {
-            let fault = format!(
-                "must not exceed the ceiling of priority ({}); were the two swapped?",
-                self.ceilings.priority
-            );
-            resolver.fault(&at.key("ceilings").key("regular"), fault);
+        if let Some((tier, fault)) = self.ceilings.fault() {
+            resolver.fault(&at.key("ceilings").key(tier), fault);
         }
         self.fit_the_engine(&at, resolver);
         self.dns_has_room(&replicas, &at, resolver);
@@ -215,6 +223,7 @@ impl DeploymentFile {
             kv_tokens: self.kv_tokens,
             step_tokens: self.step_tokens,
             ceilings: self.ceilings,
+            flex: self.flex,
             priority_share_max: self.priority_share_max,
             regular_share_min: self.regular_share_min,
             long_prompt_share_min: self.long_prompt_share_min,

@@ -11,6 +11,7 @@ use crate::resolve::Resolver;
 use crate::units::durations::millis;
 use crate::units::size::Bytes;
 use crate::yaml::faults::At;
+use shedder::PerTier;
 use protocol::engine::Engine;
 
 /// Shares of a replica's limit that each tier may fill.
@@ -23,11 +24,52 @@ pub struct Ceilings {
     /// Share for regular. Default 0.85: the last 15 % wait for priority, so that it never waits for regular. Of few slots that an engine tells, a part of one is rounded up where slots come back soon, as measured by the time to the first token that is promised.
     #[schemars(range(min = 0.01, max = 1.0))]
     pub regular: f64,
+    /// Share for flex, where the deployment has that tier. Default 0.70, or that of regular where it is lower: a burst of the tiers above finds as much again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01, max = 1.0), extend("x-usual" = 0.7))]
+    pub flex: Option<f64>,
 }
 
 impl Default for Ceilings {
     fn default() -> Self {
-        Self { priority: 1.0, regular: 0.85 }
+        Self { priority: 1.0, regular: 0.85, flex: None }
+    }
+}
+
+impl Ceilings {
+    /// Those of all tiers, each by what is said of it or follows.
+    #[must_use]
+    pub fn by_tier(&self) -> PerTier<f64> {
+        let flex = self.flex.unwrap_or(shedder::Config::default().ceilings.flex.min(self.regular));
+        PerTier { priority: self.priority, regular: self.regular, flex }
+    }
+
+    /// What is wrong with their order: the key, and why.
+    #[must_use]
+    pub fn fault(&self) -> Option<(&'static str, String)> {
+        let over = |below: f64, above: f64, name| {
+            (below > above)
+                .then(|| format!("must not exceed the ceiling of {name} ({above}); were the two swapped?"))
+        };
+        let regular = over(self.regular, self.priority, "priority").map(|fault| ("regular", fault));
+        let flex = || over(self.flex?, self.regular, "regular").map(|fault| ("flex", fault));
+        regular.or_else(flex)
+    }
+}
+
+/// The tier below regular: served from what the others leave, and the first to give way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Flex {
+    /// How long a request may wait for a place, ms. Default 300,000: half of what the SDKs wait for an answer by themselves. Whoever waits longer is refused with 503; a request may ask for less by `x-tidegate-ttft-deadline-ms`.
+    #[serde(rename = "wait_ms", with = "millis")]
+    #[schemars(with = "u64", range(min = 1000, max = 3_600_000))]
+    pub wait: Duration,
+}
+
+impl Default for Flex {
+    fn default() -> Self {
+        Self { wait: shedder::Config::default().flex_wait }
     }
 }
 

@@ -18,7 +18,7 @@ impl Deployment {
         shedder::Config {
             slo: has_slo
                 .then(|| shedder::Slo { ttft: slo.ttft.unwrap_or(TTFT), tpot: slo.tpot.unwrap_or(TPOT) }),
-            ceilings: shedder::PerTier { priority: self.ceilings.priority, regular: self.ceilings.regular },
+            ceilings: self.ceilings.by_tier(),
             slots_max: self.slots_max,
             fixed_limit: self.limit.map(f64::from),
             step_budget: self.step_tokens,
@@ -35,6 +35,7 @@ impl Deployment {
             share_max: self.priority_share_max,
             regular_floor: self.regular_share_min,
             size_share_min: self.long_prompt_share_min,
+            flex_wait: self.flex.unwrap_or_default().wait,
             ..shedder::Config::default()
         }
     }

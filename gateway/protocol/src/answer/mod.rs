@@ -75,6 +75,7 @@ impl Stamp<'_> {
         match self.tier {
             Tier::Priority => Written { value: "\"priority\"", member: "\"service_tier\":\"priority\"," },
             Tier::Regular => Written { value: "\"default\"", member: "\"service_tier\":\"default\"," },
+            Tier::Flex => Written { value: "\"flex\"", member: "\"service_tier\":\"flex\"," },
         }
     }
 
@@ -84,6 +85,7 @@ impl Stamp<'_> {
         match self.tier {
             Tier::Priority => Written { value: "\"priority\"", member: "\"service_tier\":\"priority\"," },
             Tier::Regular => Written { value: "\"standard\"", member: "\"service_tier\":\"standard\"," },
+            Tier::Flex => Written { value: "\"batch\"", member: "\"service_tier\":\"batch\"," },
         }
     }
 }

@@ -92,13 +92,15 @@ pub enum RunningUsage {
     Timings,
 }
 
-/// The numbers that an engine takes for the two tiers.
+/// The numbers that an engine takes for the tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Priorities {
     /// For priority.
     pub priority: i32,
     /// For regular.
     pub regular: i32,
+    /// For flex.
+    pub flex: i32,
 }
 
 impl Priorities {
@@ -108,6 +110,7 @@ impl Priorities {
         match tier {
             Tier::Priority => self.priority,
             Tier::Regular => self.regular,
+            Tier::Flex => self.flex,
         }
     }
 }
@@ -120,8 +123,8 @@ impl Engine {
     #[must_use]
     pub fn priorities(self) -> Option<Priorities> {
         match self {
-            Engine::Vllm => Some(Priorities { priority: 0, regular: 1 }),
-            Engine::Sglang => Some(Priorities { priority: 1, regular: 0 }),
+            Engine::Vllm => Some(Priorities { priority: 0, regular: 1, flex: 2 }),
+            Engine::Sglang => Some(Priorities { priority: 1, regular: 0, flex: -1 }),
             _ => None,
         }
     }

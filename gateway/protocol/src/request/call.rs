@@ -35,6 +35,8 @@ pub enum TierWish {
     Default,
     /// `priority`, or its other name `fast`.
     Priority,
+    /// `flex`.
+    Flex,
     /// Anything else.
     Regular,
 }
@@ -374,18 +376,21 @@ fn tier(members: &Members<'_>) -> Result<TierWish, Refusal> {
     Ok(match name.as_str() {
         "auto" => TierWish::Default,
         "priority" | "fast" => TierWish::Priority,
+        "flex" => TierWish::Flex,
         _ => TierWish::Regular,
     })
 }
 
 /// The tier that serves, as an engine of `family` is told it: never the client's wish, which may be more than it gets,
-/// and only words that the family knows. Anthropic's has none for priority: `auto` takes it where there is some.
+/// and only words that the family knows. Anthropic's has none for priority: `auto` takes it where there is some; nor for what
+/// is below its standard.
 fn tier_told(family: Family, served: Tier) -> &'static str {
     match (family, served) {
         (Family::OpenAi, Tier::Priority) => "\"priority\"",
         (Family::OpenAi, Tier::Regular) => "\"default\"",
+        (Family::OpenAi, Tier::Flex) => "\"flex\"",
         (Family::Anthropic, Tier::Priority) => "\"auto\"",
-        (Family::Anthropic, Tier::Regular) => "\"standard_only\"",
+        (Family::Anthropic, Tier::Regular | Tier::Flex) => "\"standard_only\"",
     }
 }
 
@@ -669,6 +674,7 @@ mod tests {
         assert_eq!(tier("\"fast\""), TierWish::Priority);
         assert_eq!(tier("\"auto\""), TierWish::Default);
         assert_eq!(tier("null"), TierWish::Default);
+        assert_eq!(tier("\"flex\""), TierWish::Flex);
         assert_eq!(tier("\"default\""), TierWish::Regular);
         assert_eq!(tier("\"scale\""), TierWish::Regular);
     }

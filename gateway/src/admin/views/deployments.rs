@@ -109,7 +109,7 @@ pub(in crate::admin) fn deployment_state(snapshot: &Snapshot, deployment: &Deplo
         model.routes.iter().any(|route| route.deployment.name == deployment.config.name)
     };
     let in_service = || state.replicas.iter().filter(|replica| replica.healthy && !replica.drained);
-    let tiers = Tier::ALL.into_iter().map(|tier| {
+    let tiers = deployment.config.tiers().map(|tier| {
         let lately = (lately.span, &lately.tiers[tier]);
         tier_state(snapshot, deployment, &state, tier, lately)
     });
@@ -153,10 +153,7 @@ fn tier_state(
         queued_tokens,
     };
     let shed = &state.counters.shed[tier];
-    let ceiling = match tier {
-        Tier::Priority => deployment.ceilings().priority,
-        Tier::Regular => deployment.ceilings().regular,
-    };
+    let ceiling = deployment.ceilings().by_tier()[tier];
     let in_force = state.ceilings[tier];
     TierState {
         tier: tier.name().into(),

@@ -17,6 +17,7 @@ use std::io;
 #[serde(default)]
 struct OfDeployment {
     priority_waits: bool,
+    regular_waits: bool,
     /// By the names of replicas.
     running: BTreeMap<String, Vec<Running>>,
 }
@@ -25,10 +26,10 @@ struct OfDeployment {
 pub(super) fn tell(wire: &mut Wire, gateway: &Gateway, toward: Neighbour) -> io::Result<()> {
     let mut all: BTreeMap<String, OfDeployment> = BTreeMap::new();
     for deployment in gateway.snapshot().deployments.iter() {
-        let Told { running, priority_waits } =
+        let Told { running, priority_waits, regular_waits } =
             deployment.gate.read(|shedder| shedder.tell(clock::now(), toward));
         let replicas = deployment.replicas.all();
-        let mut told = OfDeployment { priority_waits, ..OfDeployment::default() };
+        let mut told = OfDeployment { priority_waits, regular_waits, ..OfDeployment::default() };
         for one in running {
             if let Some((_, replica)) = replicas.iter().find(|(id, _)| *id == one.replica) {
                 told.running.entry(replica.name.clone()).or_default().push(one);
@@ -44,13 +45,13 @@ pub(super) fn tell(wire: &mut Wire, gateway: &Gateway, toward: Neighbour) -> io:
 pub(super) fn hear(wire: &mut Wire, gateway: &Gateway, from: Neighbour, json: u64) -> io::Result<()> {
     let mut all: BTreeMap<String, OfDeployment> = serde_json::from_slice(&wire.receive_bytes(json)?)?;
     for deployment in gateway.snapshot().deployments.iter() {
-        let OfDeployment { priority_waits, running } =
+        let OfDeployment { priority_waits, regular_waits, running } =
             all.remove(&*deployment.config.name).unwrap_or_default();
         let running = running.into_iter().filter_map(|(name, running)| {
             let replica = deployment.replicas.named(&name)?;
             Some(running.into_iter().map(move |one| Running { replica, ..one }))
         });
-        let told = Told { running: running.flatten().collect(), priority_waits };
+        let told = Told { running: running.flatten().collect(), priority_waits, regular_waits };
         deployment.gate.with(|shedder| shedder.hear(clock::now(), from, &told));
     }
     Ok(())

@@ -41,8 +41,8 @@ pub struct Inner {
     pub limit: Vec<f64>,
     /// Saturation of each.
     pub saturation: Vec<f64>,
-    /// Waiting: priority, regular.
-    pub queued: [f64; 2],
+    /// Waiting, by tier, highest first.
+    pub queued: [f64; Tier::ALL.len()],
 }
 
 /// One meter of one account over time, tokens per minute.
@@ -67,8 +67,10 @@ pub struct Timeline {
     pub priority: Vec<Bin>,
     /// Regular.
     pub regular: Vec<Bin>,
-    /// p99 time to first token of each bin, ms: priority, regular; 0 where there was none.
-    pub ttft_p99_ms: [Vec<f64>; 2],
+    /// Flex.
+    pub flex: Vec<Bin>,
+    /// p99 time to first token of each bin, ms, by tier, highest first; 0 where there was none.
+    pub ttft_p99_ms: [Vec<f64>; Tier::ALL.len()],
     /// The gateway's inside.
     pub inner: Vec<Inner>,
     /// Budgets against use.
@@ -85,9 +87,19 @@ pub(super) fn timeline(drill: &Drill, run: &Run) -> Timeline {
         step_s: step as f64,
         priority: of(Tier::Priority),
         regular: of(Tier::Regular),
-        ttft_p99_ms: [Tier::Priority, Tier::Regular].map(|tier| late_tail(run, tier, step, bins)),
+        flex: of(Tier::Flex),
+        ttft_p99_ms: Tier::ALL.map(|tier| late_tail(run, tier, step, bins)),
         inner: inner(run, step, bins),
         budgets: budgets(drill, run, step, bins),
+    }
+}
+
+impl Timeline {
+    /// What came of each tier's requests, highest first.
+    #[must_use]
+    pub fn tiers(&self) -> [(Tier, &[Bin]); Tier::ALL.len()] {
+        [(Tier::Priority, &self.priority), (Tier::Regular, &self.regular), (Tier::Flex, &self.flex)]
+            .map(|(tier, bins)| (tier, bins.as_slice()))
     }
 }
 
@@ -149,13 +161,14 @@ fn inner(run: &Run, step: u64, bins: usize) -> Vec<Inner> {
             });
             each.collect()
         };
-        let queued = |tier: fn(&Inside) -> u32| {
-            round(insides.iter().map(|inside| f64::from(tier(inside))).sum::<f64>() / seconds)
+        let queued = |nth: usize| {
+            let waiting = insides.iter().filter_map(|inside| inside.queued.get(nth).copied());
+            round(waiting.map(f64::from).sum::<f64>() / seconds)
         };
         Inner {
             limit: of(|gauge| if gauge.in_service { gauge.limit } else { 0.0 }),
             saturation: of(|gauge| if gauge.in_service { gauge.saturation } else { 0.0 }),
-            queued: [queued(|inside| inside.queued[0]), queued(|inside| inside.queued[1])],
+            queued: std::array::from_fn(queued),
         }
     };
     by_bin(run, step, bins).iter().map(|insides| mean(insides)).collect()

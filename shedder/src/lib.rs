@@ -55,7 +55,7 @@ mod tier;
 
 pub use config::{Config, QueueBounds, ReplicaConfig, Slo};
 pub use decision::{Binding, Decision, Permit, Reason, Rejection, Short, Verdict};
-pub use machine::{Shedder, TTFT_DEFAULT};
+pub use machine::{LINE_MAX, Line, Shedder, TTFT_DEFAULT};
 pub use offer::{Failure, Finished, Offer, ReplicaId, RequestId, Scrape, StreamProgress, Uncached};
 pub use snapshot::{
     AtRest, Counters, LengthCounts, Lengths, QueueSnapshot, ReplicaSnapshot, ShedCounts, Snapshot,

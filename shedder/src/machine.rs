@@ -23,6 +23,8 @@ mod withdraw;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+pub use predict::{LINE_MAX, Line};
+
 use crate::config::{Config, ReplicaConfig};
 use crate::decision::{Reason, Rejection, Verdict};
 use crate::offer::{Offer, ReplicaId, RequestId};

@@ -195,6 +195,17 @@ impl TierQueue {
         (own.tokens + tokens_before, u64::from(own.requests) + requests_before)
     }
 
+    /// Requests of this tier that will be served before one that waits at `place`: its account's own before it, and of every
+    /// other account no more than its fair share meanwhile. No more than `most` are counted. O(log n + most).
+    pub(crate) fn ahead_of_waiting(&self, place: Place, weight: f64, most: usize) -> u64 {
+        let from = Place { arrived: Duration::ZERO, seq: 0, ..place };
+        let own = self.items.range(from..place).take(most).count() as u64;
+        let Some(flow) = self.flows.get(&place.account) else { return own };
+        let others = u64::from(self.totals.requests.saturating_sub(flow.waiting.requests));
+        let share = (own + 1).saturating_mul(self.weight.saturating_sub(flow.weight)) / fixed(weight);
+        (own + share.min(others)).min(most as u64)
+    }
+
     /// Adds a waiting request.
     pub(crate) fn push(&mut self, place: Place, weight: f64, held: Held) {
         self.join(place.account, weight);

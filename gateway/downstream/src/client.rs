@@ -218,10 +218,18 @@ impl<'s> Client<'s> {
     /// # Errors
     /// [`Stop::Gone`] when it could not be written.
     pub async fn keep_alive(&mut self) -> Result<(), Stop> {
+        self.comment(Bytes::from_static(KEEP_ALIVE)).await
+    }
+
+    /// Sends a comment of a stream, whose head is sent before if it was not yet.
+    ///
+    /// # Errors
+    /// [`Stop::Gone`] when it could not be written.
+    pub async fn comment(&mut self, comment: Bytes) -> Result<(), Stop> {
         if !self.head_sent {
             self.begin_stream().await?;
         }
-        self.write(Bytes::from_static(KEEP_ALIVE), false).await
+        self.write(comment, false).await
     }
 
     /// Sends a piece of a stream.

@@ -138,7 +138,8 @@ mod tests {
     }
 
     fn busy(count: u64) -> Sample {
-        let totals = Totals { admitted: PerTier { priority: count, ..PerTier::default() }, ..Totals::default() };
+        let totals =
+            Totals { admitted: PerTier { priority: count, ..PerTier::default() }, ..Totals::default() };
         Sample { totals, ..Sample::default() }
     }
 

@@ -275,7 +275,8 @@ mod tests {
     const NOON: u64 = 1_800_000_000;
 
     fn sample(admitted: u64) -> Sample {
-        let totals = Totals { admitted: PerTier { regular: admitted, ..PerTier::default() }, ..Totals::default() };
+        let totals =
+            Totals { admitted: PerTier { regular: admitted, ..PerTier::default() }, ..Totals::default() };
         Sample { totals, ..Sample::default() }
     }
 

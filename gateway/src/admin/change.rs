@@ -196,7 +196,8 @@ fn put_ceilings(call: &Call<'_>, deployment: &Deployment, ceilings: Option<confi
     let (name, by) = (&deployment.config.name, &call.caller.token);
     tracing::info!(target: "audit", by, deployment = &**name, priority, regular, flex, "ceilings set");
     let from = if deployment.operated.ceilings().is_some() { "set" } else { "put back as configured" };
-    let shown = deployment.config.tiers().map(|tier| format!("{tier} {}", ceilings[tier])).collect::<Vec<_>>();
+    let shown =
+        deployment.config.tiers().map(|tier| format!("{tier} {}", ceilings[tier])).collect::<Vec<_>>();
     let words = format!("The ceilings of {name} were {from}: {}.", shown.join(", "));
     call.note(Kind::Thresholds, Subject::deployment(name), &words);
     Ok(json(StatusCode::OK, &deployments::deployment_state(&call.snapshot, deployment)))

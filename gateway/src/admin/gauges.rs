@@ -86,12 +86,13 @@ fn read_gauges(gateway: &Gateway, now: Duration) {
     let snapshot = gateway.snapshot();
     known_process();
     super::server::known();
-    snapshot.config.models.iter().enumerate().for_each(|(nth, model)| known_model(nth, &model.name));
+    snapshot.config.models.iter().enumerate().for_each(|(nth, model)| known_model(nth, model));
     for deployment in snapshot.deployments.iter() {
         let name = &deployment.config.name;
         let state = deployment.gate.read(|shedder| shedder.snapshot(now));
         known_deployment(name, state.replicas.iter().map(|replica| replica.id.0));
-        for (tier, shed) in state.counters.shed.iter() {
+        for tier in deployment.config.tiers() {
+            let shed = state.counters.shed[tier];
             for reason in shedder::Reason::ALL {
                 counter!(
                     "tidegate_shed_total",
@@ -118,12 +119,12 @@ fn read_gauges(gateway: &Gateway, now: Duration) {
                 .absolute(count);
             }
         }
-        for (tier, depth) in state.queue.iter() {
+        for tier in deployment.config.tiers() {
             gauge!(
                 "tidegate_queue_depth",
                 vec![label("deployment", name), Label::from_static_parts("tier", tier.name())]
             )
-            .set(f64::from(depth.requests));
+            .set(f64::from(state.queue[tier].requests));
         }
         for replica in &state.replicas {
             let labels = || vec![label("deployment", name), Label::new("replica", replica.id.0.to_string())];

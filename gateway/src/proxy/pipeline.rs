@@ -38,6 +38,7 @@ use http::HeaderValue;
 use limits::{RequestRefusal, RequestRefusalKind};
 use parking_lot::Mutex;
 use pingora::protocols::http::ServerSession;
+use protocol::answer::queued::queued;
 use protocol::api::route::Route;
 use protocol::api::{Api, Family};
 use protocol::credential;
@@ -593,7 +594,10 @@ async fn wait(
             }
             () = client.gone() => return Err(Stop::Gone),
             () = tokio::time::sleep(silence_left), if bid.call.stream => {
-                client.keep_alive().await?;
+                match ticket.line_before() {
+                    Some(line) => client.comment(queued(line)).await?,
+                    None => client.keep_alive().await?,
+                }
                 silent_since = clock::now();
             }
             _ = asks.tick(), if routes.has_others() => {

@@ -218,12 +218,14 @@ const OUTCOMES_AT_ZERO: [(&str, &str); 9] = [
 ];
 
 /// Makes the series of a model known, at zero where nothing was counted yet. `nth`: its place in the config.
-pub fn known_model(nth: usize, model: &Arc<str>) {
+pub fn known_model(nth: usize, model: &config::Model) {
     if nth >= MODELS_AT_ZERO_MAX {
         return;
     }
+    let (model, routes) = (&model.name, &model.routes);
+    let is_offered = |tier: &Tier| *tier != Tier::Flex || routes.iter().any(|route| route.serves(*tier));
     counter!("tidegate_client_retries_total", vec![label("model", model)]).increment(0);
-    for tier in [Tier::Priority, Tier::Regular].map(Tier::name) {
+    for tier in Tier::ALL.into_iter().filter(is_offered).map(Tier::name) {
         let with = |more: Vec<Label>| {
             let of_model = vec![label("model", model), Label::from_static_parts("tier", tier)];
             of_model.into_iter().chain(more).collect::<Vec<_>>()

@@ -265,6 +265,14 @@ impl Ticket {
     }
 }
 
+impl Ticket {
+    /// What is before it in the queue; `None` once it does not wait any more.
+    #[must_use]
+    pub fn line_before(&self) -> Option<shedder::Line> {
+        self.gate.read(|shedder| shedder.line_before(clock::now(), self.id))
+    }
+}
+
 /// The rejection of a request whose verdict was lost.
 fn lost() -> Rejection {
     Rejection {

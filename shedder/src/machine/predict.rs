@@ -22,9 +22,9 @@ use super::admit::seconds;
 use super::wait_correction::Size;
 use super::{CAME_SPAN, Shedder};
 use crate::decision::Reason;
-use crate::offer::Offer;
+use crate::offer::{Offer, RequestId};
 use crate::replica::{Block, Replica};
-use crate::requests::Request;
+use crate::requests::{Request, Stage};
 use crate::tier::Tier;
 
 /// The part of what higher tiers bring that is taken off the rate of a lower one.
@@ -37,6 +37,18 @@ pub(super) const LARGE: f64 = 0.5;
 
 /// The part of the prefill rate that running answers leave to prompts in an overload, about.
 const PRESSED: f64 = 0.6;
+
+/// No more requests are counted before one that waits.
+pub const LINE_MAX: usize = 1_000;
+
+/// What is before a request that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// Requests, at most [`LINE_MAX`].
+    pub requests: u32,
+    /// How long until its own turn, by the rate of starts of the last seconds. `None`: nothing was started.
+    pub wait: Option<Duration>,
+}
 
 /// Both terms of W.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -95,6 +107,21 @@ impl Shedder {
         } else {
             None
         }
+    }
+
+    /// How many requests are served before one that waits, about, and how long that takes where that can be said. `None`: it
+    /// does not wait. No more than [`LINE_MAX`] are counted. O(log n + replicas + `LINE_MAX`).
+    #[must_use]
+    pub fn line_before(&self, now: Duration, id: RequestId) -> Option<Line> {
+        let request = self.requests.get(id).filter(|request| matches!(request.stage, Stage::Waiting(_)))?;
+        let offer = &request.offer;
+        let in_tier = self.queues[offer.tier].ahead_of_waiting(request.place(), offer.weight, LINE_MAX);
+        let above: u64 =
+            offer.tier.above().map(|above| u64::from(self.queues[above].totals().requests)).sum();
+        let requests = (in_tier + above).min(LINE_MAX as u64);
+        let rate = self.start_rate(now);
+        let wait = (rate > 0.0).then(|| seconds((requests + 1) as f64 / rate));
+        Some(Line { requests: requests as u32, wait })
     }
 
     fn prediction(&self, now: Duration, offer: &Offer, block: Option<Block>) -> Prediction {

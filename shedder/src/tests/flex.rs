@@ -122,3 +122,24 @@ fn it_waits_for_who_waits_in_another_process() {
 
     assert!(matches!(verdicts(&mut shedder)[..], [Verdict::Admit(permit)] if permit.tier == FLEX));
 }
+
+#[test]
+fn who_waits_is_told_what_is_before_it() {
+    let (mut shedder, running) = one_at_a_time();
+    let at = ms(10);
+    let waiting: Vec<_> = [(1, FLEX), (1, FLEX), (2, FLEX), (3, REGULAR)]
+        .map(|(account, tier)| ticket(shedder.offer(at, of_account(account, offer(at, tier)))))
+        .into();
+
+    let before: Vec<_> =
+        waiting.iter().map(|id| shedder.line_before(at, *id).map(|line| line.requests)).collect();
+
+    // Of each other account that waits one request comes first for each of one's own, if it has as many.
+    assert_eq!(before, [Some(2), Some(3), Some(2), Some(0)]);
+    assert_eq!(shedder.line_before(at, running), None, "it does not wait");
+    assert_eq!(
+        shedder.line_before(at, waiting[3]).and_then(|line| line.wait),
+        Some(ms(1_000)),
+        "one start a second"
+    );
+}

@@ -332,10 +332,27 @@ impl Configured {
                 format!("no deployment of `{name}` that is played takes {tier} requests of `{id}` in {line}")
             })
         };
-        if source.priority < 1.0
+        if source.share(Tier::Regular) > 0.0
             && let Some(message) = accounts.iter().find_map(|account| unserved(account, Tier::Regular))
         {
             fault("accounts", message);
+        }
+        let sold = |account: &Account| {
+            let takes =
+                |route: &config::Route| self.is_played(route) && route.takes(config::Tier::Flex, &account.id);
+            account.entitled().served(Some(Tier::Flex), || model.routes.iter().any(takes)) == Ok(Tier::Flex)
+        };
+        if source.flex > 0.0 {
+            match accounts.iter().filter(|account| sold(account)).count() {
+                // Served, and billed, as regular.
+                0 => source.flex = 0.0,
+                some if some < accounts.len() => {
+                    let message =
+                        "some of these accounts have flex and some have not; make two entries of them";
+                    fault("accounts", message.to_owned());
+                }
+                _ => {}
+            }
         }
         let of_trace = source.trace.as_ref().is_some_and(|trace| trace.asks.iter().any(is_priority));
         if source.priority == 0.0 && !of_trace {

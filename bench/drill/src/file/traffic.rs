@@ -139,7 +139,8 @@ fn source(file: &TrafficFile, at: &[Step; 2], played: Played<'_>, resolver: &mut
         resolver.fault(&key("workload"), message);
     }
     if file.priority.unwrap_or(0.0) + file.flex.unwrap_or(0.0) > 1.0 {
-        resolver.fault(&key("flex"), "is with `priority` more than all requests; together they are at most 1");
+        resolver
+            .fault(&key("flex"), "is with `priority` more than all requests; together they are at most 1");
     }
     let retry = file.retry.as_ref();
     Source {

@@ -445,7 +445,11 @@ impl Gate for Process {
                 saturation: replica.saturation,
                 in_service: replica.healthy && !replica.drained,
             }));
-            inside.queued.iter_mut().zip(snapshot.queue.iter()).for_each(|(sum, (_, queue))| *sum += queue.requests);
+            inside
+                .queued
+                .iter_mut()
+                .zip(snapshot.queue.iter())
+                .for_each(|(sum, (_, queue))| *sum += queue.requests);
         }
         inside
     }

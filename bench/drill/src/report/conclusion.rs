@@ -4,8 +4,8 @@
 //! within ten seconds, and within its accounts' own limits, was served within the service level.
 
 use super::chart::clock;
-use super::page::titled;
 use super::figures::{Bin, Event, Figures, TierFigures};
+use super::page::titled;
 use crate::judge::percent;
 use crate::sizing::enough::{Enough, GOAL, Tried};
 

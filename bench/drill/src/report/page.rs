@@ -253,7 +253,8 @@ fn attainment(html: &mut String, figures: &Figures) {
         class: tier.name(),
         values: bins.iter().map(|bin| bin.met).collect(),
     };
-    let series = figures.timeline.tiers().into_iter().filter(|(tier, _)| shown(figures, *tier)).map(layer).collect();
+    let series =
+        figures.timeline.tiers().into_iter().filter(|(tier, _)| shown(figures, *tier)).map(layer).collect();
     let title = "Goodput: requests served within the SLO";
     let chart =
         OverTime { title, unit: "req/s", step_s, series, events, stacked: true, top: None, mark: None };

@@ -219,7 +219,9 @@ impl Reader {
         let output = read.generated_tokens.filter(|tokens| *tokens > 0).map(tokens).transpose()?;
         let account = read.account.map(|name| self.number(name));
         let model = read.model.map(|name| self.model(name));
-        let tier = read.tier.map(|tier| Tier::ALL.into_iter().find(|known| known.name() == tier).unwrap_or(Tier::Regular));
+        let tier = read
+            .tier
+            .map(|tier| Tier::ALL.into_iter().find(|known| known.name() == tier).unwrap_or(Tier::Regular));
         let line = Line::at(at_s, tokens(prompt)?);
         self.add(Line { output, account, model, tier, streaming: Some(read.stream), ..line });
         Ok(())

@@ -84,7 +84,10 @@ mod tests {
         let account =
             judged(json!({ "id": "bolt", "keys": [key], "spending_tier": 3, "tiers": ["priority"] }))
                 .unwrap();
-        assert_eq!((&*account.id, account.spending_tier.name(), account.tiers.contains(crate::tier::Tier::Priority)), ("bolt", "3", true));
+        assert_eq!(
+            (&*account.id, account.spending_tier.name(), account.tiers.contains(crate::tier::Tier::Priority)),
+            ("bolt", "3", true)
+        );
         assert_eq!(account.requests_per_minute, 6_000, "defaults are the file's");
     }
 

@@ -11,8 +11,8 @@ use crate::resolve::Resolver;
 use crate::units::durations::millis;
 use crate::units::size::Bytes;
 use crate::yaml::faults::At;
-use shedder::PerTier;
 use protocol::engine::Engine;
+use shedder::PerTier;
 
 /// Shares of a replica's limit that each tier may fill.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -11,6 +11,7 @@ pub mod finish;
 mod held;
 pub mod messages;
 pub mod passage;
+pub mod queued;
 pub mod responses;
 pub mod sse;
 pub mod text;

@@ -48,7 +48,7 @@ pub(in crate::admin) fn history(
             cached: per_second(|point| point.tokens().cached),
             generated: per_second(|point| point.tokens().generated),
         },
-        tiers: Tier::ALL.into_iter().map(|tier| tier_history(tier, &points)).collect(),
+        tiers: deployment.config.tiers().map(|tier| tier_history(tier, &points)).collect(),
         time,
     }
 }

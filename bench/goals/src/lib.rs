@@ -14,6 +14,7 @@
 //! | P10 | Jain index of backlogged accounts; a light account beside one that asks for ten times as much | 0.98; 10 % |
 //! | P13 | priority alone over capacity: in time, against the best fixed limit | 90 % |
 //! | P14 | preemptions where memory binds, per request | 1 % |
+//! | M1 | half of the load flex: priority and regular against the same without it; goodput | −0.2 and −0.5 points; no less |
 //! | open | P1, P2, P3, P4, P7 and fairness by size on the families of [`drill::settings::families`] | 95 % of all lines |
 //! | pairs | the same but P2 where two families meet | 95 % of all lines |
 //!
@@ -201,7 +202,7 @@ pub struct Goal {
 }
 
 /// All of them.
-pub const GOALS: [Goal; 14] = [
+pub const GOALS: [Goal; 15] = [
     load::p1::GOAL,
     load::p2::GOAL,
     load::p3::GOAL,
@@ -216,6 +217,7 @@ pub const GOALS: [Goal; 14] = [
     load::p14::GOAL,
     open::GOAL,
     pairs::GOAL,
+    load::m1::GOAL,
 ];
 
 /// The goal of that id, whatever its case.

@@ -32,6 +32,7 @@ const PROOFS: &[Proof] = &[
     load::proof::<11>(),
     load::proof::<12>(),
     load::proof::<13>(),
+    load::proof::<14>(),
     table::PROOF,
     p11::PROOF,
     p12::PROOF,

@@ -1,5 +1,6 @@
 //! The load goals, each by its id; what they ask is in the table of the crate.
 
+pub(crate) mod m1;
 pub(crate) mod p1;
 pub(crate) mod p10;
 pub(crate) mod p13;

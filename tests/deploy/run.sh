@@ -22,7 +22,7 @@ set -euo pipefail
 
 RUN_SECONDS_MAX=240
 # The package is built, looked at and tried in so many more.
-PACKAGE_SECONDS_MAX=300
+PACKAGE_SECONDS_MAX=480
 CARGO_DEB_VERSION=3.7.0
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -14,6 +14,7 @@ from programs import ask, chat
 
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 WAIT_SECONDS_MAX = 20
+STREAM_SECONDS_MAX = 60
 
 
 def loopback_up():
@@ -89,7 +90,7 @@ class Stream:
 
     def cut(self):
         """What is missing of it, once it has ended."""
-        self.thread.join(WAIT_SECONDS_MAX)
+        self.thread.join(STREAM_SECONDS_MAX)
         return self.fault or ("" if b"data: [DONE]" in self.read else f"it ended after {len(self.read)} bytes")
 
 

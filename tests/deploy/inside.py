@@ -32,6 +32,8 @@ PRIVILEGES = "CapEff:\t0000000000000000"
 
 def main():
     loopback_up()
+    # The index of all the machine's manuals takes a minute, and is not what is tried.
+    pathlib.Path("/var/lib/man-db/auto-update").unlink(missing_ok=True)
     tally = Tally()
     tally.check("it is installed", ran("dpkg", "--install", HERE / "tidegate.deb"))
     rights(tally)
@@ -171,12 +173,17 @@ def rotates(tally, key):
 
 
 def a_new_token(tally):
-    """As the config's comment says: systemd hands a changed token over at a restart only."""
+    """As the config's comment says: systemd hands a changed token over at a restart, and until then the old one counts."""
+    old = HERE / "old-token"
+    shutil.copy(TOKEN, old)
     TOKEN.write_text("another-token-that-is-as-long-as-the-first-one\n")
-    refused = systemctl("reload")
-    tally.check("a changed token: a reload is refused, and the service goes on", "" if refused and read(f"{ADMIN}/readyz") == "ok\n" else "it is taken")
+    before = main_pid()
+    tally.check("case O07: after a change of the token a reload hands over", systemctl("reload") or ("" if main_pid() != before else "it did not"))
+    tally.check("and the old token counts", ran("/usr/bin/tidegate", "accounts", "show", "acme", "--token-file", old))
     tally.check("until a restart", systemctl("restart"))
-    tally.check("case O07: then it is the token", ran("/usr/bin/tidegate", "accounts", "show", "acme", "--token-file", str(TOKEN)))
+    tally.check("case O07: then the new one does", ran("/usr/bin/tidegate", "accounts", "show", "acme", "--token-file", TOKEN))
+    refused = ran("/usr/bin/tidegate", "accounts", "create", "other", "--token-file", old)
+    tally.check("and the old one no more", "" if refused else "it does")
 
 
 def is_removed(tally, key):

@@ -20,7 +20,7 @@ import updates
 from programs import StartError
 from tally import Tally
 
-TOOL_SECONDS_MAX = 60
+TOOL_SECONDS_MAX = 180
 
 
 def said(*command, **more):

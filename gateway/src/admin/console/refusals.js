@@ -90,7 +90,7 @@ function groupRow(group, at, query, of) {
     h("td", { class: "r", "data-label": "Count" }, number(`${at}.count`, group.count)),
     h("td", { class: "narrow", "data-label": "Each minute" }, bars(group.by_minute)),
     h("td", { "data-label": "Last" }, h("time", { datetime: last, title: day(last) }, clock(last))),
-    h("td", { class: "quiet places", "data-label": "Deployments · models" }, h("span", { class: "clip" }, [deployments.join(", "), models.join(", ")].filter(Boolean).join(" · "))),
+    h("td", { class: "quiet places", "data-label": "Deployments · models" }, h("span", { class: "clip" }, [deployments.join(", "), models.join(", ")].filter(Boolean).join(" · ") || "–")),
   );
 }
 

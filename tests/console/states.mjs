@@ -42,7 +42,7 @@ async function words(page, { says, state }, view) {
 const cut = (page) =>
   page.$$eval("main *", (nodes) =>
     nodes
-      .filter((node) => node.childElementCount === 0 && node.textContent.trim() && node.closest(".scroll, pre, .u-wrap, svg, .unseen, .clip, option") === null)
+      .filter((node) => node.childElementCount === 0 && node.textContent.trim() && node.closest(".scroll, pre, .u-wrap, svg, .unseen, .clip, option, details:not([open]) > :not(summary)") === null)
       .filter((node) => {
         const { left, right, width } = node.getBoundingClientRect();
         return width > 0 && (left < -1 || right > document.documentElement.clientWidth + 1);

@@ -274,6 +274,8 @@ window.addEventListener("hashchange", () => {
   render();
   // A new view is read from its title on; another choice in the same view leaves the focus where it is.
   if (before.view !== state.route.view) document.getElementById("view-title")?.focus();
+  // The focus took the page to its top.
+  found();
   refresh();
 });
 document.addEventListener("visibilitychange", () => !document.hidden && !state.paused && refresh());

@@ -247,6 +247,9 @@ impl Shedder {
         let refused = self.refused[tier].sum(now);
         self.refused[tier].count(now, 1);
         self.counters.shed[tier].count(reason);
+        if tier != Tier::Flex && reason != Reason::Deadline {
+            self.headroom.on_short(Tier::Regular);
+        }
         // By what makes waits longer than predicted a client need not wait longer for its next try.
         let correction = self.wait_correction.factor(tier, self.size_of(offer));
         let wait = predicted.unwrap_or(Duration::ZERO).div_f64(correction);

@@ -29,6 +29,26 @@ pub struct Snapshot {
     pub at_rest: AtRest,
 }
 
+impl Snapshot {
+    /// The replicas that requests are sent to. O(replicas).
+    pub fn in_service(&self) -> impl Iterator<Item = &ReplicaSnapshot> {
+        self.replicas.iter().filter(|replica| replica.healthy && !replica.drained)
+    }
+
+    /// Requests that they may have at once, together. O(replicas).
+    #[must_use]
+    pub fn limit(&self) -> f64 {
+        // A sum of nothing would be -0, and be told as that.
+        self.in_service().fold(0.0, |sum, replica| sum + replica.limit)
+    }
+
+    /// The shed requests of `tier`.
+    #[must_use]
+    pub fn shed(&self, tier: Tier) -> u64 {
+        self.counters.shed[tier].total()
+    }
+}
+
 /// One replica.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ReplicaSnapshot {
@@ -204,10 +224,17 @@ impl AtRest {
     }
 }
 
-impl Snapshot {
-    /// The shed requests of `tier`.
-    #[must_use]
-    pub fn shed(&self, tier: Tier) -> u64 {
-        self.counters.shed[tier].total()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deployment_without_a_replica_in_service_has_a_limit_of_nothing_without_a_sign() {
+        let down = ReplicaSnapshot { limit: 8.0, ..ReplicaSnapshot::default() };
+        let drained = ReplicaSnapshot { healthy: true, drained: true, ..down };
+        let mut state = Snapshot { replicas: vec![down, drained], ..Snapshot::default() };
+        assert_eq!(state.limit().to_bits(), 0.0_f64.to_bits());
+        state.replicas.extend([ReplicaSnapshot { healthy: true, ..down }; 2]);
+        assert_eq!(state.limit(), 16.0);
     }
 }

@@ -22,6 +22,7 @@ const LOOKS = [
 ];
 
 export async function looks(browser) {
+  await narrows(browser);
   for (const [view, size, scheme] of LOOKS) {
     const { page, seen, context } = await open(browser, size, scheme, VIEWS[view].hash);
     const where = `on ${view} at ${size}, ${scheme}`;
@@ -35,6 +36,20 @@ export async function looks(browser) {
     check("and asked nobody else", [...seen.asked].filter((origin) => origin !== ADMIN));
     await context.close();
   }
+}
+
+/** A wide page that becomes narrow, as when a telephone is turned, takes its charts along. */
+async function narrows(browser) {
+  const { page, context } = await open(browser, "desk", "light");
+  await page.locator(".plot canvas").first().waitFor({ timeout: PATIENCE });
+  for (const size of ["half", "phone"]) {
+    await page.setViewportSize(SIZES[size]);
+    await page.waitForTimeout(500);
+    const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+    const charts = await page.$$eval(".plot", (plots) => Math.max(...plots.map((plot) => plot.querySelector("canvas").clientWidth - plot.clientWidth)));
+    check(`a wide page made as narrow as ${size} fits, and so do its charts`, over > 0 || charts > 0 ? `${over} px, charts ${charts} px` : "");
+  }
+  await context.close();
 }
 
 /** All charts are drawn: something of each series' colour is on the canvas, and the axes lie above each other. */

@@ -1,12 +1,16 @@
 """Starts what the console looks at, keeps traffic on it, and lets the browser's checks run.
 
     python main.py --tidegate PROGRAM --logs FOLDER --chromium PROGRAM --packages FOLDER
+    python main.py ... --states FOLDER [--only NAME,NAME]
 
 The checks themselves are page.mjs and, before a gateway with many deployments and accounts, large.mjs. Each ends with a
-line of its own; this program fails where one of them does.
+line of its own; this program fails where one of them does. With --states instead: gateways in the states of states.py, and
+pictures of them in FOLDER, taken by states.mjs.
 """
 
 import argparse
+import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -15,8 +19,8 @@ import subprocess
 import sys
 
 from programs import Programs, Traffic, ask, chat, digest, free_port
+from states import STATES, TOKEN, bring
 
-TOKEN = "console-test-token"
 DEPLOYMENTS = 200
 ACCOUNTS = 10_000
 
@@ -70,10 +74,23 @@ def traffic(url):
     ]
 
 
+def pictures(given, run):
+    """All states at once, then their pictures."""
+    given.states.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        states = bring(lambda name: stack.enter_context(Programs(given.tidegate, given.logs / name)), given.only.split(","))
+        failed = run("states.mjs", STATES=json.dumps([state.place() for state in states]), SHOTS=str(given.states.resolve()))
+        for state in states:
+            state.stop()
+    return failed
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--tidegate", "--logs", "--chromium", "--packages"):
         parser.add_argument(name, required=True, type=pathlib.Path)
+    parser.add_argument("--states", type=pathlib.Path, help="pictures of each state, into this folder, and no other checks")
+    parser.add_argument("--only", default=",".join(STATES), help="of these states; default: all")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped: out of time"))
     shutil.rmtree(given.logs, ignore_errors=True)
@@ -84,6 +101,8 @@ def main():
     def run(script, **more):
         return subprocess.run(["node", str(checks / script)], env={**os.environ, **place, **more}, check=False).returncode
 
+    if given.states:
+        sys.exit(pictures(given, run))
     with Programs(given.tidegate, given.logs) as programs:
         engines = [programs.engine(f"engine-{nth}", "tiny", "--profile", "instant")[1] for nth in (1, 2, 3)]
         _, url, admin = programs.gateway(config_text(engines, given.logs.resolve() / "state"))

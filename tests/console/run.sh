@@ -2,10 +2,14 @@
 # Tries the console in a real browser, before the real gateway with simulated engines and traffic.
 #
 #   tests/console/run.sh
+#   tests/console/run.sh --states FOLDER [--only NAME,NAME]
 #
 # Chromium, driven by Playwright: every number on the page is the API's, the charts are drawn, what an operator can do works, a
 # keyboard is enough, a screen reader finds its way (axe), nothing is fetched from elsewhere, what clients send stays text. Then,
 # before a gateway with 200 deployments and 10,000 accounts: the bytes of the page and the time to its first picture.
+#
+# With --states, instead of all that: pictures of every view in calm, overload, half of the replicas lost, a drain, pressure, no
+# data, nothing that ever answered, and long names, each at three widths in light and dark, into FOLDER. About ten minutes.
 #
 #   TIDEGATE_BIN     the program to try; default: target/release/tidegate, built here
 #   CHROMIUM         the browser; default: chromium, installed if there is none
@@ -15,6 +19,7 @@
 set -euo pipefail
 
 RUN_SECONDS_MAX=420
+STATES_SECONDS_MAX=1200
 PLAYWRIGHT_VERSION=1.65.1
 AXE_VERSION=4.14.1
 
@@ -45,5 +50,7 @@ if [ -z "${TIDEGATE_BIN:-}" ]; then
   TIDEGATE_BIN=$house/target/release/tidegate
 fi
 
-PYTHONPATH=$house/tests/programs exec timeout --kill-after=20 "$RUN_SECONDS_MAX" \
-  python3 "$here/main.py" --tidegate "$TIDEGATE_BIN" --logs "$kept/logs" --chromium "$CHROMIUM" --packages "$kept"
+most=$RUN_SECONDS_MAX
+[ "${1:-}" != --states ] || most=$STATES_SECONDS_MAX
+PYTHONPATH=$house/tests/programs exec timeout --kill-after=20 "$most" \
+  python3 "$here/main.py" --tidegate "$TIDEGATE_BIN" --logs "$kept/logs" --chromium "$CHROMIUM" --packages "$kept" "$@"

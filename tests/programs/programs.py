@@ -4,6 +4,7 @@ Nothing but the standard library, so that every script of `tests/` can use it.
 """
 
 import hashlib
+import http.client
 import json
 import pathlib
 import re
@@ -111,8 +112,8 @@ class Traffic:
         while not self.ended.is_set():
             try:
                 ask(*self.request)
-            except OSError:
-                pass  # The gateway is told of as gone by others than this.
+            except (OSError, http.client.HTTPException):
+                pass  # A broken answer, or a gateway that is gone, is told of by others than this.
             self.ended.wait(self.pause)
 
     def stop(self):

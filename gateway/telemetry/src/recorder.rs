@@ -12,7 +12,7 @@ use history::standing::{Change, Standing};
 use history::step::{Sampled, TierTimes, Tokens};
 use parking_lot::Mutex;
 use process::clock;
-use shedder::{PerTier, ReplicaId, ReplicaSnapshot, Tier};
+use shedder::{PerTier, ReplicaId, Tier};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,13 +158,12 @@ impl Recorder {
     pub fn sample(&self, deployment: &impl Watched, state: &shedder::Snapshot) {
         let (name, now) = (&deployment.config().name, clock::wall());
         self.look(deployment, state);
-        let in_service = || state.replicas.iter().filter(|replica| is_in_service(replica));
         let sample = Sample {
             sampled: Sampled {
                 saturation: state.saturation as f32,
-                limit: in_service().map(|replica| replica.limit).sum::<f64>() as f32,
+                limit: state.limit() as f32,
                 active: state.replicas.iter().map(|replica| replica.active).sum(),
-                replicas_up: u16::try_from(in_service().count()).unwrap_or(u16::MAX),
+                replicas_up: u16::try_from(state.in_service().count()).unwrap_or(u16::MAX),
                 replicas: u16::try_from(state.replicas.len()).unwrap_or(u16::MAX),
                 ceilings: PerTier::from_fn(|tier| state.ceilings[tier] as f32),
             },
@@ -232,10 +231,6 @@ impl Recorder {
         };
         self.note(kind, Subject::replica(deployment, url), &words, None);
     }
-}
-
-fn is_in_service(replica: &ReplicaSnapshot) -> bool {
-    replica.healthy && !replica.drained
 }
 
 fn promise(deployment: &config::Deployment, state: &shedder::Snapshot) -> Promise {

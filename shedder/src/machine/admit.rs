@@ -202,8 +202,12 @@ impl Shedder {
 
     fn note_blocked(&mut self, now: Duration, tier: Tier, block: Block) {
         self.blocked[tier] = Some(block);
-        if matches!(block, Block::Places | Block::Memory) && self.waits_for_long(now, tier) {
-            self.headroom.on_short(tier);
+        if tier != Tier::Flex && self.waits_for_long(now, tier) {
+            if matches!(block, Block::Places | Block::Memory) {
+                self.headroom.on_short(tier);
+            }
+            // Whatever the tiers above are short of, flex takes some of it.
+            self.headroom.on_short(Tier::Regular);
         }
         if block == Block::Places {
             let terms = self.terms(now);

@@ -25,14 +25,15 @@ impl Why {
                 let room = refused.limit.saturating_sub(refused.used);
                 let smaller = format!("asking for at most {room} {} tokens", refused.meter);
                 match refused.retry_after {
-                    Some(after) => format!("{smaller}, or the same {:.1} s later", after.as_secs_f64()),
+                    Some(after) if room == 0 => later(after),
+                    Some(after) => format!("{smaller}, or {}", later(after)),
                     None => format!("a ceiling of at least {}: no wait helps", refused.asked),
                 }
             }
             Why::Requests(refused) => match refused.kind {
                 RequestRefusalKind::Requests => {
-                    let after = refused.retry_after.map_or(0.0, |after| after.as_secs_f64());
-                    format!("the same {after:.1} s later, or more than {} requests per minute", refused.limit)
+                    let after = later(refused.retry_after.unwrap_or_default());
+                    format!("{after}, or more than {} requests per minute", refused.limit)
                 }
                 RequestRefusalKind::Concurrency => {
                     format!("fewer than {} of the account's requests running", refused.limit)
@@ -41,6 +42,11 @@ impl Why {
             Why::Load(rejection) => load_that_fits(rejection),
         }
     }
+}
+
+/// In tenths, rounded up: a wait that is told as nothing would be no advice.
+fn later(after: Duration) -> String {
+    format!("the same {:.1} s later", (after.as_secs_f64() * 10.0).ceil().max(1.0) / 10.0)
 }
 
 fn load_that_fits(rejection: &Rejection) -> String {
@@ -150,7 +156,7 @@ fn shortage(tier: Tier, short: Short) -> String {
 }
 
 const GOING_DOWN: &str = "the gateway is going down";
-const NONE_UP: &str = "no model server is up";
+const NONE_UP: &str = "no model server is in service";
 
 /// What keeps requests of a tier from a place at a moment, in the words in which they are refused for it. `ceiling`: how full
 /// the model servers may be for the tier now, and as configured or set.
@@ -200,6 +206,18 @@ pub fn upstream_busy() -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wait_of_milliseconds_is_not_told_as_none() {
+        let refused = RequestRefusal {
+            kind: RequestRefusalKind::Requests,
+            limit: 60,
+            used: 60,
+            retry_after: Some(Duration::from_millis(26)),
+        };
+        let told = Why::Requests(refused).would_have_helped();
+        assert_eq!(told, "the same 0.1 s later, or more than 60 requests per minute");
+    }
 
     /// Case O11: what binds is said in the words of the refusals that follow from it.
     #[test]

@@ -6,7 +6,9 @@ import { address } from "./route.js";
 import { h } from "./view.js";
 import { compact, count, day, decimal, METERS, number, percent, until } from "./words.js";
 
-const AMOUNTS = { used: "Used", reserved: "Reserved", debt: "Debt", remaining: "Remaining", limit: "Limit per minute", floor: "Floor", ceiling: "Ceiling" };
+const AMOUNTS = { used: "Used", reserved: "Reserved", debt: "Debt", remaining: "Remaining", limit: "Limit", floor: "Floor", ceiling: "Ceiling" };
+/** Models up to which their limits are open from the start. */
+const MODELS_OPEN_MAX = 3;
 /** Changes of limits that are listed. */
 const CHANGES_SHOWN_MAX = 50;
 
@@ -63,46 +65,61 @@ function keys({ account: of }, act) {
 
 function limits({ account: of, account_limits: answer }, act, now) {
   if (!answer || answer.account !== of.id) return null;
-  return [answer.models.map((model, nth) => ofModel(answer.account, model, `account_limits.models.${nth}`, act, now)), answer.models.length === 0 && h("p", { class: "empty" }, "It may use no model.")];
+  const each = (model, nth) => ofModel(answer.account, model, `account_limits.models.${nth}`, act, now);
+  const many = answer.models.length > MODELS_OPEN_MAX;
+  return [many ? answer.models.map((model, nth) => folded(model, each(model, nth), `account_limits.models.${nth}`)) : answer.models.map(each), answer.models.length === 0 && h("p", { class: "empty" }, "It may use no model.")];
+}
+
+/** One of many models: its name and use, and the rest when it is opened. */
+function folded(model, whole, at) {
+  const nth = model.meters.findIndex(({ meter }) => meter === "generated");
+  const { used, limit } = model.meters[nth] ?? {};
+  return h(
+    "details",
+    { key: `model ${model.model}`, class: "of-many" },
+    h("summary", {}, h("strong", {}, model.model), nth >= 0 && [" generated ", number(`${at}.meters.${nth}.used`, used, compact), " of ", number(`${at}.meters.${nth}.limit`, limit, compact), " tokens per minute"], model.frozen && [" ", h("span", { class: "chip warn" }, "overloaded")]),
+    whole,
+  );
 }
 
 function ofModel(id, model, at, act, now) {
   return h(
     "section",
     { key: `model ${model.model}`, class: "model" },
-    h("h4", {}, "Limits on ", model.model, " ", model.frozen && h("span", { class: "chip warn" }, "overloaded: no limit grows"), h("button", { class: "push", onclick: () => act.limits(id, model) }, "Set limits…")),
+    h("h4", {}, "Limits on ", model.model, h("span", { class: "quiet" }, "tokens per minute"), model.frozen && h("span", { class: "chip warn" }, "overloaded: no limit grows"), h("button", { class: "push", onclick: () => act.limits(id, model) }, "Set limits…")),
     h(
       "div",
       { class: "scroll", tabindex: 0, role: "region", "aria-label": `Meters of ${id} on ${model.model}` },
       h(
         "table",
         { class: "meters" },
-        h("thead", {}, h("tr", {}, [["Tokens per minute"], ...Object.values(AMOUNTS).map((name) => [name, 1]), ["Next growth"], ["Next shrinking"]].map(([text, right]) => h("th", { scope: "col", class: right ? "r" : "" }, text)))),
-        h("tbody", {}, model.meters.map((meter, nth) => meterRow(meter, `${at}.meters.${nth}`, now))),
+        h("thead", {}, h("tr", {}, [["Meter"], ...Object.values(AMOUNTS).map((name) => [name, 1]), ["Next growth"], ["Next shrinking"]].map(([text, right]) => h("th", { scope: "col", class: right ? "r" : "" }, text)))),
+        h("tbody", {}, model.meters.map((meter, nth) => meterRow(meter, `${at}.meters.${nth}`, model.frozen, now))),
       ),
     ),
     history(model.history, at),
   );
 }
 
-function meterRow(meter, at, now) {
+function meterRow(meter, at, frozen, now) {
   const amount = (name) => h("td", { class: "r", "data-label": AMOUNTS[name] }, number(`${at}.${name}`, meter[name], count));
   return h(
     "tr",
     { key: meter.meter },
     h("th", { scope: "row" }, METERS[meter.meter] ?? meter.meter, bar(meter.used / Math.max(meter.limit, 1))),
     Object.keys(AMOUNTS).map(amount),
-    h("td", { class: "step", "data-label": "Next growth" }, next(meter.growth, `${at}.growth`, "more than", now, meter.limit >= meter.ceiling ? "at its ceiling" : "limits are fixed")),
-    h("td", { class: "step", "data-label": "Next shrinking" }, next(meter.shrink, `${at}.shrink`, "less than", now, meter.limit <= meter.floor ? "at its floor" : "none is due")),
+    h("td", { class: "step", "data-label": "Next growth" }, next(meter.growth, `${at}.growth`, "more than", frozen ? "after the overload" : null, now, meter.limit >= meter.ceiling ? "at its ceiling" : "limits are fixed")),
+    h("td", { class: "step", "data-label": "Next shrinking" }, next(meter.shrink, `${at}.shrink`, "less than", null, now, meter.limit <= meter.floor ? "at its floor" : "none is due")),
   );
 }
 
-function next(step, at, word, now, otherwise) {
+/** `instead`: what is said in place of the step's moment, where that moment does not count. */
+function next(step, at, word, instead, now, otherwise) {
   if (!step) return h("span", { class: "none" }, otherwise);
   return [
     "to ",
     number(`${at}.to`, step.to, compact),
-    h("span", { class: "quiet" }, " ", h("time", { datetime: step.at, title: day(step.at) }, until(step.at, now)), step.threshold !== null && [`, if ${word} `, number(`${at}.threshold`, step.threshold, compact), " are used"]),
+    h("span", { class: "quiet" }, " ", instead ?? h("time", { datetime: step.at, title: day(step.at) }, until(step.at, now)), step.threshold !== null && [`, if ${word} `, number(`${at}.threshold`, step.threshold, compact), " are used"]),
   ];
 }
 
@@ -129,6 +146,6 @@ function refused({ account: of, groups }) {
     "section",
     { key: "refused", "aria-labelledby": "refused-title" },
     h("h4", { id: "refused-title" }, "Refused in the last hour", h("a", { class: "push", href: address("refusals", null, { account: of.id }) }, "Show each")),
-    groups.groups.length === 0 ? h("p", { class: "empty" }, "Nothing was refused to it.") : groupTable(groups),
+    groups.groups.length === 0 ? h("p", { class: "empty" }, "Nothing was refused to it.") : groupTable(groups, { of: of.id }),
   );
 }

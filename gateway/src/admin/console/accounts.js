@@ -24,6 +24,9 @@ export const linked = (id) => h("a", { class: "name", href: address("accounts", 
 
 function budgets(answer) {
   if (answer.budgets.length === 0) return h("p", { class: "empty" }, "No account has sent a request yet.");
+  // A budget stays in memory when its use is over, and is there once an operator has looked at it.
+  const used = answer.budgets.map((budget, nth) => ({ budget, nth })).filter(({ budget }) => [...budget.used, ...budget.debt].some((tokens) => tokens > 0));
+  if (used.length === 0) return h("p", { class: "empty" }, "No account has used a token in the last minute. All of them are under “All”.");
   return [
     h(
       "div",
@@ -32,7 +35,7 @@ function budgets(answer) {
         "table",
         { class: "budgets" },
         h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Account · model"), NAMES.map((name) => h("th", { scope: "col" }, METERS[name], h("span", { class: "quiet" }, " tokens, last minute"))))),
-        h("tbody", {}, answer.budgets.map((budget, nth) => budgetRow(budget, `limits.budgets.${nth}`))),
+        h("tbody", {}, used.map(({ budget, nth }) => budgetRow(budget, `limits.budgets.${nth}`))),
       ),
     ),
     answer.total > answer.budgets.length && h("p", { class: "quiet" }, "The busiest ", count(answer.budgets.length), " of ", number("limits.total", answer.total), " budgets in memory."),

@@ -33,7 +33,7 @@ const ACCOUNTS_PAGE = 25;
 const REFUSALS = [20, 200];
 
 const answers = {};
-const state = { route: parse(location.hash), paused: false, round: 0, heard: 0, fault: null, busy: false, first: null, range: "hour", history: null, sampled: 0, tables: new Map(), deployments: { filter: "", order: "trouble", after: [] }, accounts: { filter: "", all: false, after: [] }, more: false, config: false };
+const state = { route: parse(location.hash), sought: true, paused: false, round: 0, heard: 0, fault: null, busy: false, first: null, range: "hour", history: null, sampled: 0, tables: new Map(), deployments: { filter: "", order: "trouble", after: [] }, accounts: { filter: "", all: false, after: [] }, more: false, config: false };
 const place = Object.fromEntries(["views", "state", "trouble", "news", "main"].map((id) => [id, document.getElementById(id)]));
 const board = new Board(() => requestAnimationFrame(render));
 
@@ -230,6 +230,15 @@ function render() {
   draw(place.state, head());
   if (!state.heard || (state.route.view === "deployments" && !answers.deployments)) return;
   draw(place.main, h("div", { key: state.route.view, class: "view" }, PAGES[state.route.view](now)));
+  if (state.sought) found();
+}
+
+/** Once, where a deployment was asked for by its name: it stands below a list that may be long. */
+function found() {
+  const { view, id } = state.route;
+  const name = document.getElementById("deployment-name");
+  state.sought = view === "deployments" && id !== null && name?.textContent !== id;
+  if (id !== null && name?.textContent === id && name.getBoundingClientRect().top > innerHeight / 2) name.scrollIntoView();
 }
 
 function head() {
@@ -260,11 +269,13 @@ window.addEventListener("hashchange", () => {
   const before = state.route;
   state.route = parse(location.hash);
   for (const name of OF_CHOICE) delete answers[name];
-  Object.assign(state, { round: 0, sampled: 0, more: false });
+  Object.assign(state, { round: 0, sampled: 0, more: false, sought: true });
   document.title = `${state.route.id ?? VIEWS[state.route.view]} · Tidegate`;
   render();
   // A new view is read from its title on; another choice in the same view leaves the focus where it is.
   if (before.view !== state.route.view) document.getElementById("view-title")?.focus();
+  // The focus took the page to its top.
+  found();
   refresh();
 });
 document.addEventListener("visibilitychange", () => !document.hidden && !state.paused && refresh());

@@ -135,7 +135,7 @@ function replicaRow(deployment, replica, nth, at, act) {
     h("th", { scope: "row", class: "mono" }, h("span", { class: "quiet" }, `#${replica.id ?? nth} `), replica.replica.replace(/^https?:\/\//, "")),
     h("td", { "data-label": "State" }, h("span", { class: `chip ${KINDS[state] ?? ""}` }, state)),
     h("td", { class: "r", "data-label": "In flight / N" }, number(`${at}.active`, replica.active), h("span", { class: "quiet" }, " / "), number(`${at}.limit`, replica.limit)),
-    h("td", { class: "r narrow", "data-label": "Saturation" }, number(`${at}.saturation`, replica.saturation, percent), bar(replica.saturation)),
+    h("td", { class: "r narrow", "data-label": "Saturation" }, state === "down" ? h("span", { class: "none" }, "–") : [number(`${at}.saturation`, replica.saturation, percent), bar(replica.saturation)]),
     h("td", { class: "r", "data-label": "Prefill backlog" }, number(`${at}.backlog_tokens`, replica.backlog_tokens, compact)),
     h("td", { class: "r", "data-label": "KV tokens" }, number(`${at}.kv_tokens`, replica.kv_tokens, compact), kv ? [h("span", { class: "quiet" }, of === "kv_learnt_tokens" ? " / about " : " / "), number(`${at}.${of}`, kv, compact)] : null),
     h("td", { class: "r", "data-label": "Token gap" }, number(`${at}.gap_ms`, replica.gap_ms, span)),

@@ -6,17 +6,22 @@ import { count, decimal, number, percent } from "./words.js";
 
 /** What is to be said of a deployment in a few words, how grave it is, and its place in the list. */
 export function statusOf({ replicas, tiers }) {
-  const serving = replicas.filter((replica) => stateOf(replica) === "serving").length;
-  const down = replicas.filter((replica) => stateOf(replica) === "down").length;
+  const many = (state) => replicas.filter((replica) => stateOf(replica) === state).length;
+  const [serving, down] = [many("serving"), many("down")];
   const shed = tiers.filter((tier) => tier.last_minute.shed > 0).map(({ tier }) => tier);
   const waiting = tiers.some((tier) => tier.queued > 0);
   if (replicas.length === 0) return { words: "no replicas", kind: "bad", rank: 0 };
-  if (serving === 0) return { words: down ? "no replica in service" : "all replicas drained", kind: "bad", rank: 0 };
-  if (shed.includes("priority")) return { words: "shedding priority", kind: "bad", rank: 1 };
-  if (down > 0) return { words: `${down} down`, kind: "bad", rank: 2 };
-  if (shed.includes("regular")) return { words: "shedding regular", kind: "warn", rank: 3 };
-  if (waiting) return { words: "requests wait", kind: "warn", rank: 4 };
-  return { words: "open", kind: "good", rank: 5 };
+  if (serving === 0 && down > 0) return { words: "no replica in service", kind: "bad", rank: 0 };
+  // What an operator asked for is red only where it turns somebody away.
+  if (serving === 0) return { words: "all replicas drained", kind: shed.length > 0 ? "bad" : "warn", rank: 0 };
+  const shedding = shed.length > 0 && `shedding ${shed.length > 1 ? "both tiers" : shed[0]}`;
+  const lost = down > 0 && `${count(down)} of ${count(replicas.length)} replicas down`;
+  const words = [lost, shedding || (waiting && "requests wait")].filter(Boolean).join(", ");
+  if (shed.includes("priority")) return { words, kind: "bad", rank: 1 };
+  if (lost) return { words, kind: "bad", rank: 2 };
+  if (words) return { words, kind: "warn", rank: shedding ? 3 : 4 };
+  const drained = ["draining", "drained"].filter((state) => many(state) > 0).map((state) => `${count(many(state))} ${state}`);
+  return { words: ["open", ...drained].join(", "), kind: "good", rank: 5 };
 }
 
 /** A page's rows. Those of one rank stay in the order of their names, so that a row does not jump while it is clicked on. */

@@ -41,7 +41,7 @@ function card(run, at, most, act) {
       {},
       h("h3", { id: `drill-${run.id}` }, run.title || run.scenario),
       h("span", { class: `chip ${kind}`, role: "status" }, word),
-      h("span", { class: "quiet" }, about && `${about} · `, h("time", { datetime: new Date(1000 * run.started).toISOString(), title: day(1000 * run.started) }, clock(1000 * run.started)), run.by && [" · by ", h("span", { class: "mono" }, run.by)], " · took ", number(`${at}.took_seconds`, run.took_seconds, seconds)),
+      h("span", { class: "quiet" }, about && `${about} · `, h("time", { datetime: new Date(1000 * run.started).toISOString(), title: clock(1000 * run.started) }, day(1000 * run.started)), run.by && [" · by ", h("span", { class: "mono" }, run.by)], " · took ", number(`${at}.took_seconds`, run.took_seconds, seconds)),
       run.has_report && report(run, at),
       h("button", { class: "push", "aria-label": `${runs ? "Stop" : "Forget"} the drill ${run.scenario} of ${clock(1000 * run.started)}`, onclick: () => act.drill.stop(run) }, runs ? "Stop…" : "Forget…"),
     ),

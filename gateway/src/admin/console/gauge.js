@@ -13,8 +13,9 @@ const TOP = 14;
 const SCALE = 1.15;
 // The widest that a column becomes, percent: one replica is no wall.
 const WIDEST = 22;
-// Columns that still have room for a number.
+// Columns that still have room for a number on a wide page, and on any page; those also have room for a word.
 const NUMBERED_MAX = 12;
+const ROOMY_MAX = 5;
 
 const y = (share) => HEIGHT - BOTTOM - (Math.min(share, SCALE) / SCALE) * (HEIGHT - BOTTOM - TOP);
 const px = (value) => value.toFixed(1);
@@ -25,11 +26,13 @@ export function gauge(deployment, at) {
   const width = Math.min(100 / Math.max(replicas.length, 1), WIDEST);
   return h(
     "svg",
-    { class: "gauge", role: "img", "aria-label": inWords(deployment), width: "100%", height: HEIGHT },
-    replicas.map((replica, nth) => column(replica, nth, width, tiers, replicas.length <= NUMBERED_MAX, `${at}.replicas.${nth}`)),
+    { class: replicas.length > ROOMY_MAX ? "gauge crowded" : "gauge", role: "img", "aria-label": inWords(deployment), width: "100%", height: HEIGHT },
+    replicas.map((replica, nth) => column(replica, nth, width, tiers)),
     replicas.length === 0 && h("text", { x: "50%", y: HEIGHT / 2 }, "no replicas"),
     tiers.filter(lowered).map((tier) => h("line", { key: `configured ${tier.tier}`, class: `configured ${tier.tier}`, x1: "0%", x2: "100%", y1: px(y(tier.ceiling)), y2: px(y(tier.ceiling)) })),
     tiers.map((tier, nth) => ceiling(tier, tiers[0], `${at}.tiers.${nth}`)),
+    // Above the lines, so that none strikes a number through.
+    replicas.length <= NUMBERED_MAX && replicas.map((replica, nth) => label(replica, nth, width, replicas.length, `${at}.replicas.${nth}`)),
   );
 }
 
@@ -39,9 +42,8 @@ export const lowered = (tier) => tier.ceiling - tier.ceiling_in_force > 0.004;
 /** What a replica does, in one word. */
 export const stateOf = (replica) => replica.health;
 
-function column(replica, nth, width, tiers, numbered, at) {
+function column(replica, nth, width, tiers) {
   const [x, wide] = [`${(nth * width + width * 0.09).toFixed(2)}%`, `${(width * 0.82).toFixed(2)}%`];
-  const middle = `${(nth * width + width / 2).toFixed(2)}%`;
   const level = y(replica.saturation);
   const state = stateOf(replica);
   return h(
@@ -50,8 +52,18 @@ function column(replica, nth, width, tiers, numbered, at) {
     h("rect", { class: "tank", x, width: wide, y: TOP, height: HEIGHT - BOTTOM - TOP, rx: 3 }),
     h("rect", { class: "water", x, width: wide, y: px(level), height: px(HEIGHT - BOTTOM - level) }),
     h("rect", { class: "surface", x, width: wide, y: px(level), height: 2 }),
-    numbered && state !== "down" && state !== "drained" && h("text", { class: "level", x: middle, y: px(Math.max(level - 5, 10)), "data-of": `${at}.saturation`, "data-form": "percent" }, percent(replica.saturation)),
-    numbered && h("text", { class: "foot", x: middle, y: HEIGHT - 6 }, state === "serving" ? `#${replica.id ?? nth}` : state),
+  );
+}
+
+/** Its level and its name; what keeps it from serving, where there is room for a word. */
+function label(replica, nth, width, of, at) {
+  const x = `${(nth * width + width / 2).toFixed(2)}%`;
+  const state = stateOf(replica);
+  return h(
+    "g",
+    { key: `label ${replica.replica}`, class: state },
+    state !== "down" && state !== "drained" && h("text", { class: "level", x, y: px(Math.max(y(replica.saturation) - 5, 10)), "data-of": `${at}.saturation`, "data-form": "percent" }, percent(replica.saturation)),
+    h("text", { class: "foot", x, y: HEIGHT - 6 }, `#${replica.id ?? nth}`, state !== "serving" && of <= ROOMY_MAX && h("tspan", { class: "wide" }, ` ${state}`)),
   );
 }
 
@@ -75,7 +87,7 @@ function ceiling(tier, first, at) {
 
 function inWords({ name, replicas, tiers }) {
   const levels = replicas.map((replica, nth) => `${replica.id ?? nth}: ${stateOf(replica) === "serving" ? percent(replica.saturation) : stateOf(replica)}`).join(", ");
-  const lines = tiers.map((tier) => `${tier.tier} up to ${percent(tier.ceiling_in_force)}${lowered(tier) ? ` (configured ${percent(tier.ceiling)})` : ""}, ${tier.open ? "open" : "waiting"}`).join("; ");
+  const lines = tiers.map((tier) => `${tier.tier} up to ${percent(tier.ceiling_in_force)}${lowered(tier) ? ` (configured ${percent(tier.ceiling)})` : ""}, ${tier.open ? "open" : "closed"}`).join("; ");
   return `Saturation of the replicas of ${name}. ${levels || "No replicas"}. ${lines}.`;
 }
 

@@ -3,15 +3,17 @@
 import { top } from "./charts.js";
 import { RANGES } from "./history.js";
 import uPlot from "./uplot.js";
-import { clock, count, ticks } from "./words.js";
+import { clock, compact, count, ticks } from "./words.js";
 
 const HEIGHT = 150;
 /** Room for the numbers of an axis, so that the time axes of all charts lie above each other. */
 const LEFT = 56;
 const RIGHT = 20;
 const NARROW = 520;
-/** Steps of an axis that counts. */
+/** Steps of an axis that counts: what it writes has no fraction. */
 const WHOLE = [0, 1, 2, 3, 4, 5, 6].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
+/** Steps of the time axis, seconds: so that any span has three or more on a narrow chart. */
+const TIMES = [60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200];
 const FONT = "11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 /** How near to an event a moment is still that event's, as a part of the range. */
 const NEAR = 1 / 120;
@@ -138,8 +140,8 @@ export class Board {
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 6, width: 1 } },
       scales: { x: { time: true, range: () => this.span }, y: { range: (_, low, high) => [0, top(chart, high, this.slo?.[chart.slo])] } },
       axes: [
-        { ...axis, size: 22, gap: 3, space: 62, values: (_, splits) => splits.map((second) => clock(1000 * second).slice(0, 5)) },
-        { ...axis, size: LEFT, gap: 4, space: 30, ...(chart.form === count && { incrs: WHOLE }), values: (_, splits) => splits.map((value) => written(chart)(value)) },
+        { ...axis, size: 22, gap: 3, space: 62, incrs: TIMES, values: (_, splits) => splits.map((second) => clock(1000 * second).slice(0, 5)) },
+        { ...axis, size: LEFT, gap: 4, space: 30, ...([count, compact].includes(written(chart)) && { incrs: WHOLE }), values: (_, splits) => splits.map((value) => written(chart)(value)) },
       ],
       series: [
         {},
@@ -156,6 +158,11 @@ export class Board {
     };
   }
 
+  /** Whether there is nothing to draw: only what is measured of answers is ever unknown all the time. */
+  isEmpty(chart) {
+    return chart.series.every(({ of }) => this.history.column(of).every((value) => value === null));
+  }
+
   /** The promise as a line, and what happened as marks with their words. */
   decorate(plot, chart) {
     const { ctx, bbox } = plot;
@@ -163,34 +170,39 @@ export class Board {
     ctx.save();
     ctx.font = `${11 * ratio}px system-ui, sans-serif`;
     ctx.textBaseline = "alphabetic";
+    ctx.textAlign = "left";
     const target = this.slo?.[chart.slo];
     if (target !== undefined && target !== null) {
       const y = plot.valToPos(target, "y", true);
       line(ctx, tone("green"), [6 * ratio, 4 * ratio], 1.5 * ratio, [bbox.left, y], [bbox.left + bbox.width, y]);
-      ctx.textAlign = "right";
-      // On the paper's colour: lines run behind it.
-      ctx.lineJoin = "round";
-      ctx.setLineDash([]);
-      ctx.lineWidth = 4 * ratio;
-      ctx.strokeStyle = tone("card");
+      // At the old end, on a piece of paper: lines that run behind words make them unreadable, and the newest is what is looked for.
+      const words = `SLO ${written(chart)(target)}`;
+      const [left, below] = [bbox.left + 3 * ratio, y - 4 * ratio];
+      ctx.fillStyle = tone("card");
+      ctx.fillRect(left - 2 * ratio, below - 10 * ratio, ctx.measureText(words).width + 4 * ratio, 12 * ratio);
       ctx.fillStyle = tone("green");
-      for (const way of ["strokeText", "fillText"]) ctx[way](`SLO ${written(chart)(target)}`, bbox.left + bbox.width - 4 * ratio, y - 5 * ratio);
+      ctx.fillText(words, left, below);
     }
-    ctx.textAlign = "left";
-    let free = bbox.left;
+    const taken = [];
     const [from, to] = this.span;
-    for (const { seconds, short, grave } of this.events) {
-      if (seconds < from || seconds > to) continue;
+    const within = this.events.filter(({ seconds }) => seconds >= from && seconds <= to);
+    // Where there is no room for all words, faults keep theirs.
+    for (const { seconds, short, grave } of [...within.filter(({ grave }) => grave), ...within.filter(({ grave }) => !grave)]) {
       const x = plot.valToPos(seconds, "x", true);
       const color = tone(grave ? "red" : "event");
       line(ctx, color, [2 * ratio, 3 * ratio], ratio, [x, bbox.top - 3 * ratio], [x, bbox.top + bbox.height]);
       const wide = ctx.measureText(short).width;
       const at = Math.min(x + 3 * ratio, bbox.left + bbox.width - wide);
       ctx.fillStyle = color;
-      if (at >= free && plot.width >= NARROW / 2) {
+      if (plot.width >= NARROW / 2 && taken.every(([left, right]) => at >= right || at + wide + 6 * ratio <= left)) {
         ctx.fillText(short, at, bbox.top - 5 * ratio);
-        free = at + wide + 6 * ratio;
+        taken.push([at, at + wide + 6 * ratio]);
       }
+    }
+    if (this.isEmpty(chart)) {
+      ctx.textAlign = "center";
+      ctx.fillStyle = tone("quiet");
+      ctx.fillText("No answers in this time", bbox.left + bbox.width / 2, bbox.top + bbox.height / 2);
     }
     ctx.restore();
   }

@@ -8,6 +8,8 @@ import { clock, compact, count, day, METERS, number, percent, REASONS, span, TIE
 
 /** Groups that are listed at first. */
 const GROUPS = 15;
+/** Reasons for which how full the replicas are does not matter. */
+const REGARDLESS = ["no-replica", "draining"];
 /** Minutes of a group that are drawn. */
 const MINUTES = 60;
 
@@ -16,7 +18,7 @@ export function refusals({ groups, requests, deployments }, query, more, act) {
   const filtered = Object.values(query).some((value) => value);
   return [
     filters(query, groups, act),
-    h("section", { key: "groups", "aria-labelledby": "groups-title" }, h("h3", { id: "groups-title" }, "By account and reason, in the last hour"), groups && (groups.groups.length === 0 ? h("p", { class: "empty" }, filtered ? "Nothing in the last hour matches." : "Nothing was refused in the last hour.") : groupTable(groups, query, more))),
+    h("section", { key: "groups", "aria-labelledby": "groups-title" }, h("h3", { id: "groups-title" }, "By account and reason, in the last hour"), groups && (groups.groups.length === 0 ? h("p", { class: "empty" }, filtered ? "Nothing in the last hour matches." : "Nothing was refused in the last hour.") : groupTable(groups, { query, more }))),
     h("section", { key: "each", "aria-labelledby": "each-title" }, h("h3", { id: "each-title" }, "The last, one by one"), each(requests, filtered, more, act)),
   ];
 }
@@ -63,32 +65,32 @@ function filters(query, groups, act) {
   );
 }
 
-/** Groups as a table; `more`: all that were asked for. */
-export function groupTable(answer, query = {}, more = false) {
+/** Groups as a table; `more`: all that were asked for; `of`: they are one account's, which is not named again. */
+export function groupTable(answer, { query = {}, more = false, of = null }) {
   const shown = answer.groups.slice(0, more ? answer.groups.length : GROUPS);
-  const heads = [["Account"], ["Reason"], ["Count", 1], ["Each minute"], ["Last"], ["Deployments · models"]];
+  const heads = [...(of === null ? [["Account"]] : []), ["Reason"], ["Count", 1], ["Each minute"], ["Last"], ["Deployments · models"]];
   const left = answer.groups.length - shown.length;
   return [
     h(
       "div",
       { class: "scroll sheet", tabindex: 0, role: "region", "aria-label": "Refusals by account and reason" },
-      h("table", { class: "groups" }, h("thead", {}, h("tr", {}, heads.map(([text, right]) => h("th", { scope: "col", class: right ? "r" : "" }, text)))), h("tbody", {}, shown.map((group, nth) => groupRow(group, `groups.groups.${nth}`, query)))),
+      h("table", { class: "groups" }, h("thead", {}, h("tr", {}, heads.map(([text, right]) => h("th", { scope: "col", class: right ? "r" : "" }, text)))), h("tbody", {}, shown.map((group, nth) => groupRow(group, `groups.groups.${nth}`, query, of)))),
     ),
-    h("p", { class: "quiet" }, number("groups.total", answer.total), " in all", answer.others > 0 && ["; ", number("groups.others", answer.others), " more were of groups that are no longer kept"], left > 0 && `; ${count(left)} more groups`, "."),
+    h("p", { class: "quiet" }, number("groups.total", answer.total), " refused in all", answer.others > 0 && ["; ", number("groups.others", answer.others), " more were of groups that are no longer kept"], left > 0 && `; ${count(left)} more groups`, "."),
   ];
 }
 
-function groupRow(group, at, query) {
+function groupRow(group, at, query, of) {
   const { account, reason, status, last, deployments, models } = group;
   return h(
     "tr",
     { key: `${account} ${reason} ${status}` },
-    h("th", { scope: "row" }, account === null ? h("span", { class: "quiet" }, "no known account") : h("a", { class: "name", href: address("accounts", account) }, account)),
+    of === null && h("th", { scope: "row" }, account === null ? h("span", { class: "quiet" }, "no known account") : h("a", { class: "name", href: address("accounts", account) }, account)),
     h("td", { class: "why", "data-label": "Reason" }, chip(status), " ", h("a", { href: address("refusals", null, { ...query, account: account ?? "", reason }) }, reason), REASONS[reason] && h("span", { class: "quiet" }, ` · ${REASONS[reason]}`)),
     h("td", { class: "r", "data-label": "Count" }, number(`${at}.count`, group.count)),
     h("td", { class: "narrow", "data-label": "Each minute" }, bars(group.by_minute)),
     h("td", { "data-label": "Last" }, h("time", { datetime: last, title: day(last) }, clock(last))),
-    h("td", { class: "quiet", "data-label": "Deployments · models" }, h("span", { class: "clip" }, [deployments.join(", "), models.join(", ")].filter(Boolean).join(" · "))),
+    h("td", { class: "quiet places", "data-label": "Deployments · models" }, h("span", { class: "clip" }, [deployments.join(", "), models.join(", ")].filter(Boolean).join(" · ") || "–")),
   );
 }
 
@@ -126,7 +128,7 @@ function item(refusal, at) {
       "div",
       { class: "what" },
       h("p", {}, account ? h("a", { class: "name", href: address("accounts", account) }, account) : h("strong", {}, "no known account"), h("span", { class: "quiet" }, ` · ${model ?? "no model"}${tier ? ` · ${tier}` : ""}${deployment ? ` · ${deployment}` : ""} · `), h("span", { class: "reason" }, reason), REASONS[reason] && h("span", { class: "quiet" }, ` (${REASONS[reason]})`), queued > 0 && h("span", { class: "quiet" }, " · waited ", number(`${at}.queue_ms`, queued, span))),
-      refusal.budget ? budget(refusal.budget, `${at}.budget`) : refusal.load ? load(refusal.load, tier, `${at}.load`) : null,
+      refusal.budget ? budget(refusal.budget, `${at}.budget`) : refusal.load && !REGARDLESS.includes(reason) ? load(refusal.load, tier, `${at}.load`) : null,
       refusal.would_have_helped ? h("p", {}, h("span", { class: "quiet" }, "Would have been admitted with: "), refusal.would_have_helped) : message && h("p", {}, message),
       h("p", { class: "id mono quiet" }, id, theirs && ` · client's ${theirs}`),
     ),

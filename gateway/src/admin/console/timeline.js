@@ -55,7 +55,7 @@ function figure(chart, history, board, open, act) {
   return h(
     "figure",
     { key: `${history.deployment} ${history.range} ${chart.id}`, class: "chart", "aria-labelledby": `${id}-title` },
-    h("figcaption", { id: `${id}-title` }, chart.title),
+    h("figcaption", { id: `${id}-title` }, chart.title, chart.note && h("span", { class: "quiet" }, `, ${chart.note}`)),
     h(
       "dl",
       { class: "legend" },

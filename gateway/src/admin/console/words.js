@@ -40,10 +40,10 @@ export const seconds = (value) => span(1000 * value);
 export const clock = (moment) => new Date(moment).toLocaleTimeString("en-GB");
 /** The same with the day. */
 export const day = (moment) => new Date(moment).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
-/** in 12 min; now */
+/** in 12 min; now, too, where it is a matter of milliseconds */
 export function until(moment, now) {
   const ms = new Date(moment) - now;
-  return ms <= 0 ? "now" : `in ${span(ms)}`;
+  return ms < 1000 ? "now" : `in ${span(ms)}`;
 }
 
 /** A number of the API: written by `form`, findable by `of`. */

@@ -108,7 +108,6 @@ pub(in crate::admin) fn deployment_state(snapshot: &Snapshot, deployment: &Deplo
     let serves = |model: &&Arc<config::Model>| {
         model.routes.iter().any(|route| route.deployment.name == deployment.config.name)
     };
-    let in_service = || state.replicas.iter().filter(|replica| replica.healthy && !replica.drained);
     let tiers = deployment.config.tiers().map(|tier| {
         let lately = (lately.span, &lately.tiers[tier]);
         tier_state(snapshot, deployment, &state, tier, lately)
@@ -118,7 +117,7 @@ pub(in crate::admin) fn deployment_state(snapshot: &Snapshot, deployment: &Deplo
         engine: deployment.config.engine.name().into(),
         models: snapshot.config.models.iter().filter(serves).map(|model| Arc::clone(&model.name)).collect(),
         saturation: state.saturation,
-        limit: in_service().map(|replica| replica.limit).sum(),
+        limit: state.limit(),
         active: state.replicas.iter().map(|replica| u64::from(replica.active)).sum(),
         backlog_tokens: state.replicas.iter().map(|replica| replica.backlog_tokens).sum(),
         queue_max: QueueMax {

@@ -248,7 +248,7 @@ impl Shedder {
         self.refused[tier].count(now, 1);
         self.counters.shed[tier].count(reason);
         if tier != Tier::Flex && reason != Reason::Deadline {
-            self.headroom.on_short(Tier::Regular);
+            self.headroom.on_above_short();
         }
         // By what makes waits longer than predicted a client need not wait longer for its next try.
         let correction = self.wait_correction.factor(tier, self.size_of(offer));

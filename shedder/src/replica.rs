@@ -313,7 +313,13 @@ impl Replica {
         let limit = self.limit_now(now, terms);
         let places = terms.ceilings[tier] * limit;
         let is_coarse = self.slots_bind() && places.fract() > ROUNDED_MAX * limit;
-        if is_coarse && terms.soon { (places.ceil() as u32).max(1) } else { ((places + 1e-9) as u32).max(1) }
+        // One at least, but of flex, which the tiers above may leave nothing.
+        let least = u32::from(tier != Tier::Flex);
+        if is_coarse && terms.soon {
+            (places.ceil() as u32).max(least)
+        } else {
+            ((places + 1e-9) as u32).max(least)
+        }
     }
 
     fn memory(&self, now: Duration, terms: Terms) -> f64 {

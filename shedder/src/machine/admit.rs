@@ -203,11 +203,14 @@ impl Shedder {
     fn note_blocked(&mut self, now: Duration, tier: Tier, block: Block) {
         self.blocked[tier] = Some(block);
         if tier != Tier::Flex && self.waits_for_long(now, tier) {
-            if matches!(block, Block::Places | Block::Memory) {
-                self.headroom.on_short(tier);
+            if tier == Tier::Priority && matches!(block, Block::Places | Block::Memory) {
+                self.headroom.on_short();
             }
-            // Whatever the tiers above are short of, flex takes some of it.
-            self.headroom.on_short(Tier::Regular);
+            self.headroom.on_above_short();
+        }
+        // A limit grows for who could use it: flex would fill it with what the others then find taken.
+        if tier == Tier::Flex {
+            return;
         }
         if block == Block::Places {
             let terms = self.terms(now);

@@ -19,7 +19,7 @@ impl Shedder {
     /// To be called every 250 ms with what the streams did since the last call; afterwards nothing is due.
     /// O(requests + harvest).
     pub fn tick(&mut self, now: Duration, harvest: &[StreamProgress]) {
-        self.headroom.step(now);
+        self.headroom.step(now, self.hold_s.unwrap_or(0.0));
         self.wait_correction.step(now);
         self.size_share.step(now, self.config.size_share_min);
         self.prefill_room.step(now, self.pressed(now));

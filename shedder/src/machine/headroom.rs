@@ -1,4 +1,4 @@
-//! The room that is kept for a tier from those below it, learnt from how often it finds none.
+//! The room that is kept for higher tiers, learnt from how often they find none.
 //!
 //! A fixed part of the places (0.15 with the default ceilings) is enough for priority while its requests are many and
 //! come evenly. Where a replica has four places, or priority comes in bursts, it is not: priority then waits for places
@@ -8,12 +8,16 @@
 //! place comes back in a fifth of a second, waiting for it costs priority nothing, and room kept for it costs everybody.
 //!
 //! Worth: 12 points of priority attainment on engines with four slots at twice the load; nothing lost where
-//! priority never waits. What is kept for regular from flex is learnt in the same way. Of one engine with four slots and short answers 62 % of the capacity was used while every wait
+//! priority never waits. Of one engine with four slots and short answers 62 % of the capacity was used while every wait
 //! counted, and is 94 % since. See `TRIED.md`.
+//!
+//! Flex leaves room to both: whenever one of them waits for long or is refused, for want of anything, its ceiling falls twice as
+//! fast, to nothing if need be, and comes back within minutes. A burst finds running answers that nobody may cut off, so what
+//! bursts need has to stay free between them.
 
 use std::time::Duration;
 
-use crate::tier::{PerTier, Tier};
+use crate::tier::PerTier;
 
 /// A wait for a place is long from this part of the TTFT target on.
 pub(super) const LONG: f64 = 0.25;
@@ -23,43 +27,62 @@ const STEP: Duration = Duration::from_millis(500);
 const MORE: f64 = 0.05;
 const MOST: f64 = 0.5;
 const FADE: f64 = 0.98;
+/// The same of what is kept from flex: all of it, and it comes back within minutes, as flex itself waits for minutes.
+const MORE_OF_FLEX: f64 = 0.1;
+const MOST_OF_FLEX: f64 = 1.0;
+const FADE_OF_FLEX_S: f64 = 120.0;
+/// No sooner than what was started before has ended: so many times as long as an answer holds its place.
+const FADE_OF_FLEX_HOLDS: f64 = 2.0;
 
-/// How far the ceilings of all tiers below each are lowered for it.
+/// How far the ceilings below the highest are lowered.
 #[derive(Debug, Clone)]
 pub(super) struct Headroom {
-    room: PerTier<f64>,
-    short: PerTier<bool>,
+    /// What is kept for priority.
+    room: f64,
+    short: bool,
+    /// What is kept from flex besides, for both tiers above.
+    from_flex: f64,
+    above_short: bool,
     stepped: Duration,
 }
 
 impl Headroom {
     pub(super) fn new(now: Duration) -> Self {
-        Self { room: PerTier::default(), short: PerTier::default(), stepped: now }
+        Self { room: 0.0, short: false, from_flex: 0.0, above_short: false, stepped: now }
     }
 
-    /// A request of `tier` found no place.
-    pub(super) fn on_short(&mut self, tier: Tier) {
-        self.short[tier] = true;
+    /// Priority found no place.
+    pub(super) fn on_short(&mut self) {
+        self.short = true;
     }
 
-    /// One step, when one is due.
-    pub(super) fn step(&mut self, now: Duration) {
+    /// A request of a tier above flex waited for long, or was refused, for want of whatever flex takes some of.
+    pub(super) fn on_above_short(&mut self) {
+        self.above_short = true;
+    }
+
+    /// One step, when one is due. `hold_s`: how long an answer holds its place.
+    pub(super) fn step(&mut self, now: Duration, hold_s: f64) {
         if now.saturating_sub(self.stepped) < STEP {
             return;
         }
         self.stepped = now;
         let short = std::mem::take(&mut self.short);
-        for tier in Tier::ALL {
-            let room = &mut self.room[tier];
-            *room = if short[tier] { (*room + MORE).min(MOST) } else { FADE * *room };
-        }
+        self.room = if short { (self.room + MORE).min(MOST) } else { FADE * self.room };
+        let fade_s = FADE_OF_FLEX_S.max(FADE_OF_FLEX_HOLDS * hold_s);
+        self.from_flex = if std::mem::take(&mut self.above_short) {
+            (self.from_flex + MORE_OF_FLEX).min(MOST_OF_FLEX)
+        } else {
+            self.from_flex * (-STEP.as_secs_f64() / fade_s).exp()
+        };
     }
 
     /// The ceilings in force.
     pub(super) fn lower(&self, ceilings: PerTier<f64>) -> PerTier<f64> {
-        PerTier::from_fn(|tier| {
-            let kept: f64 = tier.above().map(|above| self.room[above]).sum();
-            (ceilings[tier] - kept).max(0.0)
-        })
+        PerTier {
+            priority: ceilings.priority,
+            regular: (ceilings.regular - self.room).max(0.0),
+            flex: (ceilings.flex - self.room - self.from_flex).max(0.0),
+        }
     }
 }

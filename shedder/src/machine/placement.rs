@@ -196,7 +196,7 @@ impl Shedder {
         if tier != Tier::Priority
             && !due
             && pace.is_some_and(|pace| own as f64 > LARGE * pace)
-            && !self.keeps_prefill_room(now, replica)
+            && !self.keeps_prefill_room(now, replica, tier)
         {
             return Err(Block::Backlog);
         }
@@ -218,9 +218,11 @@ impl Shedder {
     }
 
     /// Whether enough other replicas are free of prompts for priority, when this one takes one.
-    fn keeps_prefill_room(&self, now: Duration, replica: &Replica) -> bool {
+    fn keeps_prefill_room(&self, now: Duration, replica: &Replica, tier: Tier) -> bool {
         let serving = || self.replicas.iter().filter(|other| other.service(now) == Service::In);
-        let kept = self.prefill_room.kept(serving().count());
+        // Where there are several, flex keeps one free in any case.
+        let least = usize::from(tier == Tier::Flex && serving().count() > 1);
+        let kept = self.prefill_room.kept(serving().count()).max(least);
         kept == 0 || serving().filter(|other| other.id != replica.id && other.is_free(now)).count() >= kept
     }
 

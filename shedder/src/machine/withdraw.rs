@@ -20,7 +20,7 @@ const VICTIMS_MAX: usize = 2;
 impl Shedder {
     /// Takes back what may be taken back for requests of higher tiers that wait.
     pub(super) fn withdraw(&mut self, now: Duration) {
-        if !(self.config.withdraw && self.config.aborts_on_disconnect) {
+        if !self.config.aborts_on_disconnect || !(self.config.withdraw || self.active.flex > 0) {
             return;
         }
         let mut booked: usize = self.replicas.iter().map(|replica| replica.booked.len()).sum();
@@ -49,12 +49,10 @@ impl Shedder {
             let active = request.active()?;
             let half = self.half_prefill(active)?;
             let tier = request.offer.tier;
-            (tier > above && self.may_take_back(now, request, active, half)).then_some((
-                tier,
-                id,
-                *active,
-                now + 2 * half,
-            ))
+            (tier > above
+                && (self.config.withdraw || tier == Tier::Flex)
+                && self.may_take_back(now, request, active, half))
+            .then_some((tier, id, *active, now + 2 * half))
         });
         let newest = victims.max_by_key(|(tier, id, active, _)| (*tier, active.since, *id));
         newest.map(|(_, id, active, until)| (id, active, until))
@@ -64,7 +62,7 @@ impl Shedder {
         request.offer.streaming
             && !request.withdrawn
             && !active.token
-            && now.saturating_sub(active.since) < half
+            && (request.offer.tier == Tier::Flex || now.saturating_sub(active.since) < half)
     }
 
     fn take_back(&mut self, now: Duration, id: RequestId, active: &Active, until: Duration) {

@@ -44,6 +44,9 @@ mod connecting;
 mod drills;
 
 #[cfg(test)]
+mod flex;
+
+#[cfg(test)]
 mod framing;
 
 #[cfg(test)]

@@ -235,11 +235,6 @@ pub fn refusal(envelope: &Envelope, refusal: &Refusal) -> pingora::Result<(Respo
     Ok((head, body))
 }
 
-/// A budget's wait is exact, and one account's.
-const SPREAD_OF_LIMIT: f64 = 0.2;
-/// The wait for load is told to all that are shed together: half of it apart, they do not return together.
-const SPREAD_OF_LOAD: f64 = 0.5;
-
 fn write_retry(
     head: &mut ResponseHeader,
     values: &mut Values,
@@ -251,8 +246,8 @@ fn write_retry(
         Retry::Never => head.insert_header(SHOULD_RETRY, "false")?,
         Retry::Late(wait) => write_wait(head, values, wait, "false")?,
         Retry::After(wait) => {
-            let part = if reason.status() == 429 { SPREAD_OF_LIMIT } else { SPREAD_OF_LOAD };
-            write_wait(head, values, entropy::spread_up(wait, part, RETRY_AFTER_MAX), "true")?;
+            let wait = entropy::spread_up(wait, reason.retry_spread(), RETRY_AFTER_MAX);
+            write_wait(head, values, wait, "true")?;
         }
     }
     Ok(())

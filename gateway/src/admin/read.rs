@@ -23,7 +23,7 @@ pub(super) const GROUPS_LISTED_MAX: usize = 500;
 /// The highest status that may be asked for.
 pub(super) const STATUS_MAX: usize = 599;
 /// Tiers, orders of deployments, and resolutions by name.
-pub(super) const TIERS: &[&str] = &["priority", "regular"];
+pub(super) const TIERS: &[&str] = &["priority", "regular", "flex"];
 pub(super) const ORDERS: &[&str] = &["config", "trouble"];
 pub(super) const RESOLUTIONS: &[&str] = &["5s", "1m"];
 

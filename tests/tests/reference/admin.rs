@@ -55,7 +55,8 @@ fn row(path: &str, method: &str, operation: &Value) -> [String; 5] {
         .collect();
     let body = &operation["requestBody"]["content"]["application/json"]["schema"];
     let takes = if body.is_object() { kind(body) } else { query.join(" ") };
-    let answer = &operation["responses"]["200"]["content"];
+    let good = ["200", "202"].into_iter().find(|status| operation["responses"].get(status).is_some());
+    let answer = &operation["responses"][good.unwrap_or("200")]["content"];
     let gives = &answer["application/json"]["schema"];
     [
         code(&format!("{} {path}", method.to_uppercase())),

@@ -43,6 +43,7 @@ const UNITS: &[(&str, &str)] = &[
     ("at_most", "as the parameter's"),
     ("ceilings.priority", "share"),
     ("ceilings.regular", "share"),
+    ("ceilings.flex", "share"),
     ("accounts[].weight", "relative"),
     ("deployments[].weight", "relative"),
     ("requests_per_minute", "requests per minute"),

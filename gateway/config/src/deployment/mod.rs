@@ -153,7 +153,7 @@ pub(crate) struct DeploymentFile {
     /// File with the key that the servers want as `Authorization: Bearer`. Default: none is sent.
     #[schemars(length(min = 1, max = 4096))]
     api_key_file: Option<String>,
-    /// Whether a request that was sent but has no token yet may be withdrawn when one of a higher tier waits, flex before regular. Only for engines that stop working when the connection closes (vllm, sglang, llamacpp). Default false.
+    /// Whether a request that was sent but has no token yet may be withdrawn when one of a higher tier waits, flex before regular. Only for engines that stop working when the connection closes (vllm, sglang, llamacpp). Default false; flex is withdrawn there in any case.
     withdraw: bool,
     /// Whether an account profits from the engine having cached a prompt that another account sent. Default false: the remaining-tokens headers would tell one customer what another sends.
     shared_prefixes: bool,

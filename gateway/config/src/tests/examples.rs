@@ -59,6 +59,7 @@ fn the_reference_shows_the_defaults() {
     let (shown, default) = (&shown["deployments"][0], &default["deployments"][0]);
     for block in [
         "ceilings",
+        "flex",
         "queue",
         "timeouts",
         "regular_share_min",

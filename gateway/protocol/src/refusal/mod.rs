@@ -111,6 +111,13 @@ impl Reason {
         Reason::UpstreamTimeout,
     ];
 
+    /// By which part of it a wait that is told is spread, always upward. A budget's wait is exact, and one account's; the wait
+    /// for load is told to all that are shed together, and half of it apart they do not return together.
+    #[must_use]
+    pub fn retry_spread(self) -> f64 {
+        if self.status() == 429 { 0.2 } else { 0.5 }
+    }
+
     /// The HTTP status.
     #[must_use]
     pub fn status(self) -> u16 {

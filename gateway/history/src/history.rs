@@ -12,8 +12,10 @@ use std::time::Duration;
 
 /// Bytes of all deployments together.
 pub const BYTES_MAX: usize = 64_000_000;
-/// Bytes of one deployment, with what is collected of it between two samples.
+/// Bytes of one deployment, with what is collected of it between two samples; and more once flex was used.
 pub const DEPLOYMENT_BYTES_MAX: usize = 250_000;
+/// How many more those are.
+pub const FLEX_BYTES_MAX: usize = 80_000;
 /// A deployment without traffic for so long is forgotten: nothing of it is left to be drawn.
 const FORGET_AFTER: Duration = Duration::from_secs(86_400);
 
@@ -80,9 +82,10 @@ impl History {
         }
     }
 
-    /// Forgets deployments without traffic for a day. O(deployments).
+    /// Forgets deployments without traffic for a day, and what flex has made too much. O(deployments).
     pub fn tidy(&mut self, now: Duration) {
         self.series.retain(|_, series| now.saturating_sub(series.active) < FORGET_AFTER);
+        let _ = self.make_room(0) || self.make_room_for_fine(0);
     }
 
     /// Bytes that are held. O(deployments).
@@ -176,6 +179,37 @@ mod tests {
             "{} bytes",
             history.bytes()
         );
+    }
+
+    #[test]
+    fn flex_is_kept_from_its_first_request_on_and_costs_nothing_before() {
+        let mut history = History::default();
+        history.sample(&name(0), NOON, &busy(1));
+        let before = history.bytes();
+        let second = Duration::from_secs(1);
+        for nth in 1..20 {
+            let tokens = Tokens::default();
+            if nth > 10 {
+                history.ended(
+                    &name(0),
+                    NOON + second * nth,
+                    Tier::Flex,
+                    Ended::Answered { met: true },
+                    tokens,
+                );
+            }
+            history.sample(&name(0), NOON + second * nth, &busy(1 + u64::from(nth)));
+        }
+
+        let flex: Vec<u32> = history
+            .steps(&name(0), Resolution::Fine, 0)
+            .steps
+            .iter()
+            .map(|(_, point)| point.counts(Tier::Flex).answered)
+            .collect();
+        assert_eq!(flex, [0, 0, 4], "eleven to fourteen");
+        let more = history.bytes() - before;
+        assert!(more > 20_000 && more <= FLEX_BYTES_MAX, "{more}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Steps lie on multiples of their length since the epoch. What is recorded counts in the step that is open; a step closes
 //! when a later moment is told. Steps that passed unrecorded are kept as such; a clock that goes back fills the open step.
 
-use crate::step::{Open, Point, Sampled, TierTimes, Tokens};
+use crate::step::{Kept, Open, Point, Sampled, TierPoint, TierTimes, Tokens};
 use shedder::{PerTier, Tier};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl Resolution {
     /// Bytes of a track of it.
     #[must_use]
     pub const fn bytes(self) -> usize {
-        self.steps() * size_of::<Point>() + size_of::<Open>()
+        self.steps() * size_of::<Kept>() + size_of::<Open>()
     }
 }
 
@@ -120,7 +120,9 @@ pub(crate) struct Track {
     /// The step that is open, counted since the epoch.
     slot: u64,
     /// Closed steps, the newest last: the one before `slot`.
-    points: VecDeque<Point>,
+    points: VecDeque<Kept>,
+    /// Flex in as many steps, from the first on in which there was some.
+    flex: Option<VecDeque<TierPoint>>,
 }
 
 impl Track {
@@ -130,6 +132,7 @@ impl Track {
             open: Box::default(),
             slot: now.as_secs() / resolution.step_s(),
             points: VecDeque::with_capacity(resolution.steps()),
+            flex: None,
         }
     }
 
@@ -147,18 +150,41 @@ impl Track {
     }
 
     fn push(&mut self, point: Point) {
-        if self.points.len() == self.resolution.steps() {
+        let steps = self.resolution.steps();
+        let (kept, flex) = point.kept();
+        if self.points.len() == steps {
             self.points.pop_front();
         }
-        self.points.push_back(point);
+        if flex.is_some() && self.flex.is_none() {
+            let mut before = VecDeque::with_capacity(steps);
+            before.resize(self.points.len(), TierPoint::default());
+            self.flex = Some(before);
+        }
+        if let Some(all) = &mut self.flex {
+            if all.len() == steps {
+                all.pop_front();
+            }
+            all.push_back(flex.unwrap_or_default());
+        }
+        self.points.push_back(kept);
+    }
+
+    fn bytes(&self) -> usize {
+        let flex = self.flex.as_ref().map_or(0, |_| self.resolution.steps() * size_of::<TierPoint>());
+        self.resolution.bytes() + flex
     }
 
     /// The closed steps that began after `since`, with when, in seconds since the epoch.
     fn after(&self, since: u64) -> impl Iterator<Item = (u64, Point)> {
         let first = self.slot.saturating_sub(self.points.len() as u64);
-        let steps = (first..).zip(&self.points);
+        let steps = (first..).zip(self.points.iter().enumerate());
         let step_s = self.resolution.step_s();
-        steps.map(move |(slot, point)| (slot * step_s, *point)).filter(move |(begun, _)| *begun > since)
+        let point = move |nth: usize, kept: Kept| {
+            kept.point(self.flex.as_ref().and_then(|flex| flex.get(nth)).copied())
+        };
+        steps
+            .map(move |(slot, (nth, kept))| (slot * step_s, point(nth, *kept)))
+            .filter(move |(begun, _)| *begun > since)
     }
 }
 
@@ -242,10 +268,10 @@ impl Series {
 
     /// Bytes that it holds.
     pub(crate) fn bytes(&self) -> usize {
-        Self::bytes_of(self.coarse.is_some())
+        size_of::<Series>() + self.fine.bytes() + self.coarse.as_ref().map_or(0, Track::bytes)
     }
 
-    /// Bytes of one with or without a day.
+    /// Bytes of a new one with or without a day.
     pub(crate) const fn bytes_of(has_coarse: bool) -> usize {
         let coarse = if has_coarse { Resolution::Coarse.bytes() } else { 0 };
         size_of::<Series>() + Resolution::Fine.bytes() + coarse

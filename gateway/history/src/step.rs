@@ -1,10 +1,11 @@
-//! One step of the axis: open while it is filled, closed as a [`Point`] of 100 bytes.
+//! One step of the axis: open while it is filled, closed as a [`Point`], kept in 104 bytes, and 36 more where flex was used.
 //!
 //! A closed step keeps numbers only: counts, the three quantiles of first tokens and of token gaps by tier, and what was
 //! sampled. Quantiles are kept in 16 bits, to 1 part in 2,000.
 
 use crate::histogram::{Histogram, of_ticks, ticks};
 use shedder::{PerTier, Tier};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// The quantiles that are kept.
@@ -117,7 +118,8 @@ pub struct Sampled {
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct KeptSample {
     limit: f32,
-    active: u32,
+    /// One more, so that none of all of it costs nothing.
+    active: NonZeroU32,
     saturation_thousandths: u16,
     replicas_up: u16,
     replicas: u16,
@@ -129,7 +131,7 @@ impl KeptSample {
         // What is out of range is at its end.
         KeptSample {
             limit: sampled.limit,
-            active: sampled.active,
+            active: NonZeroU32::MIN.saturating_add(sampled.active),
             saturation_thousandths: (sampled.saturation * 1e3).round() as u16,
             replicas_up: sampled.replicas_up,
             replicas: sampled.replicas,
@@ -140,7 +142,7 @@ impl KeptSample {
     fn sampled(self) -> Sampled {
         Sampled {
             limit: self.limit,
-            active: self.active,
+            active: self.active.get() - 1,
             saturation: f32::from(self.saturation_thousandths) / 1e3,
             replicas_up: self.replicas_up,
             replicas: self.replicas,
@@ -155,9 +157,32 @@ pub struct Point {
     /// `None`: nothing was sampled, so nothing is known of this step.
     sampled: Option<KeptSample>,
     tokens: Tokens,
-    counts: PerTier<TierCounts>,
-    first_token: PerTier<[Short; 3]>,
-    gap: PerTier<[Short; 3]>,
+    tiers: PerTier<TierPoint>,
+}
+
+/// What is kept of a tier.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct TierPoint {
+    counts: TierCounts,
+    first_token: [Short; 3],
+    gap: [Short; 3],
+}
+
+/// A closed step as it is kept: flex, which most deployments do not have, is kept beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Kept {
+    sampled: Option<KeptSample>,
+    tokens: Tokens,
+    priority: TierPoint,
+    regular: TierPoint,
+}
+
+impl Kept {
+    /// The point, with flex where there was some.
+    pub(crate) fn point(self, flex: Option<TierPoint>) -> Point {
+        let Kept { sampled, tokens, priority, regular } = self;
+        Point { sampled, tokens, tiers: PerTier { priority, regular, flex: flex.unwrap_or_default() } }
+    }
 }
 
 impl Point {
@@ -170,7 +195,13 @@ impl Point {
     /// Whether anything is known of this step: it was sampled, or requests ended in it before its first sample.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        self.sampled.is_some() || self.tokens != Tokens::default() || self.counts != PerTier::default()
+        self.sampled.is_some() || self.tokens != Tokens::default() || self.tiers != PerTier::default()
+    }
+
+    /// As it is kept, and flex where there was some.
+    pub(crate) fn kept(self) -> (Kept, Option<TierPoint>) {
+        let Point { sampled, tokens, tiers: PerTier { priority, regular, flex } } = self;
+        (Kept { sampled, tokens, priority, regular }, (flex != TierPoint::default()).then_some(flex))
     }
 
     /// Tokens of the requests that ended.
@@ -182,19 +213,19 @@ impl Point {
     /// What was counted of a tier.
     #[must_use]
     pub fn counts(&self, tier: Tier) -> TierCounts {
-        self.counts[tier]
+        self.tiers[tier].counts
     }
 
     /// The quantiles [`SHARES`] of the times to first tokens.
     #[must_use]
     pub fn first_token(&self, tier: Tier) -> [Option<Duration>; 3] {
-        self.first_token[tier].map(Short::value)
+        self.tiers[tier].first_token.map(Short::value)
     }
 
     /// The quantiles [`SHARES`] of token gaps.
     #[must_use]
     pub fn gap(&self, tier: Tier) -> [Option<Duration>; 3] {
-        self.gap[tier].map(Short::value)
+        self.tiers[tier].gap.map(Short::value)
     }
 }
 
@@ -231,9 +262,11 @@ impl Open {
         let point = Point {
             sampled: (self.samples > 0).then(|| KeptSample::of(Sampled { saturation: mean, ..self.last })),
             tokens: self.tokens,
-            counts: self.counts,
-            first_token: PerTier::from_fn(|tier| of(&self.times[tier].first_token)),
-            gap: PerTier::from_fn(|tier| of(&self.times[tier].gap)),
+            tiers: PerTier::from_fn(|tier| TierPoint {
+                counts: self.counts[tier],
+                first_token: of(&self.times[tier].first_token),
+                gap: of(&self.times[tier].gap),
+            }),
         };
         Tier::ALL.into_iter().for_each(|tier| self.times[tier].clear());
         (self.counts, self.tokens, self.saturations, self.samples) = Default::default();
@@ -282,6 +315,7 @@ mod tests {
 
     #[test]
     fn a_point_is_small() {
-        assert!(size_of::<Point>() <= 104, "{}", size_of::<Point>());
+        assert!(size_of::<Kept>() <= 104, "{}", size_of::<Kept>());
+        assert!(size_of::<TierPoint>() <= 36, "{}", size_of::<TierPoint>());
     }
 }

@@ -9,6 +9,7 @@ use gateway_core::tiers::Entitled;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::accounts::key::{self, KeyFile, NamedKey};
 use crate::accounts::limits::MetersFile;
 use crate::keys::Digest;
 use crate::model::unknown;
@@ -23,6 +24,8 @@ pub struct Account {
     pub id: Arc<str>,
     /// Digests of its keys, each in one account only.
     pub keys: Vec<Digest>,
+    /// Those of them that have a name, with what they may do.
+    pub named_keys: Vec<Arc<NamedKey>>,
     /// Sets the ceilings of its limits.
     pub spending_tier: SpendingTier,
     /// Tiers that it may ask for. Regular is always in it.
@@ -163,9 +166,9 @@ pub(crate) struct AccountFile {
     /// An id of letters, digits and `-._:@` that is unique and appears in metrics.
     #[schemars(required, length(min = 1, max = 128), extend("x-required" = true))]
     pub(crate) id: Option<String>,
-    /// Digests of its keys: `sha256:` and 64 hexadecimal digits, as `tidegate keys new` prints them.
-    #[schemars(required, length(min = 1, max = 64), inner(length(min = 1, max = 512)), extend("x-secret" = true, "x-required" = true))]
-    keys: Option<Vec<String>>,
+    /// Its keys: each a digest, `sha256:` and 64 hexadecimal digits as `tidegate keys new` prints it, or a mapping that gives it a name, an end and rights of its own.
+    #[schemars(required, length(min = 1, max = 64), extend("x-secret" = true, "x-required" = true))]
+    keys: Option<Vec<KeyFile>>,
     /// How much the customer spends, which sets the ceilings of its limits: 1 to 4, unlimited or enterprise. Default 1, the lowest.
     spending_tier: SpendingTier,
     /// Tiers that it may ask for. Default regular only; regular itself needs no permission.
@@ -244,13 +247,6 @@ impl AccountFile {
         let at = list.item(nth);
         let id: Arc<str> = self.id.unwrap_or_default().into();
         unique_id(&id, nth, &at.key("id"), known, resolver);
-        let keys_at = at.key("keys");
-        let mut keys = Vec::new();
-        for (place, text) in
-            self.keys.unwrap_or_default().iter().enumerate().filter(|(_, text)| !text.is_empty())
-        {
-            keys.extend(key(text, nth, &keys_at.item(place), known, resolver));
-        }
         let asked = self.tiers.as_deref().map(Tiers::of);
         let tiers = asked.unwrap_or(Tiers::of(&[])).with(Tier::Regular);
         // Where the list itself was faulty, what it would have held is not known.
@@ -265,9 +261,10 @@ impl AccountFile {
             let names = names.iter().enumerate();
             names.filter_map(|(nth, name)| model(name, &models_at.item(nth), known, resolver)).collect()
         });
-        Account {
+        let mut account = Account {
             id,
-            keys,
+            keys: Vec::new(),
+            named_keys: Vec::new(),
             spending_tier: self.spending_tier,
             tiers,
             default_tier: self.default_tier,
@@ -278,7 +275,11 @@ impl AccountFile {
             concurrency: self.concurrency,
             models,
             disabled: self.disabled,
-        }
+        };
+        let keys = self.keys.unwrap_or_default();
+        (account.keys, account.named_keys) =
+            key::resolve(keys, (&account, nth), &at.key("keys"), known, resolver);
+        account
     }
 }
 
@@ -298,7 +299,8 @@ fn unique_id(id: &Arc<str>, nth: usize, at: &At<'_>, known: &mut Known<'_>, reso
     }
 }
 
-fn key(
+/// The digest of a key that no other account has.
+pub(crate) fn key(
     text: &str,
     nth: usize,
     at: &At<'_>,
@@ -315,7 +317,8 @@ fn key(
     Some(digest)
 }
 
-fn model(name: &str, at: &At<'_>, known: &Known<'_>, resolver: &mut Resolver<'_>) -> Option<Arc<str>> {
+/// The own name of the model that is called so.
+pub(crate) fn model(name: &str, at: &At<'_>, known: &Known<'_>, resolver: &mut Resolver<'_>) -> Option<Arc<str>> {
     let found = known.models.get(name).cloned();
     if found.is_none() && !name.is_empty() {
         resolver.fault_with(at, || {

@@ -171,6 +171,12 @@ impl Key {
         Some(BudgetConfig { policy: Policy::Fixed, bounds })
     }
 
+    /// Its budgets that are in memory. Allocates.
+    #[must_use]
+    pub fn budgets_in_memory(&self) -> Vec<Arc<BudgetCell>> {
+        self.budgets.lock().values().filter_map(Weak::upgrade).collect()
+    }
+
     /// Gives up the places of budgets that have left memory.
     pub(super) fn forget_gone(&self) {
         self.budgets.lock().retain(|_, cell| cell.strong_count() > 0);

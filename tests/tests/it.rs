@@ -50,6 +50,9 @@ mod framing;
 mod hostile;
 
 #[cfg(test)]
+mod keys;
+
+#[cfg(test)]
 mod leaving;
 
 #[cfg(test)]

@@ -163,10 +163,16 @@ impl KeyFields {
 
     /// Whether anything is said but the name and the end.
     fn has_rights(&self) -> bool {
-        let KeyFields { name: _, expires: _, disabled, models, tiers, default_tier, share, limits, .. } = self;
+        let KeyFields { name: _, expires: _, disabled, models, tiers, default_tier, share, limits, .. } =
+            self;
         let requests = self.requests_per_minute.is_some() || self.concurrency.is_some();
         let tokens = share.is_some() || limits.is_some();
-        disabled.is_some() || models.is_some() || tiers.is_some() || default_tier.is_some() || tokens || requests
+        disabled.is_some()
+            || models.is_some()
+            || tiers.is_some()
+            || default_tier.is_some()
+            || tokens
+            || requests
     }
 }
 
@@ -304,7 +310,8 @@ pub(super) fn change_key(call: &Call<'_>) -> Answered {
     let _kept = stays(call)?;
     let snapshot = call.gateway.snapshot();
     let roster = &call.gateway.roster;
-    let key = roster.change_key(&snapshot.config, id, short, &fields, clock::wall()).map_err(refused)?.short();
+    let key =
+        roster.change_key(&snapshot.config, id, short, &fields, clock::wall()).map_err(refused)?.short();
     tracing::info!(target: "audit", by = call.caller.token, account = id, key, ?change, "key changed");
     let names: Vec<&str> = fields.keys().map(String::as_str).collect();
     let words = format!("The key {key}… of {id} was changed: {}.", names.join(", "));

@@ -123,8 +123,9 @@ pub(super) fn usable<'s>(snapshot: &'s Snapshot, who: &Bearer, name: &str) -> Op
 /// has.
 fn is_usable(who: &Bearer, model: &config::Model) -> bool {
     let (tiers, id) = (who.tiers(), &who.account.config.id);
-    let takes =
-        |route: &config::Route| Tier::ALL.into_iter().any(|tier| tiers.contains(tier) && route.takes(tier, id));
+    let takes = |route: &config::Route| {
+        Tier::ALL.into_iter().any(|tier| tiers.contains(tier) && route.takes(tier, id))
+    };
     who.may_use(&model.name) && model.routes.iter().any(takes)
 }
 

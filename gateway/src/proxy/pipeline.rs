@@ -140,8 +140,7 @@ async fn steps(
     let ledger = reserve((&budget, of_key), client, &model, &call, &weight, routes.first())?;
     let live = Live::new(ledger, call.choices);
     let body_key = OnceLock::new();
-    let request =
-        Request { gateway, snapshot, account, model: &model, call: &call, weight, live, body_key };
+    let request = Request { gateway, snapshot, account, model: &model, call: &call, weight, live, body_key };
     let deadline = head.deadline.map(|deadline| record.arrived + deadline);
     let asked = Asked { tier, deadline, hint };
     admit_and_relay(request, asked, routes, client, record, &mut memory).await
@@ -320,7 +319,10 @@ fn enter(who: &Bearer, client: &mut Client<'_>) -> Result<RequestsGuard, Refusal
         });
         client.envelope.requests = narrower;
     }
-    Ok(RequestsGuard { account: Arc::clone(&who.account.meter), key: key.map(|(_, meter)| Arc::clone(meter)) })
+    Ok(RequestsGuard {
+        account: Arc::clone(&who.account.meter),
+        key: key.map(|(_, meter)| Arc::clone(meter)),
+    })
 }
 
 fn too_many(whose: &str, refused: RequestRefusal) -> Refusal {

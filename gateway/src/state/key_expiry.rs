@@ -40,7 +40,12 @@ fn tell_of_expired(gateway: &Gateway, looked: Duration, now: Duration) {
     for (account, key) in &gateway.snapshot().expiring {
         if key.config.has_expired(now) && !key.config.has_expired(looked) {
             let (account, name, key) = (&*account.config.id, &*key.config.name, key.config.digest.short());
-            tracing::warn!(account, name, key, "the key has expired: its requests are refused with 401 from now on; give it another end, or make a new key");
+            tracing::warn!(
+                account,
+                name,
+                key,
+                "the key has expired: its requests are refused with 401 from now on; give it another end, or make a new key"
+            );
         }
     }
 }

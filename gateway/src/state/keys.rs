@@ -148,7 +148,12 @@ impl Key {
     /// Its budget on `model` inside the account's, at the limits that follow from those; `None`: it has none of its own.
     /// In memory, or read from the journal, or new.
     #[must_use]
-    pub fn budget(&self, registry: &Registry, model: &Model, of_account: &BudgetCell) -> Option<Arc<BudgetCell>> {
+    pub fn budget(
+        &self,
+        registry: &Registry,
+        model: &Model,
+        of_account: &BudgetCell,
+    ) -> Option<Arc<BudgetCell>> {
         let limits = self.limits(model, of_account)?;
         let known = self.budgets.lock().get(&model.index).and_then(Weak::upgrade);
         let cell = known.unwrap_or_else(|| {
@@ -208,7 +213,6 @@ impl Bearer {
         self.tiers().contains(Tier::Priority)
     }
 }
-
 
 #[cfg(test)]
 mod tests {

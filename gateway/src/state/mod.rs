@@ -23,10 +23,10 @@ use crate::upstream::deployment::Deployment;
 use config::Config;
 use config::keys::{Digest, KeyTable};
 use gateway_core::averages::UsualAnswer;
+use keys::{Bearer, Key};
 use limits::RequestMeter;
 use parking_lot::Mutex;
 use protocol::stable_hash;
-use keys::{Bearer, Key};
 use registry::AccountState;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
@@ -99,7 +99,11 @@ impl Account {
             meter,
             memory,
             budgets: Mutex::default(),
-            named_keys: config.named_keys.iter().map(|key| Key::build(Arc::clone(key), &config, registry)).collect(),
+            named_keys: config
+                .named_keys
+                .iter()
+                .map(|key| Key::build(Arc::clone(key), &config, registry))
+                .collect(),
             made,
             config,
         }

@@ -174,7 +174,17 @@ fn changed_table(changed: &Value) -> Vec<Vec<String>> {
 
 fn keys_table(account: &Value) -> Vec<Vec<String>> {
     let mut table = vec![header_row(&[
-        "key", "name", "state", "expires", "ends", "last used", "models", "tiers", "share", "req/min", "at once",
+        "key",
+        "name",
+        "state",
+        "expires",
+        "ends",
+        "last used",
+        "models",
+        "tiers",
+        "share",
+        "req/min",
+        "at once",
     ])];
     let joined = |value: &Value| rows(value).iter().map(cell).collect::<Vec<_>>().join(",");
     for key in rows(at(account, "key_list")) {
@@ -214,7 +224,8 @@ mod tests {
             concurrency: Some("none".into()),
             ..KeyRights::default()
         };
-        let wanted = json!({ "expires": null, "models": ["m"], "tiers": null, "share": 0.25, "concurrency": null });
+        let wanted =
+            json!({ "expires": null, "models": ["m"], "tiers": null, "share": 0.25, "concurrency": null });
         assert_eq!(Value::Object(rights.fields().unwrap()), wanted);
 
         let wrong = KeyRights { share: Some("a quarter".into()), ..KeyRights::default() };

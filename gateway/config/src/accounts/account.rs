@@ -318,7 +318,12 @@ pub(crate) fn key(
 }
 
 /// The own name of the model that is called so.
-pub(crate) fn model(name: &str, at: &At<'_>, known: &Known<'_>, resolver: &mut Resolver<'_>) -> Option<Arc<str>> {
+pub(crate) fn model(
+    name: &str,
+    at: &At<'_>,
+    known: &Known<'_>,
+    resolver: &mut Resolver<'_>,
+) -> Option<Arc<str>> {
     let found = known.models.get(name).cloned();
     if found.is_none() && !name.is_empty() {
         resolver.fault_with(at, || {

@@ -123,7 +123,8 @@ impl NamedKey {
     /// Its limits on a model while these are the account's in force; `None`: none of its own.
     #[must_use]
     pub fn limits(&self, model: &str, of_account: &PerMeter<u64>) -> Option<PerMeter<u64>> {
-        let entry = |wanted: Option<&str>| self.rights.limits.iter().find(|own| own.model.as_deref() == wanted);
+        let entry =
+            |wanted: Option<&str>| self.rights.limits.iter().find(|own| own.model.as_deref() == wanted);
         let own = entry(Some(model)).or_else(|| entry(None));
         if own.is_none() && self.rights.share.is_none() {
             return None;
@@ -226,12 +227,7 @@ pub(crate) fn resolve(
 }
 
 /// Entries of one name share their limits, so they must have the same.
-fn one_key(
-    key: &NamedKey,
-    others: &[(usize, Arc<NamedKey>)],
-    at: &At<'_>,
-    resolver: &mut Resolver<'_>,
-) {
+fn one_key(key: &NamedKey, others: &[(usize, Arc<NamedKey>)], at: &At<'_>, resolver: &mut Resolver<'_>) {
     let other = others.iter().find(|(_, other)| other.name == key.name && other.rights != key.rights);
     if let Some((place, _)) = other {
         let fault = format!(
@@ -258,7 +254,8 @@ impl NamedKeyFile {
         let models = self.models.map(|names| own_models(&names, account, &at.key("models"), known, resolver));
         let tiers = self.tiers.map(|tiers| own_tiers(&tiers, account, &at.key("tiers"), resolver));
         if let Some(tier) = self.default_tier.filter(|tier| !tiers.unwrap_or(account.tiers).contains(*tier)) {
-            let fault = format!("`{}` is not among the tiers that the key may use; add it there", tier.name());
+            let fault =
+                format!("`{}` is not among the tiers that the key may use; add it there", tier.name());
             resolver.fault(&at.key("default_tier"), fault);
         }
         let rights = KeyRights {
@@ -375,11 +372,20 @@ mod tests {
             ("one meter of its own", key(None, vec![own(None, 7)]), "m", Some([1_000, 400, 7])),
             ("more than the account has", key(None, vec![own(None, 70)]), "m", Some([1_000, 400, 10])),
             ("both", key(Some(0.5), vec![own(None, 7)]), "m", Some([500, 200, 5])),
-            ("the model's entry first", key(None, vec![own(None, 7), own(Some("m"), 3)]), "m", Some([1_000, 400, 3])),
+            (
+                "the model's entry first",
+                key(None, vec![own(None, 7), own(Some("m"), 3)]),
+                "m",
+                Some([1_000, 400, 3]),
+            ),
             ("another model", key(None, vec![own(Some("n"), 3)]), "m", None),
             ("never nothing at all", key(Some(0.001), vec![]), "m", Some([1, 1, 1])),
         ] {
-            let expected = expected.map(|[prompt, uncached_prompt, generated]| PerMeter { prompt, uncached_prompt, generated });
+            let expected = expected.map(|[prompt, uncached_prompt, generated]| PerMeter {
+                prompt,
+                uncached_prompt,
+                generated,
+            });
             assert_eq!(key.limits(model, &account), expected, "{what}");
             assert_eq!(key.is_limited(model), expected.is_some(), "{what}");
         }

@@ -248,7 +248,9 @@ impl Reason {
             Reason::RequestTimeout => "The header or the body came too slowly.",
             Reason::TooLarge => "The body is larger than `listen.limits.body_bytes`.",
             Reason::UnsupportedMediaType => "The body is compressed, or its content type is not JSON.",
-            Reason::PromptTokensLimited => "The account's prompt tokens of this minute, or its key's, are used up.",
+            Reason::PromptTokensLimited => {
+                "The account's prompt tokens of this minute, or its key's, are used up."
+            }
             Reason::UncachedPromptTokensLimited => {
                 "The account's uncached prompt tokens of this minute are used up."
             }

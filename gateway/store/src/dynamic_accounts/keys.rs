@@ -59,7 +59,9 @@ pub(super) fn change(entries: &mut [Value], at: usize, fields: &Map<String, Valu
         }
         let alone = || Map::from_iter([("key".to_owned(), entry.clone())]);
         let mut changed = entry.as_object().cloned().unwrap_or_else(alone);
-        for (field, value) in fields.iter().filter(|(field, _)| nth == at || !OF_ONE.contains(&field.as_str())) {
+        for (field, value) in
+            fields.iter().filter(|(field, _)| nth == at || !OF_ONE.contains(&field.as_str()))
+        {
             match value.is_null() {
                 true => drop(changed.remove(field)),
                 false => drop(changed.insert(field.clone(), value.clone())),

@@ -62,7 +62,9 @@ pub enum RosterError {
     #[error("the account has no key of this name; `key_list` of the account lists them")]
     UnknownName,
     /// Another key has the name.
-    #[error("a key of the account has this name already; give the new one another name, or replace that one with `overlap_seconds`")]
+    #[error(
+        "a key of the account has this name already; give the new one another name, or replace that one with `overlap_seconds`"
+    )]
     NameTaken,
     /// It is the only one.
     #[error("this is the account's last key; make another one first, or disable or remove the account")]
@@ -486,9 +488,10 @@ impl Made {
         let named = account.named_keys.iter().filter(|key| keys.contains(&key.digest));
         let named_keys: Vec<_> = named.map(|key| keys::fitted(key, &entries, config)).collect();
         // The same account stays the same value, so that what hangs on it is not built again.
-        let same = self.fitted.as_ref().is_some_and(|old| {
-            old.keys == keys && old.models == models && old.named_keys == named_keys
-        });
+        let same = self
+            .fitted
+            .as_ref()
+            .is_some_and(|old| old.keys == keys && old.models == models && old.named_keys == named_keys);
         if !same {
             self.fitted = Some(Arc::new(config::Account { keys, named_keys, models, ..account.clone() }));
         }

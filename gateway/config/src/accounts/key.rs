@@ -341,7 +341,10 @@ fn own_limits(
             let what = model.as_deref().map_or("every model".to_owned(), |name| format!("`{}`", Shown(name)));
             resolver.fault(&at, format!("is a second entry for {what}; keep one"));
         }
-        if (file.prompt, file.uncached_prompt, file.generated) == (None, None, None) {
+        // One that is written and wrong was told of already.
+        let is_said =
+            ["prompt", "uncached_prompt", "generated"].iter().any(|meter| resolver.is_faulty(&at.key(meter)));
+        if !is_said {
             resolver.fault(&at, "limits nothing; name at least one of prompt, uncached_prompt and generated");
         }
         list.push(KeyLimit { model, ..file });

@@ -251,22 +251,15 @@ fn case_e14_seconds_in_the_place_of_milliseconds_are_noticed() {
     }
 }
 
-/// Keys with names: each fault with its line, and what to do.
-#[test]
-fn faults_of_a_key_with_a_name_are_told_with_their_lines() {
-    let first = "sha256:4f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a";
-    let second = first.replace("4f5c", "5f5c");
-    let third = first.replace("4f5c", "6f5c");
-    let text = |account: &str, entry: &str| {
-        let keys = format!(
-            "    keys:\n      - '{first}'\n      - {{ key: '{second}', name: ci, share: 0.5 }}\n      - {entry}\n"
-        );
-        let models = "  - { name: n, deployments: [gpu], size_class: small, aliases: [other] }\naccounts:";
-        let text = BASE.replace(&format!("    keys: ['{first}']\n"), &format!("{account}{keys}"));
-        text.replace("accounts:", models)
-    };
+const FIRST: &str = "sha256:4f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a";
+const SECOND: &str = "sha256:5f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a";
+const THIRD: &str = "sha256:6f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a";
+
+/// What the account says before its keys, its third key, and what is told of that.
+fn faults_of_a_key() -> Vec<(&'static str, String, &'static str)> {
+    let (first, third) = (FIRST, THIRD);
     let entry = |more: &str| format!("{{ key: '{third}', name: web{more} }}");
-    for (account, entry, expected) in [
+    vec![
         ("", format!("{{ name: web, key: '{first}' }}"), "keys[2].key: is a key of accounts[0] already"),
         ("", "{ name: web }".to_owned(), "keys[2].key: is missing; what belongs here: The key's digest"),
         (
@@ -276,7 +269,7 @@ fn faults_of_a_key_with_a_name_are_told_with_their_lines() {
         ),
         ("", format!("{{ key: '{third}', name: 'a b' }}"), "keys[2].name: may have letters, digits"),
         ("", format!("{{ key: '{third}', name: a/b }}"), "keys[2].name: may have letters, digits"),
-        ("", format!("{{ key: tg-clear, name: web }}"), "keys[2].key: must be `sha256:` and 64 hexadecimal"),
+        ("", "{ key: tg-clear, name: web }".to_owned(), "keys[2].key: must be `sha256:` and 64 hexadecimal"),
         (
             "",
             format!("{{ key: '{third}', name: ci }}"),
@@ -295,8 +288,8 @@ fn faults_of_a_key_with_a_name_are_told_with_their_lines() {
         ("", entry(", models: [nn]"), "keys[2].models[0]: "),
         (
             "    models: [m]\n",
-            entry(", models: [m, other]"),
-            "keys[2].models[1]: `other` is not among the account's models, and what the account may not use no key of it may",
+            entry(", models: [m, big]"),
+            "keys[2].models[1]: `big` is not among the account's models, and what the account may not use no key of it may",
         ),
         (
             "",
@@ -316,11 +309,25 @@ fn faults_of_a_key_with_a_name_are_told_with_their_lines() {
         ("", entry(", limits: [{ generated: 0 }]"), "keys[2].limits[0].generated: must be between 1 and"),
         (
             "",
-            entry(", limits: [{ model: n, prompt: 1 }, { model: other, prompt: 2 }]"),
+            entry(", limits: [{ model: n, prompt: 1 }, { model: big, prompt: 2 }]"),
             "keys[2].limits[1]: is a second entry for `n`; keep one",
         ),
         ("", entry(", limits: [{ start: 1 }]"), "keys[2].limits[0].start: is not a known key"),
-    ] {
+    ]
+}
+
+/// Keys with names: each fault with its line, and what to do.
+#[test]
+fn faults_of_a_key_with_a_name_are_told_with_their_lines() {
+    let text = |account: &str, entry: &str| {
+        let keys = format!(
+            "    keys:\n      - '{FIRST}'\n      - {{ key: '{SECOND}', name: ci, share: 0.5 }}\n      - {entry}\n"
+        );
+        let models = "  - { name: n, deployments: [gpu], size_class: small, aliases: [big] }\naccounts:";
+        let text = BASE.replace(&format!("    keys: ['{FIRST}']\n"), &format!("{account}{keys}"));
+        text.replace("accounts:", models)
+    };
+    for (account, entry, expected) in faults_of_a_key() {
         let text = text(account, &entry);
         let faults = told(&text);
         let line = 1 + text.lines().position(|line| line.contains(&*entry)).unwrap();
@@ -328,7 +335,7 @@ fn faults_of_a_key_with_a_name_are_told_with_their_lines() {
         assert!(faults.contains(&format!("accounts[0].{expected}")), "{entry}: {faults}");
         assert!(!faults.contains("tg-clear") && faults.lines().count() == 1, "{entry}: {faults}");
     }
-    accepted(&text("", &entry("")));
+    accepted(&text("", &format!("{{ key: '{THIRD}', name: web }}")));
 }
 
 /// An entry of a name that is there already replaces it, so it may do the same.

@@ -595,6 +595,7 @@ fn offer_of(request: &Request<'_>, asked: Asked) -> shedder::Offer {
     shedder::Offer {
         tier: asked.tier.into(),
         account: request.account.number,
+        user: None,
         weight: request.account.config.weight,
         prompt: request.weight.prompt,
         uncached: request.weight.uncached,

@@ -186,13 +186,7 @@ impl TierQueue {
     ///
     /// Its own come first, of other users only those whose turn is before; of every other account no more than its fair
     /// share while they are served. O(log n), with a user O(log n + [`OWN_COUNTED_MAX`]).
-    pub(crate) fn ahead_of(
-        &self,
-        account: u64,
-        user: Option<u64>,
-        weight: f64,
-        tokens: u64,
-    ) -> (u64, u64) {
+    pub(crate) fn ahead_of(&self, account: u64, user: Option<u64>, weight: f64, tokens: u64) -> (u64, u64) {
         let (own, own_weight) = match self.flows.get(&account) {
             Some(flow) if flow.waiting.requests > 0 => (self.own_ahead(account, user, flow), flow.weight),
             _ => (Totals::default(), 0),
@@ -486,7 +480,8 @@ mod tests {
 
         assert_eq!(queue.ahead_of(1, Some(9), 1.0, 100), (200, 2), "a third user waits for one of each");
         assert_eq!(queue.ahead_of(1, Some(7), 1.0, 100), (10_500, 105), "who floods waits for all");
-        let first_ten: Vec<u64> = (0..10).filter_map(|_| serve_of(&mut queue)).map(|served| served.1).collect();
+        let first_ten: Vec<u64> =
+            (0..10).filter_map(|_| serve_of(&mut queue)).map(|served| served.1).collect();
         assert_eq!(first_ten, [0, 100, 1, 101, 2, 102, 3, 103, 4, 104]);
     }
 

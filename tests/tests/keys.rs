@@ -477,3 +477,34 @@ async fn two_keys_of_an_account_may_share_a_connection() {
 
     assert_eq!(got, [200, 200, 429, 200]);
 }
+
+/// One place, six requests of one end user and then one of another: by arrival the other is last, by user it is second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn end_users_of_an_account_take_turns_where_it_is_fair_by_user() {
+    for (fair_by, place_of_the_other) in [("arrival", 6), ("user", 1)] {
+        let engine = engine().await;
+        let mut config = team(engine.url(), json!({ "fair_by": fair_by }), &[]);
+        merge(&mut config["deployments"][0], json!({ "limit": 1, "slo": { "ttft_ms": 30_000 } }));
+        let gateway = Gateway::start(PROGRAM, &config).await;
+        let held = gateway.hold().await;
+        let mut waiting = tokio::task::JoinSet::new();
+        for (nth, user) in ["ann", "ann", "ann", "ann", "ann", "ann", "bea"].into_iter().enumerate() {
+            let address = gateway.address;
+            let body = ask(json!({ "safety_identifier": user, "user": "sim:delay=30ms", "stream": true }));
+            let mut request = post(&body, Some(PLAIN));
+            request.headers_mut().insert("x-request-id", user.parse().unwrap());
+            waiting.spawn(async move { send(address, request).await });
+            gateway.counter_becomes("gate_waiting:sim", nth as u64 + 1).await;
+        }
+
+        drop(held);
+        let answers = waiting.join_all().await;
+
+        assert!(answers.iter().all(|answer| answer.status == 200), "{fair_by}: {}", answers[0].text());
+        let lines = gateway.log(8).await;
+        let of_team: Vec<&Value> = lines.iter().filter(|line| line["account"] == "team").collect();
+        let place = of_team.iter().position(|line| line["client_request_id"] == "bea");
+        assert_eq!(place, Some(place_of_the_other), "{fair_by}");
+        gateway.invariants().await;
+    }
+}

@@ -144,6 +144,7 @@ fn account(one: &Account) -> Value {
         "on_forbidden_tier": one.on_forbidden_tier,
         "limits": limits.collect::<Vec<_>>(),
         "weight": one.weight,
+        "fair_by": one.fair_by,
         "requests_per_minute": one.requests_per_minute,
         "concurrency": one.concurrency,
         "models": one.models,

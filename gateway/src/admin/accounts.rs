@@ -11,7 +11,7 @@ use crate::clock;
 use crate::state::journal::FolderKept;
 use client::views::accounts::AccountState;
 use config::keys::{Digest, NewKey};
-use config::{KeyLimit, OnForbiddenTier, SpendingTier, Tier};
+use config::{FairBy, KeyLimit, OnForbiddenTier, SpendingTier, Tier};
 use history::events::{Kind, Subject};
 use http::StatusCode;
 use schemars::JsonSchema;
@@ -51,6 +51,9 @@ pub(super) struct AccountChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.01, max = 1000.0))]
     weight: Option<f64>,
+    /// Which of its own waiting requests is next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fair_by: Option<FairBy>,
     /// Requests in any minute, refused ones included.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000_000))]

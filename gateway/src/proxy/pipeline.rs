@@ -29,8 +29,8 @@ use crate::upstream::admission::{Admission, Place};
 use crate::upstream::deployment::Deployment;
 use crate::upstream::harvest::Live;
 use bytes::Bytes;
-use config::Tier;
 use config::keys;
+use config::{FairBy, Tier};
 use connections::Asking;
 use gateway_core::averages::Average as _;
 use gateway_core::entry::AnswerSize;
@@ -46,6 +46,7 @@ use protocol::credential;
 use protocol::explain;
 use protocol::refusal::{Reason, Refusal};
 use protocol::request::call::{Call, TierWish, context_too_long};
+use protocol::request::end_user::end_user;
 use protocol::stable_hash;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -589,13 +590,20 @@ pub(super) fn needs(request: &Request<'_>) -> u64 {
     stable_hash([served, " ", path].concat().as_bytes()) | 1
 }
 
+/// The end user whose turn it takes, where its account is fair between those; who names none is one of them.
+fn turn_of(request: &Request<'_>) -> Option<u64> {
+    let call = request.call;
+    (request.account.config.fair_by == FairBy::User)
+        .then(|| entropy::keyed_hash(end_user(&call.body(), &call.parameters)))
+}
+
 fn offer_of(request: &Request<'_>, asked: Asked) -> shedder::Offer {
     let has_output = request.call.api.form().has_output;
     let expected = request.model.usual.get().expected(request.call.max_tokens, request.call.choices);
     shedder::Offer {
         tier: asked.tier.into(),
         account: request.account.number,
-        user: None,
+        user: turn_of(request),
         weight: request.account.config.weight,
         prompt: request.weight.prompt,
         uncached: request.weight.uncached,

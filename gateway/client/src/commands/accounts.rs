@@ -104,6 +104,9 @@ struct Rights {
     /// Its share of a contended queue.
     #[arg(long)]
     weight: Option<f64>,
+    /// Which of its own waiting requests is next: arrival, or user for turns of its end users.
+    #[arg(long)]
+    fair_by: Option<String>,
     /// Requests in any minute.
     #[arg(long)]
     requests_per_minute: Option<u32>,
@@ -129,6 +132,7 @@ impl Rights {
             ("on_forbidden_tier", self.on_forbidden_tier.as_ref().map(|what| json!(what))),
             ("models", models),
             ("weight", self.weight.map(|weight| json!(weight))),
+            ("fair_by", self.fair_by.as_ref().map(|what| json!(what))),
             ("requests_per_minute", self.requests_per_minute.map(|number| json!(number))),
             ("concurrency", self.concurrency.map(|number| json!(number))),
         ];
@@ -268,6 +272,7 @@ mod tests {
             on_forbidden_tier: None,
             models: Some(vec!["all".into()]),
             weight: None,
+            fair_by: None,
             requests_per_minute: Some(7),
             concurrency: None,
         };

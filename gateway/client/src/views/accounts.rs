@@ -52,6 +52,9 @@ pub struct AccountState {
     pub limits: Vec<LimitOverride>,
     /// Its share of a contended queue.
     pub weight: f64,
+    /// `arrival` or `user`: which of its own waiting requests is next.
+    #[serde(default)]
+    pub fair_by: Cow<'static, str>,
     /// Requests in any minute.
     pub requests_per_minute: u32,
     /// Requests at once.

@@ -38,6 +38,8 @@ pub struct Account {
     pub limits: Vec<LimitOverride>,
     /// Its share of a contended queue, relative to other accounts.
     pub weight: f64,
+    /// Which of its own waiting requests is next.
+    pub fair_by: FairBy,
     /// Requests in any minute, refused ones included.
     pub requests_per_minute: u32,
     /// Requests at once, waiting ones included.
@@ -159,6 +161,28 @@ pub enum OnForbiddenTier {
     Refuse,
 }
 
+/// Which of an account's own waiting requests is next. Between accounts it changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FairBy {
+    /// The one that came first.
+    #[default]
+    Arrival,
+    /// Its end users take turns, as requests name them: `safety_identifier`, `user`, `metadata.user_id`.
+    User,
+}
+
+impl FairBy {
+    /// Its name in the config and the admin API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            FairBy::Arrival => "arrival",
+            FairBy::User => "user",
+        }
+    }
+}
+
 /// A customer.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -184,6 +208,8 @@ pub(crate) struct AccountFile {
     /// Its share of a contended queue, relative to other accounts. Default 1.
     #[schemars(range(min = 0.01, max = 1000.0))]
     weight: f64,
+    /// Which of its own waiting requests is next. Default arrival. Between accounts it changes nothing: many users earn no larger share.
+    fair_by: FairBy,
     /// Requests in any minute, refused ones included. Default 6,000: 100 a second; it bounds what refusing costs.
     #[schemars(range(min = 1, max = 100_000_000))]
     requests_per_minute: u32,
@@ -208,6 +234,7 @@ impl Default for AccountFile {
             on_forbidden_tier: OnForbiddenTier::Downgrade,
             limits: Vec::new(),
             weight: 1.0,
+            fair_by: FairBy::Arrival,
             requests_per_minute: 6_000,
             concurrency: 1_024,
             models: None,
@@ -271,6 +298,7 @@ impl AccountFile {
             on_forbidden_tier: self.on_forbidden_tier,
             limits: overrides(self.limits, &at.key("limits"), known, resolver),
             weight: self.weight,
+            fair_by: self.fair_by,
             requests_per_minute: self.requests_per_minute,
             concurrency: self.concurrency,
             models,

@@ -78,6 +78,7 @@ pub(in crate::admin) fn account_state(gateway: &Gateway, account: &Account) -> A
         models: config.models.as_ref().map(|models| models.iter().cloned().collect()),
         limits: config.limits.clone(),
         weight: config.weight,
+        fair_by: config.fair_by.name().into(),
         requests_per_minute: config.requests_per_minute,
         concurrency: config.concurrency,
         live: account.meter.lock().live(),

@@ -280,6 +280,12 @@ impl Budget {
         PerMeter::from_fn(|meter| self.ledgers.get(meter).reserved)
     }
 
+    /// The limits in force, as of the last call.
+    #[must_use]
+    pub fn limits(&self) -> PerMeter<u64> {
+        PerMeter::from_fn(|meter| self.ledgers.get(meter).limit)
+    }
+
     /// Reservations that are neither settled nor released. Zero at rest.
     #[must_use]
     pub fn live(&self) -> u64 {

@@ -74,6 +74,21 @@ impl RequestMeter {
     ///
     /// A [`RequestRefusal`] where a limit is reached. Nothing was counted.
     pub fn enter(&mut self, now: Duration) -> Result<(), RequestRefusal> {
+        self.check(now)?;
+        let (newest, limit) = (slot_at(self.timeline.latest()), self.requests_per_minute);
+        if let Some(window) = &mut self.window {
+            window.charge(newest, 1, limit);
+        }
+        self.live += 1;
+        Ok(())
+    }
+
+    /// Whether a request could [`enter`](RequestMeter::enter) now, for whoever needs a place in two meters or in none.
+    ///
+    /// # Errors
+    ///
+    /// A [`RequestRefusal`] where a limit is reached.
+    pub fn check(&mut self, now: Duration) -> Result<(), RequestRefusal> {
         let limit = self.requests_per_minute;
         let newest = slot_at(self.timeline.advance(now));
         let window = self.window.get_or_insert_with(|| Box::new(Window::new(0)));
@@ -95,8 +110,6 @@ impl RequestMeter {
                 retry_after: (self.concurrency > 0).then_some(CONCURRENCY_RETRY),
             });
         }
-        window.charge(newest, 1, limit);
-        self.live += 1;
         Ok(())
     }
 
@@ -181,6 +194,18 @@ mod tests {
             (1, at_ms(50_250)),
             "when the first one's slot has left"
         );
+    }
+
+    /// Who needs a place in two meters asks the first one before it enters either.
+    #[test]
+    fn to_ask_counts_nothing() {
+        let mut meter = RequestMeter::new(1, 1);
+        (0..5).for_each(|_| assert_eq!(meter.check(at_ms(0)), Ok(())));
+        meter.enter(at_ms(0)).unwrap();
+
+        assert_eq!(meter.check(at_ms(0)).unwrap_err().kind, RequestRefusalKind::Requests);
+        assert_eq!(meter.view(at_ms(0)).remaining, 0);
+        assert_eq!(meter.live(), 1);
     }
 
     /// An account that hammers a closed door is let in as soon as one that waits.

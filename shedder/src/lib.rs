@@ -52,6 +52,7 @@ mod requests;
 mod retry;
 mod snapshot;
 mod tier;
+mod turns;
 
 pub use config::{Config, QueueBounds, ReplicaConfig, Slo};
 pub use decision::{Binding, Decision, Permit, Reason, Rejection, Short, Verdict};

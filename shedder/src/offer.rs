@@ -54,6 +54,9 @@ pub struct Offer {
     pub tier: Tier,
     /// Whose it is: the unit of fairness.
     pub account: u64,
+    /// The end user, where the account is to be fair between those: requests of one account that wait take turns by user.
+    /// `None`: in the order of arrival.
+    pub user: Option<u64>,
     /// The account's weight inside its tier, usually 1. Not positive or not finite counts as 1.
     pub weight: f64,
     /// All prompt tokens, cached or not.

@@ -1,4 +1,4 @@
-//! What waits in one tier: fair between accounts, first come, first served within an account.
+//! What waits in one tier: fair between accounts, first come, first served within an account, or in turns of its users.
 //!
 //! Fairness is by virtual token counters (VTC; start-time fair queueing with tokens as the unit): the
 //! account with the smallest counter is next. A counter grows by the uncached prompt tokens of a request
@@ -10,13 +10,14 @@
 //! # Guarantees
 //!
 //! - The totals are the sums over what waits.
-//! - Within an account requests leave in the order of first arrival, or by displacement from the end.
+//! - Within an account requests leave in the order of their turns, else of first arrival, or by displacement from the end.
 //! - Every operation is O(log n) in what waits; accounts that never waited cost nothing to look at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::offer::RequestId;
+use crate::turns::Turns;
 
 /// Output tokens cost this many times what prompt tokens cost.
 pub(crate) const OUTPUT_PRICE: i64 = 2;
@@ -26,10 +27,15 @@ const ONE: u64 = 1_024;
 /// about 2 MB.
 const IDLE_FLOWS_MAX: usize = 16_384;
 
-/// Where a waiting request stands: by account, then first arrival, then order of offer.
+/// Requests of a newcomer's own account that are looked at to say which of them come before it; with more it is all of them.
+const OWN_COUNTED_MAX: usize = 256;
+
+/// Where a waiting request stands: by account, then its user's turn there, then first arrival, then order of offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) account: u64,
+    /// 0 where the account is not fair between its users.
+    pub(crate) turn: u64,
     pub(crate) arrived: Duration,
     pub(crate) seq: u64,
 }
@@ -80,6 +86,8 @@ struct Flow {
     /// The keys under which it is indexed while it waits.
     turn: Option<(u64, u64)>,
     load: u64,
+    /// Of its users, where it is fair between those.
+    users: Option<Box<Turns>>,
 }
 
 /// The queue of one tier.
@@ -148,12 +156,12 @@ impl TierQueue {
     }
 
     fn first_of(&self, account: u64) -> Option<(Place, Held)> {
-        let from = Place { account, arrived: Duration::ZERO, seq: 0 };
+        let from = Place { account, turn: 0, arrived: Duration::ZERO, seq: 0 };
         self.items.range(from..).next().filter(|(place, _)| place.account == account).map(|(p, h)| (*p, *h))
     }
 
     fn last_of(&self, account: u64) -> Option<Held> {
-        let upto = Place { account, arrived: Duration::MAX, seq: u64::MAX };
+        let upto = Place { account, turn: u64::MAX, arrived: Duration::MAX, seq: u64::MAX };
         self.items.range(..=upto).next_back().filter(|(place, _)| place.account == account).map(|(_, h)| *h)
     }
 
@@ -176,10 +184,11 @@ impl TierQueue {
 
     /// Tokens and requests of this tier that will be served before a newcomer of `account`.
     ///
-    /// Its own come first; of every other account no more than its fair share while they are served.
-    pub(crate) fn ahead_of(&self, account: u64, weight: f64, tokens: u64) -> (u64, u64) {
+    /// Its own come first, of other users only those whose turn is before; of every other account no more than its fair
+    /// share while they are served. O(log n), with a user O(log n + [`OWN_COUNTED_MAX`]).
+    pub(crate) fn ahead_of(&self, account: u64, user: Option<u64>, weight: f64, tokens: u64) -> (u64, u64) {
         let (own, own_weight) = match self.flows.get(&account) {
-            Some(flow) if flow.waiting.requests > 0 => (flow.waiting, flow.weight),
+            Some(flow) if flow.waiting.requests > 0 => (self.own_ahead(account, user, flow), flow.weight),
             _ => (Totals::default(), 0),
         };
         let others = self.weight.saturating_sub(own_weight);
@@ -195,10 +204,54 @@ impl TierQueue {
         (own.tokens + tokens_before, u64::from(own.requests) + requests_before)
     }
 
+    /// What of the account waits before a newcomer of it.
+    fn own_ahead(&self, account: u64, user: Option<u64>, flow: &Flow) -> Totals {
+        let (Some(user), Some(turns)) = (user, &flow.users) else { return flow.waiting };
+        let from = Place { account, turn: 0, arrived: Duration::ZERO, seq: 0 };
+        let upto = Place { account, turn: turns.next(user), arrived: Duration::MAX, seq: u64::MAX };
+        let mut ahead = Totals::default();
+        for (_, held) in self.items.range(from..=upto).take(OWN_COUNTED_MAX) {
+            ahead.add(*held);
+        }
+        if (ahead.requests as usize) < OWN_COUNTED_MAX { ahead } else { flow.waiting }
+    }
+
+    /// The turn of a request of `user` that is about to wait for the first time and costs so many tokens.
+    pub(crate) fn take_turn(&mut self, account: u64, user: u64, cost: u64) -> u64 {
+        let flow = self.flows.entry(account).or_default();
+        let turns = flow.users.get_or_insert_default();
+        if flow.waiting.requests == 0 {
+            turns.forget();
+        }
+        turns.take(user, cost)
+    }
+
+    /// A waiting request of `user` left without being served.
+    pub(crate) fn give_turn_back(&mut self, account: u64, user: u64, cost: u64) {
+        if let Some(turns) = self.flows.get_mut(&account).and_then(|flow| flow.users.as_mut()) {
+            turns.give_back(user, cost);
+        }
+    }
+
+    /// A request with this turn is served.
+    pub(crate) fn serve_turn(&mut self, account: u64, turn: u64) {
+        if let Some(turns) = self.flows.get_mut(&account).and_then(|flow| flow.users.as_mut()) {
+            turns.serve(turn);
+        }
+    }
+
+    /// The last waiting request of `account`, where a newcomer of `user` would be before it.
+    pub(crate) fn last_after(&self, account: u64, user: u64) -> Option<RequestId> {
+        let turns = self.flows.get(&account)?.users.as_ref()?;
+        let upto = Place { account, turn: u64::MAX, arrived: Duration::MAX, seq: u64::MAX };
+        let (place, held) = self.items.range(..=upto).next_back()?;
+        (place.account == account && place.turn > turns.next(user)).then_some(held.id)
+    }
+
     /// Requests of this tier that will be served before one that waits at `place`: its account's own before it, and of every
     /// other account no more than its fair share meanwhile. No more than `most` are counted. O(log n + most).
     pub(crate) fn ahead_of_waiting(&self, place: Place, weight: f64, most: usize) -> u64 {
-        let from = Place { arrived: Duration::ZERO, seq: 0, ..place };
+        let from = Place { turn: 0, arrived: Duration::ZERO, seq: 0, ..place };
         let own = self.items.range(from..place).take(most).count() as u64;
         let Some(flow) = self.flows.get(&place.account) else { return own };
         let others = u64::from(self.totals.requests.saturating_sub(flow.waiting.requests));
@@ -318,7 +371,7 @@ mod tests {
     use super::*;
 
     fn push(queue: &mut TierQueue, account: u64, seq: u64, tokens: u64, weight: f64) {
-        let place = Place { account, arrived: Duration::from_millis(seq), seq };
+        let place = Place { account, turn: 0, arrived: Duration::from_millis(seq), seq };
         queue.push(place, weight, Held { id: RequestId(seq), tokens, bytes: 1 });
     }
 
@@ -399,8 +452,61 @@ mod tests {
         let mut queue = TierQueue::default();
         (0..1_000).for_each(|n| push(&mut queue, 1, n, 100, 1.0));
 
-        assert_eq!(queue.ahead_of(2, 1.0, 100), (100, 1));
-        assert_eq!(queue.ahead_of(1, 1.0, 100), (100_000, 1_000));
+        assert_eq!(queue.ahead_of(2, None, 1.0, 100), (100, 1));
+        assert_eq!(queue.ahead_of(1, None, 1.0, 100), (100_000, 1_000));
+    }
+
+    fn push_of(queue: &mut TierQueue, (account, user): (u64, u64), seq: u64, tokens: u64) {
+        let turn = queue.take_turn(account, user, tokens);
+        let place = Place { account, turn, arrived: Duration::from_millis(seq), seq };
+        queue.push(place, 1.0, Held { id: RequestId(seq), tokens, bytes: 1 });
+    }
+
+    /// The next one that is served, with its sequence number.
+    fn serve_of(queue: &mut TierQueue) -> Option<(u64, u64)> {
+        let id = queue.heads().next()?;
+        let (&place, &held) = queue.items.iter().find(|(_, held)| held.id == id)?;
+        queue.remove(place);
+        queue.serve_turn(place.account, place.turn);
+        queue.start(place.account, 1.0, held.tokens as u32);
+        Some((place.account, place.seq))
+    }
+
+    #[test]
+    fn users_of_an_account_take_turns_however_much_one_of_them_sends() {
+        let mut queue = TierQueue::default();
+        (0..100).for_each(|n| push_of(&mut queue, (1, 7), n, 100));
+        (100..105).for_each(|n| push_of(&mut queue, (1, 8), n, 100));
+
+        assert_eq!(queue.ahead_of(1, Some(9), 1.0, 100), (200, 2), "a third user waits for one of each");
+        assert_eq!(queue.ahead_of(1, Some(7), 1.0, 100), (10_500, 105), "who floods waits for all");
+        let first_ten: Vec<u64> =
+            (0..10).filter_map(|_| serve_of(&mut queue)).map(|served| served.1).collect();
+        assert_eq!(first_ten, [0, 100, 1, 101, 2, 102, 3, 103, 4, 104]);
+    }
+
+    /// Whoever invents users takes turns from his own account only.
+    #[test]
+    fn an_account_gains_nothing_by_having_many_users() {
+        let mut queue = TierQueue::default();
+        (0..300).for_each(|n| push_of(&mut queue, (1, n), n, 100));
+        (300..600).for_each(|n| push(&mut queue, 2, n, 100, 1.0));
+
+        let mut served = [0_u64; 3];
+        (0..200).filter_map(|_| serve_of(&mut queue)).for_each(|(account, _)| served[account as usize] += 1);
+
+        assert_eq!(served, [0, 100, 100]);
+    }
+
+    /// When a full queue holds more than one may wait for, the heaviest user's last request makes room for the lightest.
+    #[test]
+    fn a_light_user_comes_before_the_last_of_a_heavy_one() {
+        let mut queue = TierQueue::default();
+        (0..10).for_each(|n| push_of(&mut queue, (1, 7), n, 100));
+
+        assert_eq!(queue.last_after(1, 8), Some(RequestId(9)));
+        assert_eq!(queue.last_after(1, 7), None, "nobody makes room for himself");
+        assert_eq!(queue.last_after(2, 8), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub(crate) mod due;
 use std::time::Duration;
 
 use crate::offer::{Offer, ReplicaId, RequestId};
-use crate::queue::{Held, Place};
+use crate::queue::{Held, OUTPUT_PRICE, Place};
 
 /// Slots made in advance: more than one replica holds at the start.
 const SLOTS_FIRST: usize = 256;
@@ -32,6 +32,8 @@ pub(crate) struct Request {
     /// It has been counted as admitted, as waited.
     pub(crate) admitted_before: bool,
     pub(crate) waited_before: bool,
+    /// Its turn among those of its account's users, from its first wait on; 0: none.
+    pub(crate) turn: u64,
     /// The replica on which it failed.
     pub(crate) avoid: Option<ReplicaId>,
     /// The replica to which it never goes back.
@@ -92,7 +94,14 @@ pub(crate) struct Active {
 impl Request {
     /// Its place in the queue of its tier.
     pub(crate) fn place(&self) -> Place {
-        Place { account: self.offer.account, arrived: self.offer.arrived, seq: self.seq }
+        Place { account: self.offer.account, turn: self.turn, arrived: self.offer.arrived, seq: self.seq }
+    }
+
+    /// The user whose turn it has, and what that costs: prompt tokens, and output as far as it is expected.
+    pub(crate) fn turn_of(&self) -> Option<(u64, u64)> {
+        let output = if self.offer.has_output { self.offer.expected_output } else { 0 };
+        let cost = u64::from(self.offer.uncached.least()) + OUTPUT_PRICE.unsigned_abs() * u64::from(output);
+        Some((self.offer.user?, cost))
     }
 
     /// What it holds while it waits.

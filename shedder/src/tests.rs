@@ -50,6 +50,7 @@ pub(crate) fn offer(now: Duration, tier: Tier) -> Offer {
     Offer {
         tier,
         account: 1,
+        user: None,
         weight: 1.0,
         prompt: 10,
         uncached: Uncached::everywhere(10),

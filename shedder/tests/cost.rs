@@ -35,6 +35,7 @@ fn offer(account: u64, now: Duration) -> Offer {
     Offer {
         tier: Tier::Regular,
         account,
+        user: None,
         weight: 1.0,
         prompt: 1_000,
         uncached: Uncached::everywhere(200),

@@ -25,7 +25,7 @@ from tally import Tally
 FIRE_SECONDS_MAX = 60
 CALM_SECONDS = 8
 
-RECORDED_ONLY = {"TidegateOverhead", "TidegateLogDropped", "TidegateStateNotSaved"}
+RECORDED_ONLY = {"TidegateOverhead", "TidegateLogDropped", "TidegateStateNotSaved", "TidegateKeysExpire"}
 # Tells that the machine lacks CPU, as one does that others use as well: nothing that was made to go wrong here.
 OF_THE_MACHINE = {"TidegateOverhead"}
 # What is made to fire here, by the situation; `TidegateDown` and `TidegateReloadFailed` come last.

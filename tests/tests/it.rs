@@ -53,6 +53,9 @@ mod framing;
 mod hostile;
 
 #[cfg(test)]
+mod keys;
+
+#[cfg(test)]
 mod leaving;
 
 #[cfg(test)]

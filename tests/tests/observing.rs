@@ -216,6 +216,7 @@ const METRICS: &[(&str, &str)] = &[
     ("tidegate_config_last_reload_successful", "gauge"),
     ("tidegate_build_info", "gauge"),
     ("tidegate_accounts_in_doubt", "gauge"),
+    ("tidegate_keys_expiring_soon", "gauge"),
     ("tidegate_inflight_bytes", "gauge"),
     ("tidegate_access_log_dropped_total", "counter"),
     ("tidegate_log_dropped_total", "counter"),

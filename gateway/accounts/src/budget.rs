@@ -114,6 +114,45 @@ impl BudgetCell {
         prompt: Prompt,
         wanted: AnswerSize,
     ) -> (Result<Arc<Ledger>, Refusal>, PerMeter<MeterView>) {
+        let (reserved, meters) = self.enter(prompt, wanted);
+        (reserved.map(|entry| self.ledger(prompt, entry, None)), meters)
+    }
+
+    /// Reserves in the budget `inside`, of a part of the account, and here, or in neither; with the meters of whichever has
+    /// less left.
+    ///
+    /// # Errors
+    /// Which of the two refused.
+    pub fn reserve_inside(
+        self: &Arc<Self>,
+        inside: &Arc<BudgetCell>,
+        prompt: Prompt,
+        wanted: AnswerSize,
+    ) -> (Result<Arc<Ledger>, RefusedBy>, PerMeter<MeterView>) {
+        let (reserved, meters) = inside.reserve(prompt, wanted);
+        let part = match reserved {
+            Ok(part) => part,
+            Err(refused) => return (Err(RefusedBy::Part(refused)), meters),
+        };
+        let (reserved, of_whole) = self.enter(prompt, wanted);
+        let narrower = PerMeter::from_fn(|meter| {
+            let (part, whole) = (*meters.get(meter), *of_whole.get(meter));
+            if part.remaining < whole.remaining { part } else { whole }
+        });
+        match reserved {
+            Ok(entry) => (Ok(self.ledger(prompt, entry, Some(part))), narrower),
+            Err(refused) => {
+                part.release();
+                (Err(RefusedBy::Account(refused)), of_whole)
+            }
+        }
+    }
+
+    fn ledger(self: &Arc<Self>, prompt: Prompt, entry: Entry, part: Option<Arc<Ledger>>) -> Arc<Ledger> {
+        Arc::new(Ledger { cell: Arc::clone(self), prompt, entry: Mutex::new(Some(entry)), part })
+    }
+
+    fn enter(&self, prompt: Prompt, wanted: AnswerSize) -> (Result<Entry, Refusal>, PerMeter<MeterView>) {
         let now = clock::now();
         self.touch();
         let mut budget = self.budget.lock();
@@ -123,11 +162,17 @@ impl BudgetCell {
             self.booked(booked);
             entry
         });
-        drop(budget);
-        let ledger = entry
-            .map(|entry| Arc::new(Ledger { cell: Arc::clone(self), prompt, entry: Mutex::new(Some(entry)) }));
-        (ledger, view)
+        (entry, view)
     }
+}
+
+/// Which budget refused a request that needs two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// The account's own.
+    Account(Refusal),
+    /// That of the part of the account.
+    Part(Refusal),
 }
 
 /// Prompt tokens of one request as weighed at admission.
@@ -156,6 +201,8 @@ pub struct Ledger {
     prompt: Prompt,
     /// Taken before the budget is locked.
     entry: Mutex<Option<Entry>>,
+    /// The same request in the budget of a part of the account; ends with this one.
+    part: Option<Arc<Ledger>>,
 }
 
 impl Ledger {
@@ -173,6 +220,7 @@ impl Ledger {
 
     /// Whether an engine works on the prompt. Taken back when the engine itself gave up before a token.
     pub fn set_started(&self, started: bool) {
+        self.in_part(|part| part.set_started(started));
         if let Some(entry) = self.entry.lock().as_mut() {
             entry.set_started(started);
         }
@@ -186,6 +234,7 @@ impl Ledger {
 
     /// The first token came: the prompt's tokens flow now. Idempotent.
     pub fn charge_prompt(&self) {
+        self.in_part(Ledger::charge_prompt);
         if let Some(entry) = self.entry.lock().as_mut() {
             entry.charge_prompt(clock::now(), &mut self.cell.budget.lock());
         }
@@ -193,6 +242,7 @@ impl Ledger {
 
     /// `chunks` content chunks came.
     pub fn charge_chunks(&self, now: Duration, chunks: u32) {
+        self.in_part(|part| part.charge_chunks(now, chunks));
         if let Some(entry) = self.entry.lock().as_mut() {
             let mut budget = self.cell.budget.lock();
             let booked = entry.charge_chunks(now, &mut budget, chunks);
@@ -204,12 +254,20 @@ impl Ledger {
 
     /// The end, by the best proof there is.
     pub fn settle(&self, used: &Used) {
+        self.in_part(|part| part.settle(used));
         self.end(|entry, budget| entry.settle(clock::now(), budget, used));
     }
 
     /// The end without any use: shed, or left while it waited.
     pub fn release(&self) {
+        self.in_part(Ledger::release);
         self.end(|entry, budget| entry.release(clock::now(), budget));
+    }
+
+    fn in_part(&self, work: impl FnOnce(&Ledger)) {
+        if let Some(part) = &self.part {
+            work(part);
+        }
     }
 
     fn end(&self, how: impl FnOnce(Entry, &mut Budget) -> Booked) {
@@ -224,8 +282,76 @@ impl Ledger {
 }
 
 impl Drop for Ledger {
-    /// Nobody settled: the client left, or the request panicked.
+    /// Nobody settled: the client left, or the request panicked. What it has in the budget of a part ends with that one's drop.
     fn drop(&mut self) {
         self.end(|entry, budget| entry.give_up(clock::now(), budget));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use limits::{Bounds, BudgetConfig, Meter, Policy};
+
+    const PROMPT: Prompt = Prompt { tokens: 100, uncached: 60, tokens_per_chunk: 1.0 };
+    const ANSWER: AnswerSize = AnswerSize { tokens_max: Some(50), choices: 1, usual: 20 };
+
+    fn cell(limit: u64) -> Arc<BudgetCell> {
+        let bounds = PerMeter::from_fn(|_| Bounds::fixed(limit).unwrap());
+        let budget = Budget::new(clock::now(), BudgetConfig { policy: Policy::Fixed, bounds });
+        BudgetCell::new("acme".into(), "m".into(), budget)
+    }
+
+    fn used(cell: &BudgetCell) -> [u64; 3] {
+        let view = cell.view();
+        Meter::ALL.map(|meter| view.get(meter).used)
+    }
+
+    fn is_at_rest(cell: &BudgetCell) -> bool {
+        cell.with(|budget| budget.live() == 0 && budget.reserved() == PerMeter::default())
+    }
+
+    /// Whichever of the two has no room, nothing is held in the other.
+    #[test]
+    fn a_request_that_needs_two_budgets_reserves_in_both_or_in_neither() {
+        for (of_part, of_account, by_part) in [(50, 100_000, true), (100_000, 50, false)] {
+            let (part, account) = (cell(of_part), cell(of_account));
+
+            let (refused, _) = account.reserve_inside(&part, PROMPT, ANSWER);
+
+            assert_eq!(matches!(refused, Err(RefusedBy::Part(_))), by_part);
+            assert!(is_at_rest(&part) && is_at_rest(&account));
+            assert_eq!((used(&part), used(&account)), ([0; 3], [0; 3]));
+        }
+    }
+
+    /// Answered, refused for load, left: each end is the same in both.
+    #[test]
+    fn a_request_ends_in_both_budgets_as_it_ends_in_one() {
+        type End = fn(Arc<Ledger>);
+        let answered: End = |ledger| {
+            ledger.set_started(true);
+            ledger.charge_prompt();
+            ledger.charge_chunks(clock::now(), 3);
+            ledger.settle(&Used { prompt: 90, uncached_prompt: 50, generated: 7, finished: true });
+        };
+        let shed: End = |ledger| ledger.release();
+        let left_in_the_answer: End = |ledger| ledger.charge_chunks(clock::now(), 4);
+        let left_in_the_prefill: End = |ledger| ledger.set_started(true);
+        for (end, charged) in [
+            (answered, [90, 50, 7]),
+            (shed, [0, 0, 0]),
+            (left_in_the_answer, [100, 60, 4]),
+            (left_in_the_prefill, [100, 60, 0]),
+        ] {
+            let (part, account) = (cell(10_000), cell(100_000));
+            let (ledger, meters) = account.reserve_inside(&part, PROMPT, ANSWER);
+            assert_eq!(meters.prompt.limit, 10_000, "the part has less left");
+
+            end(ledger.unwrap());
+
+            assert_eq!((used(&part), used(&account)), (charged, charged));
+            assert!(is_at_rest(&part) && is_at_rest(&account));
+        }
     }
 }

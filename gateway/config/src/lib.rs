@@ -43,8 +43,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use accounts::account::{Account, LimitOverride, OnForbiddenTier, SpendingTier};
+pub use accounts::account::{Account, FairBy, LimitOverride, OnForbiddenTier, SpendingTier};
 pub use accounts::apart::AccountRules;
+pub use accounts::key::{KEY_NAME_MAX, KeyLimit, KeyRights, NamedKey};
 pub use accounts::limits::{
     Bounds, Growth, LimitPolicy, Limits, Meters, MetersFile, Shrink, SizeCeilings, TierShare,
 };

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::model::vocabulary_name;
-use crate::{AccessLog, Account, Config, Cors, Deployment, Exact, Model};
+use crate::{AccessLog, Account, Config, Cors, Deployment, Exact, Model, NamedKey};
 
 /// The whole config in force, defaults filled in. Allocates in proportion to it.
 pub fn redacted(config: &Config) -> Value {
@@ -137,16 +137,28 @@ fn account(one: &Account) -> Value {
     json!({
         "id": one.id,
         "keys": one.keys.iter().map(|key| key.short()).collect::<Vec<_>>(),
+        "named_keys": one.named_keys.iter().map(|key| named_key(key)).collect::<Vec<_>>(),
         "spending_tier": one.spending_tier,
         "tiers": one.tiers,
         "default_tier": one.default_tier,
         "on_forbidden_tier": one.on_forbidden_tier,
         "limits": limits.collect::<Vec<_>>(),
         "weight": one.weight,
+        "fair_by": one.fair_by,
         "requests_per_minute": one.requests_per_minute,
         "concurrency": one.concurrency,
         "models": one.models,
         "disabled": one.disabled,
+    })
+}
+
+fn named_key(key: &NamedKey) -> Value {
+    json!({
+        "key": key.digest.short(),
+        "name": key.name,
+        "expires_ms": key.expires.map(millis),
+        "disabled": key.disabled,
+        "rights": key.rights,
     })
 }
 

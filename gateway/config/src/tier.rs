@@ -67,6 +67,12 @@ impl Tiers {
         Self(Tier::ALL.map(|one| one == tier || self.contains(one)))
     }
 
+    /// Those that are in both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(Tier::ALL.map(|one| self.contains(one) && other.contains(one)))
+    }
+
     /// Whether a tier is in it.
     pub fn contains(self, tier: Tier) -> bool {
         self.0.get(tier as usize).is_some_and(|&is_in| is_in)

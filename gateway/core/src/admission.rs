@@ -194,6 +194,7 @@ mod tests {
         Offer {
             tier,
             account: 1,
+            user: None,
             weight: 1.0,
             prompt: 100,
             uncached: Uncached::everywhere(100),

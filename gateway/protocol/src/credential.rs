@@ -97,6 +97,15 @@ pub fn unknown(mistyped: bool) -> Refusal {
     Refusal::new(Reason::Unauthenticated, message)
 }
 
+/// The refusal of a key whose time was over at `when`.
+#[must_use]
+pub fn expired(name: &str, when: &str) -> Refusal {
+    let message = format!(
+        "The API key `{name}` expired at {when}. Ask whoever runs this service, or manages its keys, for a new one."
+    );
+    Refusal::new(Reason::KeyExpired, message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::state::journal::FolderKept;
 use client::views::accounts::AccountState;
 use config::keys::{Digest, NewKey};
-use config::{OnForbiddenTier, SpendingTier, Tier};
+use config::{FairBy, KeyLimit, OnForbiddenTier, SpendingTier, Tier};
 use history::events::{Kind, Subject};
 use http::StatusCode;
 use schemars::JsonSchema;
@@ -51,6 +51,9 @@ pub(super) struct AccountChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.01, max = 1000.0))]
     weight: Option<f64>,
+    /// Which of its own waiting requests is next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fair_by: Option<FairBy>,
     /// Requests in any minute, refused ones included.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000_000))]
@@ -62,7 +65,7 @@ pub(super) struct AccountChange {
 }
 
 /// `null` is something else than nothing.
-fn said<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Vec<String>>>, D::Error> {
+fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
 }
 
@@ -96,12 +99,84 @@ pub(super) struct NewAccount {
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyChange {
     /// How long the keys that are there stay good: 0 ends them at once, as after a leak; a day lets a customer change
-    /// over.
+    /// over. Where `key` has a name, the key of that name alone is replaced, by one with the same rights.
     #[schemars(range(min = 0, max = OVERLAP_SECONDS_MAX))]
     overlap_seconds: Option<u32>,
     /// True: the keys that are there stay.
     #[serde(default)]
     keep_others: bool,
+    /// The new key's name, its end, and what it may do inside the account. Absent: it has no name, and may do what the
+    /// account may. Of one that replaces another only the name and the end are said.
+    key: Option<KeyFields>,
+}
+
+/// A key's name, its end, and what it may do inside its account. What is absent stays as it is, in a new key as the config's
+/// defaults are; null puts the default in force.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct KeyFields {
+    /// Its name: letters, digits and `-._:@`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = config::KEY_NAME_MAX))]
+    name: Option<String>,
+    /// From when on it is refused (RFC 3339); null: never.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    expires: Option<Option<String>>,
+    /// Whether it is refused for now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disabled: Option<bool>,
+    /// Models of the account that it may use; null: all of them.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<String>>")]
+    models: Option<Option<Vec<String>>>,
+    /// Tiers of the account that it may ask for; null: all of them.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<Tier>>")]
+    tiers: Option<Option<Vec<Tier>>>,
+    /// The tier of its requests that name none; null: the account's, where it may use that.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Tier>")]
+    default_tier: Option<Option<Tier>>,
+    /// Its part of each of the account's limits in force, from 0.001 to 1; null: none.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<f64>")]
+    share: Option<Option<f64>>,
+    /// Limits of its own inside the account's, tokens per minute, for one model or for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000))]
+    limits: Option<Vec<KeyLimit>>,
+    /// Requests in any minute; null: the account's alone.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u32>")]
+    requests_per_minute: Option<Option<u32>>,
+    /// Requests at once; null: the account's alone.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u32>")]
+    concurrency: Option<Option<u32>>,
+}
+
+impl KeyFields {
+    fn fields(&self) -> Result<Map<String, Value>, Refused> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(fields)) => Ok(fields),
+            _ => Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "bad_key", "The change cannot be used.")),
+        }
+    }
+
+    /// Whether anything is said but the name and the end.
+    fn has_rights(&self) -> bool {
+        let KeyFields { name: _, expires: _, disabled, models, tiers, default_tier, share, limits, .. } =
+            self;
+        let requests = self.requests_per_minute.is_some() || self.concurrency.is_some();
+        let tokens = share.is_some() || limits.is_some();
+        disabled.is_some()
+            || models.is_some()
+            || tiers.is_some()
+            || default_tier.is_some()
+            || tokens
+            || requests
+    }
 }
 
 /// An account as it is now, and its new key if one was made.
@@ -169,12 +244,17 @@ pub(super) fn change(call: &Call<'_>) -> Answered {
 
 pub(super) fn new_key_of(call: &Call<'_>) -> Answered {
     match call.said::<KeyChange>()? {
-        KeyChange { overlap_seconds: Some(overlap), keep_others: false }
+        KeyChange { overlap_seconds: Some(overlap), keep_others: false, key }
             if overlap <= OVERLAP_SECONDS_MAX =>
         {
-            rotate(call, overlap)
+            match key {
+                None => rotate(call, overlap),
+                Some(key) => replace_key(call, overlap, &key),
+            }
         }
-        KeyChange { overlap_seconds: None, keep_others: true } => add_key(call),
+        KeyChange { overlap_seconds: None, keep_others: true, key } => {
+            add_key(call, &key.unwrap_or_default())
+        }
         _ => {
             let message = format!(
                 "Say what becomes of the keys that are there: `overlap_seconds` from 0 to {OVERLAP_SECONDS_MAX}, or `keep_others`: true, and not both."
@@ -184,19 +264,62 @@ pub(super) fn new_key_of(call: &Call<'_>) -> Answered {
     }
 }
 
-fn add_key(call: &Call<'_>) -> Answered {
+fn add_key(call: &Call<'_>, fields: &KeyFields) -> Answered {
     let (id, new) = (call.parameter(0), new_key()?);
     let _kept = stays(call)?;
     let snapshot = call.gateway.snapshot();
-    call.gateway.roster.add_key(&snapshot.config, id, new.digest, clock::wall()).map_err(refused)?;
-    let (by, key) = (&call.caller.token, new.digest.short());
-    tracing::info!(target: "audit", by, account = id, key, "key made");
-    call.note(
-        Kind::KeyMade,
-        Subject::account(id),
-        &format!("{id} got another key, {key}…; the others stay."),
-    );
+    let said = fields.fields()?;
+    call.gateway.roster.add_key(&snapshot.config, id, new.digest, said, clock::wall()).map_err(refused)?;
+    let (by, key, name) = (&call.caller.token, new.digest.short(), fields.name.as_deref().unwrap_or("-"));
+    tracing::info!(target: "audit", by, account = id, key, name, ?fields, "key made");
+    let called = fields.name.as_ref().map_or(String::new(), |name| format!(" called {name}"));
+    let words = format!("{id} got another key{called}, {key}…; the others stay.");
+    call.note(Kind::KeyMade, Subject::account(id), &words);
     changed(call, id, Some(new.key))
+}
+
+/// A key in the place of the one of its name.
+fn replace_key(call: &Call<'_>, overlap: u32, fields: &KeyFields) -> Answered {
+    let id = call.parameter(0);
+    let name = match fields.name.as_deref() {
+        Some(name) if !fields.has_rights() => name,
+        _ => {
+            let message = "Name the key to replace in `key.name`, and say nothing else of it but `expires`: the new one has its rights. `PATCH` on the key changes those.";
+            return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "bad_key", message));
+        }
+    };
+    let (new, overlap) = (new_key()?, Duration::from_secs(overlap.into()));
+    let _kept = stays(call)?;
+    let snapshot = call.gateway.snapshot();
+    let ends = call
+        .gateway
+        .roster
+        .replace_key(&snapshot.config, id, (name, new.digest), fields.fields()?, overlap, clock::wall())
+        .map_err(refused)?;
+    let (by, key, old_end) = (&call.caller.token, new.digest.short(), clock::rfc3339(ends));
+    tracing::info!(target: "audit", by, account = id, name, key, old_end, "key replaced");
+    let words = format!("The key {name} of {id} was replaced by {key}…; the old one ends at {old_end}.");
+    call.note(Kind::KeysRotated, Subject::account(id), &words);
+    changed(call, id, Some(new.key))
+}
+
+pub(super) fn change_key(call: &Call<'_>) -> Answered {
+    let (id, short, change) = (call.parameter(0), call.parameter(1), call.said::<KeyFields>()?);
+    let fields = change.fields()?;
+    if fields.is_empty() {
+        let message = "Name at least one field to change; `/api/v1/openapi.json` lists them.";
+        return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "no_change", message));
+    }
+    let _kept = stays(call)?;
+    let snapshot = call.gateway.snapshot();
+    let roster = &call.gateway.roster;
+    let key =
+        roster.change_key(&snapshot.config, id, short, &fields, clock::wall()).map_err(refused)?.short();
+    tracing::info!(target: "audit", by = call.caller.token, account = id, key, ?change, "key changed");
+    let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+    let words = format!("The key {key}… of {id} was changed: {}.", names.join(", "));
+    call.note(Kind::AccountChanged, Subject::account(id), &words);
+    changed(call, id, None)
 }
 
 pub(super) fn end_key(call: &Call<'_>) -> Answered {
@@ -279,7 +402,8 @@ fn refused(e: RosterError) -> Refused {
         RosterError::Declared => (StatusCode::CONFLICT, "declared_in_config"),
         RosterError::Exists => (StatusCode::CONFLICT, "account_exists"),
         RosterError::Unknown => (StatusCode::NOT_FOUND, "no_such_account"),
-        RosterError::UnknownKey => (StatusCode::NOT_FOUND, "no_such_key"),
+        RosterError::UnknownKey | RosterError::UnknownName => (StatusCode::NOT_FOUND, "no_such_key"),
+        RosterError::NameTaken => (StatusCode::CONFLICT, "name_taken"),
         RosterError::LastKey => (StatusCode::CONFLICT, "last_key"),
         RosterError::KeyTaken(_) => (StatusCode::CONFLICT, "key_taken"),
         RosterError::TooMany => (StatusCode::CONFLICT, "too_many_accounts"),

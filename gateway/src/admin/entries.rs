@@ -195,11 +195,22 @@ pub(super) const ENTRIES: &[Entry] = &[
         "/api/v1/accounts/{id}/keys",
         (
             "rotate_keys",
-            "Makes a new key for an account made at run time and shows it, once; the others end, or stay.",
+            "Makes a new key for an account made at run time and shows it, once; the others end, or stay, or the one of its name alone ends.",
         ),
         Some(Schema::of::<changed::KeyChange>()),
         ACCOUNT,
         changed::new_key_of,
+    ),
+    change(
+        Verb::Patch,
+        "/api/v1/accounts/{id}/keys/{key}",
+        (
+            "change_key",
+            "Changes a key's name, end or rights, of an account made at run time; named by the digits that `key_list` shows. Keys of one name share their rights.",
+        ),
+        Some(Schema::of::<changed::KeyFields>()),
+        ACCOUNT,
+        changed::change_key,
     ),
     change(
         Verb::Delete,

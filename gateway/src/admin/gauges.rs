@@ -1,5 +1,7 @@
 //! The gauges of `/metrics`, read from shedders, budgets and the process when the page is asked for.
 
+use crate::clock;
+use crate::state::key_expiry::ending_soon;
 use crate::state::{Gateway, Snapshot};
 use crate::telemetry::in_force::{self, InForce};
 use crate::telemetry::metrics::{known_deployment, known_model, known_process};
@@ -145,6 +147,7 @@ fn read_gauges(gateway: &Gateway, now: Duration) {
     read_budgets(gateway);
     gauge!("tidegate_inflight_bytes").set(gateway.memory.held() as f64);
     gauge!("tidegate_accounts_in_doubt").set(gateway.roster.in_doubt() as f64);
+    gauge!("tidegate_keys_expiring_soon").set(ending_soon(gateway, clock::wall()) as f64);
     gauge!("tidegate_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let good = gateway.reloader.state().last.is_none_or(|last| last.faults.is_none());
     gauge!("tidegate_config_last_reload_successful").set(f64::from(u8::from(good)));

@@ -5,7 +5,8 @@
 
 use crate::clock;
 use crate::downstream::client::{Client, Stop};
-use crate::state::{Account, Model, Snapshot};
+use crate::state::keys::Bearer;
+use crate::state::{Model, Snapshot};
 use bytes::Bytes;
 use config::Tier;
 use http::HeaderValue;
@@ -56,14 +57,14 @@ struct Listed<'a> {
 /// 404 for a model that this account does not see, or the client is gone.
 pub async fn answer(
     snapshot: &Snapshot,
-    account: &Account,
+    who: &Bearer,
     client: &mut Client<'_>,
     id: Option<&str>,
 ) -> Result<(), Stop> {
     let family = client.envelope.family;
     let body = match id {
         None => {
-            let usable = snapshot.config.models.iter().filter(|model| is_usable(account, model));
+            let usable = snapshot.config.models.iter().filter(|model| is_usable(who, model));
             let usable = usable.map(|model| (&*model.name, model.context));
             match family {
                 Family::OpenAi => {
@@ -80,7 +81,7 @@ pub async fn answer(
         }
         Some(id) => {
             let id = decoded(id);
-            let model = usable(snapshot, account, &id).ok_or_else(|| unknown(&id))?;
+            let model = usable(snapshot, who, &id).ok_or_else(|| unknown(&id))?;
             match family {
                 Family::OpenAi => serde_json::to_vec(&entry(&id, model.config.context, snapshot.built)),
                 Family::Anthropic => serde_json::to_vec(&listed(&id, model.config.context, snapshot.built)),
@@ -113,18 +114,19 @@ fn listed(id: &str, context: Option<u32>, created: u64) -> Listed<'_> {
     Listed { r#type: "model", id, display_name: id, created_at, max_input_tokens: context }
 }
 
-/// The model of this name or alias, if the account may use it.
-pub(super) fn usable<'s>(snapshot: &'s Snapshot, account: &Account, name: &str) -> Option<&'s Arc<Model>> {
-    snapshot.models.get(name).filter(|model| is_usable(account, &model.config))
+/// The model of this name or alias, if the account and its key may use it.
+pub(super) fn usable<'s>(snapshot: &'s Snapshot, who: &Bearer, name: &str) -> Option<&'s Arc<Model>> {
+    snapshot.models.get(name).filter(|model| is_usable(who, &model.config))
 }
 
-/// Whether the model is among the account's, and one of its deployments takes the account in a tier that it has.
-fn is_usable(account: &Account, model: &config::Model) -> bool {
-    let (own, id) = (&account.config, &account.config.id);
+/// Whether the model is among the account's and the key's, and one of its deployments takes the account in a tier that it
+/// has.
+fn is_usable(who: &Bearer, model: &config::Model) -> bool {
+    let (tiers, id) = (who.tiers(), &who.account.config.id);
     let takes = |route: &config::Route| {
-        Tier::ALL.into_iter().any(|tier| own.tiers.contains(tier) && route.takes(tier, id))
+        Tier::ALL.into_iter().any(|tier| tiers.contains(tier) && route.takes(tier, id))
     };
-    own.may_use(&model.name) && model.routes.iter().any(takes)
+    who.may_use(&model.name) && model.routes.iter().any(takes)
 }
 
 /// Percent-decodes a path segment; what is not UTF-8 then is no model's name.

@@ -10,7 +10,7 @@
 //! place on a replica. Whichever step ends the request, and also a panic, they come back by their drops.
 //! Budget before load: a 429 outranks a 503, and a 503 gives its tokens back whole.
 
-use crate::accounts::budget::{BudgetCell, Ledger, Prompt};
+use crate::accounts::budget::{BudgetCell, Ledger, Prompt, RefusedBy};
 use crate::accounts::memory::{HolderMemory, MemoryGuard};
 use crate::clock;
 use crate::downstream::body::{self, BodyLimits};
@@ -22,14 +22,15 @@ use crate::proxy::keyless;
 use crate::proxy::models;
 use crate::proxy::routing::{Bid, Routed, Routes};
 use crate::state::gateway::Gateway;
+use crate::state::keys::Bearer;
 use crate::state::{Account, Model, Snapshot};
 use crate::telemetry::record::Record;
 use crate::upstream::admission::{Admission, Place};
 use crate::upstream::deployment::Deployment;
 use crate::upstream::harvest::Live;
 use bytes::Bytes;
-use config::Tier;
 use config::keys;
+use config::{FairBy, Tier};
 use connections::Asking;
 use gateway_core::averages::Average as _;
 use gateway_core::entry::AnswerSize;
@@ -45,6 +46,7 @@ use protocol::credential;
 use protocol::explain;
 use protocol::refusal::{Reason, Refusal};
 use protocol::request::call::{Call, TierWish, context_too_long};
+use protocol::request::end_user::end_user;
 use protocol::stable_hash;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -104,25 +106,26 @@ async fn steps(
     caller: &mut Caller,
 ) -> Result<(), Stop> {
     let entered = identify_and_enter(snapshot, client, &head, record);
-    let (account, _requests, wanted) = match entered {
+    let (who, _requests, wanted) = match entered {
         Ok(entered) => entered,
         Err(refusal) => return Err(refuse_unread(client, &head, refusal).await),
     };
     let (api, named) = match wanted {
         Wanted::Metered(api, named) => (api, named),
-        Wanted::Models(id) => return models::answer(snapshot, &account, client, id.as_deref()).await,
+        Wanted::Models(id) => return models::answer(snapshot, &who, client, id.as_deref()).await,
     };
+    let account = &who.account;
     let of_account = Arc::clone(&account.memory);
-    let mut memory = gateway.memory.guard(of_account, caller.connection.clone(), account.may_priority());
+    let mut memory = gateway.memory.guard(of_account, caller.connection.clone(), who.may_priority());
     let asked = (api, named.as_deref());
     let call = take_in(gateway, snapshot, client, &head, asked, &mut memory).await?;
     caller.asking.is_whole();
     record.called(&call);
-    let model = find_model(snapshot, &account, &call, named.as_deref())?;
+    let model = find_model(snapshot, &who, &call, named.as_deref())?;
     record.model = Some(Arc::clone(&model.config.name));
     let hint = head.affinity.or(call.affinity);
     let budget = account.budget(&gateway.registry, &snapshot.config, &model);
-    let (tier, routes, weight) = match understand(&call, &account, &model, hint, record).await {
+    let (tier, routes, weight) = match understand(&call, &who, &model, hint, record).await {
         Ok(understood) => understood,
         Err(refusal) => {
             client.envelope.meters = Some(budget.view());
@@ -132,11 +135,13 @@ async fn steps(
     if api == Api::CountTokens {
         return answer_count(client, &budget, &weight).await;
     }
-    let ledger = reserve(&budget, client, &model, &call, &weight, routes.first())?;
+    let of_key = who.key.as_ref().and_then(|key| {
+        Some(Part { budget: key.budget(&gateway.registry, &model, &budget)?, key: &key.config.name })
+    });
+    let ledger = reserve((&budget, of_key), client, &model, &call, &weight, routes.first())?;
     let live = Live::new(ledger, call.choices);
     let body_key = OnceLock::new();
-    let request =
-        Request { gateway, snapshot, account: &account, model: &model, call: &call, weight, live, body_key };
+    let request = Request { gateway, snapshot, account, model: &model, call: &call, weight, live, body_key };
     let deadline = head.deadline.map(|deadline| record.arrived + deadline);
     let asked = Asked { tier, deadline, hint };
     admit_and_relay(request, asked, routes, client, record, &mut memory).await
@@ -145,12 +150,13 @@ async fn steps(
 /// Tier, deployments and weight of a call. Account and model are known, so that a refusal tells the limits.
 async fn understand(
     call: &Call,
-    account: &Account,
+    who: &Bearer,
     model: &Model,
     hint: Option<u64>,
     record: &mut Record,
 ) -> Result<(Tier, Routes, Weight), Refusal> {
-    let tier = tier_of(account, model, call)?;
+    let account = &who.account;
+    let tier = tier_of(who, model, call)?;
     record.tier = Some(tier);
     let routes = Routes::of(model, account, tier, call, hint)?;
     record.routed(&routes.first().config.name);
@@ -209,7 +215,7 @@ fn identify_and_enter(
     client: &mut Client<'_>,
     head: &Head,
     record: &mut Record,
-) -> Result<(Arc<Account>, RequestsGuard, Wanted), Refusal> {
+) -> Result<(Bearer, RequestsGuard, Wanted), Refusal> {
     let wanted = match &head.route {
         Route::Metered(api) => Wanted::Metered(*api, None),
         Route::Named(api, name) => Wanted::Metered(*api, Some(models::decoded(name))),
@@ -223,9 +229,9 @@ fn identify_and_enter(
         client.api = Some(api);
         record.api = Some(api);
     }
-    let account = identify(snapshot, client, record)?;
-    let requests = enter(&account, client)?;
-    Ok((account, requests, wanted))
+    let who = identify(snapshot, client, record)?;
+    let requests = enter(&who, client)?;
+    Ok((who, requests, wanted))
 }
 
 /// Step 1: structural checks.
@@ -246,51 +252,88 @@ async fn refuse_unread(client: &mut Client<'_>, head: &Head, refusal: Refusal) -
 }
 
 /// Whose request it is, by its key alone.
-fn identify(
-    snapshot: &Snapshot,
-    client: &mut Client<'_>,
-    record: &mut Record,
-) -> Result<Arc<Account>, Refusal> {
+fn identify(snapshot: &Snapshot, client: &mut Client<'_>, record: &mut Record) -> Result<Bearer, Refusal> {
     let key = credential::key(&client.session().req_header().headers)?;
     let key = std::str::from_utf8(key).unwrap_or_default();
     let unknown = || credential::unknown(keys::is_mistyped(key));
-    let (digest, account) = snapshot.keys.find_stored(key).ok_or_else(unknown)?;
+    let (digest, who) = snapshot.keys.find_stored(key).ok_or_else(unknown)?;
     record.key = Some(digest);
-    let account = Some(account).filter(|account| !account.config.disabled).cloned().ok_or_else(unknown)?;
-    record.account = Some(Arc::clone(&account.config.id));
-    Ok(account)
+    let who = Some(who).filter(|who| !who.account.config.disabled).cloned().ok_or_else(unknown)?;
+    if let Some(key) = &who.key {
+        record.key_name = Some(Arc::clone(&key.config.name));
+        if key.config.disabled {
+            return Err(unknown());
+        }
+    }
+    record.account = Some(Arc::clone(&who.account.config.id));
+    if let Some(key) = &who.key {
+        if let Some(when) = key.config.expires.filter(|when| *when <= record.arrived_wall) {
+            return Err(credential::expired(&key.config.name, &clock::rfc3339(when)));
+        }
+        key.used.touch(record.arrived_wall);
+    }
+    Ok(who)
 }
 
-/// The account's place among its concurrent requests; given back on drop.
-struct RequestsGuard(Arc<Mutex<limits::RequestMeter>>);
+/// The places of a request among the concurrent ones of its account, and of its key; given back on drop.
+struct RequestsGuard {
+    account: Arc<Mutex<limits::RequestMeter>>,
+    key: Option<Arc<Mutex<limits::RequestMeter>>>,
+}
 
 impl Drop for RequestsGuard {
     fn drop(&mut self) {
-        self.0.lock().leave();
+        self.account.lock().leave();
+        if let Some(key) = &self.key {
+            key.lock().leave();
+        }
     }
 }
 
-fn enter(account: &Account, client: &mut Client<'_>) -> Result<RequestsGuard, Refusal> {
+/// Takes a place of the key and of the account, or of neither: the key's meter stays locked meanwhile, and is always locked
+/// first.
+fn enter(who: &Bearer, client: &mut Client<'_>) -> Result<RequestsGuard, Refusal> {
     let now = clock::now();
-    let mut meter = account.meter.lock();
+    let id = &who.account.config.id;
+    let is_told = client.envelope.family == Family::Anthropic;
+    let key = who.key.as_ref().and_then(|key| Some((key, key.meter.as_ref()?)));
+    let mut of_key = key.map(|(_, meter)| meter.lock());
+    if let (Some((key, _)), Some(of_key)) = (key, &mut of_key)
+        && let Err(refused) = of_key.check(now)
+    {
+        client.envelope.requests = is_told.then(|| of_key.view(now));
+        return Err(too_many(&format!("Key `{}` of account {id}", key.config.name), refused));
+    }
+    let mut meter = who.account.meter.lock();
     let entered = meter.enter(now);
-    if client.envelope.family == Family::Anthropic {
+    if is_told {
         client.envelope.requests = Some(meter.view(now));
     }
     drop(meter);
-    entered.map_err(|refused| too_many(&account.config.id, refused))?;
-    Ok(RequestsGuard(Arc::clone(&account.meter)))
+    entered.map_err(|refused| too_many(&format!("Account {id}"), refused))?;
+    if let Some(of_key) = &mut of_key {
+        // It was asked at the same moment, and nobody else has had it since.
+        let _ = of_key.enter(now);
+        let narrower = client.envelope.requests.map(|whole| {
+            let part = of_key.view(now);
+            if part.remaining < whole.remaining { part } else { whole }
+        });
+        client.envelope.requests = narrower;
+    }
+    Ok(RequestsGuard {
+        account: Arc::clone(&who.account.meter),
+        key: key.map(|(_, meter)| Arc::clone(meter)),
+    })
 }
 
-fn too_many(account: &str, refused: RequestRefusal) -> Refusal {
+fn too_many(whose: &str, refused: RequestRefusal) -> Refusal {
     let RequestRefusal { kind, limit, used, retry_after } = refused;
     let (reason, what) = match kind {
         RequestRefusalKind::Requests => (Reason::RequestsLimited, "requests per minute"),
         RequestRefusalKind::Concurrency => (Reason::ConcurrencyLimited, "concurrent requests"),
     };
-    let message = format!(
-        "Account {account} is at its limit of {limit} {what} ({used} used). Retry as told, or send fewer."
-    );
+    let message =
+        format!("{whose} is at its limit of {limit} {what} ({used} used). Retry as told, or send fewer.");
     Refusal::new(reason, message).retry(retry_after).why(explain::Why::Requests(refused))
 }
 
@@ -323,14 +366,15 @@ async fn take_in(
     Ok(Call::read_named(api, bytes, depth_max, named)?)
 }
 
-/// The model that the body names, or the path. A model that is not the account's is answered as one that does not exist.
+/// The model that the body names, or the path. A model that is not the account's, or not its key's, is answered as one that
+/// does not exist.
 fn find_model(
     snapshot: &Snapshot,
-    account: &Account,
+    who: &Bearer,
     call: &Call,
     named: Option<&str>,
 ) -> Result<Arc<Model>, Refusal> {
-    let find = |name: &str| models::usable(snapshot, account, name).ok_or_else(|| models::unknown(name));
+    let find = |name: &str| models::usable(snapshot, who, name).ok_or_else(|| models::unknown(name));
     let model = find(&call.model)?;
     if let Some(named) = named
         && !Arc::ptr_eq(find(named)?, model)
@@ -342,18 +386,23 @@ fn find_model(
     Ok(Arc::clone(model))
 }
 
-/// The tier that is served: what was asked for, as far as the account may.
-fn tier_of(account: &Account, model: &Model, call: &Call) -> Result<Tier, Refusal> {
+/// The tier that is served: what was asked for, as far as the account and its key may.
+fn tier_of(who: &Bearer, model: &Model, call: &Call) -> Result<Tier, Refusal> {
     let wish = match call.tier {
         TierWish::Default => None,
         TierWish::Priority => Some(shedder::Tier::Priority),
         TierWish::Regular => Some(shedder::Tier::Regular),
         TierWish::Flex => Some(shedder::Tier::Flex),
     };
-    let takes_flex = |route: &config::Route| route.takes(Tier::Flex, &account.config.id);
+    let account = &who.account.config;
+    let takes_flex = |route: &config::Route| route.takes(Tier::Flex, &account.id);
     let flex_is_sold = || model.config.routes.iter().any(takes_flex);
-    account.config.entitled().served(wish, flex_is_sold).map(Tier::from).map_err(|wish| {
-        let message = format!("This account may not use the tier `{}`.", wish.name());
+    who.entitled().served(wish, flex_is_sold).map(Tier::from).map_err(|wish| {
+        let whose = match &who.key {
+            Some(key) if account.tiers.contains(wish.into()) => format!("The key `{}`", key.config.name),
+            _ => "This account".to_owned(),
+        };
+        let message = format!("{whose} may not use the tier `{}`.", wish.name());
         Refusal::new(Reason::TierNotAllowed, message).param("service_tier")
     })
 }
@@ -395,9 +444,15 @@ async fn answer_count(
     client.answer(200, &HeaderValue::from_static("application/json"), Bytes::from(body)).await
 }
 
-/// Step 5: all three budgets or none.
+/// A key's own budget inside its account's, and the key's name.
+struct Part<'a> {
+    budget: Arc<BudgetCell>,
+    key: &'a str,
+}
+
+/// Step 5: all three budgets or none, of the account and of its key.
 fn reserve(
-    budget: &Arc<BudgetCell>,
+    (budget, part): (&Arc<BudgetCell>, Option<Part<'_>>),
     client: &mut Client<'_>,
     model: &Model,
     call: &Call,
@@ -415,9 +470,18 @@ fn reserve(
         uncached,
         tokens_per_chunk: deployment.tokens_per_chunk.get().value(),
     };
-    let (reserved, meters) = budget.reserve(prompt, answer);
+    let name = &model.config.name;
+    let Some(part) = part else {
+        let (reserved, meters) = budget.reserve(prompt, answer);
+        client.envelope.meters = Some(meters);
+        return reserved.map_err(|refused| explain::budget(name, &refused));
+    };
+    let (reserved, meters) = budget.reserve_inside(&part.budget, prompt, answer);
     client.envelope.meters = Some(meters);
-    reserved.map_err(|refused| explain::budget(&model.config.name, &refused))
+    reserved.map_err(|refused| match refused {
+        RefusedBy::Account(refused) => explain::budget(name, &refused),
+        RefusedBy::Part(refused) => explain::key_budget(name, (part.key, &budget.account), &refused),
+    })
 }
 
 /// The names of the deployment and the replica that serve a request.
@@ -526,12 +590,20 @@ pub(super) fn needs(request: &Request<'_>) -> u64 {
     stable_hash([served, " ", path].concat().as_bytes()) | 1
 }
 
+/// The end user whose turn it takes, where its account is fair between those; who names none is one of them.
+fn turn_of(request: &Request<'_>) -> Option<u64> {
+    let call = request.call;
+    (request.account.config.fair_by == FairBy::User)
+        .then(|| entropy::keyed_hash(end_user(&call.body(), &call.parameters)))
+}
+
 fn offer_of(request: &Request<'_>, asked: Asked) -> shedder::Offer {
     let has_output = request.call.api.form().has_output;
     let expected = request.model.usual.get().expected(request.call.max_tokens, request.call.choices);
     shedder::Offer {
         tier: asked.tier.into(),
         account: request.account.number,
+        user: turn_of(request),
         weight: request.account.config.weight,
         prompt: request.weight.prompt,
         uncached: request.weight.uncached,

@@ -153,6 +153,7 @@ impl Gateway {
         let gone = before.deployments.iter().filter(|old| !is_in(&after, old)).cloned();
         self.retiring.lock().extend(gone);
         self.reconfigure(&after, None);
+        self.registry.forget_keys();
     }
 
     /// Puts the accounts made at run time in force as they are now; of the one that changed, its limits too. A request
@@ -163,6 +164,8 @@ impl Gateway {
         let made = self.roster.in_force(&before.config, clock::wall()).accounts;
         let after = Arc::new(before.with_accounts(made, &self.registry));
         self.snapshot.store(Arc::clone(&after));
+        drop(before);
+        self.registry.forget_keys();
         if let Some(id) = id {
             self.reconfigure(&after, Some(id));
         }
@@ -310,7 +313,7 @@ impl Gateway {
         count("requests_in_flight".into(), self.in_flight());
         count("bytes_in_flight".into(), self.memory.held());
         count("account_requests_live".into(), self.registry.live_requests());
-        for budget in self.registry.budgets() {
+        for budget in self.registry.all_budgets() {
             let (live, reserved) = budget.with(|budget| (budget.live(), budget.reserved()));
             count("budget_reservations_live".into(), live);
             for (meter, tokens) in reserved.iter() {

@@ -13,6 +13,7 @@
 
 use crate::accounts::budget::BudgetCell;
 use crate::clock;
+use crate::state::keys::LastUse;
 use limits::{Budget, BudgetConfig, Snapshot};
 use parking_lot::{Mutex, MutexGuard};
 use std::fs::{self, File, OpenOptions};
@@ -26,6 +27,9 @@ use store::private;
 
 /// The longest rest that counts: after it nothing but the starting limit is left anyway.
 const ELAPSED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Under which model it is kept when a key was last used: no model has an empty name.
+const USES: &str = "";
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -178,6 +182,31 @@ impl Journal {
         written
     }
 
+    /// The minute since the epoch in which a key, `account/name`, was last used; `None`: never, as far as is known.
+    #[must_use]
+    pub fn last_use(&self, key: &str) -> Option<u64> {
+        let record = self.log.find(key, USES)?;
+        Some(u64::from_le_bytes(*record.snapshot.first_chunk()?))
+    }
+
+    /// Writes when these keys were last used.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub fn save_uses(&self, uses: &[(Arc<str>, Arc<LastUse>)]) -> io::Result<()> {
+        let Some(_turn) = self.keep()?.filter(|_| !uses.is_empty()) else { return Ok(()) };
+        let (saved, mut written) = (clock::wall(), Vec::with_capacity(uses.len()));
+        let records = uses.iter().filter_map(|(key, used)| {
+            let minute = used.unsaved()?;
+            written.push((used, minute));
+            let snapshot = minute.to_le_bytes().to_vec();
+            Some(Record { saved, account: key.to_string(), model: USES.to_owned(), snapshot })
+        });
+        self.log.append(clock::now(), records)?;
+        written.into_iter().for_each(|(used, minute)| used.saved(minute));
+        Ok(())
+    }
+
     /// Budgets that are known, in memory or not.
     #[must_use]
     pub fn known(&self) -> usize {
@@ -270,6 +299,23 @@ mod tests {
         let view = budget.view(clock::now());
         assert_eq!((view.prompt.used, view.generated.used), (50_000, 7));
         assert!(again.find("acme", "other", config()).is_none());
+    }
+
+    #[test]
+    fn when_a_key_was_last_used_outlives_the_process() {
+        let folder = folder("uses");
+        let (registry, journal) = (Registry::default(), Journal::open(&folder).unwrap());
+        let used = registry.key(&"acme/ci".into()).used;
+        used.touch(Duration::from_secs(600));
+        journal.save_uses(&registry.unsaved_uses()).unwrap();
+        assert!(registry.unsaved_uses().is_empty());
+        drop(journal);
+
+        let again = Journal::open(&folder).unwrap();
+
+        assert_eq!((again.last_use("acme/ci"), again.last_use("acme/other")), (Some(10), None));
+        let registry = Registry::with_state(Some(again), store::overrides::Overrides::default());
+        assert_eq!(registry.key(&"acme/ci".into()).used.wall(), Some(Duration::from_secs(600)));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod gateway;
 pub mod journal;
 pub mod key_expiry;
+pub mod keys;
 pub mod registry;
 pub mod reload;
 pub mod saving;
@@ -19,9 +20,10 @@ use crate::accounts::budget::BudgetCell;
 use crate::accounts::memory::HolderMemory;
 use crate::clock;
 use crate::upstream::deployment::Deployment;
-use config::keys::KeyTable;
-use config::{Config, Tier};
+use config::Config;
+use config::keys::{Digest, KeyTable};
 use gateway_core::averages::UsualAnswer;
+use keys::{Bearer, Key};
 use limits::RequestMeter;
 use parking_lot::Mutex;
 use protocol::stable_hash;
@@ -39,7 +41,9 @@ pub struct Snapshot {
     /// Accounts by id: those of the config, and those made at run time.
     pub accounts: HashMap<Arc<str>, Arc<Account>>,
     /// Accounts by the digests of their keys, disabled ones too.
-    pub keys: KeyTable<Arc<Account>>,
+    pub keys: KeyTable<Bearer>,
+    /// Keys that end by their own rights, of any account.
+    pub expiring: Vec<(Arc<Account>, Arc<Key>)>,
     /// Models by name and alias.
     pub models: HashMap<Arc<str>, Arc<Model>>,
     /// Deployments in the order of the file.
@@ -65,6 +69,8 @@ pub struct Account {
     pub meter: Arc<Mutex<RequestMeter>>,
     /// Bytes held.
     pub memory: Arc<HolderMemory>,
+    /// Its keys that have a name.
+    pub named_keys: Vec<Arc<Key>>,
     /// Budgets by the model's index, those that were used; the registry holds them, and lets idle ones go.
     budgets: Mutex<BTreeMap<usize, Weak<BudgetCell>>>,
 }
@@ -93,6 +99,11 @@ impl Account {
             meter,
             memory,
             budgets: Mutex::default(),
+            named_keys: config
+                .named_keys
+                .iter()
+                .map(|key| Key::build(Arc::clone(key), &config, registry))
+                .collect(),
             made,
             config,
         }
@@ -113,12 +124,13 @@ impl Account {
     /// Gives up the places of budgets that have left memory, which keep some KiB each.
     fn forget_gone(&self) {
         self.budgets.lock().retain(|_, cell| cell.strong_count() > 0);
+        self.named_keys.iter().for_each(|key| key.forget_gone());
     }
 
-    /// Whether the account is entitled to priority.
+    /// The key of that digest, where it has a name. O(keys of the account).
     #[must_use]
-    pub fn may_priority(&self) -> bool {
-        self.config.tiers.contains(Tier::Priority)
+    pub fn named_key(&self, digest: &Digest) -> Option<&Arc<Key>> {
+        self.named_keys.iter().find(|key| key.config.digest == *digest)
     }
 }
 
@@ -186,6 +198,7 @@ impl Snapshot {
         Snapshot {
             accounts: HashMap::new(),
             keys: KeyTable::default(),
+            expiring: Vec::new(),
             numbers: HashMap::new(),
             models,
             deployments,
@@ -201,14 +214,17 @@ impl Snapshot {
     pub fn with_accounts(&self, made: Vec<Arc<config::Account>>, registry: &Registry) -> Snapshot {
         let declared = self.config.accounts.iter().map(|account| (Arc::clone(account), false));
         let mut accounts = HashMap::new();
-        let mut keys = KeyTable::default();
+        let (mut keys, mut expiring) = (KeyTable::default(), Vec::new());
         for (account, made) in declared.chain(made.into_iter().map(|account| (account, true))) {
             let old = self.accounts.get(&account.id).filter(|old| Arc::ptr_eq(&old.config, &account));
             let built = old.cloned().unwrap_or_else(|| Arc::new(Account::build(account, made, registry)));
             for key in &built.config.keys {
+                let bearer = Bearer { account: Arc::clone(&built), key: built.named_key(key).cloned() };
                 // Rules and roster see to it that a key opens one account; were it not so, the first would keep it.
-                drop(keys.insert(*key, Arc::clone(&built)));
+                drop(keys.insert(*key, bearer));
             }
+            let ends = built.named_keys.iter().filter(|key| key.config.expires.is_some());
+            expiring.extend(ends.map(|key| (Arc::clone(&built), Arc::clone(key))));
             accounts.insert(Arc::clone(&built.config.id), built);
         }
         let numbers = accounts.values().map(|account| (account.number, Arc::clone(&account.config.id)));
@@ -216,6 +232,7 @@ impl Snapshot {
             numbers: numbers.collect(),
             accounts,
             keys,
+            expiring,
             models: self.models.clone(),
             deployments: self.deployments.clone(),
             built: self.built,

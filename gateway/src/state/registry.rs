@@ -4,6 +4,7 @@ use crate::accounts::budget::BudgetCell;
 use crate::accounts::memory::HolderMemory;
 use crate::clock;
 use crate::state::journal::Journal;
+use crate::state::keys::{KeyState, LastUse, split};
 use config::Config;
 use gateway_core::averages::UsualAnswer;
 use limits::{Budget, RequestMeter};
@@ -34,6 +35,10 @@ struct Inner {
     accounts: HashMap<Arc<str>, AccountState>,
     budgets: HashMap<(Arc<str>, Arc<str>), Arc<BudgetCell>>,
     weighers: HashMap<Arc<str>, Learnt>,
+    /// Keys with a name, by `account/name`.
+    keys: HashMap<Arc<str>, KeyState>,
+    /// Their budgets, by that and the model.
+    key_budgets: HashMap<(Arc<str>, Arc<str>), Arc<BudgetCell>>,
 }
 
 #[derive(Debug, Clone)]
@@ -67,35 +72,87 @@ impl Registry {
         let key = (Arc::clone(&account.id), Arc::clone(&model.name));
         let cell = self.inner.lock().budgets.get(&key).cloned();
         if let Some(cell) = cell {
-            // Bounds that are the same restart no waits.
-            let changed = cell.with(|budget| {
-                let changed = *budget.config() != bounds;
-                if changed {
-                    budget.reconfigure(clock::now(), bounds);
-                }
-                changed
-            });
-            if changed {
-                cell.touch();
-            }
+            self.put_in_force(&cell, bounds);
         }
     }
 
-    /// Every budget in memory. Allocates.
+    /// Every budget of an account in memory. Allocates.
     #[must_use]
     pub fn budgets(&self) -> Vec<Arc<BudgetCell>> {
         self.inner.lock().budgets.values().cloned().collect()
     }
 
-    /// Running requests over all accounts: zero at rest.
+    /// The same, with those of keys, which are called `account/key`: what outlives the process.
+    #[must_use]
+    pub fn all_budgets(&self) -> Vec<Arc<BudgetCell>> {
+        let inner = self.inner.lock();
+        inner.budgets.values().chain(inner.key_budgets.values()).cloned().collect()
+    }
+
+    /// Running requests over all accounts and all keys with limits for them: zero at rest.
     #[must_use]
     pub fn live_requests(&self) -> u64 {
-        self.inner.lock().accounts.values().map(|account| u64::from(account.meter.lock().live())).sum()
+        let inner = self.inner.lock();
+        let of_keys: u64 = inner.keys.values().map(|key| u64::from(key.live())).sum();
+        inner.accounts.values().map(|account| u64::from(account.meter.lock().live())).sum::<u64>() + of_keys
     }
 
     /// Forgets the requests of an account that is gone: those that run end with what they hold.
     pub fn forget_account(&self, id: &str) {
-        self.inner.lock().accounts.remove(id);
+        let mut inner = self.inner.lock();
+        inner.accounts.remove(id);
+        inner.keys.retain(|label, _| split(label).is_none_or(|(account, _)| account != id));
+    }
+
+    /// What outlives configs of the keys of that name. A new one reads the journal.
+    pub(super) fn key(&self, label: &Arc<str>) -> KeyState {
+        if let Some(known) = self.inner.lock().keys.get(label) {
+            return known.clone();
+        }
+        let minute = self.journal.as_ref().and_then(|journal| journal.last_use(label)).unwrap_or(0);
+        self.inner.lock().keys.entry(Arc::clone(label)).or_insert_with(|| KeyState::new(minute)).clone()
+    }
+
+    /// Forgets keys that neither a snapshot nor a request has. O(keys with a name).
+    pub(super) fn forget_keys(&self) {
+        self.inner.lock().keys.retain(|_, key| !key.is_gone() || key.used.unsaved().is_some());
+    }
+
+    /// When each key with a name was last used, where that is not on the disk yet.
+    #[must_use]
+    pub fn unsaved_uses(&self) -> Vec<(Arc<str>, Arc<LastUse>)> {
+        let inner = self.inner.lock();
+        let unsaved = inner.keys.iter().filter(|(_, key)| key.used.unsaved().is_some());
+        unsaved.map(|(label, key)| (Arc::clone(label), Arc::clone(&key.used))).collect()
+    }
+
+    /// The budget of a key on a model: in memory, or as it was saved, or a new one.
+    pub(super) fn key_budget(
+        &self,
+        label: &Arc<str>,
+        model: &Arc<str>,
+        bounds: limits::BudgetConfig,
+    ) -> Arc<BudgetCell> {
+        let key = (Arc::clone(label), Arc::clone(model));
+        if let Some(cell) = self.inner.lock().key_budgets.get(&key) {
+            return Arc::clone(cell);
+        }
+        let found = self.found(label, model, bounds);
+        Arc::clone(self.inner.lock().key_budgets.entry(key).or_insert(found))
+    }
+
+    /// Puts bounds in force. Those that are in force already restart no waits.
+    pub(super) fn put_in_force(&self, cell: &BudgetCell, bounds: limits::BudgetConfig) {
+        let changed = cell.with(|budget| {
+            let changed = *budget.config() != bounds;
+            if changed {
+                budget.reconfigure(clock::now(), bounds);
+            }
+            changed
+        });
+        if changed {
+            cell.touch();
+        }
     }
 
     pub(super) fn account(&self, account: &config::Account) -> AccountState {
@@ -132,35 +189,47 @@ impl Registry {
             return Arc::clone(cell);
         }
         let bounds = budget_config(config, account, model, &self.overrides);
-        let saved = self.journal.as_ref().and_then(|journal| journal.find(&account.id, &model.name, bounds));
-        let budget = saved.unwrap_or_else(|| Budget::new(clock::now(), bounds));
-        let found = BudgetCell::new(Arc::clone(&account.id), Arc::clone(&model.name), budget);
+        let found = self.found(&account.id, &model.name, bounds);
         Arc::clone(self.inner.lock().budgets.entry(key).or_insert(found))
+    }
+
+    /// A budget as it was saved, or a new one.
+    fn found(&self, account: &Arc<str>, model: &Arc<str>, bounds: limits::BudgetConfig) -> Arc<BudgetCell> {
+        let saved = self.journal.as_ref().and_then(|journal| journal.find(account, model, bounds));
+        let budget = saved.unwrap_or_else(|| Budget::new(clock::now(), bounds));
+        BudgetCell::new(Arc::clone(account), Arc::clone(model), budget)
     }
 
     /// Budgets in memory.
     #[must_use]
     pub fn in_memory(&self) -> usize {
-        self.inner.lock().budgets.len()
+        let inner = self.inner.lock();
+        inner.budgets.len() + inner.key_budgets.len()
     }
 
     /// Lets budgets go that were saved and not touched since `since`; how many. Without a journal none: it would
     /// be forgetting.
     pub fn forget_idle(&self, since: Duration) -> usize {
-        let mut inner = self.inner.lock();
-        let before = inner.budgets.len();
-        // With the registry locked nobody gets a new handle; one that is out keeps the budget here.
-        inner.budgets.retain(|_, cell| Arc::strong_count(cell) > 1 || !cell.is_idle(since));
-        before - inner.budgets.len()
+        self.forget(|cell| cell.is_idle(since))
     }
 
     /// Lets budgets go that say nothing which a new one would not: nothing used in the last minute, nothing owed, limits at
     /// their start, not touched since `since`; how many. For processes without a journal. O(budgets in memory).
     pub fn forget_unused(&self, now: Duration, since: Duration) -> usize {
+        self.forget(|cell| cell.is_unused(now, since))
+    }
+
+    fn forget(&self, may_go: impl Fn(&BudgetCell) -> bool) -> usize {
         let mut inner = self.inner.lock();
-        let before = inner.budgets.len();
-        inner.budgets.retain(|_, cell| Arc::strong_count(cell) > 1 || !cell.is_unused(now, since));
-        before - inner.budgets.len()
+        let Inner { budgets, key_budgets, .. } = &mut *inner;
+        let mut gone = 0;
+        for kept in [budgets, key_budgets] {
+            let before = kept.len();
+            // With the registry locked nobody gets a new handle; one that is out keeps the budget here.
+            kept.retain(|_, cell| Arc::strong_count(cell) > 1 || !may_go(cell));
+            gone += before - kept.len();
+        }
+        gone
     }
 
     #[cfg(test)]

@@ -59,7 +59,8 @@ impl Troubles {
     }
 
     fn save(&mut self, journal: &Journal, registry: &Registry) {
-        match journal.save(registry.budgets()) {
+        let saved = journal.save(registry.all_budgets());
+        match saved.and_then(|done| journal.save_uses(&registry.unsaved_uses()).map(|()| done)) {
             Ok(appended) => {
                 self.append.see(&Ok(()));
                 tracing::trace!(budgets = appended.written, "saved");

@@ -96,6 +96,9 @@ pub const FIELDS: &[Field] = &[
         "Which of the account's keys: the first 8 hexadecimal digits of its SHA-256, as `tidegate accounts show` lists them.",
         |record, _| written(record.key.map(|key| key.short())),
     ),
+    maybe("key_name", "The name of that key, where it has one: `accounts[].keys[].name`.", |record, _| {
+        word(record.key_name.as_deref())
+    }),
     maybe("model", "The model's own name; null where none of the config was asked for.", |record, _| {
         word(record.model.as_deref())
     }),

@@ -174,6 +174,7 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Dynamic accounts out of force because a damaged line of their file may have changed them.",
     ),
+    gauge("tidegate_keys_expiring_soon", &[], "Keys of accounts that will expire within 7 days."),
     counter(
         "tidegate_journal_errors_total",
         &["work"],

@@ -54,6 +54,8 @@ pub struct Record {
     pub account: Option<Arc<str>>,
     /// The digest of the key that was presented, where the config knows it.
     pub key: Option<Digest>,
+    /// The name of that key inside its account, where it has one.
+    pub key_name: Option<Arc<str>>,
     /// The model's own name.
     pub model: Option<Arc<str>>,
     /// The tier it was offered in.
@@ -126,6 +128,7 @@ impl Record {
             api: None,
             account: None,
             key: None,
+            key_name: None,
             model: None,
             tier: None,
             stream: false,

@@ -218,6 +218,7 @@ mod tests {
         shedder::Offer {
             tier: shedder::Tier::Regular,
             account: 1,
+            user: None,
             weight: 1.0,
             prompt: 10,
             uncached: shedder::Uncached::everywhere(10),

@@ -121,6 +121,7 @@ impl Shedder {
             withdrawn: false,
             admitted_before: false,
             waited_before: false,
+            turn: 0,
             avoid: None,
             refused: None,
             stage: Stage::Waiting(now),
@@ -305,7 +306,7 @@ impl Shedder {
             return permit;
         };
         let Some(request) = self.requests.get_mut(id) else { return permit };
-        let (offer, waited) = (request.offer, request.waited);
+        let (offer, waited, turn) = (request.offer, request.waited, request.turn);
         permit.tier = offer.tier;
         let output = if offer.has_output { offer.expected_output / 2 } else { 0 };
         let kv = u64::from(placed.uncached) + u64::from(output);
@@ -345,6 +346,9 @@ impl Shedder {
         }
         self.counters.admitted[offer.tier] += u64::from(first);
         self.active[offer.tier] += 1;
+        if offer.user.is_some() {
+            self.queues[offer.tier].serve_turn(offer.account, turn);
+        }
         self.queues[offer.tier].start(offer.account, offer.weight, placed.uncached);
         self.started.count(now, 1);
         self.drain.on_start(placed.uncached);

@@ -190,7 +190,8 @@ impl Shedder {
     /// Tokens and requests that will be served before a newcomer.
     fn ahead_of(&self, offer: &Offer) -> (u64, u64) {
         let own = u64::from(offer.uncached.least());
-        let (mut tokens, mut requests) = self.queues[offer.tier].ahead_of(offer.account, offer.weight, own);
+        let queue = &self.queues[offer.tier];
+        let (mut tokens, mut requests) = queue.ahead_of(offer.account, offer.user, offer.weight, own);
         for above in offer.tier.above() {
             let totals = self.queues[above].totals();
             tokens = tokens.saturating_add(totals.tokens);

@@ -214,7 +214,10 @@ impl Shedder {
     /// Takes a request out of wherever it is and forgets it.
     fn release(&mut self, now: Duration, id: RequestId) {
         match self.requests.get(id).map(|request| request.stage) {
-            Some(Stage::Waiting(_)) => self.dequeue(now, id),
+            Some(Stage::Waiting(_)) => {
+                self.give_turn_back(id);
+                self.dequeue(now, id);
+            }
             Some(Stage::Active(active)) => self.vacate(now, id, &active),
             None => {}
         }

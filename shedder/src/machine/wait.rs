@@ -33,8 +33,11 @@ impl Shedder {
         let Some(request) = self.requests.get_mut(id) else { return };
         request.stage = Stage::Waiting(now);
         let first = !std::mem::replace(&mut request.waited_before, true);
-        let request = *request;
         let tier = request.offer.tier;
+        if let Some((user, cost)) = request.turn_of().filter(|_| first) {
+            request.turn = self.queues[tier].take_turn(request.offer.account, user, cost);
+        }
+        let request = *request;
         self.counters.waited[tier] += u64::from(first);
         self.wait_correction.on_wait(tier);
         self.deadlines.insert((request.wait_until, id));
@@ -51,8 +54,17 @@ impl Shedder {
         self.queues[tier].remove(place);
     }
 
+    /// A waiting request is about to leave without being served.
+    pub(super) fn give_turn_back(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get(id) else { return };
+        if let Some((user, cost)) = request.turn_of() {
+            self.queues[request.offer.tier].give_turn_back(request.offer.account, user, cost);
+        }
+    }
+
     /// Sheds a waiting request: its verdict is on the way, and it is no longer known.
     pub(super) fn shed(&mut self, now: Duration, id: RequestId, reason: Reason) {
+        self.give_turn_back(id);
         self.dequeue(now, id);
         if let Some(request) = self.requests.remove(id) {
             self.note_waited(request.offer.tier, self.ttft_target());
@@ -143,12 +155,16 @@ impl Shedder {
         Some(self.terms(now).capacity * rate * self.waits_max(tier).1.as_secs_f64())
     }
 
-    /// The youngest request of an account that has more waiting than the newcomer's would have.
+    /// The youngest request of an account that has more waiting than the newcomer's would have; where the newcomer's own has
+    /// the most and is fair between its users, the last one whose turn is after the newcomer's.
     fn heavier_account(&self, request: &Request) -> Option<RequestId> {
         let offer = &request.offer;
         let queue = &self.queues[offer.tier];
         let tokens = u64::from(offer.uncached.least());
         let (load, account, id) = queue.heaviest()?;
+        if let Some(user) = offer.user.filter(|_| account == offer.account) {
+            return queue.last_after(account, user);
+        }
         let newcomer = queue.load_with(offer.account, offer.weight, tokens);
         (account != offer.account && load > newcomer).then_some(id)
     }

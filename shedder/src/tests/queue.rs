@@ -138,7 +138,7 @@ impl Pair {
         match *op {
             Op::Push { account, arrived, tokens, weight } => {
                 self.next += 1;
-                let place = Place { account, arrived: ms(arrived), seq: self.next };
+                let place = Place { account, turn: 0, arrived: ms(arrived), seq: self.next };
                 let held = Held { id: RequestId(self.next), tokens, bytes: 3 * tokens };
                 self.weights.insert(held.id, weight);
                 self.queue.push(place, weight, held);

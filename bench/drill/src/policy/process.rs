@@ -273,6 +273,7 @@ impl Gate for Process {
         let offer = Offer {
             tier: arrival.tier,
             account: u64::from(arrival.account),
+            user: None,
             weight: self.weights.get(&arrival.account).copied().unwrap_or(1.0),
             prompt: arrival.prompt,
             uncached: Uncached::everywhere(arrival.prompt),

@@ -232,6 +232,7 @@ fn asked(now: Duration, account: usize, prompt: u32) -> (Ask, Offer) {
     let offer = Offer {
         tier: Tier::Regular,
         account: account as u64,
+        user: None,
         weight: 1.0,
         prompt,
         uncached: Uncached::everywhere(prompt),

@@ -156,6 +156,7 @@ fn offer(now: Duration) -> Offer {
     Offer {
         tier: Tier::Priority,
         account: 1,
+        user: None,
         weight: 1.0,
         prompt: 100,
         uncached: Uncached::everywhere(100),

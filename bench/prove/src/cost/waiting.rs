@@ -273,6 +273,7 @@ impl Line {
         Offer {
             tier: Tier::Regular,
             account: self.random.random_range(0..ACCOUNTS),
+            user: None,
             weight: 1.0,
             prompt,
             uncached: Uncached::everywhere(prompt),

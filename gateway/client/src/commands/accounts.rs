@@ -1,5 +1,6 @@
 //! `tidegate accounts`: who may use the gateway; accounts made, changed and removed while it runs, through the admin API.
 
+use super::account_keys::{self, KeysCommand};
 use super::{AdminArguments, CommandError, ask, at, cell, header_row, rows, show};
 use crate::api::segment;
 use clap::{Args, Subcommand};
@@ -11,7 +12,8 @@ use serde_json::{Map, Value, json};
 #[command(
     after_help = "Examples:\n  tidegate accounts\n  tidegate accounts create acme --tiers priority,regular --spending-tier 2 --token-file admin.token\n  \
                         tidegate accounts disable acme --token-file admin.token\n  \
-                        tidegate accounts rotate acme --overlap 86400 --token-file admin.token\n\n\
+                        tidegate accounts rotate acme --overlap 86400 --token-file admin.token\n  \
+                        tidegate accounts keys add acme --name ci --share 0.25 --expires 2027-01-01T00:00:00Z --token-file admin.token\n\n\
                         Accounts that the config declares are changed there."
 )]
 pub struct AccountsArguments {
@@ -72,6 +74,9 @@ enum AccountsCommand {
         #[arg(long, value_name = "SECONDS")]
         overlap: u32,
     },
+    /// Keys inside an account: names, ends, rights and limits of their own.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Removes an account.
     Remove {
         /// The account's id.
@@ -99,6 +104,9 @@ struct Rights {
     /// Its share of a contended queue.
     #[arg(long)]
     weight: Option<f64>,
+    /// Which of its own waiting requests is next: arrival, or user for turns of its end users.
+    #[arg(long)]
+    fair_by: Option<String>,
     /// Requests in any minute.
     #[arg(long)]
     requests_per_minute: Option<u32>,
@@ -124,6 +132,7 @@ impl Rights {
             ("on_forbidden_tier", self.on_forbidden_tier.as_ref().map(|what| json!(what))),
             ("models", models),
             ("weight", self.weight.map(|weight| json!(weight))),
+            ("fair_by", self.fair_by.as_ref().map(|what| json!(what))),
             ("requests_per_minute", self.requests_per_minute.map(|number| json!(number))),
             ("concurrency", self.concurrency.map(|number| json!(number))),
         ];
@@ -131,7 +140,7 @@ impl Rights {
     }
 }
 
-const PATH: &str = "/api/v1/accounts";
+pub(super) const PATH: &str = "/api/v1/accounts";
 
 /// Runs the command; what is to be printed.
 ///
@@ -173,6 +182,7 @@ pub fn run(arguments: &AccountsArguments) -> Result<String, CommandError> {
             let body = json!({ "overlap_seconds": overlap });
             ask(admin, Method::POST, &format!("{}/keys", of(account)), body.to_string(), changed_table)
         }
+        AccountsCommand::Keys(command) => account_keys::run(admin, command),
         AccountsCommand::Remove { account } => {
             ask(admin, Method::DELETE, &of(account), String::new(), |gone| {
                 vec![vec![format!("removed {}", cell(at(gone, "removed")))]]
@@ -233,6 +243,13 @@ fn changed_table(changed: &Value) -> Vec<Vec<String>> {
     for ending in rows(at(account, "ending_keys")) {
         table.push(vec![format!("key {}… ends at {}", cell(at(ending, "key")), cell(at(ending, "at")))]);
     }
+    table.extend(new_key(changed));
+    table
+}
+
+/// The key that is shown once, if one was made.
+pub(super) fn new_key(changed: &Value) -> Vec<Vec<String>> {
+    let mut table = Vec::new();
     if let Some(key) = at(changed, "key").as_str() {
         table.push(Vec::new());
         table.push(vec![format!("key: {key}")]);
@@ -255,6 +272,7 @@ mod tests {
             on_forbidden_tier: None,
             models: Some(vec!["all".into()]),
             weight: None,
+            fair_by: None,
             requests_per_minute: Some(7),
             concurrency: None,
         };

@@ -1,5 +1,6 @@
 //! The operator's command line: arguments, calls of the admin API, and its answers as tables or as JSON.
 
+mod account_keys;
 pub mod accounts;
 
 pub mod deployments;

@@ -9,6 +9,7 @@ use gateway_core::tiers::Entitled;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::accounts::key::{self, KeyFile, NamedKey};
 use crate::accounts::limits::MetersFile;
 use crate::keys::Digest;
 use crate::model::unknown;
@@ -23,6 +24,8 @@ pub struct Account {
     pub id: Arc<str>,
     /// Digests of its keys, each in one account only.
     pub keys: Vec<Digest>,
+    /// Those of them that have a name, with what they may do.
+    pub named_keys: Vec<Arc<NamedKey>>,
     /// Sets the ceilings of its limits.
     pub spending_tier: SpendingTier,
     /// Tiers that it may ask for. Regular is always in it.
@@ -35,6 +38,8 @@ pub struct Account {
     pub limits: Vec<LimitOverride>,
     /// Its share of a contended queue, relative to other accounts.
     pub weight: f64,
+    /// Which of its own waiting requests is next.
+    pub fair_by: FairBy,
     /// Requests in any minute, refused ones included.
     pub requests_per_minute: u32,
     /// Requests at once, waiting ones included.
@@ -156,6 +161,28 @@ pub enum OnForbiddenTier {
     Refuse,
 }
 
+/// Which of an account's own waiting requests is next. Between accounts it changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FairBy {
+    /// The one that came first.
+    #[default]
+    Arrival,
+    /// Its end users take turns, as requests name them: `safety_identifier`, `user`, `metadata.user_id`.
+    User,
+}
+
+impl FairBy {
+    /// Its name in the config and the admin API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            FairBy::Arrival => "arrival",
+            FairBy::User => "user",
+        }
+    }
+}
+
 /// A customer.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -163,9 +190,9 @@ pub(crate) struct AccountFile {
     /// An id of letters, digits and `-._:@` that is unique and appears in metrics.
     #[schemars(required, length(min = 1, max = 128), extend("x-required" = true))]
     pub(crate) id: Option<String>,
-    /// Digests of its keys: `sha256:` and 64 hexadecimal digits, as `tidegate keys new` prints them.
-    #[schemars(required, length(min = 1, max = 64), inner(length(min = 1, max = 512)), extend("x-secret" = true, "x-required" = true))]
-    keys: Option<Vec<String>>,
+    /// Its keys: each a digest, `sha256:` and 64 hexadecimal digits as `tidegate keys new` prints it, or a mapping that gives it a name, an end and rights of its own.
+    #[schemars(required, length(min = 1, max = 64), extend("x-secret" = true, "x-required" = true))]
+    keys: Option<Vec<KeyFile>>,
     /// How much the customer spends, which sets the ceilings of its limits: 1 to 4, unlimited or enterprise. Default 1, the lowest.
     spending_tier: SpendingTier,
     /// Tiers that it may ask for. Default regular only; regular itself needs no permission.
@@ -181,6 +208,8 @@ pub(crate) struct AccountFile {
     /// Its share of a contended queue, relative to other accounts. Default 1.
     #[schemars(range(min = 0.01, max = 1000.0))]
     weight: f64,
+    /// Which of its own waiting requests is next. Default arrival. Between accounts it changes nothing: many users earn no larger share.
+    fair_by: FairBy,
     /// Requests in any minute, refused ones included. Default 6,000: 100 a second; it bounds what refusing costs.
     #[schemars(range(min = 1, max = 100_000_000))]
     requests_per_minute: u32,
@@ -205,6 +234,7 @@ impl Default for AccountFile {
             on_forbidden_tier: OnForbiddenTier::Downgrade,
             limits: Vec::new(),
             weight: 1.0,
+            fair_by: FairBy::Arrival,
             requests_per_minute: 6_000,
             concurrency: 1_024,
             models: None,
@@ -244,13 +274,6 @@ impl AccountFile {
         let at = list.item(nth);
         let id: Arc<str> = self.id.unwrap_or_default().into();
         unique_id(&id, nth, &at.key("id"), known, resolver);
-        let keys_at = at.key("keys");
-        let mut keys = Vec::new();
-        for (place, text) in
-            self.keys.unwrap_or_default().iter().enumerate().filter(|(_, text)| !text.is_empty())
-        {
-            keys.extend(key(text, nth, &keys_at.item(place), known, resolver));
-        }
         let asked = self.tiers.as_deref().map(Tiers::of);
         let tiers = asked.unwrap_or(Tiers::of(&[])).with(Tier::Regular);
         // Where the list itself was faulty, what it would have held is not known.
@@ -265,20 +288,26 @@ impl AccountFile {
             let names = names.iter().enumerate();
             names.filter_map(|(nth, name)| model(name, &models_at.item(nth), known, resolver)).collect()
         });
-        Account {
+        let mut account = Account {
             id,
-            keys,
+            keys: Vec::new(),
+            named_keys: Vec::new(),
             spending_tier: self.spending_tier,
             tiers,
             default_tier: self.default_tier,
             on_forbidden_tier: self.on_forbidden_tier,
             limits: overrides(self.limits, &at.key("limits"), known, resolver),
             weight: self.weight,
+            fair_by: self.fair_by,
             requests_per_minute: self.requests_per_minute,
             concurrency: self.concurrency,
             models,
             disabled: self.disabled,
-        }
+        };
+        let keys = self.keys.unwrap_or_default();
+        (account.keys, account.named_keys) =
+            key::resolve(keys, (&account, nth), &at.key("keys"), known, resolver);
+        account
     }
 }
 
@@ -298,7 +327,8 @@ fn unique_id(id: &Arc<str>, nth: usize, at: &At<'_>, known: &mut Known<'_>, reso
     }
 }
 
-fn key(
+/// The digest of a key that no other account has.
+pub(crate) fn key(
     text: &str,
     nth: usize,
     at: &At<'_>,
@@ -315,7 +345,13 @@ fn key(
     Some(digest)
 }
 
-fn model(name: &str, at: &At<'_>, known: &Known<'_>, resolver: &mut Resolver<'_>) -> Option<Arc<str>> {
+/// The own name of the model that is called so.
+pub(crate) fn model(
+    name: &str,
+    at: &At<'_>,
+    known: &Known<'_>,
+    resolver: &mut Resolver<'_>,
+) -> Option<Arc<str>> {
     let found = known.models.get(name).cloned();
     if found.is_none() && !name.is_empty() {
         resolver.fault_with(at, || {

@@ -3,4 +3,5 @@
 pub(crate) mod account;
 pub(crate) mod apart;
 mod budget;
+pub(crate) mod key;
 pub(crate) mod limits;

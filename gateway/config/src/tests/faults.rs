@@ -250,3 +250,110 @@ fn case_e14_seconds_in_the_place_of_milliseconds_are_noticed() {
         assert!(hint.is_none_or(|hint| hints[0].contains(hint) && hints[0].starts_with(':')), "{hints:?}");
     }
 }
+
+const FIRST: &str = "sha256:4f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a";
+const SECOND: &str = "sha256:5f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a";
+const THIRD: &str = "sha256:6f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a";
+
+/// What the account says before its keys, its third key, and what is told of that.
+fn faults_of_a_key() -> Vec<(&'static str, String, &'static str)> {
+    let (first, third) = (FIRST, THIRD);
+    let entry = |more: &str| format!("{{ key: '{third}', name: web{more} }}");
+    vec![
+        ("", format!("{{ name: web, key: '{first}' }}"), "keys[2].key: is a key of accounts[0] already"),
+        ("", "{ name: web }".to_owned(), "keys[2].key: is missing; what belongs here: The key's digest"),
+        (
+            "",
+            format!("{{ key: '{third}' }}"),
+            "keys[2].name: is missing; what belongs here: A name of letters",
+        ),
+        ("", format!("{{ key: '{third}', name: 'a b' }}"), "keys[2].name: may have letters, digits"),
+        ("", format!("{{ key: '{third}', name: a/b }}"), "keys[2].name: may have letters, digits"),
+        ("", "{ key: tg-clear, name: web }".to_owned(), "keys[2].key: must be `sha256:` and 64 hexadecimal"),
+        (
+            "",
+            format!("{{ key: '{third}', name: ci }}"),
+            "keys[2].name: `ci` is the name of keys[1] already, which may do something else",
+        ),
+        ("", entry(", nme: x"), "keys[2].nme: is not a known key; did you mean `name`?"),
+        (
+            "",
+            entry(", expires: soon"),
+            "keys[2].expires: must be a time with its zone (RFC 3339) such as 2026-12-31T00:00:00Z, is soon",
+        ),
+        ("", entry(", expires: 2026-12-31"), "keys[2].expires: must be a time with its zone"),
+        ("", entry(", share: 1.5"), "keys[2].share: must be between 0.001 and 1.0, is 1.5"),
+        ("", entry(", requests_per_minute: 0"), "keys[2].requests_per_minute: must be between 1 and"),
+        ("", entry(", concurrency: many"), "keys[2].concurrency: must be a whole number"),
+        ("", entry(", models: [nn]"), "keys[2].models[0]: "),
+        (
+            "    models: [m]\n",
+            entry(", models: [m, big]"),
+            "keys[2].models[1]: `big` is not among the account's models, and what the account may not use no key of it may",
+        ),
+        (
+            "",
+            entry(", tiers: [priority]"),
+            "keys[2].tiers: `priority` is not among the account's tiers, and what the account may not use no key of it may",
+        ),
+        (
+            "    tiers: [priority]\n",
+            entry(", tiers: [regular], default_tier: priority"),
+            "keys[2].default_tier: `priority` is not among the tiers that the key may use",
+        ),
+        (
+            "",
+            entry(", limits: [{ model: m }]"),
+            "keys[2].limits[0]: limits nothing; name at least one of prompt",
+        ),
+        ("", entry(", limits: [{ generated: 0 }]"), "keys[2].limits[0].generated: must be between 1 and"),
+        (
+            "",
+            entry(", limits: [{ model: n, prompt: 1 }, { model: big, prompt: 2 }]"),
+            "keys[2].limits[1]: is a second entry for `n`; keep one",
+        ),
+        ("", entry(", limits: [{ start: 1 }]"), "keys[2].limits[0].start: is not a known key"),
+    ]
+}
+
+/// Keys with names: each fault with its line, and what to do.
+#[test]
+fn faults_of_a_key_with_a_name_are_told_with_their_lines() {
+    let text = |account: &str, entry: &str| {
+        let keys = format!(
+            "    keys:\n      - '{FIRST}'\n      - {{ key: '{SECOND}', name: ci, share: 0.5 }}\n      - {entry}\n"
+        );
+        let models = "  - { name: n, deployments: [gpu], size_class: small, aliases: [big] }\naccounts:";
+        let text = BASE.replace(&format!("    keys: ['{FIRST}']\n"), &format!("{account}{keys}"));
+        text.replace("accounts:", models)
+    };
+    for (account, entry, expected) in faults_of_a_key() {
+        let text = text(account, &entry);
+        let faults = told(&text);
+        let line = 1 + text.lines().position(|line| line.contains(&*entry)).unwrap();
+        assert!(faults.starts_with(&format!("t.yaml:{line}:")), "{entry}: {faults}");
+        assert!(faults.contains(&format!("accounts[0].{expected}")), "{entry}: {faults}");
+        assert!(!faults.contains("tg-clear") && faults.lines().count() == 1, "{entry}: {faults}");
+    }
+    accepted(&text("", &format!("{{ key: '{THIRD}', name: web }}")));
+}
+
+/// An entry of a name that is there already replaces it, so it may do the same.
+#[test]
+fn keys_with_names_are_read_with_their_rights() {
+    let one = "sha256:4f5c9b2a8d3e6f7a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a3b2c1d0e9f8a";
+    let (two, three) = (one.replace("4f5c", "5f5c"), one.replace("4f5c", "6f5c"));
+    let rights = "tiers: [priority], models: [m], limits: [{ generated: 9 }], requests_per_minute: 5";
+    let keys = format!(
+        "['{one}', {{ key: '{two}', name: ci, {rights}, expires: 2026-12-31T00:00:00Z }}, {{ key: '{three}', name: ci, {rights}, disabled: true }}]\n    tiers: [priority]"
+    );
+    let config = accepted(&BASE.replace(&format!("['{one}']"), &keys));
+
+    let account = &config.accounts[0];
+    let [old, new] = &account.named_keys[..] else { panic!("{:?}", account.named_keys) };
+    assert_eq!(account.keys.len(), 3);
+    assert_eq!((&*old.name, &old.rights), ("ci", &new.rights));
+    assert_eq!(old.expires.map(|at| at.as_secs()), Some(1_798_675_200));
+    assert!(old.may_use("m") && !old.may_use("n") && new.disabled);
+    assert!(old.entitled(account).priority);
+}

@@ -89,6 +89,14 @@ pub fn budget(model: &str, refused: &limits::Refusal) -> Refusal {
     Refusal::new(reason, message).retry(retry_after).why(Why::Budget(*refused))
 }
 
+/// The same of a key's own budget inside its account's.
+#[must_use]
+pub fn key_budget(model: &str, (key, account): (&str, &str), refused: &limits::Refusal) -> Refusal {
+    let refusal = budget(model, refused);
+    let message = format!("Key `{key}` of account {account} is at a limit of its own. {}", refusal.message);
+    Refusal { message, ..refusal }
+}
+
 /// When a client that came too late shall try again: somebody else serves by then.
 pub const ELSEWHERE_AFTER: Duration = Duration::from_secs(1);
 

@@ -28,6 +28,8 @@ pub enum Reason {
     ContextTooLong,
     /// No key, or one that is not known.
     Unauthenticated,
+    /// The key's time is over.
+    KeyExpired,
     /// The model is not among the account's.
     ModelNotAllowed,
     /// The tier is not among the account's, and the account asked to be refused then.
@@ -78,10 +80,11 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their statuses; the methods that a path takes stand as `GET`.
-    pub const ALL: [Reason; 30] = [
+    pub const ALL: [Reason; 31] = [
         Reason::BadRequest,
         Reason::ContextTooLong,
         Reason::Unauthenticated,
+        Reason::KeyExpired,
         Reason::ModelNotAllowed,
         Reason::TierNotAllowed,
         Reason::NotFound,
@@ -123,7 +126,7 @@ impl Reason {
     pub fn status(self) -> u16 {
         match self {
             Reason::BadRequest | Reason::ContextTooLong => 400,
-            Reason::Unauthenticated => 401,
+            Reason::Unauthenticated | Reason::KeyExpired => 401,
             Reason::ModelNotAllowed | Reason::TierNotAllowed => 403,
             Reason::NotFound | Reason::ModelNotFound => 404,
             Reason::MethodNotAllowed(_) => 405,
@@ -153,6 +156,7 @@ impl Reason {
             | Reason::UnsupportedCoding => "bad-request",
             Reason::ContextTooLong => "context-too-long",
             Reason::Unauthenticated => "unauthenticated",
+            Reason::KeyExpired => "key-expired",
             Reason::ModelNotAllowed | Reason::TierNotAllowed => "forbidden",
             Reason::NotFound | Reason::ModelNotFound => "not-found",
             Reason::TooLarge => "too-large",
@@ -214,7 +218,7 @@ impl Reason {
             Reason::UnsupportedMediaType => "unsupported_media_type",
             Reason::UnsupportedCoding => "unsupported_transfer_coding",
             Reason::ContextTooLong => "context_length_exceeded",
-            Reason::Unauthenticated => "invalid_api_key",
+            Reason::Unauthenticated | Reason::KeyExpired => "invalid_api_key",
             Reason::ModelNotAllowed => "model_not_allowed",
             Reason::TierNotAllowed => "tier_not_allowed",
             Reason::NotFound => "not_found",
@@ -235,7 +239,8 @@ impl Reason {
                 "The request is malformed: not JSON, a member of the wrong type, a duplicate key, nested too deep."
             }
             Reason::ContextTooLong => "The prompt certainly exceeds the model's context window.",
-            Reason::Unauthenticated => "No key, an unknown key, or a disabled account.",
+            Reason::Unauthenticated => "No key, an unknown or disabled key, or a disabled account.",
+            Reason::KeyExpired => "The time of the key, `expires`, is over.",
             Reason::ModelNotAllowed => "The model is not among those of the account.",
             Reason::TierNotAllowed => {
                 "The tier is not among those of the account, and `on_forbidden_tier` is `refuse`."
@@ -250,7 +255,9 @@ impl Reason {
             Reason::RequestTimeout => "The header or the body came too slowly.",
             Reason::TooLarge => "The body is larger than `listen.limits.body_bytes`.",
             Reason::UnsupportedMediaType => "The body is compressed, or its content type is not JSON.",
-            Reason::PromptTokensLimited => "The account's prompt tokens of this minute are used up.",
+            Reason::PromptTokensLimited => {
+                "The account's prompt tokens of this minute, or its key's, are used up."
+            }
             Reason::UncachedPromptTokensLimited => {
                 "The account's uncached prompt tokens of this minute are used up."
             }

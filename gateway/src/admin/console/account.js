@@ -55,12 +55,30 @@ function keys({ account: of }, act) {
     h(
       "ul",
       { class: "keys" },
-      of.key_list.map(({ key, ends }) =>
-        h("li", { key }, h("span", { class: "mono" }, `${key}…`), h("span", { class: "quiet" }, ends === null ? " good until it is ended" : [" ends ", h("time", { datetime: ends }, day(ends))]), of.changes.possible && h("button", { class: "push", "aria-label": `End the key ${key}`, onclick: () => act.keys.end(of, key) }, "End…")),
+      of.key_list.map((one) =>
+        h(
+          "li",
+          { key: one.key },
+          h("span", { class: "mono" }, `${one.key}…`),
+          one.name !== null && [" ", h("strong", {}, one.name)],
+          one.state !== "good" && [" ", h("span", { class: "chip warn" }, STATES[one.state] ?? one.state)],
+          h("span", { class: "quiet" }, ending(one)),
+          of.changes.possible && h("button", { class: "push", "aria-label": `End the key ${one.key}`, onclick: () => act.keys.end(of, one.key) }, "End…"),
+        ),
       ),
     ),
     h("p", { class: "quiet" }, "Keys are told apart by the first digits of their SHA-256. A key itself is shown once, when it is made."),
   );
+}
+
+const STATES = { expires_soon: "expires soon", expired: "expired", disabled: "disabled" };
+
+/** When a key ends, and when one with a name was last used. */
+function ending({ ends, expires, name, last_used }) {
+  const at = [ends, expires].filter((time) => time !== null).sort()[0];
+  const end = at === undefined ? " good until it is ended" : [" ends ", h("time", { datetime: at }, day(at))];
+  const use = last_used === null ? " · not used yet, as far as is known" : [" · last used ", h("time", { datetime: last_used }, day(last_used))];
+  return [end, name !== null && use];
 }
 
 function limits({ account: of, account_limits: answer }, act, now) {

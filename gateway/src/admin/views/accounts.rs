@@ -1,10 +1,14 @@
 //! Accounts: who may use what, and how much of it is in use.
 
+use crate::accounts::budget::BudgetCell;
 use crate::clock;
 use crate::state::gateway::Gateway;
+use crate::state::key_expiry::SOON;
+use crate::state::keys::Key;
 use crate::state::{Account, Snapshot};
-use client::views::accounts::{AccountPage, AccountState, Changes, EndingKey, KeyState};
+use client::views::accounts::{AccountPage, AccountState, Changes, EndingKey, KeyBudget, KeyState};
 use config;
+use limits::{Meter, MeterView};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -50,8 +54,8 @@ pub(in crate::admin) fn account_state(gateway: &Gateway, account: &Account) -> A
     let key_state = |key: &config::keys::Digest| KeyState {
         key: key.short(),
         ends: ending.iter().find(|(other, _)| other == key).map(|(_, at)| clock::rfc3339(*at)),
+        ..account.named_key(key).map_or_else(unnamed, |key| named(key))
     };
-    let tiers = [config::Tier::Priority, config::Tier::Regular];
     AccountState {
         id: Arc::clone(&config.id),
         source: if account.made { "runtime" } else { "config" }.into(),
@@ -64,11 +68,7 @@ pub(in crate::admin) fn account_state(gateway: &Gateway, account: &Account) -> A
         key_list: config.keys.iter().map(key_state).collect(),
         changes: changes(gateway, account),
         spending_tier: config.spending_tier.name().into(),
-        tiers: tiers
-            .into_iter()
-            .filter(|tier| config.tiers.contains(*tier))
-            .map(|tier| Cow::Borrowed(tier.name()))
-            .collect(),
+        tiers: tier_names(config.tiers),
         default_tier: config.default_tier.name().into(),
         on_forbidden_tier: match config.on_forbidden_tier {
             config::OnForbiddenTier::Downgrade => "downgrade",
@@ -78,10 +78,58 @@ pub(in crate::admin) fn account_state(gateway: &Gateway, account: &Account) -> A
         models: config.models.as_ref().map(|models| models.iter().cloned().collect()),
         limits: config.limits.clone(),
         weight: config.weight,
+        fair_by: config.fair_by.name().into(),
         requests_per_minute: config.requests_per_minute,
         concurrency: config.concurrency,
         live: account.meter.lock().live(),
     }
+}
+
+/// What is told of a key without a name.
+fn unnamed() -> KeyState {
+    KeyState { state: "good".into(), ..KeyState::default() }
+}
+
+/// What is told of a key with a name.
+fn named(key: &Key) -> KeyState {
+    let (config, rights, now) = (&*key.config, &key.config.rights, clock::wall());
+    let state = match config {
+        _ if config.has_expired(now) => "expired",
+        _ if config.disabled => "disabled",
+        _ if config.has_expired(now + SOON) => "expires_soon",
+        _ => "good",
+    };
+    KeyState {
+        name: Some(Arc::clone(&config.name)),
+        expires: config.expires.map(clock::rfc3339),
+        state: state.into(),
+        last_used: key.used.wall().map(clock::rfc3339),
+        models: rights.models.as_ref().map(|models| models.iter().cloned().collect()),
+        tiers: tier_names(key.tiers),
+        default_tier: config::Tier::from(key.entitled.default).name().into(),
+        share: rights.share,
+        limits: rights.limits.clone(),
+        requests_per_minute: rights.requests_per_minute,
+        concurrency: rights.concurrency,
+        live: key.meter.as_ref().map(|meter| meter.lock().live()),
+        budgets: key.budgets_in_memory().iter().map(|cell| budget(cell)).collect(),
+        ..KeyState::default()
+    }
+}
+
+fn budget(cell: &BudgetCell) -> KeyBudget {
+    let view = cell.view();
+    let of = |part: fn(&MeterView) -> u64| Meter::ALL.map(|meter| part(view.get(meter)));
+    KeyBudget {
+        model: Arc::clone(&cell.model),
+        limits: of(|meter| meter.limit),
+        used: of(|meter| meter.used),
+    }
+}
+
+fn tier_names(tiers: config::Tiers) -> Vec<Cow<'static, str>> {
+    let all = config::Tier::ALL.into_iter().filter(|tier| tiers.contains(*tier));
+    all.map(|tier| Cow::Borrowed(tier.name())).collect()
 }
 
 /// Whether an account can be changed here, and why not.

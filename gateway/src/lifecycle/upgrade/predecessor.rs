@@ -4,6 +4,7 @@ use super::wire::{LISTENERS, Message, Wire};
 use super::{UpgradeError, learned, running, socket};
 use crate::clock;
 use crate::state::gateway::Gateway;
+use crate::state::keys;
 use config::Config;
 use limits::PerMeter;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -135,12 +136,18 @@ fn same(passed: Option<(String, TcpListener)>, configured: SocketAddr) -> Option
 fn book(gateway: &Gateway, message: &Message) {
     let Message::Used { account, model, prompt, uncached_prompt, generated } = message else { return };
     let snapshot = gateway.snapshot();
-    // Who is in no config any more has no budget.
+    // Who is in no config any more has no budget. A key's is told by the name of both, which no earlier version finds.
+    let (account, key) = keys::split(account).map_or((account.as_str(), None), |(id, key)| (id, Some(key)));
     let (Some(account), Some(model)) = (snapshot.account(account), snapshot.models.get(model.as_str()))
     else {
         return;
     };
-    let cell = account.budget(&gateway.registry, &snapshot.config, model);
+    let of_account = account.budget(&gateway.registry, &snapshot.config, model);
+    let of_key = key.map(|name| {
+        let key = account.named_keys.iter().find(|key| *key.config.name == *name)?;
+        key.budget(&gateway.registry, model, &of_account)
+    });
+    let Some(cell) = of_key.unwrap_or(Some(of_account)) else { return };
     let tokens = PerMeter { prompt: *prompt, uncached_prompt: *uncached_prompt, generated: *generated };
     cell.with(|budget| budget.book_elsewhere(clock::now(), &tokens));
     cell.touch();

@@ -65,7 +65,9 @@ pub fn offer(
     let message = Message::Listeners { customers: customers.0.to_string(), admin: admin.0.to_string() };
     wire.send_with(&message, &[customers.1.as_fd(), admin.1.as_fd()])?;
     wire.expect(&Message::Ready)?;
-    journal.hand_over(gateway.registry.budgets())?;
+    // When keys were last used is worth telling and not worth failing for.
+    let _ = journal.save_uses(&gateway.registry.unsaved_uses());
+    journal.hand_over(gateway.registry.all_budgets())?;
     let since = clock::now();
     match give_place(&mut wire, gateway) {
         Ok(exchanges) => {
@@ -116,7 +118,7 @@ impl Successor {
         let Link { wire, exchanges } = &mut *link;
         let Some(open) = wire.as_mut() else { return };
         let late = clock::now() > self.since + GIVES_BACK_WITHIN;
-        for cell in gateway.registry.budgets() {
+        for cell in gateway.registry.all_budgets() {
             let used = cell.take_beyond().map(|tokens| if late { tokens.max(0) } else { tokens });
             if used.iter().all(|(_, tokens)| *tokens == 0) {
                 continue;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! {"v":1,"id":"acme","account":{"keys":["sha256:…"],"tiers":["priority"]},"ends":{"sha256:…":1790000000000}}
+//! {"v":1,"id":"dune","account":{"keys":[{"key":"sha256:…","name":"ci","share":0.25}]}}
 //! {"v":1,"id":"bolt"}                                          removed
 //! ```
 //!
@@ -11,6 +12,7 @@
 //! said. A damaged file stays as it is for whoever repairs it; changes are appended to it.
 //! Written anew at the start, and when most of its lines are old.
 
+use super::keys;
 use crate::private;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -49,12 +51,12 @@ impl Line {
         Line { v: VERSION, id: id.to_owned(), account, ends: BTreeMap::new() }
     }
 
-    /// From now on these are the digests of its keys.
-    pub(super) fn set_keys(&mut self, keys: &[String]) {
+    /// From now on these are its keys.
+    pub(super) fn set_keys(&mut self, entries: Vec<Value>) {
+        self.ends.retain(|key, _| entries.iter().any(|entry| keys::digest(entry) == Some(key)));
         if let Some(account) = &mut self.account {
-            account.insert("keys".to_owned(), keys.into());
+            account.insert("keys".to_owned(), entries.into());
         }
-        self.ends.retain(|key, _| keys.contains(key));
     }
 
     fn written(&self) -> io::Result<Vec<u8>> {

@@ -14,6 +14,7 @@
 //!   of the config are served.
 
 mod file;
+mod keys;
 
 use config::keys::Digest;
 use config::{self, AccountRules, Config};
@@ -57,6 +58,14 @@ pub enum RosterError {
     /// No key of the account has this digest.
     #[error("the account has no key whose digest begins so; `key_list` of the account lists them")]
     UnknownKey,
+    /// No key of the account has this name.
+    #[error("the account has no key of this name; `key_list` of the account lists them")]
+    UnknownName,
+    /// Another key has the name.
+    #[error(
+        "a key of the account has this name already; give the new one another name, or replace that one with `overlap_seconds`"
+    )]
+    NameTaken,
     /// It is the only one.
     #[error("this is the account's last key; make another one first, or disable or remove the account")]
     LastKey,
@@ -220,33 +229,82 @@ impl Roster {
         let mut inner = self.inner.lock();
         let mut line = inner.changeable(config, id)?;
         let ends = now + overlap;
-        let mut keys = Vec::new();
-        let mut ending = BTreeMap::new();
-        for key in keys_of(&line).into_iter().filter(|_| !overlap.is_zero()) {
-            let before = line.ends.get(&key).copied().unwrap_or(u64::MAX);
-            let at = before.min(milliseconds(ends));
-            if at > milliseconds(now) {
-                ending.insert(key.clone(), at);
-                keys.push(key);
-            }
-        }
-        keys.push(new.to_string());
-        line.ends = ending;
-        line.set_keys(&keys);
+        let mut entries = end_by(&mut line, ends, now, |_| true);
+        entries.push(keys::entry(new, Map::new()));
+        line.set_keys(entries);
         inner.write(config, line, false).map(|()| ends)
     }
 
-    /// Adds a key at the wall time `now`; those that are there stay.
+    /// Puts a key in the place of the one called `name`, at the wall time `now`: with its rights, and with what `fields` says
+    /// of its end. The one that was there ends after `overlap`; the account's other keys stay. When it ends, as wall time.
     ///
     /// # Errors
     /// Why not; nothing has changed then.
-    pub fn add_key(&self, config: &Config, id: &str, new: Digest, now: Duration) -> Result<(), RosterError> {
+    pub fn replace_key(
+        &self,
+        config: &Config,
+        id: &str,
+        (name, new): (&str, Digest),
+        fields: Map<String, Value>,
+        overlap: Duration,
+        now: Duration,
+    ) -> Result<Duration, RosterError> {
         let mut inner = self.inner.lock();
         let mut line = inner.changeable(config, id)?;
-        let mut keys = good_keys_of(&line, now);
-        keys.push(new.to_string());
-        line.set_keys(&keys);
-        inner.write(config, line, false)
+        let old = good_entries(&line, now).into_iter().rfind(|entry| keys::is_called(entry, name));
+        let successor = keys::successor(&old.ok_or(RosterError::UnknownName)?, new, fields);
+        let ends = now + overlap;
+        let mut entries = end_by(&mut line, ends, now, |entry| keys::is_called(entry, name));
+        entries.push(successor);
+        line.set_keys(entries);
+        inner.write(config, line, false).map(|()| ends)
+    }
+
+    /// Adds a key with these fields of `accounts[].keys[]`, if any, at the wall time `now`; those that are there stay.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub fn add_key(
+        &self,
+        config: &Config,
+        id: &str,
+        new: Digest,
+        fields: Map<String, Value>,
+        now: Duration,
+    ) -> Result<(), RosterError> {
+        let mut inner = self.inner.lock();
+        let mut line = inner.changeable(config, id)?;
+        let mut entries = good_entries(&line, now);
+        let name = fields.get("name").and_then(Value::as_str);
+        if name.is_some_and(|name| entries.iter().any(|entry| keys::is_called(entry, name))) {
+            return Err(RosterError::NameTaken);
+        }
+        let names_models = names_models(&fields);
+        entries.push(keys::entry(new, fields));
+        line.set_keys(entries);
+        inner.write(config, line, names_models)
+    }
+
+    /// Sets fields of `accounts[].keys[]` of the key whose digest begins with `short`, and what keys of one name share of the
+    /// others of its name; `null` puts the default in force. Its digest.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub fn change_key(
+        &self,
+        config: &Config,
+        id: &str,
+        short: &str,
+        fields: &Map<String, Value>,
+        now: Duration,
+    ) -> Result<Digest, RosterError> {
+        let mut inner = self.inner.lock();
+        let mut line = inner.changeable(config, id)?;
+        let mut entries = good_entries(&line, now);
+        let (at, digest) = called_short(&entries, short).ok_or(RosterError::UnknownKey)?;
+        keys::change(&mut entries, at, fields);
+        line.set_keys(entries);
+        inner.write(config, line, names_models(fields)).map(|()| digest)
     }
 
     /// Ends, at the wall time `now`, the key whose digest begins with `short`, as [`Digest::short`] tells it. Its digest.
@@ -262,16 +320,14 @@ impl Roster {
     ) -> Result<Digest, RosterError> {
         let mut inner = self.inner.lock();
         let mut line = inner.changeable(config, id)?;
-        let mut keys = good_keys_of(&line, now);
-        let is_it = |key: &String| Digest::parse(key).is_ok_and(|digest| digest.short() == short);
-        let at = keys.iter().position(is_it).ok_or(RosterError::UnknownKey)?;
-        if keys.len() == 1 {
+        let mut entries = good_entries(&line, now);
+        let (at, digest) = called_short(&entries, short).ok_or(RosterError::UnknownKey)?;
+        if entries.len() == 1 {
             return Err(RosterError::LastKey);
         }
-        let ended = keys.remove(at);
-        line.set_keys(&keys);
-        inner.write(config, line, false)?;
-        Digest::parse(&ended).map_err(|_| RosterError::UnknownKey)
+        entries.remove(at);
+        line.set_keys(entries);
+        inner.write(config, line, false).map(|()| digest)
     }
 
     /// Why no account can be made or changed; `None`: they can.
@@ -428,10 +484,16 @@ impl Made {
             let known = names.iter().filter_map(|name| config.model(name.as_str()?));
             known.map(|model| Arc::clone(&model.name)).collect()
         });
+        let entries = keys::entries(self.line.account.as_ref());
+        let named = account.named_keys.iter().filter(|key| keys.contains(&key.digest));
+        let named_keys: Vec<_> = named.map(|key| keys::fitted(key, &entries, config)).collect();
         // The same account stays the same value, so that what hangs on it is not built again.
-        let same = self.fitted.as_ref().is_some_and(|old| old.keys == keys && old.models == models);
+        let same = self
+            .fitted
+            .as_ref()
+            .is_some_and(|old| old.keys == keys && old.models == models && old.named_keys == named_keys);
         if !same {
-            self.fitted = Some(Arc::new(config::Account { keys, models, ..account.clone() }));
+            self.fitted = Some(Arc::new(config::Account { keys, named_keys, models, ..account.clone() }));
         }
     }
 }
@@ -461,20 +523,46 @@ fn judged(rules: &AccountRules, line: &Line, names_models: bool) -> Result<confi
     let mut record = line.account.clone().unwrap_or_default();
     if !names_models {
         record.remove("models");
+        keys::without_models(&mut record);
     }
     record.insert("id".to_owned(), json!(line.id));
     rules.judge(record)
 }
 
-fn keys_of(line: &Line) -> Vec<String> {
-    let keys = line.account.as_ref().and_then(|account| account.get("keys")?.as_array());
-    keys.into_iter().flatten().filter_map(|key| Some(key.as_str()?.to_owned())).collect()
+/// Whether fields of a key name models.
+fn names_models(fields: &Map<String, Value>) -> bool {
+    ["models", "limits"].iter().any(|field| fields.contains_key(*field))
 }
 
-/// Those whose time is not over.
-fn good_keys_of(line: &Line, now: Duration) -> Vec<String> {
-    let is_good = |key: &String| line.ends.get(key).is_none_or(|at| *at > milliseconds(now));
-    keys_of(line).into_iter().filter(is_good).collect()
+/// The entries of a line's keys whose time is not over.
+fn good_entries(line: &Line, now: Duration) -> Vec<Value> {
+    let mut entries = keys::entries(line.account.as_ref());
+    entries.retain(|entry| {
+        let ends = keys::digest(entry).and_then(|key| line.ends.get(key));
+        ends.is_none_or(|at| *at > milliseconds(now))
+    });
+    entries
+}
+
+/// Lets keys that `are_meant` end at `ends`, or when they would end anyway. The entries that are still good at `now`.
+fn end_by(line: &mut Line, ends: Duration, now: Duration, are_meant: impl Fn(&Value) -> bool) -> Vec<Value> {
+    let mut entries = keys::entries(line.account.as_ref());
+    for key in entries.iter().filter(|entry| are_meant(entry)).filter_map(keys::digest) {
+        let at = line.ends.entry(key.to_owned()).or_insert(u64::MAX);
+        *at = (*at).min(milliseconds(ends));
+    }
+    entries.retain(|entry| {
+        let ends = keys::digest(entry).and_then(|key| line.ends.get(key));
+        ends.is_none_or(|at| *at > milliseconds(now))
+    });
+    entries
+}
+
+/// Where the key stands whose digest begins so, and the digest.
+fn called_short(entries: &[Value], short: &str) -> Option<(usize, Digest)> {
+    let digests = entries.iter().map(|entry| Digest::parse(keys::digest(entry)?).ok());
+    let found = digests.enumerate().find(|(_, digest)| digest.is_some_and(|digest| digest.short() == short));
+    found.and_then(|(at, digest)| Some((at, digest?)))
 }
 
 fn milliseconds(time: Duration) -> u64 {

@@ -63,6 +63,7 @@ fn is_admitted(deployment: &Deployment) -> bool {
     let offer = Offer {
         tier: Tier::Regular,
         account: 1,
+        user: None,
         weight: 1.0,
         prompt: 10,
         uncached: Uncached::everywhere(10),

@@ -98,4 +98,7 @@ mod upgrading;
 mod upstream;
 
 #[cfg(test)]
+mod usage;
+
+#[cfg(test)]
 mod watching;

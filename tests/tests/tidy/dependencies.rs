@@ -131,6 +131,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "engine",
             "load",
             "drill",
+            "usage",
             "gateway",
             "kit",
             "store",

@@ -279,7 +279,10 @@ async fn usage_outlives_the_process_and_a_kill_costs_the_last_second() {
 async fn an_upgrade_counts_what_both_processes_served() {
     let engine = engine().await;
     let mut config = keeping(engine.url());
-    merge(&mut config, json!({ "listen": { "shutdown": { "lame_duck_ms": 500 } } }));
+    merge(
+        &mut config,
+        json!({ "listen": { "shutdown": { "lame_duck_ms": 500 } }, "log": { "level": "info" } }),
+    );
     let mut old = Gateway::start(PROGRAM, &config).await;
     for _ in 0..5 {
         old.chat(&ask(json!({}))).await;

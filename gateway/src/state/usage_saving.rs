@@ -88,7 +88,10 @@ impl Saving {
         let pending = self.meter.book().take_pending();
         let written = self.log.append(&pending);
         match &written {
-            Ok(()) => self.meter.written(now),
+            Ok(()) => {
+                self.meter.book().written();
+                self.meter.written(now);
+            }
             Err(_) => {
                 self.meter.book().put_back(pending);
                 self.meter.failed();

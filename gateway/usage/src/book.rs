@@ -30,6 +30,8 @@ pub struct Book {
     entries_max: usize,
     /// What was added and not taken yet.
     pending: BTreeMap<Key, Totals>,
+    /// Requests that were taken and are being written.
+    writing: u64,
     /// Requests that were added and found no room.
     overflowed: u64,
 }
@@ -44,6 +46,7 @@ impl Book {
             entries: 0,
             entries_max,
             pending: BTreeMap::new(),
+            writing: 0,
             overflowed: 0,
         }
     }
@@ -85,14 +88,21 @@ impl Book {
         Key { account: None, slot: Slot::of_hour(slot.hour) }
     }
 
-    /// Takes what is to be written. O(1).
+    /// Takes what is to be written. It counts as unwritten until [`Book::written`] or [`Book::put_back`]. O(rows of it).
     #[must_use]
     pub fn take_pending(&mut self) -> BTreeMap<Key, Totals> {
+        self.writing = self.unwritten();
         std::mem::take(&mut self.pending)
+    }
+
+    /// What was taken is written.
+    pub fn written(&mut self) {
+        self.writing = 0;
     }
 
     /// Puts back what could not be written.
     pub fn put_back(&mut self, taken: BTreeMap<Key, Totals>) {
+        self.writing = 0;
         for (key, totals) in taken {
             self.pending.entry(key).or_default().add(&totals);
         }
@@ -109,7 +119,7 @@ impl Book {
     /// Requests that are not on the disk yet. O(rows that are not).
     #[must_use]
     pub fn unwritten(&self) -> u64 {
-        self.pending.values().map(|totals| totals.requests).sum()
+        self.writing + self.pending.values().map(|totals| totals.requests).sum::<u64>()
     }
 
     /// Requests that were added here and found no room for a row.
@@ -214,7 +224,7 @@ mod tests {
         let mut book = Book::new(9);
         book.add(key("a", 1), &one());
         let taken = book.take_pending();
-        assert_eq!((book.unwritten(), taken.len()), (0, 1));
+        assert_eq!((book.unwritten(), taken.len()), (1, 1), "it is on its way");
         book.add(key("a", 1), &one());
         book.put_back(taken);
 
@@ -223,6 +233,9 @@ mod tests {
         read.restore(key("a", 0), &one());
         read.follow(&mut book);
         assert_eq!((read.unwritten(), sum(&read)), (2, 3));
+        assert_eq!((read.take_pending().len(), read.unwritten()), (1, 2));
+        read.written();
+        assert_eq!(read.unwritten(), 0);
     }
 
     #[test]

@@ -175,6 +175,8 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 #[derive(Debug)]
 pub(super) struct Own {
     file: File,
+    /// Its folder, until the file's name in it outlives a loss of power.
+    folder: Option<PathBuf>,
     /// Where the next line goes.
     end: u64,
 }
@@ -187,9 +189,8 @@ impl Own {
             private::open(&path, OpenOptions::new().create(true).truncate(false).read(true).write(true))?;
         // Whoever merges may have it for a moment: before it was locked it looked like one whose process has ended.
         file.try_lock().map_err(|e| io::Error::other(format!("{}: {e}", path.display())))?;
-        sync_folder(folder)?;
         let end = file.metadata()?.len();
-        Ok(Own { file, end })
+        Ok(Own { file, folder: Some(folder.to_owned()), end })
     }
 
     /// Whether the file is still in its folder: people remove files.
@@ -201,14 +202,19 @@ impl Own {
         self.end == 0
     }
 
-    /// Appends all of it or nothing.
+    /// Appends all of it or nothing. It outlives the process from the first write on, and a loss of power at the end.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let written = self.file.write_all_at(bytes, self.end).and_then(|()| self.file.sync_data());
+        let written = self
+            .file
+            .write_all_at(bytes, self.end)
+            .and_then(|()| self.file.sync_data())
+            .and_then(|()| self.folder.as_deref().map_or(Ok(()), sync_folder));
         if written.is_err() {
             // What is there of it would be read.
             let _ = self.file.set_len(self.end);
         }
         written?;
+        self.folder = None;
         self.end += bytes.len() as u64;
         Ok(())
     }

@@ -173,7 +173,7 @@ pub(crate) struct UsageFile {
     /// How long an hour is kept, days. Default 400: the same month of the year before can be told.
     #[schemars(range(min = 2, max = 3_660))]
     retention_days: u32,
-    /// Rows that are kept at most, one for each hour, account, key, model and tier that was used. Default 1,000,000, which take some 150 MB of memory and at most 700 MB of disk. What finds no room is summed by hour without an account.
+    /// Rows that are kept at most, one for each hour, account, key, model and tier that was used. Default 1,000,000, which take some 190 MB of memory and at most 700 MB of disk. What finds no room is summed by hour without an account.
     #[schemars(range(min = 1_000, max = 20_000_000))]
     rows_max: u32,
 }

@@ -6,7 +6,7 @@ use client::views::usage::{UsageKept, UsagePage, UsageRow, UsageTotals};
 use shedder::Tier;
 use std::sync::Arc;
 use usage::calendar::{self, DAY, HOUR_MAX};
-use usage::report::{self, Place, Step, Wanted};
+use usage::report::{Making, Place, Step, Wanted};
 use usage::row::{Key, Slot, Totals};
 
 /// Rows of a page when nobody says how many, and at most.
@@ -80,25 +80,15 @@ pub fn wanted(value: &dyn Fn(&str) -> Option<String>) -> Result<Wanted, String> 
     })
 }
 
-/// Answers it. `for_operators`: how it is kept is told, too. O(rows of the account, or of all, in the time); meanwhile the
-/// accounting thread waits, and no request.
+/// Answers it. `for_operators`: how it is kept is told, too. O(rows of the account, or of all, in the time).
 #[must_use]
 pub fn page(meter: &UsageMeter, wanted: &Wanted, for_operators: bool) -> UsagePage {
     let complete = meter.is_complete();
-    let (page, kept) = {
-        let book = meter.book();
-        let kept = for_operators.then(|| UsageKept {
-            rows: book.entries() as u64,
-            rows_max: meter.rows_max as u64,
-            without_row: book.overflowed(),
-            unwritten_requests: book.unwritten(),
-            last_write_seconds: meter.since_written(clock::now()).as_secs_f64(),
-            write_failures: meter.failures(),
-            damaged_lines: meter.damaged(),
-            bytes: meter.bytes(),
-        });
-        (report::page(&book, wanted), kept)
-    };
+    let mut making = Making::new(wanted.clone());
+    // The lock is let go between two looks: whoever waits for it is the accounting thread.
+    while making.look(&meter.book()) {}
+    let page = making.page();
+    let kept = for_operators.then(|| kept(meter));
     let next = page.rows.last().filter(|_| page.more).map(|(place, _)| place_text(place));
     UsagePage {
         from: calendar::text(wanted.hours.start),
@@ -110,6 +100,23 @@ pub fn page(meter: &UsageMeter, wanted: &Wanted, for_operators: bool) -> UsagePa
         complete,
         retention_days: meter.retention_hours / DAY,
         kept,
+    }
+}
+
+fn kept(meter: &UsageMeter) -> UsageKept {
+    let (rows, without_row, unwritten) = {
+        let book = meter.book();
+        (book.entries(), book.overflowed(), book.unwritten())
+    };
+    UsageKept {
+        rows: rows as u64,
+        rows_max: meter.rows_max as u64,
+        without_row,
+        unwritten_requests: unwritten,
+        last_write_seconds: meter.since_written(clock::now()).as_secs_f64(),
+        write_failures: meter.failures(),
+        damaged_lines: meter.damaged(),
+        bytes: meter.bytes(),
     }
 }
 

@@ -20,8 +20,12 @@ use usage::book::Book;
 const WRITE_EVERY: Duration = Duration::from_millis(500);
 /// How often the folder is looked at: how large it is, and whether it is this process's turn to merge.
 const TEND_EVERY: Duration = Duration::from_secs(2);
-/// How often what is too old is let go.
-const FORGET_EVERY: Duration = Duration::from_secs(3_600);
+/// How often what is too old is let go, and files of ended processes are merged whatever their size.
+const TIDY_EVERY: Duration = Duration::from_secs(3_600);
+/// When that is done first: a process that ends again and again must not read all months each time.
+const TIDY_FIRST: Duration = Duration::from_secs(60);
+/// How often the own file is merged whatever its size, so that what is too old leaves the disk as well.
+const MERGE_EVERY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Reads the usage in `state` and keeps it, on a thread of its own, until the process ends. `writer` is drawn at random.
 ///
@@ -57,9 +61,10 @@ fn run(mut saving: Saving, asked: &Asked) {
 struct Saving {
     meter: Arc<UsageMeter>,
     log: UsageLog,
-    /// When the folder is looked at next, and when what is too old goes.
+    /// When the folder is looked at next, when what is too old goes, and when the own file is merged at the latest.
     tend_at: Duration,
-    forget_at: Duration,
+    tidy_at: Duration,
+    merge_at: Duration,
     /// Before this hour nothing is kept.
     oldest: Option<u32>,
     writing: Trouble,
@@ -75,7 +80,8 @@ impl Saving {
             meter,
             log,
             tend_at: Duration::ZERO,
-            forget_at: Duration::ZERO,
+            tidy_at: clock::now() + TIDY_FIRST,
+            merge_at: clock::now() + MERGE_EVERY,
             oldest: None,
             writing: Trouble { means: writing, lasts: false },
             tending: Trouble { means: tending, lasts: false },
@@ -145,20 +151,31 @@ impl Saving {
             // Reading failed when the turn came.
             self.read();
         }
-        if now >= self.forget_at {
-            self.forget_at = now + FORGET_EVERY;
-            let mut book = self.meter.book();
-            self.oldest = book.oldest_kept(hour(clock::wall()), self.meter.retention_hours);
-            if let Some(oldest) = self.oldest {
-                book.forget_before(oldest);
-            }
+        let is_tidied = now >= self.tidy_at;
+        if is_tidied {
+            self.tidy_at = now + TIDY_EVERY;
+            self.forget();
         }
         let tended = self.log.sizes().and_then(|sizes| {
             self.meter.has_bytes(sizes.own + sizes.months);
-            if sizes.is_merging_due() { self.log.merge(self.oldest) } else { Ok(()) }
+            let has_ended = is_tidied && (sizes.own_files > 1 || now >= self.merge_at);
+            if !has_ended && !sizes.is_merging_due() {
+                return Ok(());
+            }
+            self.merge_at = now + MERGE_EVERY;
+            self.log.merge(self.oldest)
         });
         if self.meter.is_complete() || tended.is_err() {
             self.tending.see(&tended, &self.log);
+        }
+    }
+
+    /// Lets go of what is too old.
+    fn forget(&mut self) {
+        let mut book = self.meter.book();
+        self.oldest = book.oldest_kept(hour(clock::wall()), self.meter.retention_hours);
+        if let Some(oldest) = self.oldest {
+            book.forget_before(oldest);
         }
     }
 }
@@ -199,7 +216,7 @@ mod tests {
     }
 
     fn requests(saving: &Saving) -> u64 {
-        saving.meter.book().rows(None, 0..u32::MAX).map(|(_, _, totals)| totals.requests).sum()
+        saving.meter.book().rows_of("a", 0..u32::MAX).map(|(_, totals)| totals.requests).sum()
     }
 
     #[test]
@@ -222,6 +239,13 @@ mod tests {
         new.meter.book().add(key(1), &Totals::of_status(200));
         new.tend(TEND_EVERY);
         assert_eq!((requests(&new), new.meter.is_complete(), new.meter.book().unwritten()), (4, true, 1));
+
+        let file = new.log.folder().join("live-0000000000000001.ndjson");
+        assert!(file.exists());
+        new.tidy_at = Duration::ZERO;
+        new.tend(2 * TEND_EVERY);
+        new.read();
+        assert_eq!((file.exists(), requests(&new)), (false, 4), "it was merged, and nothing of it is gone");
     }
 
     #[test]

@@ -6,13 +6,13 @@
 //!
 //! What was added since it was last taken is kept beside: it is taken, written, and put back where that failed.
 //!
-//! Some 150 bytes a row. [`Book::add`] is O(log rows) and allocates for a new row only.
+//! Some 190 bytes a row (500 accounts with 2,000 hours each). [`Book::add`] is O(log rows) and allocates for a new row only.
 
 use crate::calendar::DAY;
 use crate::row::{Key, Slot, Totals};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 type Rows = BTreeMap<Slot, Totals>;
@@ -134,19 +134,17 @@ impl Book {
         self.entries + self.others.len()
     }
 
-    /// The rows of one account, or of all, within some hours. The requests without an account are last, and are nobody's.
-    pub fn rows(
-        &self,
-        account: Option<&str>,
-        hours: Range<u32>,
-    ) -> impl Iterator<Item = (Option<&Arc<str>>, &Slot, &Totals)> {
+    /// The rows of an account within some hours.
+    pub fn rows_of(&self, account: &str, hours: Range<u32>) -> impl Iterator<Item = (&Slot, &Totals)> {
         let (from, to) = (Slot::of_hour(hours.start), Slot::of_hour(hours.end.max(hours.start)));
-        let one = account.map(|id| self.accounts.get_key_value(id).into_iter());
-        let all = account.is_none().then(|| self.accounts.iter());
-        let accounts = one.into_iter().flatten().chain(all.into_iter().flatten());
-        accounts.flat_map(move |(id, rows)| {
-            rows.range(from.clone()..to.clone()).map(move |(slot, totals)| (Some(id), slot, totals))
-        })
+        self.accounts.get(account).into_iter().flat_map(move |rows| rows.range(from.clone()..to.clone()))
+    }
+
+    /// The account after one, in the order of their ids; the first of all after none.
+    #[must_use]
+    pub fn account_after(&self, account: Option<&Arc<str>>) -> Option<Arc<str>> {
+        let from = account.map_or(Bound::Unbounded, Bound::Excluded);
+        self.accounts.range::<Arc<str>, _>((from, Bound::Unbounded)).next().map(|(id, _)| Arc::clone(id))
     }
 
     /// Requests whose row found no room, within some hours, by hour.
@@ -162,9 +160,11 @@ impl Book {
     #[must_use]
     pub fn oldest_kept(&self, now: u32, retention: u32) -> Option<u32> {
         let oldest = (now + 1).checked_sub(retention)?;
+        let hours = oldest..now + 1;
         let mut days = BTreeSet::new();
-        let hours = self.rows(None, oldest..now + 1).map(|(_, slot, _)| slot.hour);
-        for hour in hours.chain(self.others(oldest..now + 1).map(|(hour, _)| hour)) {
+        let others = self.others(hours.clone()).map(|(hour, _)| hour);
+        let accounts = self.accounts.keys().flat_map(|id| self.rows_of(id, hours.clone()));
+        for hour in others.chain(accounts.map(|(slot, _)| slot.hour)) {
             days.insert(hour / DAY);
             if days.len() >= DAYS_TRUSTED {
                 return Some(oldest);
@@ -173,16 +173,20 @@ impl Book {
         None
     }
 
-    /// Lets go of the rows before an hour; how many. O(rows).
+    /// Lets go of the rows before an hour; how many. O(accounts + those that go).
     pub fn forget_before(&mut self, oldest: u32) -> usize {
-        let before = self.entries();
+        let mut gone = 0;
         self.accounts.retain(|_, rows| {
-            *rows = rows.split_off(&Slot::of_hour(oldest));
+            while rows.first_key_value().is_some_and(|(slot, _)| slot.hour < oldest) {
+                rows.pop_first();
+                gone += 1;
+            }
             !rows.is_empty()
         });
+        self.entries -= gone;
+        let others = self.others.len();
         self.others = self.others.split_off(&oldest);
-        self.entries = self.accounts.values().map(BTreeMap::len).sum();
-        before - self.entries()
+        gone + others - self.others.len()
     }
 }
 
@@ -201,7 +205,8 @@ mod tests {
     }
 
     fn sum(book: &Book) -> u64 {
-        let rows: u64 = book.rows(None, 0..u32::MAX).map(|(_, _, totals)| totals.requests).sum();
+        let rows =
+            book.accounts.values().flat_map(BTreeMap::values).map(|totals| totals.requests).sum::<u64>();
         rows + book.others(0..u32::MAX).map(|(_, totals)| totals.requests).sum::<u64>()
     }
 
@@ -245,10 +250,12 @@ mod tests {
             book.add(key(account, hour), &one());
         }
 
-        assert_eq!(book.rows(Some("a"), 2..9).count(), 2);
-        assert_eq!(book.rows(None, 2..3).count(), 2);
-        assert_eq!(book.rows(Some("b"), 0..9).count(), 0);
-        assert_eq!(book.rows(None, 3..1).count(), 0);
+        assert_eq!(book.rows_of("a", 2..9).count(), 2);
+        assert_eq!(book.rows_of("b", 0..9).count(), 0);
+        assert_eq!(book.rows_of("a", 3..1).count(), 0);
+        let first = book.account_after(None).unwrap();
+        assert_eq!((&*first, book.account_after(Some(&first)).as_deref()), ("a", Some("ab")));
+        assert_eq!(book.account_after(Some(&"ab".into())), None);
     }
 
     /// The clock is ten years ahead for an hour, and nothing is lost by it.

@@ -116,31 +116,92 @@ pub struct Page {
     pub total: Totals,
 }
 
-/// The rows that are asked for. O(rows of the account, or of all, within the hours).
-#[must_use]
-pub fn page(book: &Book, wanted: &Wanted) -> Page {
-    let mut sums: BTreeMap<Place, Totals> = BTreeMap::new();
-    let mut total = Totals::default();
-    let mut count = |account: Option<&Arc<str>>, slot: &Slot, totals: &Totals| {
-        total.add(totals);
-        let slot = Slot { hour: wanted.step.begin(slot.hour), ..slot.clone() };
-        sums.entry(Place::of(Key { account: account.cloned(), slot })).or_default().add(totals);
-    };
-    for (account, slot, totals) in book.rows(wanted.account.as_deref(), wanted.hours.clone()) {
-        if wanted.matches(slot) {
-            count(account, slot, totals);
+/// Rows that are looked at in one go; what one account has more than that is looked at as well.
+const AT_ONCE: usize = 2_000;
+
+/// A page that is being made, account by account, so that nobody has to keep the book for long.
+#[derive(Debug)]
+pub struct Making {
+    wanted: Wanted,
+    /// The first ones that match, one more than are wanted.
+    rows: BTreeMap<Place, Totals>,
+    total: Totals,
+    /// The account that was looked at last.
+    looked: Option<Arc<str>>,
+    /// Whether all accounts were.
+    is_done: bool,
+}
+
+impl Making {
+    /// One of which nothing was looked at yet.
+    #[must_use]
+    pub fn new(wanted: Wanted) -> Self {
+        Making { wanted, rows: BTreeMap::new(), total: Totals::default(), looked: None, is_done: false }
+    }
+
+    /// Looks at some more rows; whether there are more. O([`AT_ONCE`] + rows of one account, within the hours).
+    pub fn look(&mut self, book: &Book) -> bool {
+        let mut seen = 0;
+        while !self.is_done && seen < AT_ONCE {
+            let next = match &self.wanted.account {
+                Some(_) if self.looked.is_some() => None,
+                Some(id) => Some(Arc::from(id.as_str())),
+                None => book.account_after(self.looked.as_ref()),
+            };
+            let Some(account) = next else {
+                self.others(book);
+                self.is_done = true;
+                break;
+            };
+            for (slot, totals) in book.rows_of(&account, self.wanted.hours.clone()) {
+                seen += 1;
+                if self.wanted.matches(slot) {
+                    self.count(Some(&account), slot, totals);
+                }
+            }
+            seen += 1;
+            self.looked = Some(account);
+        }
+        !self.is_done
+    }
+
+    /// The rows that have no account.
+    fn others(&mut self, book: &Book) {
+        if self.wanted.is_of_all() {
+            for (hour, totals) in book.others(self.wanted.hours.clone()) {
+                self.count(None, &Slot::of_hour(hour), totals);
+            }
         }
     }
-    if wanted.is_of_all() {
-        for (hour, totals) in book.others(wanted.hours.clone()) {
-            count(None, &Slot::of_hour(hour), totals);
+
+    fn count(&mut self, account: Option<&Arc<str>>, slot: &Slot, totals: &Totals) {
+        self.total.add(totals);
+        let begin = self.wanted.step.begin(slot.hour);
+        let is_full = self.rows.len() > self.wanted.limit;
+        // What is behind the page's end stays there: rows before it only come.
+        if is_full && self.rows.last_key_value().is_some_and(|(last, _)| last.begin < begin) {
+            return;
+        }
+        let slot = Slot { hour: begin, ..slot.clone() };
+        let place = Place::of(Key { account: account.cloned(), slot });
+        if self.wanted.after.as_ref().is_some_and(|after| place <= *after) {
+            return;
+        }
+        if is_full && self.rows.last_key_value().is_some_and(|(last, _)| *last < place) {
+            return;
+        }
+        self.rows.entry(place).or_default().add(totals);
+        if self.rows.len() > self.wanted.limit.saturating_add(1) {
+            self.rows.pop_last();
         }
     }
-    let rest = sums.into_iter().filter(|(place, _)| wanted.after.as_ref().is_none_or(|after| place > after));
-    let mut rows: Vec<(Place, Totals)> = rest.take(wanted.limit.saturating_add(1)).collect();
-    let more = rows.len() > wanted.limit;
-    rows.truncate(wanted.limit);
-    Page { rows, more, total }
+
+    /// The page.
+    #[must_use]
+    pub fn page(self) -> Page {
+        let more = self.rows.len() > self.wanted.limit;
+        Page { rows: self.rows.into_iter().take(self.wanted.limit).collect(), more, total: self.total }
+    }
 }
 
 impl Wanted {
@@ -161,6 +222,12 @@ mod tests {
     use super::*;
 
     const NOVEMBER: u32 = 498_744;
+
+    fn page(book: &Book, wanted: &Wanted) -> Page {
+        let mut making = Making::new(wanted.clone());
+        while making.look(book) {}
+        making.page()
+    }
 
     fn book() -> Book {
         let mut book = Book::new(40);
@@ -225,23 +292,42 @@ mod tests {
 
     #[test]
     fn rows_are_chosen_by_what_they_are_told_by() {
-        let mut book = Book::new(1_000);
-        let mut small = self::book();
-        for (key, totals) in small.take_pending() {
+        let (mut book, mut all) = (Book::new(1_000), self::book());
+        for (key, totals) in all.take_pending().into_iter().filter(|(key, _)| key.account.is_some()) {
             book.add(key, &totals);
         }
-        let requests = |wanted: &Wanted| page(&book, wanted).total.requests;
-        let all = wanted(Step::Day);
-        assert_eq!(
-            requests(&Wanted { account: Some("a".into()), ..all.clone() }),
-            small.rows(Some("a"), 0..u32::MAX).count() as u64
-        );
-        assert_eq!(requests(&Wanted { account: Some("c".into()), ..all.clone() }), 0);
-        assert_eq!(requests(&Wanted { tier: Some(Tier::Flex), ..all.clone() }), 0);
-        assert!(
-            requests(&Wanted { key: Some(1), ..all.clone() })
-                < requests(&Wanted { tier: Some(Tier::Priority), ..all.clone() })
-        );
-        assert_eq!(requests(&Wanted { hours: 0..NOVEMBER, ..all }), 0);
+        let requests = |wanted: Wanted| page(&book, &wanted).total.requests;
+        let whole = || wanted(Step::Day);
+        // The first 40 rows: 13 hours of three, and one of the 14th, which is of key 1.
+        assert_eq!(requests(whole()), 40);
+        assert_eq!(requests(Wanted { account: Some("b".into()), ..whole() }), 14);
+        assert_eq!(requests(Wanted { account: Some("c".into()), ..whole() }), 0);
+        assert_eq!(requests(Wanted { account: Some("a".into()), model: Some("n".into()), ..whole() }), 13);
+        assert_eq!(requests(Wanted { key: Some(1), ..whole() }), 19);
+        assert_eq!(requests(Wanted { tier: Some(Tier::Flex), ..whole() }), 0);
+        assert_eq!(requests(Wanted { tier: Some(Tier::Priority), ..whole() }), 40);
+        assert_eq!(requests(Wanted { hours: 0..NOVEMBER, ..whole() }), 0);
+    }
+
+    /// Many accounts are looked at in several goes, and the page is the same as that of all at once.
+    #[test]
+    fn a_page_is_made_in_goes() {
+        let mut book = Book::new(100_000);
+        for account in 0..3_000 {
+            let slot = Slot { hour: NOVEMBER + account % 48, key: None, model: None, tier: None };
+            let key = Key { account: Some(format!("a{account:04}").into()), slot };
+            book.add(key, &Totals::of_status(200));
+        }
+        let mut making = Making::new(Wanted { limit: 10, ..wanted(Step::Hour) });
+        let mut goes = 1;
+        while making.look(&book) {
+            goes += 1;
+        }
+        let page = making.page();
+        assert!(goes > 2 && page.more, "{goes}");
+        assert_eq!((page.rows.len(), page.total.requests), (10, 3_000));
+        let expected: Vec<String> = (0..10).map(|nth| format!("a{:04}", nth * 48)).collect();
+        let shown = page.rows.iter().map(|(place, _)| place.key().account.unwrap().to_string());
+        assert_eq!(shown.collect::<Vec<_>>(), expected);
     }
 }

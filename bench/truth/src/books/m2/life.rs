@@ -27,7 +27,7 @@ const CLIENTS: u64 = 32;
 /// How long the last requests, a process or its files may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A second model of the deployment.
-const OTHER: &str = "other";
+const OTHER: &str = "second";
 /// Accounts without a limit that could be felt; one more has few requests per minute.
 const FREE: usize = 4;
 

@@ -35,6 +35,8 @@ const COMMANDS: &[(&str, bool)] = &[
     ("status --once", false),
     ("requests", false),
     ("requests --account acme --status 503 -n 5", false),
+    ("usage", false),
+    ("usage --month 2026-11 --account acme --by day", false),
     ("reload", true),
     ("log level", false),
     ("log level info", true),
@@ -62,6 +64,7 @@ async fn every_operators_command_works_as_a_table_and_as_json_and_says_why_not()
     let engine = engine().await;
     let mut config = operated(config([engine.url()]));
     config["state"] = json!({ "dir": folder.to_str().unwrap() });
+    config["usage"] = json!({});
     let gateway = Gateway::start(PROGRAM, &config).await;
     assert_eq!(gateway.chat(&ask(json!({}))).await.status, 200);
     let token = gateway.file("token", TOKEN);

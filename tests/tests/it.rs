@@ -104,4 +104,7 @@ mod upgrading;
 mod upstream;
 
 #[cfg(test)]
+mod usage;
+
+#[cfg(test)]
 mod watching;

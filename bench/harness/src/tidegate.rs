@@ -91,6 +91,8 @@ pub struct Config {
     pub policy: &'static str,
     /// Where budgets outlive the process; `None`: nowhere.
     pub state: Option<PathBuf>,
+    /// Whether usage by hour is kept there.
+    pub usage: bool,
     /// More of `listen`, in YAML's flow style, beginning with a comma; or nothing.
     pub listen: String,
     /// The same of `listen.limits`.
@@ -121,6 +123,7 @@ impl Config {
             connections_per_address: Some(100_000),
             policy: "fixed",
             state: None,
+            usage: false,
             listen: String::new(),
             listen_limits: String::new(),
             served_model: MODEL.to_owned(),
@@ -164,6 +167,9 @@ impl Config {
         );
         if let Some(folder) = &self.state {
             let _ = writeln!(text, "state: {{ dir: \"{}\" }}", folder.display());
+        }
+        if self.usage {
+            text.push_str("usage: {}\n");
         }
         text.push_str("accounts:\n");
         for (number, AccountLines { key, more }) in self.accounts.iter().enumerate() {

@@ -24,6 +24,7 @@ pub const PROOFS: &[Proof] = &[
     hostile::t10::PROOF,
     hostile::t11::PROOF,
     books::t12::PROOF,
+    books::m2::PROOF,
     hostile::t13::PROOF,
     lasting::t14::PROOF,
     hostile::t16::PROOF,

@@ -75,6 +75,12 @@ impl Digest {
         self.0.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// The same as a number.
+    pub fn short_number(&self) -> u32 {
+        let [a, b, c, d, ..] = self.0;
+        u32::from_be_bytes([a, b, c, d])
+    }
+
     /// Whether both are the same, in a time that does not depend on where they differ.
     pub fn same(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()

@@ -55,7 +55,7 @@ pub use deployment::upstream_tls::UpstreamTls;
 pub use deployment::{Deployment, Slo};
 pub use listen::{Cors, Listen, ListenLimits, Proxies, Proxy, Shutdown, Tls};
 pub use model::{Exact, Model, Route, SizeClass};
-pub use process::{AccessLog, Admin, ClientAddress, Log, LogFormat, LogLevel, State};
+pub use process::{AccessLog, Admin, ClientAddress, Log, LogFormat, LogLevel, State, Usage};
 pub use redacted::redacted;
 pub use resolve::Secret;
 pub use tier::{Tier, Tiers};
@@ -89,6 +89,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where limits outlive the process.
     pub state: State,
+    /// What is kept of accounts' use; `None`: nothing.
+    pub usage: Option<Usage>,
     /// What is logged.
     pub log: Log,
     /// What is allowed and was probably not meant, each with its place; at most [`FAULTS_MAX`].
@@ -117,6 +119,8 @@ struct ConfigFile {
     limits: Limits,
     /// Where limits outlive the process.
     state: process::StateFile,
+    /// Keeps the tokens and requests of each account by hour, key, model and tier in `state.dir`. Default: nothing is kept; `{}` keeps them.
+    usage: Option<process::UsageFile>,
     /// What is logged, and where to.
     log: process::LogFile,
 }
@@ -247,6 +251,8 @@ impl ConfigFile {
         let accounts: Vec<Arc<Account>> =
             files.map(|(nth, file)| Arc::new(file.resolve(nth, &mut known, resolver))).collect();
 
+        let state = self.state.resolve(resolver);
+        let usage = self.usage.map(|usage| usage.resolve(resolver, &state));
         Config {
             listen,
             admin,
@@ -255,7 +261,8 @@ impl ConfigFile {
             model_names,
             accounts,
             limits: self.limits,
-            state: self.state.resolve(resolver),
+            state,
+            usage,
             log: self.log.resolve(resolver),
             hints: Vec::new(),
         }

@@ -157,6 +157,43 @@ impl StateFile {
     }
 }
 
+/// Whether what accounts use is kept by hour, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Whole days that an hour is kept for.
+    pub retention_days: u32,
+    /// Rows in memory at most, one for each hour, account, key, model and tier that was used.
+    pub rows_max: usize,
+}
+
+/// Keeps the tokens and requests of each account by hour, key, model and tier in `state.dir`. Default: nothing is kept.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct UsageFile {
+    /// How long an hour is kept, days. Default 400: the same month of the year before can be told.
+    #[schemars(range(min = 2, max = 3_660))]
+    retention_days: u32,
+    /// Rows that are kept at most, one for each hour, account, key, model and tier that was used. Default 1,000,000, which take some 190 MB of memory and at most 700 MB of disk. What finds no room is summed by hour without an account.
+    #[schemars(range(min = 1_000, max = 20_000_000))]
+    rows_max: u32,
+}
+
+impl Default for UsageFile {
+    fn default() -> Self {
+        Self { retention_days: 400, rows_max: 1_000_000 }
+    }
+}
+
+impl UsageFile {
+    pub(crate) fn resolve(self, resolver: &mut Resolver<'_>, state: &State) -> Usage {
+        if state.dir.is_none() {
+            let fault = "needs state.dir, where it is kept; set that as well".to_owned();
+            resolver.fault(&At::FILE.key("usage"), fault);
+        }
+        Usage { retention_days: self.retention_days, rows_max: self.rows_max as usize }
+    }
+}
+
 /// What is logged, and where to.
 #[derive(Debug, Clone)]
 pub struct Log {

@@ -9,7 +9,7 @@ use crate::{AccessLog, Account, Config, Cors, Deployment, Exact, Model, NamedKey
 
 /// The whole config in force, defaults filled in. Allocates in proportion to it.
 pub fn redacted(config: &Config) -> Value {
-    let Config { listen, admin, deployments, models, accounts, limits, state, log, .. } = config;
+    let Config { listen, admin, deployments, models, accounts, limits, state, usage, log, .. } = config;
     json!({
         "listen": {
             "address": listen.address.to_string(),
@@ -44,6 +44,7 @@ pub fn redacted(config: &Config) -> Value {
             "dir": state.dir.as_ref().map(|path| path.display().to_string()),
             "interval_ms": millis(state.interval),
         },
+        "usage": usage.map(|usage| json!({ "retention_days": usage.retention_days, "rows_max": usage.rows_max })),
         "log": {
             "level": log.level,
             "file": log.file.as_ref().map(|path| path.display().to_string()),

@@ -8,6 +8,8 @@ use super::openapi::Schema;
 use super::table::{Entry, Query, Verb};
 use super::views::{accounts, deployments, limits};
 use super::{accounts as changed, change, drills, read};
+use crate::state::usage_page;
+use ::usage::report::Step;
 use client::views::accounts::{AccountPage, AccountState};
 use client::views::deployments::{DeploymentState, Deployments};
 use client::views::drills::{DrillRun, Drills};
@@ -17,6 +19,7 @@ use client::views::limits::{AccountLimits, Budgets};
 use client::views::measured::Measured;
 use client::views::process::{InvariantsState, LogState, ReloadState, UpgradeState, Version};
 use client::views::refusals::{RefusalGroups, Refusals};
+use client::views::usage::UsagePage;
 use history::events::EVENTS_MAX;
 use history::groups::MINUTES_MAX;
 
@@ -357,6 +360,30 @@ pub(super) const ENTRIES: &[Entry] = &[
             "What people and machines did: reloads, drains, replicas that went and came, limits that were set.",
             Some(Schema::of::<EventList>()),
             read::events,
+        )
+    },
+    Entry {
+        query: &[
+            (
+                "from",
+                Query::Text,
+                "From the begin of this month, day or hour on, in UTC, such as 2026-11, 2026-11-30 or 2026-11-30T14:00:00Z; this month if absent.",
+            ),
+            ("to", Query::Text, "Up to the begin of this month, day or hour; without an end if absent."),
+            ("account", Query::Text, "Of this account."),
+            ("key", Query::Text, "Of this key: the first 8 hexadecimal digits of its SHA-256."),
+            ("model", Query::Text, "For this model."),
+            ("tier", Query::OneOf(read::TIERS), "In this tier."),
+            ("by", Query::OneOf(Step::NAMES), "The length of the time that a row is of; `day` if absent."),
+            ("limit", Query::Number(usage_page::PAGE_MAX), "How many rows; 1,000 if absent."),
+            ("after", Query::Text, "Rows after this one: `next` of the page before."),
+        ],
+        ..get(
+            "/api/v1/usage",
+            "usage",
+            "What accounts used, by hour, day or month: requests and tokens as charged. 404: it is not kept.",
+            Some(Schema::of::<UsagePage>()),
+            read::usage,
         )
     },
     get(

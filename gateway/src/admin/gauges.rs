@@ -6,6 +6,7 @@ use crate::state::{Gateway, Snapshot};
 use crate::telemetry::in_force::{self, InForce};
 use crate::telemetry::metrics::{known_deployment, known_model, known_process};
 use crate::telemetry::process_metrics;
+use crate::telemetry::usage_meter::UsageMeter;
 use crate::upstream::deployment::Deployment;
 use crate::upstream::health::Health;
 use metrics::{Label, SharedString, counter, gauge};
@@ -49,6 +50,21 @@ pub(super) fn page(gateway: &Gateway, rendered: &PrometheusHandle, now: Duration
     let mut page = in_force::shown(&rendered.render(), &Known::of(&gateway.snapshot()));
     process_metrics::append_to(&mut page);
     page
+}
+
+/// How usage is kept.
+fn read_usage(usage: &UsageMeter, now: Duration) {
+    let (rows, unwritten, without_row) = {
+        let book = usage.book();
+        (book.entries(), book.unwritten(), book.overflowed())
+    };
+    gauge!("tidegate_usage_rows").set(rows as f64);
+    gauge!("tidegate_usage_bytes").set(usage.bytes() as f64);
+    gauge!("tidegate_usage_unwritten_requests").set(unwritten as f64);
+    gauge!("tidegate_usage_last_write_seconds").set(usage.since_written(now).as_secs_f64());
+    gauge!("tidegate_usage_damaged_lines").set(usage.damaged() as f64);
+    counter!("tidegate_usage_write_failures_total").absolute(usage.failures());
+    counter!("tidegate_usage_without_row_total").absolute(without_row);
 }
 
 /// What the config in force has, looked up once for a page.
@@ -153,4 +169,7 @@ fn read_gauges(gateway: &Gateway, now: Duration) {
     gauge!("tidegate_config_last_reload_successful").set(f64::from(u8::from(good)));
     counter!("tidegate_log_dropped_total").absolute(crate::telemetry::logging::dropped());
     counter!("tidegate_access_log_dropped_total").absolute(gateway.accounts.dropped());
+    if let Some(usage) = &gateway.accounts.usage {
+        read_usage(usage, now);
+    }
 }

@@ -6,6 +6,7 @@ use super::openapi;
 use super::views::{accounts, deployments, history, limits, process, refusals};
 use crate::admin::gauges::page;
 use crate::clock;
+use crate::state::usage_page;
 use crate::telemetry::accounting::REFUSALS_MAX;
 use ::history::events::EVENTS_MAX;
 use ::history::groups::MINUTES_MAX;
@@ -148,6 +149,17 @@ pub(super) fn events(call: &Call<'_>) -> Answered {
     let deployment = call.query("deployment");
     let recorder = &call.gateway.accounts.recorder;
     Ok(json(StatusCode::OK, &history::events(recorder, since, deployment.as_deref(), most)))
+}
+
+pub(super) fn usage(call: &Call<'_>) -> Answered {
+    let Some(meter) = &call.gateway.accounts.usage else {
+        let message =
+            "This gateway keeps no usage. Set `usage: {}` in its config, with `state.dir`, and restart it.";
+        return Err(problem(StatusCode::NOT_FOUND, "usage_is_off", message));
+    };
+    let wanted = usage_page::wanted(&|name| call.query(name))
+        .map_err(|message| problem(StatusCode::BAD_REQUEST, "bad_query", message))?;
+    Ok(json(StatusCode::OK, &usage_page::page(meter, &wanted, true)))
 }
 
 pub(super) fn config(call: &Call<'_>) -> Answered {

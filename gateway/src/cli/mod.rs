@@ -10,7 +10,7 @@ mod man;
 mod serve;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use client::commands::{CommandError, accounts, deployments, limits, process, requests, status};
+use client::commands::{CommandError, accounts, deployments, limits, process, requests, status, usage};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +59,8 @@ enum Command {
     Status(status::StatusArguments),
     /// The last refusals of a running gateway, and why.
     Requests(requests::RequestsArguments),
+    /// What accounts used, by hour, day or month, as a table, JSON or CSV.
+    Usage(usage::UsageArguments),
     /// Have a running gateway read its config again.
     Reload(process::ReloadArguments),
     /// The level of a running gateway's own log.
@@ -129,6 +131,7 @@ pub fn run() -> ExitCode {
         Some(Command::Deployments(arguments)) => told(deployments::run(&arguments)),
         Some(Command::Status(arguments)) => told(status::run(&arguments)),
         Some(Command::Requests(arguments)) => told(requests::run(&arguments)),
+        Some(Command::Usage(arguments)) => told(usage::run(&arguments)),
         Some(Command::Reload(arguments)) => told(process::reload(&arguments)),
         Some(Command::Log(arguments)) => told(process::log(&arguments)),
         Some(Command::Health(arguments)) => told(process::health(&arguments)),

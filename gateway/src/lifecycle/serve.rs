@@ -7,6 +7,7 @@
 
 use crate::admin;
 use crate::clock;
+use crate::entropy;
 use crate::lifecycle::heard::Heard;
 use crate::lifecycle::notify;
 use crate::lifecycle::signals::{FLUSH_PATIENCE, Signals};
@@ -17,10 +18,11 @@ use crate::server::drain;
 use crate::state::gateway::Gateway;
 use crate::state::journal::Journal;
 use crate::state::registry::Registry;
-use crate::state::{key_expiry, reload, saving};
+use crate::state::{key_expiry, reload, saving, usage_saving};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::accounting::Accounts;
 use crate::telemetry::metrics::{self, RequestMetrics};
+use crate::telemetry::usage_meter::UsageMeter;
 use crate::upstream::discovery;
 use crate::upstream::harvest;
 use crate::upstream::scrape;
@@ -39,6 +41,7 @@ use std::time::Duration;
 use store::dynamic_accounts::Roster;
 use store::overrides::Overrides;
 use tokio::sync::mpsc;
+use usage::calendar::DAY;
 
 /// How often waits that are over are ended between two ticks: a client's deadline is in milliseconds.
 const DEADLINE_POLL: Duration = Duration::from_millis(25);
@@ -111,7 +114,11 @@ pub fn prepare(
     let config = Arc::new(config);
     let rendered = metrics::install().map_err(|e| ServeError::Metrics(e.to_string()))?;
     let log = AccessLog::open(&config.log)?;
-    let accounts = Accounts::start(log, RequestMetrics::new(Some(rendered.clone())))?;
+    let usage = config
+        .usage
+        .map(|usage| UsageMeter::new(usage.rows_max, usage.retention_days.saturating_mul(DAY), clock::now()));
+    let (usage, usage_asked) = usage.unzip();
+    let accounts = Accounts::start(log, RequestMetrics::new(Some(rendered.clone())), usage)?;
     let certificates = match &config.listen.tls {
         Some(tls) => Some(Certificates::load(&tls.cert_file, &tls.key_file)?),
         None => None,
@@ -129,6 +136,11 @@ pub fn prepare(
         old.take_state()?;
     }
     let (gateway, journal) = gateway(&config, accounts)?;
+    if let (Some(state), Some(asked), Some(usage)) =
+        (&config.state.dir, usage_asked, gateway.accounts.usage.clone())
+    {
+        usage_saving::start(usage, asked, state, entropy::bits())?;
+    }
     let (address, admin_address) = (customers.local_addr()?, operators.local_addr()?);
     admin::start(operators, Arc::clone(&gateway), rendered)?;
     let current = gateway.current_deployments();

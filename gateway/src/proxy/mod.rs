@@ -6,6 +6,7 @@ pub mod attempt;
 mod keyless;
 pub mod models;
 mod outcome;
+mod own_usage;
 pub mod relay;
 pub mod routing;
 pub mod settle;

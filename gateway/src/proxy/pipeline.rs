@@ -20,6 +20,7 @@ use crate::entropy;
 use crate::proxy::attempt::{Attempt, Next};
 use crate::proxy::keyless;
 use crate::proxy::models;
+use crate::proxy::own_usage;
 use crate::proxy::routing::{Bid, Routed, Routes};
 use crate::state::gateway::Gateway;
 use crate::state::keys::Bearer;
@@ -105,7 +106,7 @@ async fn steps(
     record: &mut Record,
     caller: &mut Caller,
 ) -> Result<(), Stop> {
-    let entered = identify_and_enter(snapshot, client, &head, record);
+    let entered = identify_and_enter((gateway, snapshot), client, &head, record);
     let (who, _requests, wanted) = match entered {
         Ok(entered) => entered,
         Err(refusal) => return Err(refuse_unread(client, &head, refusal).await),
@@ -113,6 +114,9 @@ async fn steps(
     let (api, named) = match wanted {
         Wanted::Metered(api, named) => (api, named),
         Wanted::Models(id) => return models::answer(snapshot, &who, client, id.as_deref()).await,
+        Wanted::Usage => {
+            return own_usage::answer(gateway.accounts.usage.as_ref(), &who.account, client).await;
+        }
     };
     let account = &who.account;
     let of_account = Arc::clone(&account.memory);
@@ -207,11 +211,13 @@ enum Wanted {
     /// An API, and the model where the path names it.
     Metered(Api, Option<String>),
     Models(Option<String>),
+    /// What the account used.
+    Usage,
 }
 
 /// Step 2: path, account and the account's requests, all from the head alone.
 fn identify_and_enter(
-    snapshot: &Snapshot,
+    (gateway, snapshot): (&Gateway, &Snapshot),
     client: &mut Client<'_>,
     head: &Head,
     record: &mut Record,
@@ -221,9 +227,10 @@ fn identify_and_enter(
         Route::Named(api, name) => Wanted::Metered(*api, Some(models::decoded(name))),
         Route::Models => Wanted::Models(None),
         Route::Model(id) => Wanted::Models(Some(id.clone())),
+        Route::Usage if gateway.accounts.usage.is_some() => Wanted::Usage,
         Route::MethodNotAllowed(allowed) => return Err(models::wrong_method(allowed)),
         // Probes were answered before.
-        Route::Probe(_) | Route::Unknown => return Err(models::no_such_path()),
+        Route::Probe(_) | Route::Usage | Route::Unknown => return Err(models::no_such_path()),
     };
     if let Wanted::Metered(api, _) = wanted {
         client.api = Some(api);

@@ -12,6 +12,8 @@ pub mod registry;
 pub mod reload;
 pub mod saving;
 pub mod upgrades;
+pub mod usage_page;
+pub mod usage_saving;
 
 pub use gateway::Gateway;
 pub use registry::Registry;

@@ -44,6 +44,7 @@ const AT_START: &[&str] = &[
     "/listen/shutdown/grace_ms",
     "/admin/address",
     "/state",
+    "/usage",
     "/log",
 ];
 

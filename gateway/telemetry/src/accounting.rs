@@ -1,4 +1,4 @@
-//! What happens to finished requests, off their way: access log, metrics, the list of the last refusals.
+//! What happens to finished requests, off their way: access log, metrics, usage, the list of the last refusals.
 //!
 //! One thread takes records from a bounded channel. A request that finds the channel full drops its record and
 //! counts the drop, as a line that cannot be written is counted. That lines are lost is said in the process's own log,
@@ -8,6 +8,7 @@ use crate::access_log::AccessLog;
 use crate::metrics::RequestMetrics;
 use crate::record::Record;
 use crate::recorder::Recorder;
+use crate::usage_meter::UsageMeter;
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use parking_lot::Mutex;
 use process::clock;
@@ -33,6 +34,8 @@ pub const REFUSALS_MAX: usize = 1_000;
 pub struct Accounts {
     /// What is kept for the console.
     pub recorder: Arc<Recorder>,
+    /// What customers used, where that is kept.
+    pub usage: Option<Arc<UsageMeter>>,
     sender: Sender<Message>,
     shared: Arc<Shared>,
     refusals: Arc<Mutex<VecDeque<Record>>>,
@@ -58,7 +61,11 @@ impl Accounts {
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(log: AccessLog, metrics: RequestMetrics) -> io::Result<Arc<Self>> {
+    pub fn start(
+        log: AccessLog,
+        metrics: RequestMetrics,
+        usage: Option<Arc<UsageMeter>>,
+    ) -> io::Result<Arc<Self>> {
         let (sender, receiver) = bounded(RECORDS_MAX);
         let refusals = Arc::new(Mutex::new(VecDeque::new()));
         let kept = Arc::clone(&refusals);
@@ -68,19 +75,23 @@ impl Accounts {
             log,
             metrics,
             recorder: Arc::clone(&recorder),
+            usage: usage.clone(),
             shared: Arc::clone(&shared),
             losses: Losses::default(),
         };
         std::thread::Builder::new()
             .name("accounting".to_owned())
             .spawn(move || run(&receiver, book, &kept))?;
-        Ok(Arc::new(Accounts { recorder, sender, shared, refusals }))
+        Ok(Arc::new(Accounts { recorder, usage, sender, shared, refusals }))
     }
 
-    /// Hands a record over. Never blocks.
+    /// Hands a record over. Never waits for a log: where the channel is full the record is dropped, after it was added to what
+    /// its account used.
     pub fn send(&self, record: Record) {
-        if self.sender.try_send(Message::Finished(Box::new(record))).is_err() {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        let Err(unsent) = self.sender.try_send(Message::Finished(Box::new(record))) else { return };
+        self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        if let (Some(usage), Message::Finished(record)) = (&self.usage, unsent.into_inner()) {
+            usage.add(&record);
         }
     }
 
@@ -94,6 +105,9 @@ impl Accounts {
         let (done, written) = bounded(1);
         if self.sender.send_timeout(Message::Flush(done), patience).is_ok() {
             let _ = written.recv_timeout(patience);
+        }
+        if let Some(usage) = &self.usage {
+            usage.flush(patience);
         }
     }
 
@@ -115,6 +129,7 @@ struct Book {
     log: AccessLog,
     metrics: RequestMetrics,
     recorder: Arc<Recorder>,
+    usage: Option<Arc<UsageMeter>>,
     shared: Arc<Shared>,
     losses: Losses,
 }
@@ -123,6 +138,9 @@ impl Book {
     fn enter(&mut self, record: &Record) {
         self.metrics.count(record);
         self.recorder.ended(record);
+        if let Some(usage) = &self.usage {
+            usage.add(record);
+        }
         let lost = self.log.write(record);
         self.lost(lost);
     }

@@ -25,4 +25,6 @@ pub mod reference;
 
 pub mod shortage;
 
+pub mod usage_meter;
+
 pub use process::{logging, seldom};

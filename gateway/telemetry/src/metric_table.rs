@@ -185,6 +185,21 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Access log lines lost because the log was too slow or could not be written.",
     ),
+    gauge("tidegate_usage_rows", &[], "Rows of usage in memory, which usage.rows_max bounds."),
+    gauge("tidegate_usage_bytes", &[], "Bytes of usage on the disk."),
+    gauge(
+        "tidegate_usage_unwritten_requests",
+        &[],
+        "Requests whose usage is in memory and not yet on the disk; a killed process loses it.",
+    ),
+    gauge("tidegate_usage_last_write_seconds", &[], "Time since all usage was on the disk, in seconds."),
+    gauge("tidegate_usage_damaged_lines", &[], "Lines of usage on the disk that could not be read."),
+    counter("tidegate_usage_write_failures_total", &[], "Failures to write usage to the disk."),
+    counter(
+        "tidegate_usage_without_row_total",
+        &[],
+        "Requests summed in a usage row without an account because usage.rows_max was reached.",
+    ),
     counter(
         "tidegate_log_dropped_total",
         &[],

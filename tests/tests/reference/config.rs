@@ -56,6 +56,8 @@ const UNITS: &[(&str, &str)] = &[
     ("use_under", "share"),
     ("unless_over", "share"),
     ("days", "days"),
+    ("retention_days", "days"),
+    ("rows_max", "rows"),
 ];
 
 /// Ends of keys that say the unit themselves.

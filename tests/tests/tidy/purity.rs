@@ -11,12 +11,13 @@
 
 use super::source::{self, Source, Token, tokens};
 
-pub(super) const PURE: [(&str, &str); 5] = [
+pub(super) const PURE: [(&str, &str); 6] = [
     ("limits", "limits"),
     ("shedder", "shedder"),
     ("tokenizer", "tokenizer"),
     ("gateway/core", "gateway-core"),
     ("gateway/history", "history"),
+    ("gateway/usage", "usage"),
 ];
 
 /// Where time may be read; everybody else is told.

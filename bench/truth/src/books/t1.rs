@@ -131,6 +131,7 @@ pub(crate) fn config(steady: SocketAddr, mortal: SocketAddr) -> Config {
         connections_per_address: Some(100_000),
         policy: "fixed",
         state: None,
+        usage: false,
         listen: String::new(),
         listen_limits: String::new(),
         served_model: "sim".to_owned(),

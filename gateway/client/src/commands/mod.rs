@@ -13,6 +13,8 @@ pub mod requests;
 
 pub mod status;
 
+pub mod usage;
+
 use crate::api::{Bounds, Client};
 use clap::{Args, ValueEnum};
 use http::{Method, StatusCode};
@@ -58,6 +60,8 @@ pub struct AdminArguments {
 enum Output {
     Table,
     Json,
+    /// Comma-separated values, of `tidegate usage` alone.
+    Csv,
 }
 
 /// Where the admin listener is by default.
@@ -67,6 +71,20 @@ impl AdminArguments {
     /// Whether it is shown as JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.output == Output::Json
+    }
+
+    /// Whether it is shown as CSV.
+    pub(crate) fn is_csv(&self) -> bool {
+        self.output == Output::Csv
+    }
+
+    /// Refuses a form that only rows of usage have.
+    fn is_no_csv(&self) -> Result<(), CommandError> {
+        if self.is_csv() {
+            let message = "-o csv: only `tidegate usage` has it; take -o json or -o table";
+            return Err(CommandError::Usage(message.to_owned()));
+        }
+        Ok(())
     }
 
     /// The address as people know it.
@@ -156,6 +174,16 @@ impl Connected {
 
     /// A gateway that is asked within bounds of its own.
     pub(crate) fn within(admin: &AdminArguments, bounds: Bounds) -> Result<Connected, CommandError> {
+        admin.is_no_csv()?;
+        Connected::open(admin, bounds)
+    }
+
+    /// A gateway that is asked for rows, which may be shown as CSV.
+    pub(crate) fn for_rows(admin: &AdminArguments) -> Result<Connected, CommandError> {
+        Connected::open(admin, BOUNDS)
+    }
+
+    fn open(admin: &AdminArguments, bounds: Bounds) -> Result<Connected, CommandError> {
         let (address, token_file) = admin.resolved()?;
         let token = token_file.as_ref().map(|path| {
             std::fs::read_to_string(path).map_err(|e| {

@@ -20,3 +20,5 @@ pub mod measured;
 pub mod process;
 
 pub mod refusals;
+
+pub mod usage;

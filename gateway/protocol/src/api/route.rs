@@ -15,6 +15,8 @@ pub enum Route {
     Models,
     /// `GET /v1/models/{id}`, the id still percent-encoded.
     Model(String),
+    /// `GET /v1/usage`.
+    Usage,
     /// Whether the process lives, or takes requests.
     Probe(Probe),
     /// A known path with another method; the value of `Allow`.
@@ -46,6 +48,9 @@ const DEPLOYMENTS: &str = "/deployments/";
 
 /// The path of the models.
 const MODELS: &str = "/models";
+
+/// The path of what an account used.
+const USAGE: &str = "/usage";
 
 /// Values of `Allow`.
 const READ: &str = "GET, HEAD";
@@ -109,6 +114,9 @@ pub fn route(method: &Method, path: &str) -> Route {
     }
     if let Some((api, name)) = of_deployment(after).filter(|_| plain.starts_with(AZURE)) {
         return by(is_post, Route::Named(api, name.to_owned()), "POST");
+    }
+    if after == USAGE {
+        return by(is_read, Route::Usage, READ);
     }
     let found = match after.strip_prefix(MODELS) {
         Some("") => Route::Models,
@@ -222,6 +230,16 @@ mod tests {
         assert_eq!(route(&Method::GET, "/openai/models"), Route::Models);
         assert_eq!(route(&Method::POST, "/v1/models"), Route::MethodNotAllowed("GET, HEAD"));
         assert_eq!(route(&Method::GET, "/v1/modelsx"), Route::Unknown);
+    }
+
+    #[test]
+    fn usage_is_read_and_nothing_else() {
+        for path in ["/v1/usage", "/v1/usage/", "/inference/v1/usage"] {
+            assert_eq!(route(&Method::GET, path), Route::Usage, "{path}");
+        }
+        assert_eq!(route(&Method::HEAD, "/v1/usage"), Route::Usage);
+        assert_eq!(route(&Method::POST, "/v1/usage"), Route::MethodNotAllowed("GET, HEAD"));
+        assert_eq!(route(&Method::GET, "/v1/usage/acme"), Route::Unknown);
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A herd of 500 that is refused at once is so told 500 different times, spread over as long as it takes
-//! to serve 500; the caller's jitter of up to half of it does the rest. No more than a quarter of a second of refusals counts: in an
+//! to serve 500; the caller's jitter of up to a quarter of it does the rest. No more than a quarter of a second of refusals counts: in an
 //! overload that lasts, whoever is told to wait for all who were refused comes back long after it, and then with all the
 //! others (P6; the sum of both and half a second of refusals: in time again after 12 s on average instead of 4 s).
 

@@ -463,8 +463,8 @@ impl<'a> Play<'a> {
     fn pause(&mut self, retry: Retry, number: u32, told: Option<Duration>) -> Duration {
         let spread = self.rng.random_range(0.75..1.25);
         match told.filter(|_| retry.obeys) {
-            // As the gateway does: only upward, by up to half.
-            Some(told) => told.mul_f64(spread + 0.25),
+            // As the gateway does: only upward, by up to a quarter.
+            Some(told) => told.mul_f64(1.0 + (spread - 0.75) / 2.0),
             None => Duration::from_millis(500).saturating_mul(1 << number.min(4)).mul_f64(spread),
         }
     }

@@ -151,8 +151,8 @@ mod tests {
 
     /// A run of all quick proofs has to fit into a step of CI.
     #[test]
-    fn all_quick_proofs_take_eight_minutes_at_most() {
+    fn all_quick_proofs_take_nine_minutes_at_most() {
         let seconds: u32 = proofs().map(|proof| proof.quick_s).sum();
-        assert!(seconds <= 480, "{seconds} s");
+        assert!(seconds <= 540, "{seconds} s");
     }
 }

@@ -7,6 +7,7 @@ use crate::clock;
 use crate::downstream::client::{Client, Stop};
 use crate::state::keys::Bearer;
 use crate::state::{Model, Snapshot};
+use crate::upstream::deployment::Deployment;
 use bytes::Bytes;
 use config::Tier;
 use http::HeaderValue;
@@ -64,8 +65,9 @@ pub async fn answer(
     let family = client.envelope.family;
     let body = match id {
         None => {
-            let usable = snapshot.config.models.iter().filter(|model| is_usable(who, model));
-            let usable = usable.map(|model| (&*model.name, model.context));
+            let named = snapshot.config.models.iter().filter_map(|model| snapshot.models.get(&model.name));
+            let usable = named.filter(|model| is_usable(who, &model.config));
+            let usable = usable.map(|model| (&*model.config.name, window(who, model)));
             match family {
                 Family::OpenAi => {
                     let data = usable.map(|(id, context)| entry(id, context, snapshot.built)).collect();
@@ -83,8 +85,8 @@ pub async fn answer(
             let id = decoded(id);
             let model = usable(snapshot, who, &id).ok_or_else(|| unknown(&id))?;
             match family {
-                Family::OpenAi => serde_json::to_vec(&entry(&id, model.config.context, snapshot.built)),
-                Family::Anthropic => serde_json::to_vec(&listed(&id, model.config.context, snapshot.built)),
+                Family::OpenAi => serde_json::to_vec(&entry(&id, window(who, model), snapshot.built)),
+                Family::Anthropic => serde_json::to_vec(&listed(&id, window(who, model), snapshot.built)),
             }
         }
     };
@@ -119,14 +121,28 @@ pub(super) fn usable<'s>(snapshot: &'s Snapshot, who: &Bearer, name: &str) -> Op
     snapshot.models.get(name).filter(|model| is_usable(who, &model.config))
 }
 
+/// The context window, tokens: as configured, else the largest that engines tell whose deployment takes who asks, because
+/// a prompt is refused as too long only where none could take it. `None`: not known of each.
+fn window(who: &Bearer, model: &Model) -> Option<u32> {
+    let taking = |(route, _): &&(config::Route, Arc<Deployment>)| is_taken(who, route);
+    let told = |(_, one): &(config::Route, Arc<Deployment>)| one.learned.context(&model.config.served_model);
+    let mut windows = model.routes.iter().filter(taking).map(told);
+    model
+        .config
+        .context
+        .or_else(|| windows.try_fold(0, |most, own| Some(own?.max(most))).filter(|&most| most > 0))
+}
+
+/// Whether a deployment takes the account in a tier that it and its key have.
+fn is_taken(who: &Bearer, route: &config::Route) -> bool {
+    let (tiers, id) = (who.tiers(), &who.account.config.id);
+    Tier::ALL.into_iter().any(|tier| tiers.contains(tier) && route.takes(tier, id))
+}
+
 /// Whether the model is among the account's and the key's, and one of its deployments takes the account in a tier that it
 /// has.
 fn is_usable(who: &Bearer, model: &config::Model) -> bool {
-    let (tiers, id) = (who.tiers(), &who.account.config.id);
-    let takes = |route: &config::Route| {
-        Tier::ALL.into_iter().any(|tier| tiers.contains(tier) && route.takes(tier, id))
-    };
-    who.may_use(&model.name) && model.routes.iter().any(takes)
+    who.may_use(&model.name) && model.routes.iter().any(|route| is_taken(who, route))
 }
 
 /// Percent-decodes a path segment; what is not UTF-8 then is no model's name.

@@ -265,8 +265,8 @@ fn report_s10_a_herd_is_spread_over_the_time_that_it_takes_to_serve_it() {
         if let Decision::Shed(refusal) = shedder.offer(now, of_account(n, offer(now, PRIORITY))) {
             let told = refusal.retry_after.unwrap();
             assert!(told >= ms(1_000) && told <= ms(30_000));
-            // The caller's jitter of up to half of it, a different part for each.
-            let jittered = told.mul_f64(1.0 + 0.5 * ((n * 37 % 100) as f64 / 100.0));
+            // The caller's jitter of up to a quarter of it, a different part for each.
+            let jittered = told.mul_f64(1.0 + 0.25 * ((n * 37 % 100) as f64 / 100.0));
             back[jittered.as_secs() as usize] += 1;
         }
     }

@@ -1,7 +1,7 @@
 //! `deployments[].parameters`: which parameters of requests an engine may see.
 //!
 //! The engine's own list is the start (`engine::parameters`); `allow` takes names off it, `deny`, `strip` and `cap`
-//! put names on. What decides about a request is written by the gateway and cannot be on the list.
+//! put names on; `default` and `set` write values. What decides about a request is written by the gateway and cannot be on the list.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,8 @@ use serde::Deserialize;
 use crate::resolve::Resolver;
 use crate::yaml::faults::{At, Shown};
 use protocol::engine::Engine;
-use protocol::engine::parameters::{Parameters, Rule};
+use protocol::engine::parameters::{Parameters, Rule, Write};
+use serde_json::Value;
 
 /// Written by the gateway, or the request itself: without them it would be another request.
 const KEPT: [&str; 11] = [
@@ -44,6 +45,29 @@ pub(crate) struct ParametersFile {
     /// Parameters with their largest numbers: a larger one becomes that one. Default: none.
     #[schemars(length(max = 256))]
     cap: Vec<CapFile>,
+    /// Parameters that requests which generate get where they have none. A largest answer (`max_tokens` and its other names) only where a request names none. Default: none.
+    #[schemars(length(max = 64))]
+    default: Vec<WriteFile>,
+    /// Parameters that requests which generate get in any case, whatever the client wrote. Default: none.
+    #[schemars(length(max = 64))]
+    set: Vec<WriteFile>,
+}
+
+/// Read by the gateway for what a request may cost: an engine that reads another value would compute more than is held for it.
+const METERED: [&str; 4] = ["n", "best_of", "n_cmpl", "echo"];
+/// The same of the largest answer, which may be given where a request names none: no more is computed then.
+const MAXIMA: [&str; 4] = ["max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"];
+
+/// A parameter and a value.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct WriteFile {
+    /// Its key, without dots: an object is written whole.
+    #[schemars(required, length(min = 1, max = 128), extend("x-required" = true))]
+    parameter: Option<String>,
+    /// Its value: a text, a number, true or false, a list or an object.
+    #[schemars(required, extend("x-required" = true))]
+    value: Option<Value>,
 }
 
 /// A parameter and its largest number.
@@ -73,7 +97,7 @@ impl ParametersFile {
                 resolver.fault(&allow_at.item(nth), fault);
             }
         }
-        let mut named: BTreeMap<String, &str> = BTreeMap::new();
+        let mut named: BTreeMap<String, &'static str> = BTreeMap::new();
         let mut put = |name: &str, rule: Rule, list: &'static str, at: &At<'_>| {
             let name = name.to_ascii_lowercase();
             if KEPT.contains(&name.split('.').next().unwrap_or_default()) {
@@ -99,6 +123,39 @@ impl ParametersFile {
                 put(name, Rule::Cap(most), "cap", &cap_at.item(nth).key("parameter"));
             }
         }
-        Parameters::new(rules)
+        let mut writes = Vec::new();
+        for (list, always, files) in [("default", false, &self.default), ("set", true, &self.set)] {
+            for (nth, file) in files.iter().enumerate() {
+                let at = at.key(list);
+                let at = at.item(nth);
+                // What is missing was reported already.
+                let (Some(name), Some(value)) = (file.parameter.as_deref(), &file.value) else { continue };
+                let at = at.key("parameter");
+                let lower = name.to_ascii_lowercase();
+                let metered =
+                    METERED.contains(&lower.as_str()) || (always && MAXIMA.contains(&lower.as_str()));
+                let fault = if lower.contains('.') {
+                    Some("has a dot; write the whole object".to_owned())
+                } else if KEPT.contains(&lower.as_str()) {
+                    Some(format!("`{lower}` is what the request is; it cannot be written"))
+                } else if metered {
+                    Some(format!("`{lower}` decides what a request may cost; use `cap` to lower it"))
+                } else if let Some(other) = named.get(&lower).filter(|other| always || **other != "cap") {
+                    Some(format!("`{}` is under `{other}` already; keep one", Shown(&lower)))
+                } else {
+                    None
+                };
+                if let Some(fault) = fault {
+                    resolver.fault(&at, fault);
+                    continue;
+                }
+                if always {
+                    rules.insert(lower.as_str().into(), Rule::Strip);
+                }
+                named.insert(lower, list);
+                writes.push(Write { name: name.into(), json: value.to_string().into(), always });
+            }
+        }
+        Parameters::new(rules).writing(writes)
     }
 }

@@ -205,6 +205,23 @@ fn what_an_engine_does_not_have_is_told() {
             "parameters.allow[0]: `seed` passes already: openai has no default for it; remove it here",
         ),
         ("parameters: { cap: [{ parameter: n }] }", "parameters.cap[0].at_most: is missing"),
+        ("parameters: { set: [{ parameter: seed }] }", "parameters.set[0].value: is missing"),
+        (
+            "parameters: { set: [{ parameter: max_tokens, value: 9 }] }",
+            "parameters.set[0].parameter: `max_tokens` decides what a request may cost; use `cap` to lower it",
+        ),
+        (
+            "parameters: { default: [{ parameter: Stream, value: true }] }",
+            "parameters.default[0].parameter: `stream` is what the request is; it cannot be written",
+        ),
+        (
+            "parameters: { deny: [seed], default: [{ parameter: seed, value: 1 }] }",
+            "parameters.default[0].parameter: `seed` is under `deny` already; keep one",
+        ),
+        (
+            "parameters: { set: [{ parameter: a.b, value: 1 }] }",
+            "parameters.set[0].parameter: has a dot; write the whole object",
+        ),
     ] {
         let said = fault(more);
         assert!(said.contains(says), "{more}: {said}");

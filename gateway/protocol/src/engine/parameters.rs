@@ -22,10 +22,22 @@ pub enum Rule {
     Cap(f64),
 }
 
+/// A member that is written into the bodies of requests that generate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Its key.
+    pub name: Box<str>,
+    /// Its value, as JSON.
+    pub json: Box<str>,
+    /// In the place of what the client wrote; else only where it wrote nothing.
+    pub always: bool,
+}
+
 /// What becomes of parameters, by key in lower case. A parameter that is not there goes to the engine as it came.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Parameters {
     rules: BTreeMap<Box<str>, Rule>,
+    writes: Vec<Write>,
     /// Whether any is about a member of an object in the body.
     has_dots: bool,
 }
@@ -35,7 +47,19 @@ impl Parameters {
     #[must_use]
     pub fn new(rules: BTreeMap<Box<str>, Rule>) -> Self {
         let has_dots = rules.keys().any(|name| name.contains('.'));
-        Parameters { rules, has_dots }
+        Parameters { rules, writes: Vec::new(), has_dots }
+    }
+
+    /// The same with members that are written into bodies.
+    #[must_use]
+    pub fn writing(self, writes: Vec<Write>) -> Self {
+        Parameters { writes, ..self }
+    }
+
+    /// What is written into bodies, in the order of the config.
+    #[must_use]
+    pub fn writes(&self) -> &[Write] {
+        &self.writes
     }
 
     /// What becomes of `name`, in whichever case it is spelled: engines written in Go do not mind. O(log rules);
@@ -69,7 +93,15 @@ impl Parameters {
             Rule::Cap(most) => Some(json!({ "parameter": name, "at_most": most })),
             Rule::Deny | Rule::Strip => None,
         });
-        json!({ "deny": of(Rule::Deny), "strip": of(Rule::Strip), "cap": caps.collect::<Vec<_>>() })
+        let written = |always: bool| -> Vec<Value> {
+            let chosen = self.writes.iter().filter(|write| write.always == always);
+            let value = |write: &Write| serde_json::from_str::<Value>(&write.json).unwrap_or(Value::Null);
+            chosen.map(|write| json!({ "parameter": write.name, "value": value(write) })).collect()
+        };
+        json!({
+            "deny": of(Rule::Deny), "strip": of(Rule::Strip), "cap": caps.collect::<Vec<_>>(),
+            "default": written(false), "set": written(true),
+        })
     }
 
     /// Whether every parameter passes.

@@ -9,8 +9,8 @@
 //! a rule about what is in it.
 
 use crate::engine::parameters::Parameters;
-use crate::engine::parameters::Rule;
-use crate::json::members::{self, Parameter};
+use crate::engine::parameters::{Rule, Write};
+use crate::json::members::{self, Member, Parameter};
 use crate::refusal::Refusal;
 use crate::request::call::Call;
 use bytes::Bytes;
@@ -88,7 +88,7 @@ pub fn edits(policy: &Parameters, written: &Written<'_>, call: &Call) -> Edits {
     };
     let body = call.body();
     edit_members(policy, &ours, &body, "", &call.parameters, &mut edits);
-    if let Some(members) = members(written) {
+    if let Some(members) = members(written, policy, call, &body) {
         let after_brace = body.iter().position(|&byte| byte == b'{').map_or(0, |at| at + 1);
         edits.push((after_brace..after_brace, members));
     }
@@ -145,7 +145,7 @@ fn number(value: &[u8]) -> Option<f64> {
 }
 
 /// Our members, each with a comma behind it: `model` always follows.
-fn members(written: &Written<'_>) -> Option<Bytes> {
+fn members(written: &Written<'_>, policy: &Parameters, call: &Call, body: &[u8]) -> Option<Bytes> {
     let mut members = String::new();
     if let Some(priority) = written.priority {
         let _ = write!(members, "\"priority\":{priority},");
@@ -156,8 +156,34 @@ fn members(written: &Written<'_>) -> Option<Bytes> {
     if let Some((key, id)) = written.request_id {
         let _ = write!(members, "\"{key}\":\"{id}\",");
     }
+    for write in policy.writes() {
+        if is_written(write, call, body) {
+            let _ = write!(members, "\"{}\":{},", write.name, write.json);
+        }
+    }
     (!members.is_empty()).then(|| Bytes::from(members))
 }
+
+/// Whether `write` goes into the body of `call`: of requests that generate, and of a largest answer only where the API has
+/// that name and the request names none in any of its ways.
+fn is_written(write: &Write, call: &Call, body: &[u8]) -> bool {
+    let form = call.api.form();
+    if !form.has_output {
+        return false;
+    }
+    let is_named = |name: &str| name.eq_ignore_ascii_case(&write.name);
+    let is_maximum = MAXIMA.iter().any(|member| is_named(member.name()));
+    if is_maximum && !form.maxima.iter().any(|member| is_named(member.name())) {
+        return false;
+    }
+    write.always
+        || (!(is_maximum && call.max_tokens.is_some())
+            && !call.parameters.iter().any(|parameter| is_named(&parameter.name(body))))
+}
+
+/// Every name of the largest answer, of all APIs.
+const MAXIMA: [Member; 4] =
+    [Member::MaxTokens, Member::MaxCompletionTokens, Member::MaxOutputTokens, Member::NPredict];
 
 #[cfg(test)]
 mod tests {
@@ -275,6 +301,37 @@ mod tests {
                 check(&policy, &call(&format!(r#"{{{member},"model":"m","messages":[]}}"#))).unwrap_err();
             assert!(refusal.message.starts_with("`sampling_params"), "{}", refusal.message);
         }
+    }
+
+    #[test]
+    fn values_are_written_where_there_are_none_or_in_any_case() {
+        let write = |name: &str, json: &str, always| Write { name: name.into(), json: json.into(), always };
+        let policy = policy(Engine::Openai, &[("top_k", Rule::Strip)]).writing(vec![
+            write("temperature", "0.7", false),
+            write("max_tokens", "64", false),
+            write("top_k", "[5]", true),
+        ]);
+        for (body, want) in [
+            (
+                r#"{"model":"m","messages":[]}"#,
+                r#"{"temperature":0.7,"max_tokens":64,"top_k":[5],"model":"m","messages":[]}"#,
+            ),
+            (
+                r#"{"Temperature":1,"model":"m","messages":[],"max_completion_tokens":9,"top_k":1}"#,
+                r#"{"top_k":[5],"Temperature":1,"model":"m","messages":[],"max_completion_tokens":9}"#,
+            ),
+        ] {
+            assert_eq!(sent(&policy, &Written::default(), body), want, "{body}");
+        }
+        let embed = Bytes::from_static(br#"{"model":"m","input":"x"}"#);
+        let call = Call::read(Api::Embeddings, embed, 64).unwrap();
+        assert_eq!(edits(&policy, &Written::default(), &call), Edits::new(), "nothing is generated");
+        let responses = Bytes::from_static(br#"{"model":"m","input":"x"}"#);
+        let call = Call::read(Api::Responses, responses, 64).unwrap();
+        let sent =
+            call.forwarded("m", Engine::Openai, Tier::Regular, edits(&policy, &Written::default(), &call));
+        let sent = String::from_utf8(sent.concat()).unwrap();
+        assert!(!sent.contains("max_tokens") && sent.contains("\"temperature\":0.7"), "{sent}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ struct Arguments {
     /// Which; `load`: P1 to P10, P13, P14 and the table; default: all
     #[arg(value_name = "IDS")]
     ids: Vec<String>,
-    /// The small size: all together at most eight minutes on two cores
+    /// The small size: all together at most nine minutes on two cores
     #[arg(long)]
     quick: bool,
     /// Say what there is, how long it takes and what it needs installed

@@ -228,6 +228,7 @@ async fn every_metric_is_there_with_its_type_and_a_help_line() {
     let engine = kit::engine().await;
     let mut config = config([engine.url()]);
     kit::base_config::merge(&mut config["deployments"][0], json!({ "limit": 1, "queue": { "requests": 0 } }));
+    kit::base_config::merge(&mut config, json!({ "state": {}, "usage": {} }));
     let gateway = kit::Gateway::start(PROGRAM, &config).await;
     assert_eq!(gateway.chat(&ask(json!({}))).await.status, 200);
     assert_eq!(gateway.chat(&ask(json!({ "user": "sim:status=500" }))).await.status, 502);

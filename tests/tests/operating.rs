@@ -55,7 +55,10 @@ async fn page(gateway: &Gateway, path: &str) -> Value {
 /// Every GET of the document without a parameter answers, and what it answers has the fields that are described.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_page_has_what_its_description_says() {
-    let (gateway, _engine) = gateway_and_engine(PROGRAM).await;
+    let engine = kit::engine().await;
+    let mut config = kit::config([engine.url()]);
+    kit::base_config::merge(&mut config, json!({ "state": {}, "usage": {} }));
+    let gateway = Gateway::start(PROGRAM, &config).await;
     assert_eq!(gateway.chat(&ask(json!({}))).await.status, 200);
     let document = page(&gateway, "/api/v1/openapi.json").await;
     let mut seen = 0;

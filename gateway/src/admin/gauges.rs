@@ -99,6 +99,23 @@ impl InForce for Known<'_> {
     }
 }
 
+/// What was refused for load, in each of the deployment's tiers.
+fn shed_gauges(deployment: &config::Deployment, counters: &shedder::Counters) {
+    for tier in deployment.tiers() {
+        for reason in shedder::Reason::ALL {
+            counter!(
+                "tidegate_shed_total",
+                vec![
+                    label("deployment", &deployment.name),
+                    Label::from_static_parts("tier", tier.name()),
+                    Label::from_static_parts("reason", reason.name()),
+                ]
+            )
+            .absolute(counters.shed[tier].of(reason));
+        }
+    }
+}
+
 /// Reads the gauges from the gates. To be called before the page is rendered.
 fn read_gauges(gateway: &Gateway, now: Duration) {
     let snapshot = gateway.snapshot();
@@ -109,20 +126,7 @@ fn read_gauges(gateway: &Gateway, now: Duration) {
         let name = &deployment.config.name;
         let state = deployment.gate.read(|shedder| shedder.snapshot(now));
         known_deployment(name, state.replicas.iter().map(|replica| replica.id.0));
-        for tier in deployment.config.tiers() {
-            let shed = state.counters.shed[tier];
-            for reason in shedder::Reason::ALL {
-                counter!(
-                    "tidegate_shed_total",
-                    vec![
-                        label("deployment", name),
-                        Label::from_static_parts("tier", tier.name()),
-                        Label::from_static_parts("reason", reason.name()),
-                    ]
-                )
-                .absolute(shed.of(reason));
-            }
-        }
+        shed_gauges(&deployment.config, &state.counters);
         let lengths = state.counters.lengths;
         for (length, counts) in [("short", lengths.short), ("long", lengths.long)] {
             for (what, count) in [("offered", counts.offered), ("started", counts.started)] {

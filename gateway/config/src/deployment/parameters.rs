@@ -65,9 +65,9 @@ struct WriteFile {
     /// Its key, without dots: an object is written whole.
     #[schemars(required, length(min = 1, max = 128), extend("x-required" = true))]
     parameter: Option<String>,
-    /// Its value: a text, a number, true or false, a list or an object.
-    #[schemars(required, extend("x-required" = true))]
-    value: Option<Value>,
+    /// Its value as JSON, in quotes: `'0.7'`, `'"auto"'`, `'{"enable_thinking": false}'`.
+    #[schemars(required, length(min = 1, max = 65_536), extend("x-required" = true))]
+    json: Option<String>,
 }
 
 /// A parameter and its largest number.
@@ -123,32 +123,38 @@ impl ParametersFile {
                 put(name, Rule::Cap(most), "cap", &cap_at.item(nth).key("parameter"));
             }
         }
+        let writes = self.writes(&mut rules, named, at, resolver);
+        Parameters::new(rules).writing(writes)
+    }
+
+    /// What is written into bodies. What is always written is no more the client's to write.
+    fn writes(
+        &self,
+        rules: &mut BTreeMap<Box<str>, Rule>,
+        mut named: BTreeMap<String, &'static str>,
+        at: &At<'_>,
+        resolver: &mut Resolver<'_>,
+    ) -> Vec<Write> {
         let mut writes = Vec::new();
         for (list, always, files) in [("default", false, &self.default), ("set", true, &self.set)] {
             for (nth, file) in files.iter().enumerate() {
                 let at = at.key(list);
                 let at = at.item(nth);
                 // What is missing was reported already.
-                let (Some(name), Some(value)) = (file.parameter.as_deref(), &file.value) else { continue };
-                let at = at.key("parameter");
+                let (Some(name), Some(json)) = (file.parameter.as_deref(), &file.json) else { continue };
                 let lower = name.to_ascii_lowercase();
-                let metered =
-                    METERED.contains(&lower.as_str()) || (always && MAXIMA.contains(&lower.as_str()));
-                let fault = if lower.contains('.') {
-                    Some("has a dot; write the whole object".to_owned())
-                } else if KEPT.contains(&lower.as_str()) {
-                    Some(format!("`{lower}` is what the request is; it cannot be written"))
-                } else if metered {
-                    Some(format!("`{lower}` decides what a request may cost; use `cap` to lower it"))
-                } else if let Some(other) = named.get(&lower).filter(|other| always || **other != "cap") {
-                    Some(format!("`{}` is under `{other}` already; keep one", Shown(&lower)))
-                } else {
-                    None
-                };
-                if let Some(fault) = fault {
-                    resolver.fault(&at, fault);
+                if let Some(fault) = unwritable(&lower, always, &named) {
+                    resolver.fault(&at.key("parameter"), fault);
                     continue;
                 }
+                let value: Value = match serde_json::from_str(json) {
+                    Ok(value) => value,
+                    Err(e) => {
+                        let fault = format!("is not JSON ({e}); a text needs its quotes, such as '\"auto\"'");
+                        resolver.fault(&at.key("json"), fault);
+                        continue;
+                    }
+                };
                 if always {
                     rules.insert(lower.as_str().into(), Rule::Strip);
                 }
@@ -156,6 +162,21 @@ impl ParametersFile {
                 writes.push(Write { name: name.into(), json: value.to_string().into(), always });
             }
         }
-        Parameters::new(rules).writing(writes)
+        writes
     }
+}
+
+/// Why a parameter cannot be written.
+fn unwritable(lower: &str, always: bool, named: &BTreeMap<String, &'static str>) -> Option<String> {
+    if lower.contains('.') {
+        return Some("has a dot; write the whole object".to_owned());
+    }
+    if KEPT.contains(&lower) {
+        return Some(format!("`{lower}` is what the request is; it cannot be written"));
+    }
+    if METERED.contains(&lower) || (always && MAXIMA.contains(&lower)) {
+        return Some(format!("`{lower}` decides what a request may cost; use `cap` to lower it"));
+    }
+    let other = named.get(lower).filter(|other| always || **other != "cap")?;
+    Some(format!("`{}` is under `{other}` already; keep one", Shown(lower)))
 }

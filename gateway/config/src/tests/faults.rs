@@ -205,21 +205,22 @@ fn what_an_engine_does_not_have_is_told() {
             "parameters.allow[0]: `seed` passes already: openai has no default for it; remove it here",
         ),
         ("parameters: { cap: [{ parameter: n }] }", "parameters.cap[0].at_most: is missing"),
-        ("parameters: { set: [{ parameter: seed }] }", "parameters.set[0].value: is missing"),
+        ("parameters: { set: [{ parameter: seed }] }", "parameters.set[0].json: is missing"),
         (
-            "parameters: { set: [{ parameter: max_tokens, value: 9 }] }",
+            "parameters: { set: [{ parameter: max_tokens, json: '9' }] }",
             "parameters.set[0].parameter: `max_tokens` decides what a request may cost; use `cap` to lower it",
         ),
         (
-            "parameters: { default: [{ parameter: Stream, value: true }] }",
+            "parameters: { default: [{ parameter: Stream, json: 'true' }] }",
             "parameters.default[0].parameter: `stream` is what the request is; it cannot be written",
         ),
         (
-            "parameters: { deny: [seed], default: [{ parameter: seed, value: 1 }] }",
+            "parameters: { deny: [seed], default: [{ parameter: seed, json: '1' }] }",
             "parameters.default[0].parameter: `seed` is under `deny` already; keep one",
         ),
+        ("parameters: { set: [{ parameter: seed, json: auto }] }", "parameters.set[0].json: is not JSON"),
         (
-            "parameters: { set: [{ parameter: a.b, value: 1 }] }",
+            "parameters: { set: [{ parameter: a.b, json: '1' }] }",
             "parameters.set[0].parameter: has a dot; write the whole object",
         ),
     ] {
@@ -329,7 +330,7 @@ fn faults_of_a_key() -> Vec<(&'static str, String, &'static str)> {
             entry(", limits: [{ model: n, prompt: 1 }, { model: big, prompt: 2 }]"),
             "keys[2].limits[1]: is a second entry for `n`; keep one",
         ),
-        ("", entry(", limits: [{ start: 1 }]"), "keys[2].limits[0].start: is not a known key"),
+        ("", entry(", limits: [{ prompt: 1, start: 1 }]"), "keys[2].limits[0].start: is not a known key"),
     ]
 }
 

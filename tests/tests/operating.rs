@@ -6,7 +6,7 @@ use http::{Method, Request, header};
 use http_body_util::Full;
 use kit::base_config::{PLAIN_KEY, budget, merge};
 use kit::client::{Answer, post, send};
-use kit::{Gateway, KEY, ask, config, engine, gateway_and_engine};
+use kit::{Gateway, KEY, ask, config, engine};
 use serde_json::{Value, json};
 
 /// The operators' token of these tests.

@@ -176,9 +176,9 @@ fn is_written(write: &Write, call: &Call, body: &[u8]) -> bool {
     if is_maximum && !form.maxima.iter().any(|member| is_named(member.name())) {
         return false;
     }
-    write.always
-        || (!(is_maximum && call.max_tokens.is_some())
-            && !call.parameters.iter().any(|parameter| is_named(&parameter.name(body))))
+    let is_there = is_maximum && call.max_tokens.is_some()
+        || call.parameters.iter().any(|parameter| is_named(parameter.name(body)));
+    write.always || !is_there
 }
 
 /// Every name of the largest answer, of all APIs.

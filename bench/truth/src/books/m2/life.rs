@@ -173,15 +173,13 @@ fn request(random: &mut SmallRng) -> Vec<u8> {
         _ => MODEL,
     };
     let words = "tide ".repeat(random.random_range(1..40));
-    let mut body = json!({
-        "model": model, "max_tokens": random.random_range(1..16), "messages": [{ "role": "user", "content": words }],
+    let most = random.random_range(1..16);
+    let stream = random.random_range(0..3) == 0;
+    let tier = if random.random_range(0..4) == 0 { "priority" } else { "auto" };
+    let body = json!({
+        "model": model, "max_tokens": most, "messages": [{ "role": "user", "content": words }],
+        "stream": stream, "service_tier": tier,
     });
-    if random.random_range(0..3) == 0 {
-        body["stream"] = json!(true);
-    }
-    if random.random_range(0..4) == 0 {
-        body["service_tier"] = json!("priority");
-    }
     chat(&key, &body.to_string())
 }
 

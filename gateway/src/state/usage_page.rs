@@ -9,9 +9,9 @@ use usage::calendar::{self, DAY, HOUR_MAX};
 use usage::report::{Making, Place, Step, Wanted};
 use usage::row::{Key, Slot, Totals};
 
-/// Rows of a page when nobody says how many, and at most.
+/// Rows of a page when nobody says how many.
 const PAGE: usize = 1_000;
-/// See [`PAGE`].
+/// Rows of a page at most.
 pub const PAGE_MAX: usize = 10_000;
 /// The names that a question may have, beside `account`.
 pub const NAMES: [&str; 8] = ["from", "to", "key", "model", "tier", "by", "limit", "after"];

@@ -252,7 +252,7 @@ mod tests {
 
         assert_eq!(book.rows_of("a", 2..9).count(), 2);
         assert_eq!(book.rows_of("b", 0..9).count(), 0);
-        assert_eq!(book.rows_of("a", 3..1).count(), 0);
+        assert_eq!(book.rows_of("a", std::ops::Range { start: 3, end: 1 }).count(), 0);
         let first = book.account_after(None).unwrap();
         assert_eq!((&*first, book.account_after(Some(&first)).as_deref()), ("a", Some("ab")));
         assert_eq!(book.account_after(Some(&"ab".into())), None);

@@ -139,7 +139,7 @@ impl Making {
         Making { wanted, rows: BTreeMap::new(), total: Totals::default(), looked: None, is_done: false }
     }
 
-    /// Looks at some more rows; whether there are more. O([`AT_ONCE`] + rows of one account, within the hours).
+    /// Looks at some more rows; whether there are more. O(`AT_ONCE` + rows of one account, within the hours).
     pub fn look(&mut self, book: &Book) -> bool {
         let mut seen = 0;
         while !self.is_done && seen < AT_ONCE {

@@ -51,5 +51,9 @@ def laid_out(given, root, tally):
     (root / "admin.token").write_text("a-token-that-nobody-guesses\n")
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     (root / "etc/resolv.conf").write_text("nameserver 127.0.0.1\noptions attempts:1 timeout:2\n")
+    # It does not start without the machine's list of authorities: the connector of the library in use reads it at once.
+    authorities = pathlib.Path("/etc/ssl/certs/ca-certificates.crt")
+    (root / "etc/ssl/certs").mkdir(parents=True)
+    shutil.copy(authorities, root / str(authorities).removeprefix("/"))
     # As a machine with systemd has it: the sources but files and dns are modules, which are not here.
     (root / "etc/nsswitch.conf").write_text("hosts: files mymachines resolve [!UNAVAIL=return] dns\n")

@@ -30,8 +30,8 @@ def check(given, said, tally):
     files = [given.house / "tests" / name for name in ("deploy/inside_static.py", "deploy/service.py", "programs/programs.py", "programs/tally.py")]
     for file in files:
         shutil.copy(file, folder)
-    # A hand-over starts the program that /proc names, with an input of nothing.
-    inside = 'mkdir "$2/proc" "$2/dev" && mount -t proc proc "$2/proc" && mknod -m 666 "$2/dev/null" c 1 3 && exec python3 "$1" "$2"'
+    # A hand-over starts the program that /proc names, with an input of nothing; linked statically, randomness comes from a device.
+    inside = 'mkdir "$2/proc" "$2/dev" && mount -t proc proc "$2/proc" && mknod -m 666 "$2/dev/null" c 1 3 && mknod -m 666 "$2/dev/random" c 1 8 && mknod -m 666 "$2/dev/urandom" c 1 9 && exec python3 "$1" "$2"'
     ran = subprocess.run(
         ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", inside, "sh", folder / "inside_static.py", root],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=INSIDE_SECONDS_MAX, check=False,

@@ -114,7 +114,7 @@ fn beyond_the_fleet(drill: &Drill) -> Option<(usize, String)> {
         .sources
         .iter()
         .map(|source| {
-            let share = source.priority * priority.0 + (1.0 - source.priority) * regular.0;
+            let share = source.share(Tier::Priority) * priority.0 + source.share(Tier::Regular) * regular.0;
             share * expected(scenario, source, &Of::default()) * mean_tokens(source)
         })
         .sum();

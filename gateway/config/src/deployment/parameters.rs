@@ -58,6 +58,9 @@ const METERED: [&str; 4] = ["n", "best_of", "n_cmpl", "echo"];
 /// The same of the largest answer, which may be given where a request names none: no more is computed then.
 const MAXIMA: [&str; 4] = ["max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"];
 
+/// Written by the gateway itself where the deployment says so, and twice in a body they would contradict each other.
+const OURS: [&str; 4] = ["priority", "cache_salt", "request_id", "rid"];
+
 /// A parameter and a value.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -171,8 +174,14 @@ fn unwritable(lower: &str, always: bool, named: &BTreeMap<String, &'static str>)
     if lower.contains('.') {
         return Some("has a dot; write the whole object".to_owned());
     }
+    if !lower.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) {
+        return Some("is no key: letters, digits, `_` and `-` are".to_owned());
+    }
     if KEPT.contains(&lower) {
         return Some(format!("`{lower}` is what the request is; it cannot be written"));
+    }
+    if OURS.contains(&lower) {
+        return Some(format!("`{lower}` is written by the gateway; see engine_priority and cache_salt"));
     }
     if METERED.contains(&lower) || (always && MAXIMA.contains(&lower)) {
         return Some(format!("`{lower}` decides what a request may cost; use `cap` to lower it"));

@@ -219,6 +219,11 @@ fn what_an_engine_does_not_have_is_told() {
             "parameters.default[0].parameter: `seed` is under `deny` already; keep one",
         ),
         ("parameters: { set: [{ parameter: seed, json: auto }] }", "parameters.set[0].json: is not JSON"),
+        ("parameters: { set: [{ parameter: 'a\"b', json: '1' }] }", "parameters.set[0].parameter: is no key"),
+        (
+            "parameters: { default: [{ parameter: Priority, json: '1' }] }",
+            "parameters.default[0].parameter: `priority` is written by the gateway; see engine_priority and cache_salt",
+        ),
         (
             "parameters: { set: [{ parameter: a.b, json: '1' }] }",
             "parameters.set[0].parameter: has a dot; write the whole object",

@@ -74,7 +74,8 @@ pub struct Config {
     pub queue: QueueBounds,
     /// Whether the engine is known to stop computing when its client disconnects.
     pub aborts_on_disconnect: bool,
-    /// Whether a request that has no token yet may be taken back for a waiting one of a higher tier, the lowest tier first.
+    /// Whether a regular request that has no token yet may be taken back for a waiting priority one. Flex is taken back for
+    /// both where the engine aborts, whatever this says, and before any regular one.
     /// Needs `aborts_on_disconnect`.
     pub withdraw: bool,
     /// The largest part of the deployment's places that priority may hold or wait for, 0 … 1; beyond it priority requests

@@ -1,10 +1,15 @@
 //! Withdrawal: a request that has no token yet gives its place to a waiting one of a higher tier.
 //!
 //! The one way to make room without cutting an answer. Only on engines that are known to stop computing
-//! when their client disconnects, once per request, and only in the first half of the request's predicted
+//! when their client disconnects, once per request, and of regular only in the first half of the request's predicted
 //! prefill, so that little work is lost; at most two per decision, of the lowest tier first, there the newest. The place stays booked
 //! for one predicted prefill, which is how long the engine may take to notice. The request goes back to the
 //! head of its account's queue, a regular one with a fresh deadline, and its client notices nothing.
+//!
+//! Regular requests are withdrawn only where that is configured. Flex is sold as what gives way: it is withdrawn wherever the
+//! engine stops, and at any time before its first token.
+//!
+//! Cost: O(requests) for each victim that is sought.
 
 use std::time::Duration;
 

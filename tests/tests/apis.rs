@@ -362,6 +362,25 @@ async fn models_are_listed_in_the_shape_of_who_asks() {
     assert_eq!(chat.json()["error"]["type"], "invalid_request_error", "the header decides about models only");
 }
 
+/// The window that no config names and the engine tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn models_are_listed_with_the_window_that_their_engine_tells() {
+    let engine = engine().await;
+    let mut config = config([engine.url()]);
+    merge(&mut config["deployments"][0], json!({ "engine": "vllm" }));
+    let gateway = Gateway::start(PROGRAM, &config).await;
+
+    let window = eventually("a window", || async {
+        let list = send(gateway.address, get("/v1/models", Some(KEY))).await.json();
+        list["data"][0]["max_model_len"].as_u64()
+    })
+    .await;
+
+    let address = engine.url().trim_start_matches("http://").parse().unwrap();
+    let told = send(address, get("/v1/models", None)).await.json();
+    assert_eq!(Some(window), told["data"][0]["max_model_len"].as_u64());
+}
+
 /// A window bounds one text: many that fit, each by itself, are not too long together.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn texts_of_a_list_have_a_context_window_each() {

@@ -5,7 +5,7 @@ use kit::client::{Connection, post};
 use kit::raw::{Raw, chat_request};
 use kit::recorder::Recorder;
 use kit::{Gateway, KEY, ask, config};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A body of exactly `bytes` bytes.
 fn body_of(bytes: usize, stream: bool) -> String {
@@ -99,6 +99,30 @@ async fn the_engine_sees_its_own_name_of_the_model_and_the_client_the_one_it_ask
         let expected = sent.to_string().replace(&format!("\"{name}\""), "\"vendor/sim-8b\"");
         assert_eq!(String::from_utf8_lossy(&arrived), expected);
     }
+}
+
+/// `parameters.default` where the client says nothing, `parameters.set` whatever it says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_gets_the_values_that_its_deployment_writes() {
+    let engine = Recorder::start().await;
+    let mut config = config([engine.url()]);
+    config["deployments"][0]["parameters"] = json!({
+        "default": [{ "parameter": "temperature", "json": "0.5" }, { "parameter": "max_tokens", "json": "64" }],
+        "set": [{ "parameter": "chat_template_kwargs", "json": "{\"enable_thinking\": false}" }],
+    });
+    let gateway = Gateway::start(PROGRAM, &config).await;
+
+    for (more, temperature) in [(json!({}), 0.5), (json!({ "temperature": 1.5 }), 1.5)] {
+        let mut sent = ask(json!({ "chat_template_kwargs": { "enable_thinking": true } }));
+        kit::base_config::merge(&mut sent, more);
+        assert_eq!(gateway.chat(&sent).await.status, 200);
+
+        let arrived: Value = serde_json::from_slice(&engine.take().remove(0).body).unwrap();
+        assert_eq!(arrived["temperature"], temperature);
+        assert_eq!(arrived["chat_template_kwargs"], json!({ "enable_thinking": false }));
+        assert_eq!(arrived["max_tokens"], 8, "the client's own");
+    }
+    gateway.invariants().await;
 }
 
 /// Threats S2 and S17: an engine sees our headers only, and a client none of the engine's.

@@ -195,7 +195,7 @@ pub const FIELDS: &[Field] = &[
     count(
         "withdrawals",
         "",
-        "Times that it was taken back before its first token, for priority.",
+        "Times that it was taken back before its first token, for a request of a higher tier.",
         |record, _| Told::Number(record.withdrawals.into()),
     ),
     count("client_retry", "", "How often the client says that it has tried before.", |record, _| {

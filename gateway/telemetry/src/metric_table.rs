@@ -109,7 +109,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "tidegate_withdrawn_total",
         &["deployment"],
-        "Requests withdrawn from a replica before their first token, for priority.",
+        "Requests withdrawn from a replica before their first token, for a request of a higher tier.",
     ),
     counter(
         "tidegate_tokens_total",

@@ -104,7 +104,7 @@ pub struct Record {
     pub retries: u32,
     /// Times its bytes were sent to an engine.
     pub sendings: u32,
-    /// Times it was withdrawn for priority.
+    /// Times it was withdrawn for a request of a higher tier.
     pub withdrawals: u32,
     /// Failures of replicas on its way.
     pub upstream_failures: Vec<(Arc<str>, u16, &'static str)>,
